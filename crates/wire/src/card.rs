@@ -1,0 +1,182 @@
+//! Machine cards: what a machine says of itself, signed, and passed on by others as the very bytes it signed.
+
+use bytes::Bytes;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::convert::{array, bounded, decode, machine_bytes, required, text};
+use crate::sign::{CARD, verify};
+use crate::{Digest, Identity, MachineId, WireError, limits, proto};
+
+/// What the image says about the cluster. Founding needs the same settings everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How many machines carry the image: `N`, at least 1.
+    pub machines: u32,
+    /// How many control planes there are to be, 1 to [`limits::VOTERS_MAX`] and at most `machines`.
+    pub control_planes: u32,
+    /// Whether votes survive a restart. Where they do not, all `N` must vote.
+    pub durable: bool,
+    /// The Kubernetes version, as `v1.31.4`.
+    pub kubernetes_version: String,
+    /// Digest of everything in the image's settings that all machines must share.
+    pub digest: Digest,
+}
+
+impl Settings {
+    /// The founding quorum `T`: a majority of `machines`, or all of them where votes do not survive a restart.
+    pub fn quorum(&self) -> u32 {
+        if self.durable { self.machines / 2 + 1 } else { self.machines }
+    }
+}
+
+/// What a machine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// Whose card this is.
+    pub machine: MachineId,
+    /// The cluster's name in its image.
+    pub cluster: String,
+    /// How often this identity has booted, counted on its disk.
+    pub boot: u64,
+    /// Drawn anew at every boot. Two nonces in one `boot` are two machines with one disk.
+    pub nonce: [u8; 16],
+    /// Counts the card's changes within one boot.
+    pub serial: u32,
+    /// The machine's own host name, which need not be unique.
+    pub hostname: String,
+    /// Where it listens, `ip:port`, most useful first.
+    pub addresses: Vec<String>,
+    /// X25519 public key to which secrets for this machine are sealed.
+    pub sealing_key: [u8; 32],
+    /// Digest of what tells the hardware apart.
+    pub fingerprint: Digest,
+    /// The image's settings.
+    pub settings: Settings,
+    /// Why this machine cannot run kubeadm; empty when it can.
+    pub unable: String,
+}
+
+/// A card with its owner's signature, checked. Only [`SignedCard::decode`] and [`SignedCard::sign`] make one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedCard {
+    card: Card,
+    signed: proto::Signed,
+}
+
+impl SignedCard {
+    /// Signs `card`, which must be the identity's own.
+    pub fn sign(identity: &Identity, card: Card) -> Self {
+        debug_assert_eq!(identity.machine(), card.machine);
+        let signed = identity.signed(CARD, to_proto(&card).encode_to_vec());
+        Self { card, signed }
+    }
+
+    /// What it says.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// The bytes that [`SignedCard::decode`] takes; unknown fields of the signed body are in them.
+    pub fn encode(&self) -> Vec<u8> {
+        self.signed.encode_to_vec()
+    }
+
+    /// Checks form, bounds and signature.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        Self::from_proto(decode("card", bytes)?)
+    }
+
+    /// Whether this card replaces `other` of the same machine: a later boot, or a later change in the same boot.
+    pub fn newer_than(&self, other: &SignedCard) -> bool {
+        (self.card.boot, self.card.serial) > (other.card.boot, other.card.serial)
+    }
+
+    /// Whether the two cards prove that one identity runs on two machines at once: same boot, other nonce.
+    pub fn proves_clone(&self, other: &SignedCard) -> bool {
+        self.card.machine == other.card.machine
+            && self.card.boot == other.card.boot
+            && self.card.nonce != other.card.nonce
+    }
+
+    pub(crate) fn to_proto(&self) -> proto::Signed {
+        self.signed.clone()
+    }
+
+    pub(crate) fn from_proto(signed: proto::Signed) -> Result<Self, WireError> {
+        if signed.body.len() > limits::CARD_BYTES_MAX {
+            return Err(WireError::TooLarge { what: "card", bytes: signed.body.len(), max: limits::CARD_BYTES_MAX });
+        }
+        let machine = MachineId::from_slice(&signed.machine, "card.machine")?;
+        verify(machine, CARD, &signed.body, &signed.signature)?;
+        let card = from_proto(decode("card", &signed.body)?)?;
+        if card.machine != machine {
+            return Err(WireError::Field { field: "card.machine", rule: "differs from its signer" });
+        }
+        Ok(Self { card, signed })
+    }
+}
+
+impl std::fmt::Debug for SignedCard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "card of {} ({}, boot {}.{})", self.card.machine, self.card.hostname, self.card.boot, self.card.serial)
+    }
+}
+
+fn to_proto(card: &Card) -> proto::Card {
+    proto::Card {
+        machine: machine_bytes(&card.machine),
+        cluster: card.cluster.clone(),
+        boot: card.boot,
+        nonce: Bytes::copy_from_slice(&card.nonce),
+        serial: card.serial,
+        hostname: card.hostname.clone(),
+        addresses: card.addresses.clone(),
+        sealing_key: Bytes::copy_from_slice(&card.sealing_key),
+        fingerprint: Bytes::copy_from_slice(&card.fingerprint.0),
+        settings: Some(proto::Settings {
+            machines: card.settings.machines,
+            control_planes: card.settings.control_planes,
+            durable: card.settings.durable,
+            kubernetes_version: card.settings.kubernetes_version.clone(),
+            digest: Bytes::copy_from_slice(&card.settings.digest.0),
+        }),
+        unable: card.unable.clone(),
+    }
+}
+
+fn from_proto(card: proto::Card) -> Result<Card, WireError> {
+    let addresses = bounded(card.addresses, limits::ADDRESSES_MAX, "card.addresses")?;
+    Ok(Card {
+        machine: MachineId::from_slice(&card.machine, "card.machine")?,
+        cluster: text(card.cluster, "card.cluster")?,
+        boot: card.boot,
+        nonce: array(&card.nonce, "card.nonce")?,
+        serial: card.serial,
+        hostname: text(card.hostname, "card.hostname")?,
+        addresses: addresses.into_iter().map(|address| text(address, "card.addresses")).collect::<Result<_, _>>()?,
+        sealing_key: array(&card.sealing_key, "card.sealing_key")?,
+        fingerprint: Digest::from_slice(&card.fingerprint, "card.fingerprint")?,
+        settings: settings(required(card.settings, "card.settings")?)?,
+        unable: text(card.unable, "card.unable")?,
+    })
+}
+
+fn settings(settings: proto::Settings) -> Result<Settings, WireError> {
+    let field = "card.settings";
+    if !(1..=limits::MACHINES_MAX).contains(&settings.machines) {
+        return Err(WireError::Field { field, rule: "machines is out of bounds" });
+    }
+    if !(1..=limits::VOTERS_MAX as u32).contains(&settings.control_planes)
+        || settings.control_planes > settings.machines
+    {
+        return Err(WireError::Field { field, rule: "control_planes is out of bounds" });
+    }
+    Ok(Settings {
+        machines: settings.machines,
+        control_planes: settings.control_planes,
+        durable: settings.durable,
+        kubernetes_version: text(settings.kubernetes_version, "card.settings.kubernetes_version")?,
+        digest: Digest::from_slice(&settings.digest, "card.settings.digest")?,
+    })
+}

@@ -1,0 +1,285 @@
+//! Ledger entries: what the consensus log carries.
+
+use bytes::Bytes;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, text};
+use crate::{Digest, MachineId, WireError, limits, proto};
+use proto::entry::Change;
+
+/// A machine's role in Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs an API server and an etcd member.
+    ControlPlane,
+    /// Runs workloads only.
+    Worker,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::ControlPlane => "control-plane",
+            Role::Worker => "worker",
+        })
+    }
+}
+
+/// What happened to a turn at joining etcd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EtcdTurn {
+    /// The machine is adding its member; nobody else may.
+    Started,
+    /// Its member is in.
+    Done,
+    /// The turn ended without a member.
+    GaveUp,
+}
+
+/// A secret sealed to one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Who can open it.
+    pub machine: MachineId,
+    /// HPKE ciphertext, see [`crate::seal`].
+    pub ciphertext: Bytes,
+}
+
+/// A machine's admission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// Who is admitted.
+    pub machine: MachineId,
+    /// Its role.
+    pub role: Role,
+    /// Its Node name, unique in the ledger.
+    pub name: String,
+    /// X25519 public key to which its secrets are sealed.
+    pub sealing_key: [u8; 32],
+    /// IP address at which the others reach it.
+    pub address: String,
+}
+
+/// One change to the ledger. The rules that decide whether it takes effect are in `muster_protocol::ledger`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A machine belongs to the cluster.
+    Admitted(Admitted),
+    /// A machine no longer belongs to it and never will again under this identity.
+    Removed {
+        /// Who is removed.
+        machine: MachineId,
+    },
+    /// The right to run `kubeadm init`.
+    InitClaimed {
+        /// Number of the attempt, counting from 1.
+        attempt: u32,
+        /// Who has the right.
+        machine: MachineId,
+    },
+    /// The CA exists, sealed to control planes.
+    PkiSealed {
+        /// The attempt that made it.
+        attempt: u32,
+        /// SHA-256 of the CA certificate's public key info.
+        ca_hash: Digest,
+        /// One ciphertext per control plane.
+        sealed: Vec<Sealed>,
+    },
+    /// The attempt made the cluster.
+    InitReady {
+        /// The attempt.
+        attempt: u32,
+        /// SHA-256 of the CA certificate's public key info.
+        ca_hash: Digest,
+        /// `host:port` of the API server.
+        endpoints: Vec<String>,
+        /// The machines whose tokens init registered.
+        tokens: Vec<MachineId>,
+    },
+    /// The attempt is over and is never made the cluster.
+    InitAbandoned {
+        /// The attempt.
+        attempt: u32,
+        /// What happened, for people.
+        why: String,
+    },
+    /// Join material for one machine.
+    Ticket {
+        /// For whom.
+        machine: MachineId,
+        /// The attempt whose cluster it joins.
+        attempt: u32,
+        /// HPKE ciphertext, see [`crate::seal`].
+        ciphertext: Bytes,
+    },
+    /// A turn at adding an etcd member.
+    EtcdJoin {
+        /// Whose turn.
+        machine: MachineId,
+        /// Its beginning or its end.
+        turn: EtcdTurn,
+        /// The turn's number; an end names the turn that it ends, a beginning the next one.
+        number: u32,
+    },
+    /// The machine's Node is Ready.
+    Joined {
+        /// Who joined.
+        machine: MachineId,
+    },
+}
+
+impl Entry {
+    /// The bytes that go into the log.
+    pub fn encode(&self) -> Bytes {
+        proto::Entry { change: Some(to_proto(self)) }.encode_to_vec().into()
+    }
+
+    /// Checks form and bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        if bytes.len() > limits::ENTRY_BYTES_MAX {
+            return Err(WireError::TooLarge { what: "entry", bytes: bytes.len(), max: limits::ENTRY_BYTES_MAX });
+        }
+        let entry: proto::Entry = decode("entry", bytes)?;
+        from_proto(required(entry.change, "entry.change")?)
+    }
+}
+
+fn to_proto(entry: &Entry) -> Change {
+    match entry {
+        Entry::Admitted(admitted) => Change::Admitted(admitted.to_proto()),
+        Entry::Removed { machine } => Change::Removed(proto::Removed { machine: machine_bytes(machine) }),
+        Entry::InitClaimed { attempt, machine } => {
+            Change::InitClaimed(proto::InitClaimed { attempt: *attempt, machine: machine_bytes(machine) })
+        }
+        Entry::PkiSealed { attempt, ca_hash, sealed } => Change::PkiSealed(proto::PkiSealed {
+            attempt: *attempt,
+            ca_hash: Bytes::copy_from_slice(&ca_hash.0),
+            sealed: sealed.iter().map(Sealed::to_proto).collect(),
+        }),
+        Entry::InitReady { attempt, ca_hash, endpoints, tokens } => Change::InitReady(proto::InitReady {
+            attempt: *attempt,
+            ca_hash: Bytes::copy_from_slice(&ca_hash.0),
+            endpoints: endpoints.clone(),
+            tokens: tokens.iter().map(machine_bytes).collect(),
+        }),
+        Entry::InitAbandoned { attempt, why } => {
+            Change::InitAbandoned(proto::InitAbandoned { attempt: *attempt, why: why.clone() })
+        }
+        Entry::Ticket { machine, attempt, ciphertext } => Change::Ticket(proto::Ticket {
+            machine: machine_bytes(machine),
+            attempt: *attempt,
+            ciphertext: ciphertext.clone(),
+        }),
+        Entry::EtcdJoin { machine, turn, number } => {
+            let turn = match turn {
+                EtcdTurn::Started => proto::EtcdTurn::Started,
+                EtcdTurn::Done => proto::EtcdTurn::Done,
+                EtcdTurn::GaveUp => proto::EtcdTurn::GaveUp,
+            };
+            Change::EtcdJoin(proto::EtcdJoin { machine: machine_bytes(machine), turn: turn.into(), number: *number })
+        }
+        Entry::Joined { machine } => Change::Joined(proto::Joined { machine: machine_bytes(machine) }),
+    }
+}
+
+fn from_proto(change: Change) -> Result<Entry, WireError> {
+    let machine = |bytes: &Bytes| MachineId::from_slice(bytes, "entry.machine");
+    Ok(match change {
+        Change::Admitted(admitted) => Entry::Admitted(Admitted::from_proto(admitted)?),
+        Change::Removed(removed) => Entry::Removed { machine: machine(&removed.machine)? },
+        Change::InitClaimed(claim) => {
+            Entry::InitClaimed { attempt: claim.attempt, machine: machine(&claim.machine)? }
+        }
+        Change::PkiSealed(pki) => Entry::PkiSealed {
+            attempt: pki.attempt,
+            ca_hash: Digest::from_slice(&pki.ca_hash, "entry.ca_hash")?,
+            sealed: bounded(pki.sealed, limits::VOTERS_MAX, "entry.sealed")?
+                .into_iter()
+                .map(Sealed::from_proto)
+                .collect::<Result<_, _>>()?,
+        },
+        Change::InitReady(ready) => Entry::InitReady {
+            attempt: ready.attempt,
+            ca_hash: Digest::from_slice(&ready.ca_hash, "entry.ca_hash")?,
+            endpoints: bounded(ready.endpoints, limits::VOTERS_MAX, "entry.endpoints")?
+                .into_iter()
+                .map(|endpoint| text(endpoint, "entry.endpoints"))
+                .collect::<Result<_, _>>()?,
+            tokens: ready.tokens.iter().map(machine).collect::<Result<_, _>>()?,
+        },
+        Change::InitAbandoned(abandoned) => {
+            Entry::InitAbandoned { attempt: abandoned.attempt, why: text(abandoned.why, "entry.why")? }
+        }
+        Change::Ticket(ticket) => Entry::Ticket {
+            machine: machine(&ticket.machine)?,
+            attempt: ticket.attempt,
+            ciphertext: bounded_bytes(ticket.ciphertext, limits::CIPHERTEXT_BYTES_MAX, "entry.ciphertext")?,
+        },
+        Change::EtcdJoin(join) => Entry::EtcdJoin {
+            machine: machine(&join.machine)?,
+            turn: match join.turn() {
+                proto::EtcdTurn::Started => EtcdTurn::Started,
+                proto::EtcdTurn::Done => EtcdTurn::Done,
+                proto::EtcdTurn::GaveUp => EtcdTurn::GaveUp,
+                proto::EtcdTurn::Unspecified => {
+                    return Err(WireError::Field { field: "entry.turn", rule: "is unknown" });
+                }
+            },
+            number: join.number,
+        },
+        Change::Joined(joined) => Entry::Joined { machine: machine(&joined.machine)? },
+    })
+}
+
+impl Sealed {
+    /// To the generated type.
+    pub fn to_proto(&self) -> proto::Sealed {
+        proto::Sealed { machine: machine_bytes(&self.machine), ciphertext: self.ciphertext.clone() }
+    }
+
+    /// Checks form and bounds.
+    pub fn from_proto(sealed: proto::Sealed) -> Result<Self, WireError> {
+        Ok(Self {
+            machine: MachineId::from_slice(&sealed.machine, "sealed.machine")?,
+            ciphertext: bounded_bytes(sealed.ciphertext, limits::CIPHERTEXT_BYTES_MAX, "sealed.ciphertext")?,
+        })
+    }
+}
+
+impl Admitted {
+    /// To the generated type.
+    pub fn to_proto(&self) -> proto::Admitted {
+        let role = match self.role {
+            Role::ControlPlane => proto::Role::ControlPlane,
+            Role::Worker => proto::Role::Worker,
+        };
+        proto::Admitted {
+            machine: machine_bytes(&self.machine),
+            role: role.into(),
+            name: self.name.clone(),
+            sealing_key: Bytes::copy_from_slice(&self.sealing_key),
+            address: self.address.clone(),
+        }
+    }
+
+    /// Checks form and bounds.
+    pub fn from_proto(admitted: proto::Admitted) -> Result<Self, WireError> {
+        Ok(Self {
+            machine: MachineId::from_slice(&admitted.machine, "admitted.machine")?,
+            role: match admitted.role() {
+                proto::Role::ControlPlane => Role::ControlPlane,
+                proto::Role::Worker => Role::Worker,
+                proto::Role::Unspecified => {
+                    return Err(WireError::Field { field: "admitted.role", rule: "is unknown" });
+                }
+            },
+            sealing_key: crate::convert::array(&admitted.sealing_key, "admitted.sealing_key")?,
+            name: text(admitted.name, "admitted.name")?,
+            address: text(admitted.address, "admitted.address")?,
+        })
+    }
+}

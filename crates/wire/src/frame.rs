@@ -1,0 +1,328 @@
+//! Frames: one message between two machines, versioned and bounded.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::charter::{ballot_from_proto, ballot_to_proto};
+use crate::convert::{bounded, bounded_bytes, machine_bytes, optional_machine, required, text};
+use crate::{Ballot, Certificate, MachineId, SignedCard, Vote, WireError, limits, proto};
+use proto::frame::Body;
+
+/// What was accepted before, and who is known: the answer to a Prepare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// The ballot that is promised.
+    pub ballot: Ballot,
+    /// The highest vote given before, with the charter's bytes.
+    pub accepted: Option<(Ballot, Bytes)>,
+    /// The identities the promiser has seen, a bounded list.
+    pub cards: Vec<SignedCard>,
+}
+
+/// An answer to a ledger poll.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerNews {
+    /// Repeats the poll's number.
+    pub call: u64,
+    /// The revision after `entries` or `state`.
+    pub revision: u64,
+    /// Entries after the asked revision, each with its revision, in order.
+    pub entries: Vec<(u64, Bytes)>,
+    /// The whole ledger instead, encoded, when the asked revision is too old.
+    pub state: Option<Bytes>,
+    /// The asker is not admitted and learns nothing else.
+    pub not_admitted: bool,
+    /// The Raft leader, a hint.
+    pub leader: Option<MachineId>,
+}
+
+/// One message between two machines. Who sent it is known from the connection, which Noise authenticates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// First words on every connection: who I am, the charter I follow, whom I know.
+    Hello {
+        /// The sender's card.
+        card: SignedCard,
+        /// The charter it follows, with its proof.
+        charter: Option<Box<Certificate>>,
+        /// Cards of others.
+        cards: Vec<SignedCard>,
+        /// Whether this answers a Hello.
+        answer: bool,
+    },
+    /// A SWIM datagram.
+    Swim(Bytes),
+    /// Cards that changed.
+    Cards(Vec<SignedCard>),
+    /// Paxos phase 1a.
+    Prepare(Ballot),
+    /// Paxos phase 1b.
+    Promise(Promise),
+    /// A Prepare or an Accept is not followed.
+    Refusal {
+        /// The ballot it answers.
+        ballot: Ballot,
+        /// The higher promise.
+        promised: Ballot,
+        /// A reason no later ballot heals, or empty.
+        why: String,
+    },
+    /// Paxos phase 2a: vote for these charter bytes.
+    Accept {
+        /// The ballot.
+        ballot: Ballot,
+        /// The charter's bytes.
+        charter: Bytes,
+    },
+    /// Paxos phase 2b: a signed vote.
+    Accepted {
+        /// The cluster's name.
+        cluster: String,
+        /// The vote.
+        vote: Vote,
+    },
+    /// A charter was founded.
+    Chartered(Box<Certificate>),
+    /// "What changed since?"
+    LedgerPoll {
+        /// Number that the answer repeats.
+        call: u64,
+        /// The asker's revision.
+        since: u64,
+    },
+    /// Answer to a poll.
+    LedgerNews(LedgerNews),
+    /// A ledger entry that the sender wants committed.
+    Proposal {
+        /// Number that the answer repeats.
+        call: u64,
+        /// The encoded entry.
+        entry: Bytes,
+    },
+    /// Answer to a proposal.
+    ProposalAnswer {
+        /// Repeats the proposal's number.
+        call: u64,
+        /// What came of it.
+        outcome: ProposalOutcome,
+    },
+    /// A Raft call, its body defined in `proto/raft.proto`.
+    RaftCall {
+        /// Number that the answer repeats.
+        call: u64,
+        /// The call.
+        body: Bytes,
+    },
+    /// Answer to a Raft call.
+    RaftAnswer {
+        /// Repeats the call's number.
+        call: u64,
+        /// The answer.
+        body: Bytes,
+    },
+}
+
+/// What came of a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProposalOutcome {
+    /// Committed and applied at this revision.
+    Applied(u64),
+    /// Not taken, for this reason; a rule or a check says so, and proposing it again does not help.
+    Refused(String),
+    /// The asked machine does not lead; perhaps this one does.
+    NotLeading(Option<MachineId>),
+}
+
+impl Frame {
+    /// The frame's bytes, without a length before them.
+    pub fn encode(&self) -> Vec<u8> {
+        proto::Frame { version: limits::PROTOCOL_VERSION, body: Some(self.to_body()) }.encode_to_vec()
+    }
+
+    /// Checks version, form, bounds and signatures.
+    pub fn decode(bytes: Bytes) -> Result<Self, WireError> {
+        if bytes.len() > limits::FRAME_BYTES_MAX {
+            return Err(WireError::TooLarge { what: "frame", bytes: bytes.len(), max: limits::FRAME_BYTES_MAX });
+        }
+        let frame = proto::Frame::decode(bytes)
+            .map_err(|why| WireError::Malformed { what: "frame", why: why.to_string() })?;
+        if frame.version != limits::PROTOCOL_VERSION {
+            return Err(WireError::Version { theirs: frame.version });
+        }
+        from_body(required(frame.body, "frame.body")?)
+    }
+
+    /// A short name for counters and traces.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Frame::Hello { .. } => "hello",
+            Frame::Swim(_) => "swim",
+            Frame::Cards(_) => "cards",
+            Frame::Prepare(_) => "prepare",
+            Frame::Promise(_) => "promise",
+            Frame::Refusal { .. } => "refusal",
+            Frame::Accept { .. } => "accept",
+            Frame::Accepted { .. } => "accepted",
+            Frame::Chartered(_) => "chartered",
+            Frame::LedgerPoll { .. } => "ledger-poll",
+            Frame::LedgerNews(_) => "ledger-news",
+            Frame::Proposal { .. } => "proposal",
+            Frame::ProposalAnswer { .. } => "proposal-answer",
+            Frame::RaftCall { .. } => "raft-call",
+            Frame::RaftAnswer { .. } => "raft-answer",
+        }
+    }
+
+    fn to_body(&self) -> Body {
+        match self {
+            Frame::Hello { card, charter, cards, answer } => Body::Hello(proto::Hello {
+                card: Some(card.to_proto()),
+                charter: charter.as_ref().map(|charter| charter.to_proto()),
+                cards: cards.iter().map(SignedCard::to_proto).collect(),
+                answer: *answer,
+            }),
+            Frame::Swim(bytes) => Body::Swim(bytes.clone()),
+            Frame::Cards(cards) => {
+                Body::Cards(proto::Cards { cards: cards.iter().map(SignedCard::to_proto).collect() })
+            }
+            Frame::Prepare(ballot) => Body::Prepare(proto::Prepare { ballot: Some(ballot_to_proto(ballot)) }),
+            Frame::Promise(promise) => Body::Promise(proto::Promise {
+                ballot: Some(ballot_to_proto(&promise.ballot)),
+                accepted_ballot: promise.accepted.as_ref().map(|(ballot, _)| ballot_to_proto(ballot)),
+                accepted_charter: promise.accepted.as_ref().map(|(_, charter)| charter.clone()).unwrap_or_default(),
+                cards: promise.cards.iter().map(SignedCard::to_proto).collect(),
+            }),
+            Frame::Refusal { ballot, promised, why } => Body::Refusal(proto::Refusal {
+                ballot: Some(ballot_to_proto(ballot)),
+                promised: Some(ballot_to_proto(promised)),
+                why: why.clone(),
+            }),
+            Frame::Accept { ballot, charter } => {
+                Body::Accept(proto::Accept { ballot: Some(ballot_to_proto(ballot)), charter: charter.clone() })
+            }
+            Frame::Accepted { cluster, vote } => Body::Accepted(vote.to_proto(cluster)),
+            Frame::Chartered(certificate) => Body::Chartered(certificate.to_proto()),
+            Frame::LedgerPoll { call, since } => {
+                Body::LedgerPoll(proto::LedgerPoll { call: *call, since: *since })
+            }
+            Frame::LedgerNews(news) => Body::LedgerNews(news_to_proto(news)),
+            Frame::Proposal { call, entry } => {
+                Body::Proposal(proto::Proposal { call: *call, entry: entry.clone() })
+            }
+            Frame::ProposalAnswer { call, outcome } => Body::ProposalAnswer(answer_to_proto(*call, outcome)),
+            Frame::RaftCall { call, body } => {
+                Body::RaftCall(proto::RaftCall { call: *call, body: body.clone() })
+            }
+            Frame::RaftAnswer { call, body } => {
+                Body::RaftAnswer(proto::RaftCall { call: *call, body: body.clone() })
+            }
+        }
+    }
+}
+
+fn from_body(body: Body) -> Result<Frame, WireError> {
+    Ok(match body {
+        Body::Hello(hello) => Frame::Hello {
+            card: SignedCard::from_proto(required(hello.card, "hello.card")?)?,
+            charter: hello.charter.map(Certificate::from_proto).transpose()?.map(Box::new),
+            cards: cards(hello.cards, "hello.cards")?,
+            answer: hello.answer,
+        },
+        Body::Swim(bytes) => Frame::Swim(bounded_bytes(bytes, limits::SWIM_BYTES_MAX, "frame.swim")?),
+        Body::Cards(list) => Frame::Cards(cards(list.cards, "cards.cards")?),
+        Body::Prepare(prepare) => {
+            Frame::Prepare(ballot_from_proto(required(prepare.ballot, "prepare.ballot")?)?)
+        }
+        Body::Promise(promise) => Frame::Promise(promise_from_proto(promise)?),
+        Body::Refusal(refusal) => Frame::Refusal {
+            ballot: ballot_from_proto(required(refusal.ballot, "refusal.ballot")?)?,
+            promised: ballot_from_proto(required(refusal.promised, "refusal.promised")?)?,
+            why: text(refusal.why, "refusal.why")?,
+        },
+        Body::Accept(accept) => Frame::Accept {
+            ballot: ballot_from_proto(required(accept.ballot, "accept.ballot")?)?,
+            charter: accept.charter,
+        },
+        Body::Accepted(signed) => {
+            let (cluster, vote) = Vote::from_proto(signed)?;
+            Frame::Accepted { cluster, vote }
+        }
+        Body::Chartered(certificate) => Frame::Chartered(Box::new(Certificate::from_proto(certificate)?)),
+        Body::LedgerPoll(poll) => Frame::LedgerPoll { call: poll.call, since: poll.since },
+        Body::LedgerNews(news) => Frame::LedgerNews(news_from_proto(news)?),
+        Body::Proposal(proposal) => Frame::Proposal {
+            call: proposal.call,
+            entry: bounded_bytes(proposal.entry, limits::ENTRY_BYTES_MAX, "proposal.entry")?,
+        },
+        Body::ProposalAnswer(answer) => {
+            Frame::ProposalAnswer { call: answer.call, outcome: answer_from_proto(answer)? }
+        }
+        Body::RaftCall(raft) => Frame::RaftCall { call: raft.call, body: raft.body },
+        Body::RaftAnswer(raft) => Frame::RaftAnswer { call: raft.call, body: raft.body },
+    })
+}
+
+fn cards(cards: Vec<proto::Signed>, field: &'static str) -> Result<Vec<SignedCard>, WireError> {
+    bounded(cards, limits::CARDS_MAX, field)?.into_iter().map(SignedCard::from_proto).collect()
+}
+
+fn promise_from_proto(promise: proto::Promise) -> Result<Promise, WireError> {
+    Ok(Promise {
+        ballot: ballot_from_proto(required(promise.ballot, "promise.ballot")?)?,
+        accepted: match promise.accepted_ballot {
+            Some(ballot) => Some((ballot_from_proto(ballot)?, promise.accepted_charter)),
+            None => None,
+        },
+        cards: cards(promise.cards, "promise.cards")?,
+    })
+}
+
+fn news_to_proto(news: &LedgerNews) -> proto::LedgerNews {
+    proto::LedgerNews {
+        call: news.call,
+        revision: news.revision,
+        entries: news
+            .entries
+            .iter()
+            .map(|(revision, entry)| proto::Recorded { revision: *revision, entry: entry.clone() })
+            .collect(),
+        state: news.state.clone().unwrap_or_default(),
+        not_admitted: news.not_admitted,
+        leader: news.leader.as_ref().map(machine_bytes).unwrap_or_default(),
+    }
+}
+
+fn news_from_proto(news: proto::LedgerNews) -> Result<LedgerNews, WireError> {
+    let entries = bounded(news.entries, limits::NEWS_ENTRIES_MAX, "news.entries")?;
+    Ok(LedgerNews {
+        call: news.call,
+        revision: news.revision,
+        entries: entries.into_iter().map(|recorded| (recorded.revision, recorded.entry)).collect(),
+        state: (!news.state.is_empty()).then_some(news.state),
+        not_admitted: news.not_admitted,
+        leader: optional_machine(&news.leader, "news.leader")?,
+    })
+}
+
+fn answer_to_proto(call: u64, outcome: &ProposalOutcome) -> proto::ProposalAnswer {
+    let empty = proto::ProposalAnswer { call, ..Default::default() };
+    match outcome {
+        ProposalOutcome::Applied(revision) => proto::ProposalAnswer { revision: *revision, ..empty },
+        ProposalOutcome::Refused(why) => proto::ProposalAnswer { refused: why.clone(), ..empty },
+        ProposalOutcome::NotLeading(leader) => proto::ProposalAnswer {
+            not_leading: true,
+            leader: leader.as_ref().map(machine_bytes).unwrap_or_default(),
+            ..empty
+        },
+    }
+}
+
+fn answer_from_proto(answer: proto::ProposalAnswer) -> Result<ProposalOutcome, WireError> {
+    Ok(if answer.not_leading {
+        ProposalOutcome::NotLeading(optional_machine(&answer.leader, "answer.leader")?)
+    } else if answer.refused.is_empty() {
+        ProposalOutcome::Applied(answer.revision)
+    } else {
+        ProposalOutcome::Refused(text(answer.refused, "answer.refused")?)
+    })
+}

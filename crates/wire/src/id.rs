@@ -1,0 +1,76 @@
+//! A machine's identity and digests.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::WireError;
+
+/// A machine's identity: its Ed25519 public key. Made at first boot on the machine's own disk, never in the image, and
+/// never used again after that disk was wiped (promise S9).
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MachineId(pub [u8; 32]);
+
+impl MachineId {
+    /// Takes exactly 32 bytes. Whether they are a point on the curve shows when a signature is checked.
+    pub fn from_slice(bytes: &[u8], field: &'static str) -> Result<Self, WireError> {
+        bytes.try_into().map(Self).map_err(|_| WireError::Field { field, rule: "must have 32 bytes" })
+    }
+
+    /// Takes the 64 hexadecimal digits that [`MachineId::to_hex`] gives.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        hex::decode(text).ok()?.try_into().ok().map(Self)
+    }
+
+    /// All 32 bytes as 64 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for MachineId {
+    /// `m-` and the first eight hexadecimal digits: enough to tell the machines of a site apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m-{}", hex::encode(&self.0[..4]))
+    }
+}
+
+impl fmt::Debug for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Hashes `parts`, each with its length before it, under a `label` that keeps uses apart.
+    pub fn of(label: &str, parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in std::iter::once(label.as_bytes()).chain(parts.iter().copied()) {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
+    /// Takes exactly 32 bytes.
+    pub fn from_slice(bytes: &[u8], field: &'static str) -> Result<Self, WireError> {
+        bytes.try_into().map(Self).map_err(|_| WireError::Field { field, rule: "must have 32 bytes" })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0[..6]))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

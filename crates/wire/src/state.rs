@@ -1,0 +1,81 @@
+//! What the core wants kept on disk: every promise this machine made. Written, synced, before what depends on it is sent.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::charter::{ballot_from_proto, ballot_to_proto};
+use crate::convert::{decode, text};
+use crate::{Ballot, Certificate, WireError, proto};
+
+/// Marks kubeadm work on this machine. Two of them, started and completed, instead of a plan to resume: work that was
+/// started and not completed is reset and begun anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KubeadmMarker {
+    /// The attempt whose cluster the work belongs to.
+    pub attempt: u32,
+    /// Whether it is init; else join.
+    pub init: bool,
+}
+
+/// The core's durable state. Nothing in it is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// The cluster's name in the image that made this state.
+    pub cluster: String,
+    /// How often this identity has booted.
+    pub boot: u64,
+    /// The highest ballot promised while founding.
+    pub promised: Option<Ballot>,
+    /// The last vote given while founding, with the charter's bytes.
+    pub accepted: Option<(Ballot, Bytes)>,
+    /// The charter this machine follows.
+    pub charter: Option<Certificate>,
+    /// kubeadm work that was begun.
+    pub started: Option<KubeadmMarker>,
+    /// kubeadm work that was finished.
+    pub completed: Option<KubeadmMarker>,
+}
+
+impl Durable {
+    /// To the generated type.
+    pub fn to_proto(&self) -> proto::Durable {
+        let marker = |marker: &KubeadmMarker| proto::KubeadmMarker { attempt: marker.attempt, init: marker.init };
+        proto::Durable {
+            cluster: self.cluster.clone(),
+            boot: self.boot,
+            promised: self.promised.as_ref().map(ballot_to_proto),
+            accepted_ballot: self.accepted.as_ref().map(|(ballot, _)| ballot_to_proto(ballot)),
+            accepted_charter: self.accepted.as_ref().map(|(_, charter)| charter.clone()).unwrap_or_default(),
+            charter: self.charter.as_ref().map(Certificate::to_proto),
+            started: self.started.as_ref().map(marker),
+            completed: self.completed.as_ref().map(marker),
+        }
+    }
+
+    /// Checks form, bounds, and the charter's proof.
+    pub fn from_proto(durable: proto::Durable) -> Result<Self, WireError> {
+        let marker = |marker: proto::KubeadmMarker| KubeadmMarker { attempt: marker.attempt, init: marker.init };
+        Ok(Self {
+            cluster: text(durable.cluster, "durable.cluster")?,
+            boot: durable.boot,
+            promised: durable.promised.map(ballot_from_proto).transpose()?,
+            accepted: match durable.accepted_ballot {
+                Some(ballot) => Some((ballot_from_proto(ballot)?, durable.accepted_charter)),
+                None => None,
+            },
+            charter: durable.charter.map(Certificate::from_proto).transpose()?,
+            started: durable.started.map(marker),
+            completed: durable.completed.map(marker),
+        })
+    }
+
+    /// The bytes that [`Durable::decode`] takes.
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_proto().encode_to_vec()
+    }
+
+    /// Checks form, bounds, and the charter's proof.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        Self::from_proto(decode("durable state", bytes)?)
+    }
+}
