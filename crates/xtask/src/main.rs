@@ -1,0 +1,28 @@
+//! The project's own tasks, started as `cargo xtask`.
+#![forbid(unsafe_code)]
+
+mod command;
+mod testbed;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "muster's own tasks", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Real machines with real systemd, kubelet, kubeadm and etcd on this host
+    Testbed(testbed::Arguments),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().task {
+        Task::Testbed(arguments) => testbed::run(arguments),
+    }
+}

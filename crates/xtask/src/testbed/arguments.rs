@@ -1,0 +1,143 @@
+//! The command line of `cargo xtask testbed`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 the cluster did not form (or is not as it should be); 2 this host cannot be provisioned.
+
+A first round trip (root, Debian 12; the first build takes some six minutes, later ones seconds):
+  sudo cargo xtask testbed up --machines 5 --control-planes 3
+  sudo cargo xtask testbed status
+  sudo cargo xtask testbed kubectl get nodes
+  sudo cargo xtask testbed kill m2 && sudo cargo xtask testbed kubectl get nodes
+  sudo cargo xtask testbed down";
+
+/// What `cargo xtask testbed` was asked to do.
+#[derive(Args)]
+#[command(
+    about = "Real machines on this host: systemd-nspawn, systemd, containerd, kubelet, kubeadm, etcd, and muster",
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Arguments {
+    /// Which testbed; two with different names do not disturb each other
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    pub(crate) name: String,
+    /// Print one JSON object a line instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Where what is built once is kept: Kubernetes' binaries, the image
+    #[arg(long, global = true, env = "MUSTER_TESTBED_CACHE", default_value = "/var/cache/muster-testbed", value_name = "DIR")]
+    pub(crate) cache: PathBuf,
+    /// Where the machines' disks are kept while a testbed is up
+    #[arg(long, global = true, env = "MUSTER_TESTBED_STATE", default_value = "/var/lib/muster-testbed", value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Install what the testbed needs, build Kubernetes, and make the image; what is there already is kept
+    Build(BuildArguments),
+    /// Boot the machines and return when they are one Kubernetes cluster
+    Up(FormArguments),
+    /// What every machine does and what Kubernetes says of it
+    Status,
+    /// Run a command in a machine; its exit code becomes this command's
+    Exec {
+        machine: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Run kubectl from this host, through a machine that answers
+    Kubectl {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
+    /// Print a machine's journal
+    Logs {
+        machine: String,
+        /// Go on printing what is added
+        #[arg(long, short)]
+        follow: bool,
+        /// The systemd unit; `all` for the whole journal
+        #[arg(long, default_value = "muster")]
+        unit: String,
+    },
+    /// Take a machine's power away, at once
+    Kill(NameArguments),
+    /// Boot a machine that was killed, from its own disk
+    Start(NameArguments),
+    /// Unplug a machine's network
+    Cut(NameArguments),
+    /// Plug every machine's network in again
+    Heal,
+    /// Stop every machine and remove all that `up` made, also after a crash; doing it twice is no error
+    Down,
+    /// Form a cluster by hand, then one by muster, and compare the times
+    Compare(FormArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct NameArguments {
+    /// Names as `status` prints them
+    #[arg(required = true, value_name = "MACHINE")]
+    pub(crate) machines: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct BuildArguments {
+    /// A muster binary to use instead of building one from this checkout
+    #[arg(long, env = "MUSTER_TESTBED_BINARY", value_name = "FILE")]
+    pub(crate) muster: Option<PathBuf>,
+}
+
+/// How many machines, and under which conditions they form a cluster.
+#[derive(Args, Clone)]
+pub(crate) struct FormArguments {
+    /// Machines in all
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=200))]
+    pub(crate) machines: u8,
+    /// How many of them become control planes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) control_planes: u8,
+    /// Give up when the cluster has not formed this many seconds after the last machine was started
+    #[arg(long, default_value = "600", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// Start one machine this many seconds after the other
+    #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) stagger: Duration,
+    /// Drop this share of the packets each machine receives from the others
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90), value_name = "PERCENT")]
+    pub(crate) loss: u8,
+    /// Delay each packet a machine sends; needs a kernel with netem
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(crate) delay: Option<u32>,
+    /// The cluster's name in muster.toml
+    #[arg(long, default_value = "testbed")]
+    pub(crate) cluster: String,
+    /// Machines are named PREFIX1, PREFIX2, ...
+    #[arg(long, default_value = "m", value_name = "PREFIX")]
+    pub(crate) prefix: String,
+    /// One hostname for all of them instead of a name each, such as `localhost`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// The machines' network, a /24 of which the host takes .1; by default a free one in 10.199.0.0/16
+    #[arg(long, value_name = "A.B.C.0/24")]
+    pub(crate) subnet: Option<String>,
+    /// A muster binary to use instead of building one from this checkout
+    #[arg(long, env = "MUSTER_TESTBED_BINARY", value_name = "FILE")]
+    pub(crate) muster: Option<PathBuf>,
+    /// Boot the machines without muster and return when they have booted
+    #[arg(long)]
+    pub(crate) without_muster: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

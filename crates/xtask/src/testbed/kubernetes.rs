@@ -1,0 +1,211 @@
+//! What Kubernetes itself says, asked from the host through the machines.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::layout::Testbed;
+use super::machine::Machine;
+use crate::command::output;
+
+/// How long one question may take: a machine that is cut off must not hold up the others' answers.
+const ANSWER_TIMEOUT: &str = "--request-timeout=3s";
+
+/// A way to talk to the testbed's cluster as its administrator.
+pub(crate) struct Cluster {
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    endpoint_name: String,
+    /// `https://...` of the machine that answered last.
+    server: String,
+}
+
+/// What one look at the cluster found.
+pub(crate) struct View {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) etcd_members: usize,
+    /// Names of the machines through which the API answered.
+    pub(crate) answering: Vec<String>,
+}
+
+/// A Kubernetes Node.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) ready: bool,
+    pub(crate) control_plane: bool,
+}
+
+impl Cluster {
+    /// Finds a machine that holds an administrator's kubeconfig, and one through which the API answers to it.
+    pub(crate) fn find(testbed: &Testbed) -> Result<Self> {
+        let kubeconfig = testbed.state.join("admin.conf");
+        let mut last = anyhow::anyhow!("no machine has an administrator's kubeconfig yet");
+        for holder in &testbed.machines {
+            let Ok(contents) = fs::read(holder.root().join("etc/kubernetes/admin.conf")) else { continue };
+            fs::write(&kubeconfig, contents)?;
+            fs::set_permissions(&kubeconfig, fs::Permissions::from_mode(0o600))?;
+            for machine in testbed.machines.iter().filter(|machine| machine.running()) {
+                let mut cluster = Self::through(testbed, machine);
+                match cluster.raw("/readyz") {
+                    Ok(_) => {
+                        cluster.make_kubeconfig(testbed)?;
+                        return Ok(cluster);
+                    }
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last.context("no machine's API answers"))
+    }
+
+    fn through(testbed: &Testbed, machine: &Machine) -> Self {
+        Self {
+            kubectl: testbed.kubectl.clone(),
+            kubeconfig: testbed.state.join("admin.conf"),
+            endpoint_name: testbed.endpoint_name.clone(),
+            server: format!("https://{}:{}", machine.address, testbed.endpoint_port),
+        }
+    }
+
+    /// Writes the kubeconfig that a person on the host can use as it is.
+    fn make_kubeconfig(&mut self, testbed: &Testbed) -> Result<()> {
+        let target = testbed.state.join("kubeconfig");
+        let part = testbed.state.join("kubeconfig.part");
+        fs::copy(&self.kubeconfig, &part)?;
+        let mut set = Command::new(&self.kubectl);
+        set.arg("--kubeconfig").arg(&part).args(["config", "set-cluster", "kubernetes", "--server", &self.server]);
+        output(set.args(["--tls-server-name", &self.endpoint_name]))?;
+        fs::rename(&part, &target)?;
+        Ok(())
+    }
+
+    /// kubectl, through the machine that answered.
+    pub(crate) fn kubectl<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.arg("--kubeconfig").arg(&self.kubeconfig);
+        command.args(["--server", &self.server, "--tls-server-name", &self.endpoint_name]).args(arguments);
+        command
+    }
+
+    /// One GET: without kubectl's discovery, which would ask for much more.
+    fn raw(&self, path: &str) -> Result<String> {
+        output(&mut self.kubectl(&["get", "--raw", path, ANSWER_TIMEOUT]))
+    }
+
+    pub(crate) fn nodes(&self) -> Result<Vec<Node>> {
+        let list: Value = serde_json::from_str(&self.raw("/api/v1/nodes")?).context("the Node list is no JSON")?;
+        list["items"].as_array().context("the Node list has no items")?.iter().map(node).collect()
+    }
+
+    /// Nodes, etcd members, and through which machines the API answers.
+    pub(crate) fn view(&self, testbed: &Testbed) -> Result<View> {
+        let nodes = self.nodes()?;
+        let is_control_plane = |machine: &&Machine| {
+            nodes.iter().any(|node| node.control_plane && node.ready && node.address == machine.address)
+        };
+        let etcd_members = match testbed.machines.iter().filter(is_control_plane).find(|machine| machine.running()) {
+            Some(machine) => etcd_members(machine)?,
+            None => 0,
+        };
+        let running = testbed.machines.iter().filter(|machine| machine.running());
+        let answers = running.filter(|machine| Self::through(testbed, machine).raw("/readyz").is_ok());
+        let answering = answers.map(|machine| machine.name.clone()).collect();
+        Ok(View { nodes, etcd_members, answering })
+    }
+}
+
+impl View {
+    /// What is not yet as it should be; empty when the cluster is whole.
+    pub(crate) fn missing(&self, testbed: &Testbed) -> Vec<String> {
+        let mut missing = missing_nodes(&self.nodes, testbed);
+        let control_planes = usize::from(testbed.control_planes);
+        let found = self.nodes.iter().filter(|node| node.control_plane).count();
+        if found != control_planes {
+            missing.push(format!("{found} control planes instead of {control_planes}"));
+        }
+        if self.etcd_members != control_planes {
+            missing.push(format!("{} etcd members instead of {control_planes}", self.etcd_members));
+        }
+        // A cluster made by hand has an API on its control planes only.
+        let expected = testbed.machines.iter().filter(|machine| {
+            machine.muster || self.nodes.iter().any(|node| node.control_plane && node.address == machine.address)
+        });
+        for machine in expected.filter(|machine| !self.answering.contains(&machine.name)) {
+            missing.push(format!("the API does not answer through {}", machine.name));
+        }
+        missing
+    }
+}
+
+/// Machines that are no Node or no Ready one.
+pub(crate) fn missing_nodes(nodes: &[Node], testbed: &Testbed) -> Vec<String> {
+    let of = |machine: &Machine| nodes.iter().find(|node| node.address == machine.address);
+    let said = testbed.machines.iter().filter_map(|machine| match of(machine) {
+        None => Some(format!("{} is no Node", machine.name)),
+        Some(node) if !node.ready => Some(format!("{} is not Ready", machine.name)),
+        Some(_) => None,
+    });
+    said.collect()
+}
+
+fn node(item: &Value) -> Result<Node> {
+    let typed = |list: &Value, kind: &str, value: &str| {
+        let entries = list.as_array().into_iter().flatten();
+        entries.filter(|entry| entry["type"] == kind).find_map(|entry| entry[value].as_str().map(str::to_owned))
+    };
+    let name = item["metadata"]["name"].as_str().context("a Node has no name")?.to_owned();
+    let address = typed(&item["status"]["addresses"], "InternalIP", "address");
+    // A Node just registered has no address for a moment.
+    let address = address.and_then(|text| text.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let ready = typed(&item["status"]["conditions"], "Ready", "status").is_some_and(|status| status == "True");
+    let labels = &item["metadata"]["labels"];
+    let roles = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+    let control_plane = roles.iter().any(|role| labels.get(role).is_some());
+    Ok(Node { name, address, ready, control_plane })
+}
+
+/// Counts the members that have started, as etcd on this machine lists them.
+fn etcd_members(machine: &Machine) -> Result<usize> {
+    let etcdctl = [
+        "etcdctl",
+        "--endpoints=https://127.0.0.1:2379",
+        "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+        "--cert=/etc/kubernetes/pki/etcd/server.crt",
+        "--key=/etc/kubernetes/pki/etcd/server.key",
+        "member",
+        "list",
+        "--write-out=json",
+    ];
+    let list: Value = serde_json::from_str(&output(&mut machine.exec(&etcdctl)?)?).context("etcdctl printed no JSON")?;
+    let members = list["members"].as_array().into_iter().flatten();
+    Ok(members.filter(|member| member["name"].is_string() && member["isLearner"] != true).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_read_from_what_the_api_says() {
+        let ready = node(&json!({
+            "metadata": { "name": "m1", "labels": { "node-role.kubernetes.io/control-plane": "" } },
+            "status": {
+                "addresses": [{ "type": "InternalIP", "address": "10.199.0.11" }, { "type": "Hostname", "address": "m1" }],
+                "conditions": [{ "type": "DiskPressure", "status": "False" }, { "type": "Ready", "status": "True" }],
+            },
+        }));
+        let ready = ready.unwrap();
+        assert!(ready.ready && ready.control_plane && ready.address == Ipv4Addr::new(10, 199, 0, 11));
+        let young = node(&json!({ "metadata": { "name": "m2" } })).unwrap();
+        assert!(!young.ready && !young.control_plane && young.address.is_unspecified());
+        assert!(node(&json!({})).is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! What is where: the paths of cache and state, and a testbed's description on disk.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::arguments::FormArguments;
+use super::machine::Machine;
+use super::network;
+
+/// Longest name of a testbed, in characters.
+const NAME_CHARS_MAX: usize = 32;
+/// The host's own address in a testbed's subnet; machines follow from `FIRST_MACHINE`.
+const HOST: u8 = 1;
+const FIRST_MACHINE: u8 = 11;
+
+/// The places one testbed uses on this host.
+pub(crate) struct Paths {
+    /// What is built once and shared by every testbed.
+    pub(crate) cache: PathBuf,
+    /// All testbeds' state.
+    pub(crate) states: PathBuf,
+    /// This testbed's state.
+    pub(crate) state: PathBuf,
+    /// This testbed's name.
+    pub(crate) name: String,
+}
+
+impl Paths {
+    pub(crate) fn new(cache: PathBuf, states: PathBuf, name: &str) -> Result<Self> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(fits) || name.starts_with('-') {
+            bail!("--name {name:?}: use 1 to {NAME_CHARS_MAX} letters, digits and dashes");
+        }
+        let (cache, states) = (std::path::absolute(cache)?, std::path::absolute(states)?);
+        Ok(Self { state: states.join(name), cache, states, name: name.to_owned() })
+    }
+
+    /// The places of a second testbed beside this one.
+    pub(crate) fn sibling(&self, suffix: &str) -> Result<Self> {
+        Self::new(self.cache.clone(), self.states.clone(), &format!("{}-{suffix}", self.name))
+    }
+
+    pub(crate) fn is_root(&self) -> bool {
+        fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+    }
+
+    /// The checkout this program was built from.
+    pub(crate) fn checkout() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    }
+
+    /// The testbed's own files in the checkout.
+    pub(crate) fn recipes() -> PathBuf {
+        Self::checkout().join("tests/testbed")
+    }
+
+    pub(crate) fn kubectl(&self) -> PathBuf {
+        self.cache.join("kubernetes-1.20.2/kubectl")
+    }
+
+    fn description(&self) -> PathBuf {
+        self.state.join("testbed.json")
+    }
+
+    /// Waits until no other command holds the lock of this name, and holds it while the returned file lives.
+    pub(crate) fn lock(&self, directory: &Path) -> Result<File> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let path = directory.join("lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(file)
+    }
+}
+
+/// One testbed, as written to `testbed.json` before anything of it is made.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Testbed {
+    pub(crate) name: String,
+    /// Number of this testbed on this host; its bridge, namespaces and cgroups carry it.
+    pub(crate) index: u8,
+    pub(crate) cluster: String,
+    pub(crate) control_planes: u8,
+    /// The bridge's own address, which is the machines' gateway.
+    pub(crate) host_address: Ipv4Addr,
+    pub(crate) machines: Vec<Machine>,
+    /// The API's name and port, as its certificate and the machines know it.
+    pub(crate) endpoint_name: String,
+    pub(crate) endpoint_port: u16,
+    /// Image directory the machines' overlays stand on.
+    pub(crate) image: PathBuf,
+    pub(crate) kubectl: PathBuf,
+    pub(crate) state: PathBuf,
+}
+
+impl Testbed {
+    /// Describes a new testbed, with a number and a subnet no other testbed of this host has, and writes it down.
+    pub(crate) fn create(paths: &Paths, image: PathBuf, form: &FormArguments) -> Result<Self> {
+        if form.control_planes > form.machines {
+            bail!("--control-planes {} is more than --machines {}", form.control_planes, form.machines);
+        }
+        let _lock = paths.lock(&paths.states)?;
+        if paths.description().exists() {
+            bail!("testbed {:?} is up already: `cargo xtask testbed down --name {}` first", paths.name, paths.name);
+        }
+        let taken = others(&paths.states)?;
+        let index = (0..=254).find(|index| !taken.contains(index) && !network::bridge_exists(*index));
+        let index = index.context("255 testbeds are up already")?;
+        let subnet = match &form.subnet {
+            Some(text) => parse_subnet(text)?,
+            None => Ipv4Addr::new(10, 199, index, 0),
+        };
+        let mut testbed = Self {
+            name: paths.name.clone(),
+            index,
+            cluster: form.cluster.clone(),
+            control_planes: form.control_planes,
+            host_address: host(subnet, HOST),
+            machines: Vec::new(),
+            endpoint_name: format!("api.{}.muster", form.cluster),
+            endpoint_port: 7443,
+            image,
+            kubectl: paths.kubectl(),
+            state: paths.state.clone(),
+        };
+        for number in 1..=form.machines {
+            let name = format!("{}{number}", form.prefix);
+            testbed.machines.push(Machine {
+                hostname: form.hostname.clone().unwrap_or_else(|| name.clone()),
+                directory: paths.state.join("machines").join(&name),
+                link: format!("mtb{index}-{number}"),
+                bridge: testbed.bridge(),
+                gateway: testbed.host_address,
+                address: host(subnet, FIRST_MACHINE + number - 1),
+                image: testbed.image.clone(),
+                layer: paths.state.join("layer"),
+                loss_percent: form.loss,
+                delay_ms: form.delay,
+                muster: !form.without_muster,
+                name,
+            });
+        }
+        fs::create_dir_all(&paths.state)?;
+        testbed.save()?;
+        Ok(testbed)
+    }
+
+    /// Reads the description of a testbed that is up.
+    pub(crate) fn load(paths: &Paths) -> Result<Self> {
+        let path = paths.description();
+        let text = fs::read(&path)
+            .with_context(|| format!("no testbed {:?} is up: {} is not there", paths.name, path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    pub(crate) fn save(&self) -> Result<()> {
+        let path = self.state.join("testbed.json");
+        let part = path.with_extension("part");
+        fs::write(&part, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", part.display()))?;
+        fs::rename(&part, &path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    pub(crate) fn machine(&self, name: &str) -> Result<&Machine> {
+        let names = || self.machines.iter().map(|machine| machine.name.as_str()).collect::<Vec<_>>().join(", ");
+        let found = self.machines.iter().find(|machine| machine.name == name);
+        found.with_context(|| format!("no machine {name:?} in testbed {:?}; it has {}", self.name, names()))
+    }
+
+    pub(crate) fn bridge(&self) -> String {
+        network::bridge_name(self.index)
+    }
+}
+
+/// The numbers of all testbeds that are described on this host.
+fn others(states: &Path) -> Result<BTreeSet<u8>> {
+    let mut taken = BTreeSet::new();
+    for entry in fs::read_dir(states)? {
+        let path = entry?.path().join("testbed.json");
+        if let Some(index) = index_of(&path) {
+            taken.insert(index);
+        }
+    }
+    Ok(taken)
+}
+
+/// The number in a description, also in one this version cannot read otherwise.
+pub(crate) fn index_of(description: &Path) -> Option<u8> {
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(description).ok()?).ok()?;
+    u8::try_from(value["index"].as_u64()?).ok()
+}
+
+fn host(subnet: Ipv4Addr, number: u8) -> Ipv4Addr {
+    let [a, b, c, _] = subnet.octets();
+    Ipv4Addr::new(a, b, c, number)
+}
+
+fn parse_subnet(text: &str) -> Result<Ipv4Addr> {
+    let address = text.strip_suffix(".0/24").map(|start| format!("{start}.0"));
+    let address = address.and_then(|text| text.parse::<Ipv4Addr>().ok()).filter(Ipv4Addr::is_private);
+    address.with_context(|| format!("--subnet {text:?}: a private network such as 10.77.3.0/24 is needed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_private_and_a_24() {
+        assert_eq!(parse_subnet("10.77.3.0/24").unwrap(), Ipv4Addr::new(10, 77, 3, 0));
+        for wrong in ["10.77.3.0", "10.77.3.1/24", "8.8.8.0/24", "10.77.0.0/16", "x.0/24"] {
+            assert!(parse_subnet(wrong).unwrap_err().to_string().contains(wrong));
+        }
+    }
+
+    #[test]
+    fn names_that_would_leave_the_state_directory_are_refused() {
+        for wrong in ["", "..", "a/b", "-x", "a b"] {
+            assert!(Paths::new("/c".into(), "/s".into(), wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(Paths::new("/c".into(), "/s".into(), "A").unwrap().state, Path::new("/s/A"));
+    }
+
+    #[test]
+    fn each_testbed_gets_a_number_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("a")).unwrap();
+        fs::write(directory.path().join("a/testbed.json"), r#"{"index": 4}"#).unwrap();
+        fs::create_dir(directory.path().join("b")).unwrap();
+        assert_eq!(others(directory.path()).unwrap(), BTreeSet::from([4]));
+    }
+}

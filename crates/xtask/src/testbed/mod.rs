@@ -1,0 +1,98 @@
+//! The testbed: real machines from one image directory, on this host.
+
+mod arguments;
+mod build;
+mod by_hand;
+mod compare;
+mod kubernetes;
+mod layout;
+mod machine;
+mod network;
+mod report;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) use arguments::Arguments;
+use arguments::{Action, NameArguments};
+use layout::{Paths, Testbed};
+use report::Report;
+
+/// Runs one `cargo xtask testbed` command and turns its outcome into an exit code.
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let report = Report::new(arguments.json);
+    match act(arguments, &report) {
+        Ok(code) => code,
+        Err(error) => report.failed(&error),
+    }
+}
+
+fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
+    let paths = Paths::new(arguments.cache, arguments.state, &arguments.name)?;
+    if !paths.is_root() {
+        return Err(report::cannot_provision("the testbed needs root: sudo cargo xtask testbed ..."));
+    }
+    match arguments.action {
+        Action::Build(build) => {
+            build::build(&paths, report)?;
+            build::muster_binary(build.muster)?;
+        }
+        Action::Up(form) => up::up(&paths, &form, report)?,
+        Action::Status => return status(&paths, report),
+        Action::Exec { machine, command } => {
+            let testbed = Testbed::load(&paths)?;
+            let status = testbed.machine(&machine)?.exec(&command)?.status().context("cannot start nsenter")?;
+            return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
+        }
+        Action::Kubectl { arguments } => {
+            let testbed = Testbed::load(&paths)?;
+            let status = kubernetes::Cluster::find(&testbed)?.kubectl(&arguments).status()?;
+            return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
+        }
+        Action::Logs { machine, follow, unit } => {
+            let testbed = Testbed::load(&paths)?;
+            let mut command = vec!["journalctl".to_owned(), "--no-pager".to_owned()];
+            if follow {
+                command.push("--follow".to_owned());
+            }
+            if unit != "all" {
+                command.extend(["--unit".to_owned(), unit]);
+            }
+            testbed.machine(&machine)?.exec(&command)?.status().context("cannot start nsenter")?;
+        }
+        Action::Kill(names) => each(&paths, &names, |machine| machine.kill())?,
+        Action::Start(names) => each(&paths, &names, |machine| machine.start(&paths))?,
+        Action::Cut(names) => each(&paths, &names, |machine| network::cut(machine))?,
+        Action::Heal => {
+            for machine in &Testbed::load(&paths)?.machines {
+                network::heal(machine)?;
+            }
+        }
+        Action::Down => up::down(&paths, report)?,
+        Action::Compare(form) => compare::compare(&paths, &form, report)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn each(paths: &Paths, names: &NameArguments, act: impl Fn(&machine::Machine) -> Result<()>) -> Result<()> {
+    let testbed = Testbed::load(paths)?;
+    for name in &names.machines {
+        act(testbed.machine(name)?).with_context(|| format!("machine {name}"))?;
+    }
+    Ok(())
+}
+
+/// Prints each machine and what Kubernetes says of it; exit code 1 unless all of it is as `up` promises.
+fn status(paths: &Paths, report: &Report) -> Result<ExitCode> {
+    let testbed = Testbed::load(paths)?;
+    let view = kubernetes::Cluster::find(&testbed).and_then(|cluster| cluster.view(&testbed));
+    let running = testbed.machines.iter().filter(|machine| machine.running()).count();
+    report.machines(&testbed, view.as_ref().ok());
+    match view {
+        Ok(view) if view.missing(&testbed).is_empty() => Ok(ExitCode::SUCCESS),
+        Ok(view) => bail!("{}", view.missing(&testbed).join("; ")),
+        Err(error) => Err(error.context(format!("{running} of {} machines run", testbed.machines.len()))),
+    }
+}

@@ -1,0 +1,219 @@
+//! `up` and `down`: a testbed from nothing to a cluster, and back to nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::json;
+
+use super::arguments::FormArguments;
+use super::build;
+use super::kubernetes::{Cluster, missing_nodes};
+use super::layout::{Paths, Testbed};
+use super::machine::Machine;
+use super::network;
+use super::report::{Report, cannot_provision, round};
+use crate::command::{output, run};
+
+/// How often the cluster is looked at while it forms: one API request each time.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a machine may take to boot.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Builds what is missing, boots the machines, and returns when they are one cluster.
+pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
+    let image = build::build(paths, report)?;
+    let muster = if form.without_muster { None } else { Some(build::muster_binary(form.muster.clone())?) };
+    let testbed = boot(paths, form, image, muster.as_deref(), report)?;
+    if form.without_muster {
+        report.result(&json!({ "booted": true }), "Booted, without muster. `cargo xtask testbed down` removes it.");
+        return Ok(());
+    }
+    let seconds = wait_until_formed(&testbed, form.timeout, report)?;
+    let kubeconfig = testbed.state.join("kubeconfig");
+    let names: Vec<&str> = testbed.machines.iter().map(|machine| machine.name.as_str()).collect();
+    report.result(
+        &json!({ "ready": true, "seconds": round(seconds), "machines": names, "kubeconfig": kubeconfig }),
+        format!(
+            "Ready: {} machines, {} control planes, {seconds:.1} s after the last machine had booted.\n\
+             Look inside: {} --kubeconfig {} get nodes",
+            names.len(),
+            testbed.control_planes,
+            testbed.kubectl.display(),
+            kubeconfig.display()
+        ),
+    );
+    Ok(())
+}
+
+/// Describes the testbed, makes its network and layer, and boots every machine.
+pub(crate) fn boot(
+    paths: &Paths,
+    form: &FormArguments,
+    image: std::path::PathBuf,
+    muster: Option<&Path>,
+    report: &Report,
+) -> Result<Testbed> {
+    let testbed = Testbed::create(paths, image, form)?;
+    make_layer(&testbed, muster)?;
+    network::make_bridge(&testbed)?;
+    report.step(format!("booting {} machines on {} ({}/24)", form.machines, testbed.bridge(), testbed.host_address));
+    for (number, machine) in testbed.machines.iter().enumerate() {
+        if number > 0 {
+            sleep(form.stagger);
+        }
+        machine.start(paths).with_context(|| format!("machine {}", machine.name))?;
+    }
+    let started = Instant::now();
+    for machine in &testbed.machines {
+        while machine.booted_at().is_none() {
+            if started.elapsed() > BOOT_TIMEOUT {
+                let console = machine.directory.join("console.log");
+                return Err(cannot_provision(format!("{} does not boot; see {}", machine.name, console.display())));
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+    report.step("all machines have booted");
+    Ok(testbed)
+}
+
+/// Writes what the image of this testbed has besides the shared image: muster and its configuration, for all the same.
+fn make_layer(testbed: &Testbed, muster: Option<&Path>) -> Result<()> {
+    let layer = testbed.state.join("layer");
+    let configuration = layer.join("etc/muster");
+    fs::create_dir_all(&configuration)?;
+    if let Some(muster) = muster {
+        fs::create_dir_all(layer.join("usr/bin"))?;
+        fs::copy(muster, layer.join("usr/bin/muster")).context("cannot copy the muster binary")?;
+    }
+    let mut key = [0_u8; 32];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut key)?;
+    let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = configuration.join("muster.toml");
+    fs::write(
+        &path,
+        format!(
+            "cluster = \"{}\"\nmachines = {}\ncontrol_planes = {}\nmesh_key = \"{key}\"\n\n\
+             [discovery]\nmdns = true\n\n\
+             [kubernetes]\nversion = \"v1.20.2\"\nimage_repository = \"k8s.gcr.io\"\n\
+             documents = [\"/etc/muster/kubeadm.yaml\"]\nskip_phases = [\"addon/coredns\"]\n\
+             ignore_preflight = [\"all\"]\n",
+            testbed.cluster,
+            testbed.machines.len(),
+            testbed.control_planes,
+        ),
+    )?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(())
+}
+
+/// When the last machine had booted, in seconds since 1970.
+pub(crate) fn booted_at(testbed: &Testbed) -> Result<f64> {
+    let times = testbed.machines.iter().map(|machine| machine.booted_at().context("a machine is not running"));
+    times.collect::<Result<Vec<_>>>()?.into_iter().reduce(f64::max).context("a testbed has machines")
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Waits until the cluster is whole; returns the seconds from "all machines have booted" to "all Nodes Ready".
+pub(crate) fn wait_until_formed(testbed: &Testbed, timeout: Duration, report: &Report) -> Result<f64> {
+    let (booted, started) = (booted_at(testbed)?, Instant::now());
+    let mut watch = Watch::default();
+    loop {
+        let missing = match watch.look(testbed, report) {
+            Ok(missing) => missing,
+            Err(error) => {
+                watch.cluster = None;
+                vec![format!("{error:#}")]
+            }
+        };
+        if let (Some(at), true) = (watch.all_ready_at, missing.is_empty()) {
+            return Ok(at - booted);
+        }
+        if started.elapsed() > timeout {
+            let why = missing.join("; ");
+            let machines: String = testbed.machines.iter().map(why_not).collect();
+            return Err(anyhow!("no cluster after {} s: {why}\n{machines}", timeout.as_secs()));
+        }
+        sleep(LOOK_EVERY);
+    }
+}
+
+/// What is known of a cluster while it forms.
+#[derive(Default)]
+struct Watch {
+    /// The way to it that worked last.
+    cluster: Option<Cluster>,
+    said: String,
+    /// Since when all Nodes have been Ready, in seconds since 1970.
+    all_ready_at: Option<f64>,
+}
+
+impl Watch {
+    /// Looks once and returns what is missing.
+    fn look(&mut self, testbed: &Testbed, report: &Report) -> Result<Vec<String>> {
+        if self.cluster.is_none() {
+            self.cluster = Some(Cluster::find(testbed)?);
+        }
+        let cluster = self.cluster.as_ref().context("the cluster was found just now")?;
+        let nodes = cluster.nodes()?;
+        let ready = nodes.iter().filter(|node| node.ready).count();
+        let line = format!("{} of {} Nodes, {ready} Ready", nodes.len(), testbed.machines.len());
+        if line != self.said {
+            report.step(&line);
+            self.said = line;
+        }
+        let missing = missing_nodes(&nodes, testbed);
+        if !missing.is_empty() {
+            self.all_ready_at = None;
+            return Ok(missing);
+        }
+        self.all_ready_at.get_or_insert_with(now);
+        Ok(cluster.view(testbed)?.missing(testbed))
+    }
+}
+
+/// What a machine itself says about why it waits.
+fn why_not(machine: &Machine) -> String {
+    let said = |words: &[&str]| {
+        let words = [&["timeout", "5"], words].concat();
+        machine.exec(&words).and_then(|mut command| output(&mut command))
+    };
+    let mut lines = String::new();
+    let explained = if machine.muster { said(&["muster", "explain"]) } else { Ok(String::new()) };
+    let explained = explained.unwrap_or_else(|error| format!("{error:#}"));
+    let unit = if machine.muster { "muster" } else { "kubelet" };
+    let journal = said(&["journalctl", "--no-pager", "--output=cat", "--lines=8", "--unit", unit]);
+    let journal = journal.unwrap_or_else(|error| format!("{error:#}"));
+    for line in explained.lines().chain(journal.lines()) {
+        lines += &format!("  {}: {line}\n", machine.name);
+    }
+    lines
+}
+
+/// Stops every machine and removes everything of the testbed, whatever state it is in.
+pub(crate) fn down(paths: &Paths, report: &Report) -> Result<()> {
+    if !paths.state.exists() {
+        report.result(&json!({ "down": true }), format!("No testbed {:?} is up.", paths.name));
+        return Ok(());
+    }
+    let testbed = Testbed::load(paths).with_context(|| {
+        format!("its machines are unknown; stop them yourself, then remove {}", paths.state.display())
+    })?;
+    for machine in &testbed.machines {
+        machine.kill().with_context(|| format!("machine {}", machine.name))?;
+    }
+    network::remove(&testbed)?;
+    // The description goes last: a `down` that is interrupted here can be repeated.
+    let state = paths.state.to_string_lossy().into_owned();
+    run("find", [&state, "-mindepth", "1", "-maxdepth", "1", "!", "-name", "testbed.json", "-exec", "rm", "-rf", "{}", "+"])?;
+    fs::remove_dir_all(&paths.state)?;
+    report.result(&json!({ "down": true }), format!("Testbed {:?} is down, and nothing of it is left.", paths.name));
+    Ok(())
+}
