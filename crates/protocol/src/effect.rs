@@ -1,0 +1,301 @@
+//! Everything a machine can want done.
+
+use bytes::Bytes;
+use muster_wire::entry::Sealed;
+use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
+
+/// Number of a run of a [`Step`]; unique within one start of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct RunId(pub u64);
+
+/// One thing to do. Effects are carried out in order.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Write this, whole, synced, before any later effect is looked at. If that is impossible, stop the machine at once:
+    /// a promise that was not kept must not be spoken.
+    Persist(Durable),
+    /// Send a frame, dialling if no connection stands. May be lost; the core sends again what matters.
+    Send {
+        /// To whom.
+        to: MachineId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// These are a machine's addresses, from its signed card: connect if no connection stands and there is room.
+    Learn {
+        /// Whose.
+        machine: MachineId,
+        /// `ip:port`, most useful first.
+        addresses: Vec<String>,
+    },
+    /// Close the connection and do not dial this machine again for some minutes.
+    Refuse {
+        /// Whom.
+        machine: MachineId,
+        /// Why, for people.
+        why: String,
+    },
+    /// Start this machine's Raft on its own store with these voters. Given once per start of the machine.
+    StartRaft {
+        /// The charter; its voters are Raft's first membership and its id marks the store.
+        charter: Box<Charter>,
+    },
+    /// Call Raft's `initialize` with exactly the charter's voters. Doing it twice, or from several voters, is harmless.
+    InitializeRaft,
+    /// Stop this machine's Raft: its identity is not its own (a cloned disk).
+    StopRaft,
+    /// Let Raft's voters be these (a joint consensus change). Only given to the leader; repeated until it holds.
+    SetVoters(std::collections::BTreeSet<MachineId>),
+    /// Propose an entry to this machine's Raft.
+    Propose {
+        /// Number that the answer repeats.
+        call: u64,
+        /// The entry.
+        entry: Entry,
+    },
+    /// Carry out a step; answer with [`crate::Input::Finished`].
+    Run {
+        /// Number that the answer repeats.
+        run: RunId,
+        /// The step.
+        step: Step,
+    },
+    /// End a run: kill what it started. It is answered with `Finished(Err)` all the same.
+    Abort {
+        /// The run.
+        run: RunId,
+    },
+    /// The API servers that may serve the cluster, `host:port`, this machine's own first if it has one. Given whenever
+    /// the list changes. The balancer probes which of them live.
+    ApiServers(Vec<String>),
+    /// Tell people.
+    Notice(Notice),
+}
+
+/// Something people should know. Its text names no secret.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Notice {
+    /// Whether something is wrong that muster will not mend by itself.
+    pub warning: bool,
+    /// A short stable word for programs: `charter`, `admitted`, `clone`, ...
+    pub kind: &'static str,
+    /// What happened, to which machine, and what to do.
+    pub text: String,
+}
+
+/// A machine for which something is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Who.
+    pub machine: MachineId,
+    /// Its X25519 public key, from the ledger.
+    pub sealing_key: [u8; 32],
+}
+
+/// Work for the kubeadm device. The core never sees a secret in the clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Is kubeadm there, and of a version that muster knows? Answered with [`StepOutput::Checked`].
+    Check,
+    /// What can be done before anybody else is ready: pull images, and the like.
+    Prepare {
+        /// This machine's role.
+        role: Role,
+    },
+    /// Make the CAs and the token secret, and seal them. Answered with [`StepOutput::PkiMade`].
+    MakePki {
+        /// The live attempt.
+        attempt: u32,
+        /// All admitted control planes, this machine among them.
+        recipients: Vec<Recipient>,
+    },
+    /// Open `sealed_pki`, and seal it to one more control plane. Answered with [`StepOutput::PkiMade`].
+    SealPki {
+        /// This machine's own ciphertext from the ledger.
+        sealed_pki: Bytes,
+        /// For whom.
+        recipient: Recipient,
+    },
+    /// Make one machine's ticket. Answered with [`StepOutput::Ticket`].
+    IssueTicket {
+        /// The attempt whose cluster it joins; bound into the sealing.
+        attempt: u32,
+        /// This machine's own ciphertext from the ledger.
+        sealed_pki: Bytes,
+        /// For whom.
+        recipient: Recipient,
+        /// Whether init registered the machine's token. If not, the step registers it.
+        token_registered: bool,
+    },
+    /// init's phases up to and including bootstrap-token. Answered with [`StepOutput::Initialised`].
+    InitCluster {
+        /// The attempt.
+        attempt: u32,
+        /// This machine's Node name.
+        name: String,
+        /// Address its API server advertises.
+        address: String,
+        /// This machine's own ciphertext from the ledger.
+        sealed_pki: Bytes,
+        /// The machines whose tokens init registers.
+        tokens: Vec<MachineId>,
+    },
+    /// init's phases after bootstrap-token.
+    InitFinish {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Everything of a join that no other machine must wait for: all of it for a worker, all before etcd for a control
+    /// plane.
+    Join {
+        /// The attempt.
+        attempt: u32,
+        /// This machine's role.
+        role: Role,
+        /// This machine's Node name.
+        name: String,
+        /// Address its API server advertises.
+        address: String,
+        /// The ticket from the ledger.
+        ticket: Bytes,
+        /// For a control plane, its ciphertext of the PKI.
+        sealed_pki: Option<Bytes>,
+    },
+    /// The part of a control plane's join that adds its etcd member.
+    JoinEtcd {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The rest of a control plane's join.
+    JoinFinish {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Wait until this machine's Node is Ready.
+    AwaitReady {
+        /// This machine's Node name.
+        name: String,
+    },
+    /// Delete the used token of a machine that has joined.
+    DeleteToken {
+        /// This machine's own ciphertext from the ledger.
+        sealed_pki: Bytes,
+        /// Whose token.
+        machine: MachineId,
+    },
+    /// Undo whatever kubeadm and muster did to this machine for the cluster. Safe to repeat.
+    Reset,
+}
+
+impl Step {
+    /// A short name for people and traces.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Check => "check",
+            Step::Prepare { .. } => "prepare",
+            Step::MakePki { .. } => "make-pki",
+            Step::SealPki { .. } => "seal-pki",
+            Step::IssueTicket { .. } => "issue-ticket",
+            Step::InitCluster { .. } => "init",
+            Step::InitFinish { .. } => "init-finish",
+            Step::Join { .. } => "join",
+            Step::JoinEtcd { .. } => "join-etcd",
+            Step::JoinFinish { .. } => "join-finish",
+            Step::AwaitReady { .. } => "await-ready",
+            Step::DeleteToken { .. } => "delete-token",
+            Step::Reset => "reset",
+        }
+    }
+}
+
+/// What a step found or made. Secrets in it are sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepOutput {
+    /// The step did what it should.
+    Done,
+    /// kubeadm's version, as `v1.31.4`.
+    Checked {
+        /// The version.
+        version: String,
+    },
+    /// The PKI, sealed.
+    PkiMade {
+        /// SHA-256 of the CA certificate's public key info.
+        ca_hash: Digest,
+        /// One ciphertext per recipient.
+        sealed: Vec<Sealed>,
+    },
+    /// A ticket, sealed.
+    Ticket {
+        /// The ciphertext.
+        ciphertext: Bytes,
+    },
+    /// The cluster's first API server serves.
+    Initialised {
+        /// SHA-256 of the CA certificate's public key info.
+        ca_hash: Digest,
+        /// `host:port` of the API server.
+        endpoints: Vec<String>,
+    },
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{step}{}: {why}", phase.as_ref().map(|phase| format!(" at {phase}")).unwrap_or_default())]
+pub struct StepFailure {
+    /// The step's name.
+    pub step: &'static str,
+    /// The kubeadm phase that failed, if one did.
+    pub phase: Option<String>,
+    /// What happened, bounded, without secrets.
+    pub why: String,
+    /// Whether trying again on this machine is pointless until someone changes it (kubeadm missing, too old).
+    pub hopeless: bool,
+}
+
+/// The effects of one input, in order.
+#[derive(Debug, Default)]
+pub struct Effects(Vec<Effect>);
+
+/// Proof that what was promised is on its way to disk before anything sent with it: the only way to send a vote.
+#[must_use = "a vote is sent through this"]
+pub struct Synced<'a>(&'a mut Effects);
+
+impl Effects {
+    /// Adds an effect.
+    pub fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    /// Sends a frame that promises nothing.
+    pub fn send(&mut self, to: MachineId, frame: Frame) {
+        debug_assert!(!matches!(frame, Frame::Promise(_) | Frame::Accepted { .. }), "votes go through persist");
+        self.push(Effect::Send { to, frame });
+    }
+
+    /// Writes the durable state; what is sent through the answer leaves after it is synced.
+    pub fn persist(&mut self, durable: &Durable) -> Synced<'_> {
+        self.push(Effect::Persist(durable.clone()));
+        Synced(self)
+    }
+
+    /// Tells people.
+    pub fn notice(&mut self, warning: bool, kind: &'static str, text: String) {
+        self.push(Effect::Notice(Notice { warning, kind, text }));
+    }
+
+    /// Takes all effects, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.0.drain(..)
+    }
+}
+
+impl Synced<'_> {
+    /// Sends a frame after the barrier.
+    pub fn send(self, to: MachineId, frame: Frame) {
+        self.0.push(Effect::Send { to, frame });
+    }
+
+    /// Nothing needs to follow the write.
+    pub fn done(self) {}
+}

@@ -1,0 +1,342 @@
+//! Following the ledger: voters hear from their own Raft, everyone else asks a voter "what changed since revision R?"
+//! and is answered when something did. Proposals go the other way, to whoever leads.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use muster_wire::frame::ProposalOutcome;
+use muster_wire::{Certificate, Entry, Frame, LedgerNews, MachineId, limits};
+
+use crate::machine::Tuning;
+use crate::roster::Roster;
+use crate::{Effect, Effects, Ledger, Time};
+
+/// Entries kept for pollers that are a little behind; who is further behind gets the whole ledger.
+const RECENT_MAX: usize = 256;
+
+/// Most polls held at once: every machine of the largest site has at most one.
+const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
+
+/// Most proposals of others in this leader's hands at once.
+const RELAYED_MAX: usize = 1_024;
+
+/// What a proposal is about: a later one about the same thing replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subject(pub(crate) &'static str, pub(crate) MachineId, pub(crate) u32);
+
+#[derive(Debug)]
+struct Asked {
+    entry: Entry,
+    call: u64,
+    sent: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Poll {
+    call: u64,
+    to: MachineId,
+    sent: Time,
+}
+
+#[derive(Debug)]
+struct Asker {
+    call: u64,
+    since: u64,
+    asked: Time,
+}
+
+/// This machine's copy of the ledger and its ways to and from it.
+#[derive(Debug, Default)]
+pub(crate) struct Follow {
+    ledger: Ledger,
+    /// The last entries, all there are after revision `floor`.
+    recent: VecDeque<(u64, Bytes)>,
+    floor: u64,
+    /// Whether this machine's own Raft feeds the ledger.
+    pub(crate) raft: bool,
+    pub(crate) leader: Option<MachineId>,
+    pub(crate) term: u64,
+    poll: Option<Poll>,
+    poll_turn: usize,
+    askers: BTreeMap<MachineId, Asker>,
+    asked: BTreeMap<Subject, Asked>,
+    relayed: BTreeMap<u64, (MachineId, u64)>,
+    calls: u64,
+    /// When a voter last said that this machine is not admitted.
+    pub(crate) turned_down: bool,
+    changed: bool,
+}
+
+impl Follow {
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether the ledger or leadership changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Raft, or a voter's answer, brought an entry.
+    pub(crate) fn applied(&mut self, revision: u64, bytes: Bytes) -> Option<Entry> {
+        if revision <= self.ledger.revision() {
+            return None;
+        }
+        self.changed = true;
+        let entry = Entry::decode(&bytes).ok();
+        let taken = match &entry {
+            Some(entry) => self.ledger.apply(revision, entry).is_ok(),
+            // An entry of a later version changes nothing here, but keeps its place.
+            None => {
+                self.ledger.skip(revision);
+                false
+            }
+        };
+        self.recent.push_back((revision, bytes));
+        if self.recent.len() > RECENT_MAX
+            && let Some((dropped, _)) = self.recent.pop_front()
+        {
+            self.floor = dropped;
+        }
+        entry.filter(|_| taken)
+    }
+
+    /// A whole ledger came: from disk at start, from a Raft snapshot, or from a voter.
+    pub(crate) fn restored(&mut self, bytes: &[u8]) -> bool {
+        let Ok(ledger) = Ledger::decode(bytes) else { return false };
+        if ledger.revision() >= self.ledger.revision() {
+            self.floor = ledger.revision();
+            self.recent.clear();
+            self.ledger = ledger;
+            self.changed = true;
+        }
+        true
+    }
+
+    pub(crate) fn leading(&mut self, term: u64, leader: Option<MachineId>) {
+        if (self.term, self.leader) != (term, leader) {
+            self.changed = true;
+            self.term = term;
+            self.leader = leader;
+            // Whoever was asked may not lead any more.
+            for asked in self.asked.values_mut() {
+                asked.sent = None;
+            }
+        }
+    }
+
+    /// What this machine wants committed now. What is not in `wants` any more is forgotten.
+    pub(crate) fn want(&mut self, wants: BTreeMap<Subject, Entry>) {
+        self.asked.retain(|subject, asked| wants.get(subject).is_some_and(|entry| *entry == asked.entry));
+        for (subject, entry) in wants {
+            self.asked.entry(subject).or_insert_with(|| {
+                self.calls += 1;
+                Asked { entry, call: self.calls, sent: None }
+            });
+        }
+    }
+
+    /// A voter was asked for news by `from`.
+    pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64) {
+        if self.raft && (self.askers.len() < ASKERS_MAX || self.askers.contains_key(&from)) {
+            self.askers.insert(from, Asker { call, since, asked: now });
+        }
+    }
+
+    /// A voter answered.
+    pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<Entry> {
+        let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
+        // While Raft feeds the ledger, news is at best old.
+        if !ours || self.raft {
+            return Vec::new();
+        }
+        if news.leader.is_some() && news.leader != self.leader {
+            self.leading(self.term, news.leader);
+        }
+        if self.turned_down != news.not_admitted {
+            self.turned_down = news.not_admitted;
+            self.changed = true;
+        }
+        if let Some(state) = news.state {
+            self.restored(&state);
+        }
+        news.entries.into_iter().filter_map(|(revision, entry)| self.applied(revision, entry)).collect()
+    }
+
+    /// This leader was handed a proposal. What its sender may not propose never comes here.
+    pub(crate) fn relay(&mut self, from: MachineId, call: u64, entry: Entry, effects: &mut Effects) {
+        if self.relayed.len() >= RELAYED_MAX {
+            return;
+        }
+        self.calls += 1;
+        self.relayed.insert(self.calls, (from, call));
+        effects.push(Effect::Propose { call: self.calls, entry });
+    }
+
+    /// Raft, or the asked leader, says what came of a proposal.
+    pub(crate) fn proposed(&mut self, now: Time, call: u64, outcome: ProposalOutcome, effects: &mut Effects) {
+        if let Some((from, call)) = self.relayed.remove(&call) {
+            effects.send(from, Frame::ProposalAnswer { call, outcome });
+            return;
+        }
+        let Some(asked) = self.asked.values_mut().find(|asked| asked.call == call) else { return };
+        match outcome {
+            // Taken or refused by a rule: either way the ledger says what follows. Asked again only after a while.
+            ProposalOutcome::Applied(_) | ProposalOutcome::Refused(_) => asked.sent = Some(now),
+            ProposalOutcome::NotLeading(leader) => {
+                if leader.is_some() && leader != self.leader {
+                    asked.sent = None;
+                    self.leader = leader;
+                    self.changed = true;
+                }
+            }
+        }
+    }
+
+    /// Answers held polls, sends polls and proposals that are due.
+    pub(crate) fn run(
+        &mut self,
+        now: Time,
+        me: MachineId,
+        charter: &Certificate,
+        roster: &Roster,
+        tuning: &Tuning,
+        effects: &mut Effects,
+    ) {
+        self.answer_askers(now, tuning, effects);
+        let voters = self.voters(me, charter);
+        if !self.raft {
+            self.poll_voters(now, me, &voters, roster, tuning, effects);
+        }
+        self.send_proposals(now, me, &voters, roster, tuning, effects);
+    }
+
+    fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
+        let newest = self.recent.back().map_or(self.floor, |(revision, _)| *revision);
+        let mut answers = Vec::new();
+        for (machine, asker) in &self.askers {
+            let admitted = self.ledger.member(*machine).is_some();
+            let behind = asker.since < newest || asker.since < self.floor;
+            if (admitted && behind) || now.since(asker.asked) >= tuning.poll_hold {
+                answers.push((*machine, admitted));
+            }
+        }
+        for (machine, admitted) in answers {
+            if let Some(asker) = self.askers.remove(&machine) {
+                effects.send(machine, Frame::LedgerNews(self.answer(&asker, admitted)));
+            }
+        }
+    }
+
+    /// News for one asker. Who is not admitted reads nothing of the ledger (promise S6).
+    fn answer(&self, asker: &Asker, admitted: bool) -> LedgerNews {
+        let mut news = LedgerNews {
+            call: asker.call,
+            revision: 0,
+            entries: Vec::new(),
+            state: None,
+            not_admitted: !admitted,
+            leader: self.leader,
+        };
+        if !admitted {
+            return news;
+        }
+        news.revision = self.ledger.revision();
+        if asker.since < self.floor {
+            news.state = Some(self.ledger.encode().into());
+            return news;
+        }
+        let mut bytes = 0;
+        for (revision, entry) in self.recent.iter().filter(|(revision, _)| *revision > asker.since) {
+            bytes += entry.len();
+            if news.entries.len() >= limits::NEWS_ENTRIES_MAX || bytes > limits::FRAME_BYTES_MAX / 2 {
+                break;
+            }
+            news.entries.push((*revision, entry.clone()));
+        }
+        news
+    }
+
+    /// Whom to ask: the charter's voters and the control planes admitted later.
+    fn voters(&self, me: MachineId, charter: &Certificate) -> Vec<MachineId> {
+        let mut voters = charter.charter().voters.clone();
+        voters.extend(self.ledger.control_planes());
+        voters.sort_unstable();
+        voters.dedup();
+        voters.retain(|voter| *voter != me && !self.ledger.was_removed(*voter));
+        voters
+    }
+
+    fn poll_voters(
+        &mut self,
+        now: Time,
+        me: MachineId,
+        voters: &[MachineId],
+        roster: &Roster,
+        tuning: &Tuning,
+        effects: &mut Effects,
+    ) {
+        if let Some(poll) = &self.poll {
+            let patience = tuning.poll_hold + tuning.resend * 4;
+            let lost = !roster.is_connected(poll.to) && now.since(poll.sent) >= tuning.resend;
+            if !lost && now.since(poll.sent) < patience {
+                return;
+            }
+            self.poll_turn += 1;
+        }
+        if voters.is_empty() {
+            return;
+        }
+        // Machines begin at different voters, which spreads the load; connected ones come first.
+        let start = usize::from(me.0[31]) + self.poll_turn;
+        let order = (0..voters.len()).map(|step| voters[(start + step) % voters.len()]);
+        let to = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.clone().next());
+        let Some(to) = to else { return };
+        self.calls += 1;
+        self.poll = Some(Poll { call: self.calls, to, sent: now });
+        effects.send(to, Frame::LedgerPoll { call: self.calls, since: self.ledger.revision() });
+    }
+
+    fn send_proposals(
+        &mut self,
+        now: Time,
+        me: MachineId,
+        voters: &[MachineId],
+        roster: &Roster,
+        tuning: &Tuning,
+        effects: &mut Effects,
+    ) {
+        for (index, asked) in self.asked.values_mut().enumerate() {
+            if asked.sent.is_some_and(|sent| now.since(sent) < tuning.resend * 2) {
+                continue;
+            }
+            let first = asked.sent.is_none();
+            asked.sent = Some(now);
+            if self.leader == Some(me) {
+                effects.push(Effect::Propose { call: asked.call, entry: asked.entry.clone() });
+                continue;
+            }
+            // A leader that did not answer may be gone: then any voter, who knows better.
+            let turn = (now.0 / 1_000_000) as usize + index;
+            let any = || voters.iter().filter(|voter| roster.is_connected(**voter)).cycle().nth(turn % voters.len().max(1));
+            let to = if first { self.leader.or_else(|| any().copied()) } else { any().copied().or(self.leader) };
+            if let Some(to) = to {
+                effects.send(to, Frame::Proposal { call: asked.call, entry: asked.entry.encode() });
+            }
+        }
+    }
+
+    pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
+        let held = self.askers.values().map(|asker| (asker.asked + tuning.poll_hold, "a poll to answer")).min();
+        let poll = self.poll.as_ref().filter(|_| !self.raft);
+        let poll = poll.map(|poll| (poll.sent + tuning.poll_hold + tuning.resend * 4, "a poll's answer"));
+        let asked = self.asked.values().filter_map(|asked| asked.sent);
+        let asked = asked.map(|sent| (sent + tuning.resend * 2, "a proposal's effect")).min();
+        held.into_iter().chain(poll).chain(asked).min()
+    }
+
+    /// What this machine wants committed and has not seen committed yet.
+    pub(crate) fn waiting_for(&self) -> impl Iterator<Item = &Entry> + '_ {
+        self.asked.values().map(|asked| &asked.entry)
+    }
+}

@@ -1,0 +1,451 @@
+//! Founding: agreeing on the charter, once in a cluster's life.
+//!
+//! Single-decree Paxos (Lamport, "Paxos Made Simple", 2001) among identities nobody knew beforehand. A ballot is
+//! (round, proposer). The quorum is T of N machines, N being in the image; fewer than 2T identities exist, so any two
+//! quorums share a machine, and that machine keeps its word across restarts because it writes before it speaks.
+//! Time decides only who tries when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_wire::charter::charter_hash;
+use muster_wire::{Ballot, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, RngExt};
+
+use crate::machine::Tuning;
+use crate::roster::Roster;
+use crate::{Effects, Time};
+
+/// Why no charter can be founded until a person does something, or a machine goes away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Impediment {
+    /// Machines on this mesh carry other settings.
+    OtherSettings(Vec<MachineId>),
+    /// More machines than the quorum's arithmetic bears.
+    TooMany { seen: usize, most: usize },
+    /// This machine's identity runs elsewhere too.
+    Cloned,
+}
+
+/// A ballot of our own.
+#[derive(Debug)]
+struct Attempt {
+    ballot: Ballot,
+    begun: Time,
+    sent: Time,
+    promises: BTreeMap<MachineId, Option<(Ballot, Bytes)>>,
+    /// The charter's bytes once a quorum promised, and the votes for it.
+    accept: Option<(Bytes, BTreeMap<MachineId, Vote>)>,
+}
+
+/// This machine's part in founding: acceptor always, proposer at times.
+#[derive(Debug)]
+pub(crate) struct Founding {
+    round_seen: u64,
+    attempt: Option<Attempt>,
+    propose_at: Option<Time>,
+    failures: u32,
+    /// The machines that could vote when the roster was last looked at, and since when that has not changed.
+    electorate: BTreeSet<MachineId>,
+    stable_since: Time,
+    impediment: Option<Impediment>,
+    certificate: Option<Certificate>,
+}
+
+/// What founding needs to know and may change.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Time,
+    pub(crate) identity: &'a Identity,
+    pub(crate) cluster: &'a str,
+    pub(crate) settings: &'a Settings,
+    pub(crate) tuning: &'a Tuning,
+    pub(crate) unable: bool,
+    pub(crate) cloned: bool,
+    pub(crate) fingerprint_shared: bool,
+    pub(crate) roster: &'a mut Roster,
+    pub(crate) durable: &'a mut Durable,
+    pub(crate) rng: &'a mut ChaCha8Rng,
+    pub(crate) effects: &'a mut Effects,
+}
+
+impl Context<'_> {
+    fn me(&self) -> MachineId {
+        self.identity.machine()
+    }
+
+    /// Whether a machine's promise and vote count: it has our settings, one body, and never forgot a vote.
+    fn votes_count(&self, machine: MachineId) -> bool {
+        if machine == self.me() {
+            return !self.cloned && !self.fingerprint_shared;
+        }
+        let Some(card) = self.roster.card(machine) else { return false };
+        card.settings == *self.settings
+            && self.roster.clone_proof(machine).is_none()
+            && !self.roster.is_amnesiac(machine, &card.fingerprint)
+    }
+
+    fn jitter(&mut self, most: Duration) -> Duration {
+        Duration::from_micros(self.rng.random_range(0..=most.as_micros() as u64))
+    }
+}
+
+impl Founding {
+    pub(crate) fn new(durable: &Durable, now: Time) -> Self {
+        let seen = durable.promised.map(|ballot| ballot.round);
+        let accepted = durable.accepted.as_ref().map(|(ballot, _)| ballot.round);
+        Self {
+            round_seen: seen.max(accepted).unwrap_or(0),
+            attempt: None,
+            propose_at: None,
+            failures: 0,
+            electorate: BTreeSet::new(),
+            stable_since: now,
+            impediment: None,
+            certificate: None,
+        }
+    }
+
+    /// The roster changed: who can vote, and does anything forbid founding?
+    pub(crate) fn look(&mut self, context: &mut Context<'_>) {
+        let alive: Vec<MachineId> =
+            context.roster.known().keys().copied().filter(|machine| context.roster.is_alive(*machine)).collect();
+        let mut electorate: BTreeSet<MachineId> =
+            alive.iter().copied().filter(|machine| context.votes_count(*machine)).collect();
+        if context.votes_count(context.me()) {
+            electorate.insert(context.me());
+        }
+        self.impediment = impediment(context, &alive);
+        if electorate != self.electorate {
+            self.electorate = electorate;
+            self.stable_since = context.now;
+            self.plan(context);
+        }
+    }
+
+    /// Decides when this machine proposes if nobody else has by then.
+    fn plan(&mut self, context: &mut Context<'_>) {
+        let quorum = context.settings.quorum() as usize;
+        if self.electorate.len() < quorum || !self.electorate.contains(&context.me()) {
+            self.propose_at = None;
+            return;
+        }
+        // With everybody there, nothing is gained by waiting. With too few for the control planes, late machines get
+        // more time, because who founds alone would have to be joined by further voters later.
+        let margin = if self.electorate.len() >= context.settings.machines as usize {
+            Duration::ZERO
+        } else if self.electorate.len() >= context.settings.control_planes as usize {
+            context.tuning.settle
+        } else {
+            context.tuning.settle * 5
+        };
+        let turn = if self.electorate.first() == Some(&context.me()) {
+            Duration::ZERO
+        } else {
+            context.tuning.resend * 2 + context.jitter(context.tuning.step_in_max)
+        };
+        self.propose_at = Some(self.stable_since.max(context.now) + margin + turn);
+    }
+
+    /// After a failed or foreign ballot: wait a random while, longer with every failure, so that proposers part.
+    fn back_off(&mut self, context: &mut Context<'_>) {
+        let most = context.tuning.step_in_max * (1 << self.failures.min(3));
+        let wait = context.tuning.resend * 2 + context.jitter(most);
+        if self.electorate.len() >= context.settings.quorum() as usize {
+            self.propose_at = Some(context.now + wait);
+        }
+    }
+
+    /// Runs what is due: begins a ballot, repeats what was not answered, gives a ballot up.
+    pub(crate) fn run(&mut self, context: &mut Context<'_>) {
+        if let Some(attempt) = &self.attempt {
+            if context.now.since(attempt.begun) > context.tuning.resend * 8 {
+                self.attempt = None;
+                self.failures += 1;
+                self.back_off(context);
+            } else if context.now.since(attempt.sent) >= context.tuning.resend {
+                self.send_ballot(context);
+            }
+        } else if self.impediment.is_none() && self.propose_at.is_some_and(|due| due <= context.now) {
+            self.propose_at = None;
+            self.begin(context);
+        }
+    }
+
+    fn begin(&mut self, context: &mut Context<'_>) {
+        if self.electorate.len() < context.settings.quorum() as usize || !self.electorate.contains(&context.me()) {
+            return;
+        }
+        self.round_seen += 1;
+        let ballot = Ballot { round: self.round_seen, machine: context.me() };
+        let now = context.now;
+        self.attempt = Some(Attempt { ballot, begun: now, sent: now, promises: BTreeMap::new(), accept: None });
+        // Our own promise, kept like anybody's. Nothing is sent before it is written.
+        context.durable.promised = Some(ballot);
+        context.effects.persist(context.durable).done();
+        let accepted = context.durable.accepted.clone();
+        self.send_ballot(context);
+        self.promised(context, context.me(), Promise { ballot, accepted, cards: Vec::new() });
+    }
+
+    /// Sends the ballot's present question to everyone who has not answered it.
+    fn send_ballot(&mut self, context: &mut Context<'_>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.sent = context.now;
+        let me = context.identity.machine();
+        let peers: Vec<MachineId> = context.roster.connected_peers().filter(|peer| *peer != me).collect();
+        for peer in peers {
+            let frame = match &attempt.accept {
+                None if !attempt.promises.contains_key(&peer) => Frame::Prepare(attempt.ballot),
+                Some((charter, votes)) if !votes.contains_key(&peer) => {
+                    Frame::Accept { ballot: attempt.ballot, charter: charter.clone() }
+                }
+                _ => continue,
+            };
+            context.effects.send(peer, frame);
+        }
+    }
+
+    /// Phase 1a at the acceptor.
+    pub(crate) fn prepare(&mut self, context: &mut Context<'_>, from: MachineId, ballot: Ballot) {
+        if self.refuse(context, from, ballot) {
+            return;
+        }
+        self.yield_to(context, ballot);
+        context.durable.promised = Some(ballot);
+        let promise = Promise {
+            ballot,
+            accepted: context.durable.accepted.clone(),
+            cards: context.roster.cards_for(from, context.rng),
+        };
+        context.effects.persist(context.durable).send(from, Frame::Promise(promise));
+    }
+
+    /// Phase 2a at the acceptor: the vote is on disk before it is signed away (promise S2).
+    pub(crate) fn accept(&mut self, context: &mut Context<'_>, from: MachineId, ballot: Ballot, charter: Bytes) {
+        if let Err(why) = fits(&charter, context) {
+            refusal(context, from, ballot, why.to_owned());
+            return;
+        }
+        if self.refuse(context, from, ballot) {
+            return;
+        }
+        self.yield_to(context, ballot);
+        let vote = cast(context, ballot, charter.clone());
+        let frame = Frame::Accepted { cluster: context.cluster.to_owned(), vote };
+        context.effects.persist(context.durable).send(from, frame);
+    }
+
+    /// Whether the ballot is turned down, and if so, says why.
+    fn refuse(&mut self, context: &mut Context<'_>, from: MachineId, ballot: Ballot) -> bool {
+        self.round_seen = self.round_seen.max(ballot.round);
+        // A ballot belongs to its proposer; and before the greeting we do not know what the peer knows of us.
+        if ballot.machine != from || !context.roster.greeted(from) {
+            context.roster.count("ballot out of place");
+            return true;
+        }
+        let why = if !context.votes_count(from) {
+            "the proposer's vote does not count here: other settings, a clone, or wiped".to_owned()
+        } else if let Some(impediment) = &self.impediment {
+            impediment.to_string()
+        } else if context.durable.promised.is_some_and(|promised| promised > ballot) {
+            String::new()
+        } else {
+            return false;
+        };
+        refusal(context, from, ballot, why);
+        true
+    }
+
+    /// Another machine's ballot goes on: ours waits.
+    fn yield_to(&mut self, context: &mut Context<'_>, ballot: Ballot) {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.ballot < ballot) {
+            self.attempt = None;
+        }
+        if self.attempt.is_none() {
+            self.back_off(context);
+        }
+    }
+
+    /// A ballot was turned down.
+    pub(crate) fn refused(&mut self, context: &mut Context<'_>, ballot: Ballot, promised: Ballot) {
+        self.round_seen = self.round_seen.max(promised.round);
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.ballot == ballot) && promised > ballot {
+            self.attempt = None;
+            self.failures += 1;
+            self.back_off(context);
+        }
+    }
+
+    /// Phase 1b at the proposer.
+    pub(crate) fn promised(&mut self, context: &mut Context<'_>, from: MachineId, promise: Promise) {
+        if !context.votes_count(from) || self.impediment.is_some() {
+            return;
+        }
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.ballot == promise.ballot) else { return };
+        if attempt.accept.is_some() {
+            return;
+        }
+        attempt.promises.insert(from, promise.accepted);
+        // Whom a promiser's cards unmasked since then does not count any more.
+        attempt.promises.retain(|machine, _| context.votes_count(*machine));
+        if attempt.promises.len() < context.settings.quorum() as usize {
+            return;
+        }
+        // The value of the highest ballot anyone of this quorum voted in, or else one of our own (Lamport, P2c).
+        let highest = attempt.promises.values().flatten().max_by_key(|(ballot, _)| *ballot);
+        let charter = match highest {
+            Some((_, charter)) => charter.clone(),
+            None => own_charter(&self.electorate, context),
+        };
+        let ballot = attempt.ballot;
+        attempt.accept = Some((charter.clone(), BTreeMap::new()));
+        let vote = cast(context, ballot, charter);
+        context.effects.persist(context.durable).done();
+        self.send_ballot(context);
+        self.accepted(context, vote);
+    }
+
+    /// Phase 2b at the proposer. A quorum of votes makes the certificate.
+    pub(crate) fn accepted(&mut self, context: &mut Context<'_>, vote: Vote) {
+        if !context.votes_count(vote.machine) {
+            return;
+        }
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.ballot == vote.ballot) else { return };
+        let Some((charter, votes)) = attempt.accept.as_mut() else { return };
+        if vote.charter_hash != charter_hash(charter) {
+            return;
+        }
+        votes.insert(vote.machine, vote);
+        votes.retain(|machine, _| context.votes_count(*machine));
+        if votes.len() < context.settings.quorum() as usize {
+            return;
+        }
+        let votes: Vec<Vote> = votes.values().cloned().collect();
+        if let Ok(certificate) = Certificate::new(charter.clone(), attempt.ballot, &votes) {
+            self.certificate = Some(certificate);
+            self.attempt = None;
+        }
+    }
+
+    /// The certificate this machine has just put together, once.
+    pub(crate) fn take_certificate(&mut self) -> Option<Certificate> {
+        self.certificate.take()
+    }
+
+    pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
+        match &self.attempt {
+            Some(attempt) => Some((attempt.sent + tuning.resend, "votes to ask for again")),
+            None if self.impediment.is_none() => self.propose_at.map(|due| (due, "the time to propose a charter")),
+            None => None,
+        }
+    }
+
+    pub(crate) fn impediment(&self) -> Option<&Impediment> {
+        self.impediment.as_ref()
+    }
+
+    pub(crate) fn electorate(&self) -> &BTreeSet<MachineId> {
+        &self.electorate
+    }
+
+    /// Who has answered our ballot's present question, if we are proposing.
+    pub(crate) fn answers(&self) -> Option<BTreeSet<MachineId>> {
+        let attempt = self.attempt.as_ref()?;
+        Some(match &attempt.accept {
+            Some((_, votes)) => votes.keys().copied().collect(),
+            None => attempt.promises.keys().copied().collect(),
+        })
+    }
+}
+
+impl std::fmt::Display for Impediment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Impediment::OtherSettings(machines) => {
+                write!(f, "other image settings on {}", crate::status::list(machines))
+            }
+            Impediment::TooMany { seen, most } => {
+                write!(f, "{seen} machines seen, the image's count bears at most {most}")
+            }
+            Impediment::Cloned => f.write_str("this machine's identity runs on another machine too"),
+        }
+    }
+}
+
+fn impediment(context: &Context<'_>, alive: &[MachineId]) -> Option<Impediment> {
+    if context.cloned {
+        return Some(Impediment::Cloned);
+    }
+    let others: Vec<MachineId> = alive
+        .iter()
+        .copied()
+        .filter(|machine| context.roster.card(*machine).is_some_and(|card| card.settings != *context.settings))
+        .collect();
+    if !others.is_empty() {
+        return Some(Impediment::OtherSettings(others));
+    }
+    // Counted over all that were ever seen, alive or not: a machine that is away may hold a vote.
+    let most = 2 * context.settings.quorum() as usize - 1;
+    let seen = context.roster.hardware_count();
+    (seen > most).then_some(Impediment::TooMany { seen, most })
+}
+
+/// Votes for a charter: notes it in the durable state and signs. The caller persists before anything is sent.
+fn cast(context: &mut Context<'_>, ballot: Ballot, charter: Bytes) -> Vote {
+    let hash = charter_hash(&charter);
+    context.durable.promised = Some(ballot);
+    context.durable.accepted = Some((ballot, charter));
+    Vote::sign(context.identity, context.cluster, ballot, hash)
+}
+
+fn refusal(context: &mut Context<'_>, to: MachineId, ballot: Ballot, why: String) {
+    let promised = context.durable.promised.unwrap_or(ballot);
+    context.effects.send(to, Frame::Refusal { ballot, promised, why });
+}
+
+/// Whether a proposed charter is one that this machine's image would have.
+fn fits(bytes: &[u8], context: &Context<'_>) -> Result<(), &'static str> {
+    let charter = Charter::decode(bytes).map_err(|_| "the proposed charter is malformed")?;
+    if charter.cluster != context.cluster {
+        return Err("the proposed charter is for another cluster");
+    }
+    if charter.settings != context.settings.digest
+        || charter.machines != context.settings.machines
+        || charter.quorum != context.settings.quorum()
+    {
+        return Err("the proposed charter is of another image");
+    }
+    Ok(())
+}
+
+/// A charter with the lowest machines as voters, those first that can run kubeadm.
+fn own_charter(electorate: &BTreeSet<MachineId>, context: &mut Context<'_>) -> Bytes {
+    let me = context.me();
+    let mut candidates: Vec<(bool, MachineId)> = electorate
+        .iter()
+        .map(|machine| match context.roster.card(*machine) {
+            Some(card) if *machine != me => (!card.unable.is_empty(), *machine),
+            _ => (context.unable, *machine),
+        })
+        .collect();
+    candidates.sort_unstable();
+    let wanted = (context.settings.control_planes as usize).min(limits::VOTERS_MAX);
+    // With fewer machines than wanted control planes, an odd number: an even one bears no more losses than one less.
+    let count = if candidates.len() >= wanted { wanted } else { candidates.len() - (candidates.len() + 1) % 2 };
+    let mut voters: Vec<MachineId> = candidates.into_iter().take(count).map(|(_, machine)| machine).collect();
+    voters.sort_unstable();
+    let mut id = [0; 16];
+    context.rng.fill_bytes(&mut id);
+    Charter {
+        cluster: context.cluster.to_owned(),
+        id,
+        voters,
+        kubernetes_version: context.settings.kubernetes_version.clone(),
+        settings: context.settings.digest,
+        machines: context.settings.machines,
+        quorum: context.settings.quorum(),
+    }
+    .encode()
+}

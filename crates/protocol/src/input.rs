@@ -1,0 +1,75 @@
+//! Everything that can happen to a machine.
+
+use bytes::Bytes;
+use muster_wire::frame::ProposalOutcome;
+use muster_wire::{Frame, MachineId};
+
+use crate::effect::{RunId, StepFailure, StepOutput};
+
+/// One thing that happened. What answers an effect repeats that effect's number.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The time asked for with [`crate::Machine::next_wakeup`] has come.
+    Wake,
+    /// A connection to this machine stands, authenticated by its key. Frames can be sent now.
+    Connected(MachineId),
+    /// The last connection to this machine is gone.
+    Disconnected(MachineId),
+    /// A frame came, already decoded and checked.
+    Received {
+        /// Who sent it, as its connection proves.
+        from: MachineId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Someone was turned away before a frame could come of it: another mesh key, another protocol version, bytes that
+    /// are no frame. For `muster explain`, bounded.
+    TurnedAway {
+        /// Who, as far as it is known: an address or a machine.
+        whom: String,
+        /// Why, for people.
+        why: String,
+    },
+    /// The addresses under which this machine can be reached changed (`ip:port`, most useful first).
+    Addresses(Vec<String>),
+    /// Raft committed an entry at this log index. Indexes only grow; some carry no entry of ours and do not come here.
+    Applied {
+        /// Index in the Raft log.
+        revision: u64,
+        /// The encoded entry.
+        entry: Bytes,
+    },
+    /// The whole ledger, as loaded at start or installed by a Raft snapshot.
+    Restored {
+        /// The encoded ledger.
+        ledger: Bytes,
+    },
+    /// What this machine's Raft says about leadership. A hint.
+    Leading {
+        /// The Raft term.
+        term: u64,
+        /// Who leads, if it is known.
+        leader: Option<MachineId>,
+    },
+    /// Raft answers an [`crate::Effect::Propose`].
+    Proposed {
+        /// The proposal's number.
+        call: u64,
+        /// What came of it.
+        outcome: ProposalOutcome,
+    },
+    /// A step reached a phase, for people.
+    Progress {
+        /// The run's number.
+        run: RunId,
+        /// The phase, in kubeadm's words.
+        phase: String,
+    },
+    /// A step ended.
+    Finished {
+        /// The run's number.
+        run: RunId,
+        /// What came of it.
+        result: Result<StepOutput, StepFailure>,
+    },
+}

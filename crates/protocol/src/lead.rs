@@ -1,0 +1,388 @@
+//! What the Raft leader does besides replicating: admit machines, give the right to init, see that tickets exist.
+//!
+//! Level-triggered: it compares the ledger with what should be there and wants the next entries. Everything it does is
+//! decided by the apply rules, so two machines that both think they lead can only waste a proposal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use muster_wire::entry::{Admitted, Sealed};
+use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId, Role, SignedCard};
+
+use crate::follow::Subject;
+use crate::ledger::Member;
+use crate::machine::Tuning;
+use crate::roster::Roster;
+use crate::{Effect, Effects, Ledger, Recipient, RunId, Step, StepFailure, StepOutput, Time};
+
+/// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.
+const AT_ONCE: usize = 32;
+
+/// Pause in resends before a failed ticket is tried again.
+const RETRY_RESENDS: u32 = 4;
+
+/// What a run of the leader's is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Ticket { machine: MachineId, attempt: u32 },
+    SealPki { machine: MachineId },
+    DeleteToken { machine: MachineId },
+}
+
+/// The leader's notes. Nothing here needs to survive a restart.
+#[derive(Debug, Default)]
+pub(crate) struct Lead {
+    jobs: BTreeMap<RunId, Job>,
+    tickets: BTreeMap<MachineId, (u32, Bytes)>,
+    pki: BTreeMap<MachineId, (Digest, Vec<Sealed>)>,
+    not_before: BTreeMap<MachineId, Time>,
+    tokens_to_delete: BTreeSet<MachineId>,
+    /// Since when the holder of the claim, or of the etcd turn, is thought dead.
+    dead_since: BTreeMap<(&'static str, MachineId), Time>,
+    claim_seen: Option<(u32, Time)>,
+    /// When the last machine became known: init waits a moment for machines that arrive together.
+    voters_asked: Option<(BTreeSet<MachineId>, Time)>,
+}
+
+/// What leading needs to know and may change.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Time,
+    pub(crate) mine: &'a SignedCard,
+    pub(crate) charter: &'a Charter,
+    pub(crate) control_planes: u32,
+    pub(crate) tuning: &'a Tuning,
+    pub(crate) roster: &'a Roster,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) runs: &'a mut u64,
+    pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
+    pub(crate) due: &'a mut Option<(Time, &'static str)>,
+    pub(crate) effects: &'a mut Effects,
+}
+
+impl Context<'_> {
+    fn me(&self) -> MachineId {
+        self.mine.card().machine
+    }
+
+    fn wake_at(&mut self, due: Time, why: &'static str) {
+        let due = (due, why);
+        *self.due = Some(self.due.map_or(due, |other| other.min(due)));
+    }
+
+    fn able(&self, machine: MachineId) -> bool {
+        if machine == self.me() {
+            return self.mine.card().unable.is_empty();
+        }
+        self.roster.card(machine).is_some_and(|card| card.unable.is_empty())
+    }
+}
+
+impl Lead {
+    /// Forgets everything: this machine does not lead (any more).
+    pub(crate) fn step_down(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        *self = Self { jobs, ..Self::default() };
+    }
+
+    pub(crate) fn run(&mut self, context: &mut Context<'_>) {
+        let admitted_all = self.admit(context);
+        self.watch_claim(context, admitted_all);
+        self.watch_etcd_turn(context);
+        self.grow_voters(context);
+        self.issue(context);
+    }
+
+    /// Wants everyone admitted who is there. Returns whether all the living are.
+    fn admit(&mut self, context: &mut Context<'_>) -> bool {
+        let ledger = context.ledger;
+        let mut newcomers: Vec<&SignedCard> = context
+            .roster
+            .known()
+            .values()
+            .map(|known| &known.card)
+            .filter(|card| admissible(card, context))
+            .collect();
+        if ledger.member(context.me()).is_none() && !ledger.was_removed(context.me()) {
+            newcomers.push(context.mine);
+        }
+        let all = newcomers.is_empty();
+        // Voters of the charter first: they are control planes whatever happens.
+        newcomers.sort_by_key(|card| {
+            let machine = card.card().machine;
+            (!context.charter.voters.contains(&machine), !card.card().unable.is_empty(), machine)
+        });
+        let mut planes: BTreeSet<MachineId> = ledger.control_planes().collect();
+        planes.extend(context.charter.voters.iter().filter(|voter| !ledger.was_removed(**voter)));
+        let mut names: BTreeSet<String> = ledger.members().values().map(|member| member.admitted.name.clone()).collect();
+        for card in newcomers.into_iter().take(AT_ONCE) {
+            let card = card.card();
+            let role = if planes.contains(&card.machine) || planes.len() < context.control_planes as usize {
+                planes.insert(card.machine);
+                Role::ControlPlane
+            } else {
+                Role::Worker
+            };
+            let name = node_name(&card.hostname, card.machine, &names, context);
+            names.insert(name.clone());
+            let address = card.addresses.first().map(|address| host(address)).unwrap_or_default();
+            let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
+            context.wants.insert(Subject("admit", card.machine, 0), Entry::Admitted(admitted));
+        }
+        all
+    }
+
+    /// Gives the right to init, and takes it from a machine that died or takes too long (promises S4, L4).
+    fn watch_claim(&mut self, context: &mut Context<'_>, admitted_all: bool) {
+        let ledger = context.ledger;
+        if ledger.ready().is_some() {
+            self.claim_seen = None;
+            return;
+        }
+        let Some((attempt, machine)) = ledger.live_claim() else {
+            self.claim_seen = None;
+            if admitted_all && let Some(machine) = self.next_initialiser(context) {
+                let attempt = ledger.last_attempt() + 1;
+                context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+            }
+            return;
+        };
+        let seen = match self.claim_seen {
+            Some((known, seen)) if known == attempt => seen,
+            _ => self.claim_seen.insert((attempt, context.now)).1,
+        };
+        let why = if self.dead_for(context, "claim", machine, context.tuning.initialiser_patience) {
+            Some(format!("{machine} stopped answering while it initialised"))
+        } else if context.now.since(seen) >= context.tuning.init_max {
+            Some(format!("{machine} took longer than {} s", context.tuning.init_max.as_secs()))
+        } else {
+            context.wake_at(seen + context.tuning.init_max, "the end of the initialiser's time");
+            None
+        };
+        if let Some(why) = why {
+            context.wants.insert(Subject("abandon", machine, attempt), Entry::InitAbandoned { attempt, why });
+        }
+    }
+
+    /// The living control plane with the fewest failed attempts; this machine before others, then the lowest.
+    fn next_initialiser(&self, context: &Context<'_>) -> Option<MachineId> {
+        let ledger = context.ledger;
+        let failures = |machine: &MachineId| ledger.abandoned().iter().filter(|(_, who, _)| who == machine).count();
+        ledger
+            .control_planes()
+            .filter(|machine| context.roster.is_alive(*machine) && context.able(*machine))
+            .min_by_key(|machine| (failures(machine), *machine != context.me(), *machine))
+    }
+
+    fn dead_for(
+        &mut self,
+        context: &mut Context<'_>,
+        what: &'static str,
+        machine: MachineId,
+        patience: std::time::Duration,
+    ) -> bool {
+        if context.roster.is_alive(machine) {
+            self.dead_since.remove(&(what, machine));
+            return false;
+        }
+        let since = *self.dead_since.entry((what, machine)).or_insert(context.now);
+        context.wake_at(since + patience, "a machine that is silent");
+        context.now.since(since) >= patience
+    }
+
+    /// Ends the etcd turn of a machine that died in it. The holder kills its own work after `etcd_turn_max`; twice that
+    /// is waited here, so that a machine that is merely cut off cannot still be adding its member (promise S8).
+    fn watch_etcd_turn(&mut self, context: &mut Context<'_>) {
+        if let Some((number, machine)) = context.ledger.etcd_turn()
+            && self.dead_for(context, "etcd", machine, context.tuning.etcd_turn_max * 2)
+        {
+            let entry = Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, number };
+            context.wants.insert(Subject("etcd", machine, number), entry);
+        }
+    }
+
+    /// Voters are the control planes: those admitted later become voters as well.
+    fn grow_voters(&mut self, context: &mut Context<'_>) {
+        let planes: BTreeSet<MachineId> =
+            context.ledger.control_planes().filter(|machine| context.ledger.member(*machine).is_some()).collect();
+        let mut voters: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
+        voters.retain(|voter| !context.ledger.was_removed(*voter));
+        voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
+        let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
+        if voters == founding || voters.len() % 2 == 0 && voters.len() < context.control_planes as usize {
+            return;
+        }
+        let again = context.tuning.resend * 15;
+        let asked = self.voters_asked.as_ref().filter(|(asked, at)| *asked == voters && context.now.since(*at) < again);
+        match asked {
+            Some((_, at)) => context.wake_at(*at + again, "Raft's voters"),
+            None => {
+                self.voters_asked = Some((voters.clone(), context.now));
+                context.effects.push(Effect::SetVoters(voters));
+                context.wake_at(context.now + again, "Raft's voters");
+            }
+        }
+    }
+
+    /// Has missing tickets and PKI copies made, wants them committed, and has used tokens deleted.
+    fn issue(&mut self, context: &mut Context<'_>) {
+        let ledger = context.ledger;
+        let (Some(attempt), Some(pki)) = (ledger.cluster_attempt(), ledger.pki()) else { return };
+        let Some(own) = pki.sealed.get(&context.me()).cloned() else { return };
+        self.tickets.retain(|machine, (made_for, _)| {
+            *made_for == attempt && ledger.member(*machine).is_some_and(|member| needs_ticket(member, attempt))
+        });
+        self.pki.retain(|machine, _| !pki.sealed.contains_key(machine));
+        let initialiser = ledger.ready().map(|ready| ready.machine).or(ledger.live_claim().map(|(_, machine)| machine));
+        for (machine, member) in ledger.members() {
+            if self.jobs.len() >= AT_ONCE {
+                break;
+            }
+            if member.admitted.role == Role::ControlPlane && !pki.sealed.contains_key(machine) {
+                self.seal_pki(context, member, &own);
+            }
+            if Some(*machine) != initialiser && !member.joined && needs_ticket(member, attempt) {
+                self.ticket(context, member, attempt, &own);
+            }
+        }
+        for (machine, (attempt, ciphertext)) in &self.tickets {
+            let entry = Entry::Ticket { machine: *machine, attempt: *attempt, ciphertext: ciphertext.clone() };
+            context.wants.insert(Subject("ticket", *machine, *attempt), entry);
+        }
+        for (machine, (ca_hash, sealed)) in &self.pki {
+            let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
+            context.wants.insert(Subject("pki", *machine, attempt), entry);
+        }
+        // Only a machine with a running API server can delete a token.
+        if ledger.member(context.me()).is_some_and(|member| member.joined)
+            && let Some(machine) = self.tokens_to_delete.pop_first()
+        {
+            self.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
+        }
+    }
+
+    fn seal_pki(&mut self, context: &mut Context<'_>, member: &Member, own: &Bytes) {
+        let recipient = recipient(member);
+        let machine = recipient.machine;
+        if self.idle(context, machine, |job| matches!(job, Job::SealPki { .. })) && !self.pki.contains_key(&machine) {
+            self.start(context, Job::SealPki { machine }, Step::SealPki { sealed_pki: own.clone(), recipient });
+        }
+    }
+
+    fn ticket(&mut self, context: &mut Context<'_>, member: &Member, attempt: u32, own: &Bytes) {
+        let recipient = recipient(member);
+        let machine = recipient.machine;
+        if !self.idle(context, machine, |job| matches!(job, Job::Ticket { .. })) || self.tickets.contains_key(&machine) {
+            return;
+        }
+        // Before init is ready, whoever is admitted is on init's list; InitReady voids the tickets of those who are not.
+        let token_registered = context.ledger.ready().is_none_or(|ready| ready.tokens.contains(&machine));
+        let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered };
+        self.start(context, Job::Ticket { machine, attempt }, step);
+    }
+
+    /// Whether nothing of this kind runs for the machine, and its pause after a failure is over.
+    fn idle(&self, context: &mut Context<'_>, machine: MachineId, kind: impl Fn(&Job) -> bool) -> bool {
+        if let Some(pause) = self.not_before.get(&machine).filter(|pause| context.now < **pause) {
+            context.wake_at(*pause, "a ticket to try again");
+            return false;
+        }
+        !self.jobs.values().any(|job| kind(job) && job.machine() == machine)
+    }
+
+    fn start(&mut self, context: &mut Context<'_>, job: Job, step: Step) {
+        *context.runs += 1;
+        let run = RunId(*context.runs);
+        self.jobs.insert(run, job);
+        context.effects.push(Effect::Run { run, step });
+    }
+
+    /// A machine joined while this one leads: its token has served.
+    pub(crate) fn joined(&mut self, machine: MachineId) {
+        self.tokens_to_delete.insert(machine);
+    }
+
+    /// A run ended. Returns whether it was one of the leader's.
+    pub(crate) fn finished(
+        &mut self,
+        now: Time,
+        run: RunId,
+        result: &Result<StepOutput, StepFailure>,
+        tuning: &Tuning,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(job) = self.jobs.remove(&run) else { return false };
+        match (job, result) {
+            (Job::Ticket { machine, attempt }, Ok(StepOutput::Ticket { ciphertext })) => {
+                self.tickets.insert(machine, (attempt, ciphertext.clone()));
+            }
+            (Job::SealPki { machine }, Ok(StepOutput::PkiMade { ca_hash, sealed })) => {
+                self.pki.insert(machine, (*ca_hash, sealed.clone()));
+            }
+            (Job::DeleteToken { .. }, Ok(_)) => {}
+            (job, result) => {
+                let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
+                let machine = job.machine();
+                effects.notice(false, "retry", format!("for {machine}: {why}; it is tried again"));
+                self.not_before.insert(machine, now + tuning.resend * RETRY_RESENDS);
+                if matches!(job, Job::DeleteToken { .. }) {
+                    // The token's own lifetime ends it; one more try is worth a process, endless ones are not.
+                    effects.notice(false, "token", format!("the token of {machine} stays until it expires"));
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Job {
+    fn machine(&self) -> MachineId {
+        match self {
+            Job::Ticket { machine, .. } | Job::SealPki { machine } | Job::DeleteToken { machine } => *machine,
+        }
+    }
+}
+
+/// Whether policy admits the machine: it is there, has the charter's image, and is one machine.
+fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
+    let machine = card.card().machine;
+    context.ledger.member(machine).is_none()
+        && !context.ledger.was_removed(machine)
+        && context.roster.is_alive(machine)
+        && context.roster.clone_proof(machine).is_none()
+        && card.card().settings.digest == context.charter.settings
+        && !card.card().addresses.is_empty()
+}
+
+fn needs_ticket(member: &Member, attempt: u32) -> bool {
+    member.ticket.as_ref().is_none_or(|(of, _)| *of != attempt)
+}
+
+fn recipient(member: &Member) -> Recipient {
+    Recipient { machine: member.admitted.machine, sealing_key: member.admitted.sealing_key }
+}
+
+/// The host name where it is a DNS label nobody else has; else one made of the id.
+fn node_name(hostname: &str, machine: MachineId, taken: &BTreeSet<String>, context: &Context<'_>) -> String {
+    let label = hostname.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let fit = !label.is_empty()
+        && label.len() <= 63
+        && label != "localhost"
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        && !label.starts_with('-')
+        && !label.ends_with('-');
+    let shared = || {
+        let same = |card: &SignedCard| card.card().machine != machine && card.card().hostname == hostname;
+        same(context.mine) || context.roster.known().values().any(|known| same(&known.card))
+    };
+    if fit && !taken.contains(&label) && !shared() {
+        return label;
+    }
+    let short = machine.to_string();
+    if taken.contains(&short) { format!("m-{}", &machine.to_hex()[..32]) } else { short }
+}
+
+/// The host of `host:port` or `[v6]:port`.
+pub(crate) fn host(address: &str) -> String {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}

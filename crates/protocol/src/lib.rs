@@ -1,0 +1,33 @@
+//! muster's protocol as one pure state machine: roster, founding, ledger, ladder.
+//!
+//! Nothing here reads a clock, draws entropy, opens a socket or a file, or waits. Time and a seed are arguments; what
+//! the machine wants done comes out as [`Effect`]s, and what came of it goes in as [`Input`]s. The agent and the simulator
+//! run this very code.
+//!
+//! ```text
+//! Machine::new(boot, now, &mut effects)
+//! loop {
+//!     carry out effects, in order; Effect::Persist is synced to disk before the next one is looked at
+//!     machine.handle(now, input, &mut effects)      on every input
+//!     machine.handle(now, Input::Wake, &mut effects) when next_wakeup() is due
+//! }
+//! ```
+
+pub mod effect;
+mod follow;
+mod founding;
+pub mod input;
+mod ladder;
+mod lead;
+pub mod ledger;
+pub mod machine;
+mod roster;
+pub mod status;
+pub mod time;
+
+pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutput};
+pub use input::Input;
+pub use ledger::Ledger;
+pub use machine::{Boot, Machine, StartRefusal, Tuning};
+pub use status::{Phase, Reason, Status};
+pub use time::Time;

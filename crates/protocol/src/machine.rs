@@ -1,0 +1,617 @@
+//! The machine: the one state machine that all of muster is about. It owns its parts and passes inputs between them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_wire::{
+    Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard,
+};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+
+use crate::follow::{Follow, Subject};
+use crate::founding::{self, Founding};
+use crate::ladder::{self, Ladder};
+use crate::lead::{self, Lead};
+use crate::roster::{self, Learned, Roster};
+use crate::{Effect, Effects, Input, Phase, Time};
+
+mod explain;
+mod receive;
+
+/// Most senders that were turned away whose names are kept for people.
+const TURNED_AWAY_MAX: usize = 16;
+
+/// What a machine is started with.
+#[derive(Debug)]
+pub struct Boot {
+    /// The identity from this machine's disk.
+    pub identity: Identity,
+    /// The public half of its sealing key.
+    pub sealing_key: [u8; 32],
+    /// What the disk holds of earlier starts; the default at the first one.
+    pub durable: Durable,
+    /// The cluster's name in the image.
+    pub cluster: String,
+    /// The image's settings.
+    pub settings: Settings,
+    /// This machine's host name.
+    pub hostname: String,
+    /// Where it listens, `ip:port`, most useful first.
+    pub addresses: Vec<String>,
+    /// Port on which API servers listen.
+    pub api_port: u16,
+    /// Digest of what tells the hardware apart.
+    pub fingerprint: Digest,
+    /// Seed of all the randomness the core uses in this start, the per-boot nonce included. Fresh entropy in the agent.
+    pub seed: [u8; 32],
+    /// The intervals the core goes by.
+    pub tuning: Tuning,
+}
+
+/// Why a machine does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartRefusal {
+    /// The state on disk belongs to another cluster.
+    #[error("the state on this disk belongs to cluster {theirs:?}, the image says {ours:?}")]
+    OtherCluster {
+        /// The cluster in the image.
+        ours: String,
+        /// The cluster in the state.
+        theirs: String,
+    },
+}
+
+/// Intervals. They only ever affect liveness and traffic, never safety.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// How long a roster must stay the same before its lowest machine proposes, when not all machines are there.
+    pub settle: Duration,
+    /// Longest wait of the others before one of them proposes as well; drawn anew every time.
+    pub step_in_max: Duration,
+    /// How often what was not answered is sent again.
+    pub resend: Duration,
+    /// SWIM's period while forming.
+    pub swim_forming: Duration,
+    /// SWIM's period once everyone is Ready.
+    pub swim_idle: Duration,
+    /// How long a dead initialiser is waited for before its attempt is abandoned.
+    pub initialiser_patience: Duration,
+    /// Longest an init attempt may take.
+    pub init_max: Duration,
+    /// How long the holder of an etcd turn may take before it kills its own work.
+    pub etcd_turn_max: Duration,
+    /// How long a ledger poll is held when nothing changed.
+    pub poll_hold: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            settle: seconds(2),
+            step_in_max: seconds(3),
+            resend: Duration::from_millis(700),
+            swim_forming: seconds(1),
+            swim_idle: seconds(5),
+            initialiser_patience: seconds(20),
+            init_max: seconds(600),
+            etcd_turn_max: seconds(180),
+            poll_hold: seconds(30),
+        }
+    }
+}
+
+/// One machine of the site.
+pub struct Machine {
+    identity: Identity,
+    cluster: String,
+    settings: Settings,
+    tuning: Tuning,
+    api_port: u16,
+    mine: SignedCard,
+    durable: Durable,
+    rng: ChaCha8Rng,
+    roster: Roster,
+    founding: Founding,
+    follow: Follow,
+    lead: Lead,
+    ladder: Ladder,
+    cloned: bool,
+    runs: u64,
+    initialize_at: Option<Time>,
+    /// When the reconciling parts want to look again.
+    due: Option<(Time, &'static str)>,
+    api_servers: Vec<String>,
+    phase: Phase,
+    turned_away: BTreeMap<(String, String), u64>,
+    last_impediment: Option<founding::Impediment>,
+}
+
+impl Machine {
+    /// Starts a machine. Its first effect counts the boot on disk.
+    ///
+    /// # Errors
+    /// When what the disk holds cannot be this machine's.
+    pub fn new(boot: Boot, now: Time, effects: &mut Effects) -> Result<Self, StartRefusal> {
+        let mut durable = boot.durable;
+        if !durable.cluster.is_empty() && durable.cluster != boot.cluster {
+            return Err(StartRefusal::OtherCluster { ours: boot.cluster, theirs: durable.cluster });
+        }
+        let mut rng = ChaCha8Rng::from_seed(boot.seed);
+        durable.cluster.clone_from(&boot.cluster);
+        durable.boot += 1;
+        let mut nonce = [0; 16];
+        rng.fill_bytes(&mut nonce);
+        let card = Card {
+            machine: boot.identity.machine(),
+            cluster: boot.cluster.clone(),
+            boot: durable.boot,
+            nonce,
+            serial: 0,
+            hostname: boot.hostname,
+            addresses: boot.addresses,
+            sealing_key: boot.sealing_key,
+            fingerprint: boot.fingerprint,
+            settings: boot.settings.clone(),
+            unable: String::new(),
+        };
+        let mine = SignedCard::sign(&boot.identity, card);
+        let tuning = boot.tuning;
+        let roster = Roster::new(&mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
+        let mut machine = Self {
+            founding: Founding::new(&durable, now),
+            identity: boot.identity,
+            cluster: boot.cluster,
+            settings: boot.settings,
+            tuning,
+            api_port: boot.api_port,
+            mine,
+            durable,
+            rng,
+            roster,
+            follow: Follow::default(),
+            lead: Lead::default(),
+            ladder: Ladder::default(),
+            cloned: false,
+            runs: 0,
+            initialize_at: None,
+            due: None,
+            api_servers: Vec::new(),
+            phase: Phase::Meeting,
+            turned_away: BTreeMap::new(),
+            last_impediment: None,
+        };
+        effects.persist(&machine.durable).done();
+        machine.start_raft_if_voter(now, effects);
+        machine.settle(now, true, effects);
+        Ok(machine)
+    }
+
+    /// This machine's identity.
+    pub fn id(&self) -> MachineId {
+        self.identity.machine()
+    }
+
+    /// The charter it follows.
+    pub fn charter(&self) -> Option<&Certificate> {
+        self.durable.charter.as_ref()
+    }
+
+    /// Its copy of the ledger.
+    pub fn ledger(&self) -> &crate::Ledger {
+        self.follow.ledger()
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The machines it holds for alive, itself among them: its roster (promise L3).
+    pub fn roster_alive(&self) -> std::collections::BTreeSet<MachineId> {
+        let known = self.roster.known().keys().copied();
+        known.filter(|machine| self.roster.is_alive(*machine)).chain([self.id()]).collect()
+    }
+
+    /// Takes one input. Never fails for outside reasons.
+    pub fn handle(&mut self, now: Time, input: Input, effects: &mut Effects) {
+        let touched = self.take(now, input, effects);
+        self.settle(now, touched, effects);
+    }
+
+    /// Hands the input to the part it is for. Returns whether the reconciling parts must look.
+    fn take(&mut self, now: Time, input: Input, effects: &mut Effects) -> bool {
+        match input {
+            Input::Wake => return false,
+            Input::Connected(peer) => {
+                let hello = self.hello(peer, false);
+                self.roster.connected(now, peer, hello, effects);
+                return false;
+            }
+            Input::Disconnected(peer) => {
+                self.roster.disconnected(peer);
+                return false;
+            }
+            Input::Received { from, frame } => {
+                self.roster.heard(now, from);
+                self.receive(now, from, frame, effects);
+                return false;
+            }
+            Input::TurnedAway { whom, why } => {
+                if self.turned_away.len() < TURNED_AWAY_MAX || self.turned_away.contains_key(&(whom.clone(), why.clone())) {
+                    *self.turned_away.entry((whom, why)).or_default() += 1;
+                }
+                return false;
+            }
+            Input::Addresses(addresses) => self.change_card(|card| card.addresses = addresses),
+            Input::Applied { revision, entry } => {
+                if let Some(entry) = self.follow.applied(revision, entry) {
+                    self.note_entry(&entry, effects);
+                }
+            }
+            Input::Restored { ledger } => {
+                if !self.follow.restored(&ledger) {
+                    effects.notice(true, "ledger", "Raft handed over a ledger that cannot be read".to_owned());
+                }
+            }
+            Input::Leading { term, leader } => self.follow.leading(term, leader),
+            Input::Proposed { call, outcome } => self.follow.proposed(now, call, outcome, effects),
+            Input::Progress { run, phase } => {
+                self.ladder.progress(run, phase);
+                return false;
+            }
+            Input::Finished { run, result } => self.finished(now, run, result, effects),
+        }
+        true
+    }
+
+    fn finished(
+        &mut self,
+        now: Time,
+        run: crate::RunId,
+        result: Result<crate::StepOutput, crate::StepFailure>,
+        effects: &mut Effects,
+    ) {
+        if self.lead.finished(now, run, &result, &self.tuning, effects) {
+            return;
+        }
+        let mut wants = BTreeMap::new();
+        let mut context = ladder::Context {
+            now,
+            me: self.identity.machine(),
+            tuning: &self.tuning,
+            ledger: self.follow.ledger(),
+            durable: &mut self.durable,
+            runs: &mut self.runs,
+            wants: &mut wants,
+            due: &mut self.due,
+            effects,
+        };
+        if self.ladder.finished(run, result, &mut context) {
+            let unable: String = self.ladder.unable().unwrap_or_default().chars().take(60).collect();
+            self.change_card(|card| card.unable = unable);
+        }
+    }
+
+    /// Lets every part do what is due, until nothing is.
+    fn settle(&mut self, now: Time, touched: bool, effects: &mut Effects) {
+        let cards = self.run_roster(now, effects);
+        for card in cards {
+            self.learn(now, card, effects);
+        }
+        let roster_changed = self.roster.take_changed();
+        if self.durable.charter.is_none() {
+            self.run_founding(now, roster_changed, effects);
+        }
+        let due = self.due.is_some_and(|(due, _)| due <= now);
+        if self.durable.charter.is_some() && !self.cloned {
+            self.initialize_raft(now, effects);
+            let changed = self.follow.take_changed();
+            if touched || due || roster_changed || changed {
+                self.reconcile(now, effects);
+            }
+            self.run_follow(now, effects);
+        } else if touched || due {
+            self.reconcile(now, effects);
+        }
+        self.note_phase(effects);
+    }
+
+    fn run_roster(&mut self, now: Time, effects: &mut Effects) -> Vec<SignedCard> {
+        let (mine, charter, rng) = (&self.mine, self.durable.charter.as_ref(), &mut self.rng);
+        self.roster.run(now, |cards| roster::hello(mine, charter, cards, false), rng, effects)
+    }
+
+    fn run_founding(&mut self, now: Time, roster_changed: bool, effects: &mut Effects) {
+        self.with_founding(now, effects, |founding, context| {
+            if roster_changed {
+                founding.look(context);
+            }
+            founding.run(context);
+        });
+        if let Some(certificate) = self.founding.take_certificate() {
+            self.follow_charter(now, certificate.clone(), effects);
+            for peer in self.roster.connected_peers() {
+                effects.send(peer, Frame::Chartered(Box::new(certificate.clone())));
+            }
+        }
+        let impediment = self.founding.impediment().cloned();
+        if impediment != self.last_impediment {
+            match &impediment {
+                Some(impediment) => effects.notice(true, "founding-halted", format!("founding halts: {impediment}")),
+                None => effects.notice(false, "founding-goes-on", "founding goes on".to_owned()),
+            }
+            self.last_impediment = impediment;
+        }
+    }
+
+    fn with_founding(
+        &mut self,
+        now: Time,
+        effects: &mut Effects,
+        call: impl FnOnce(&mut Founding, &mut founding::Context<'_>),
+    ) {
+        let card = self.mine.card();
+        let shared = self.roster.is_amnesiac(card.machine, &card.fingerprint);
+        let mut context = founding::Context {
+            now,
+            identity: &self.identity,
+            cluster: &self.cluster,
+            settings: &self.settings,
+            tuning: &self.tuning,
+            unable: self.ladder.unable().is_some(),
+            cloned: self.cloned,
+            fingerprint_shared: shared,
+            roster: &mut self.roster,
+            durable: &mut self.durable,
+            rng: &mut self.rng,
+            effects,
+        };
+        call(&mut self.founding, &mut context);
+    }
+
+    /// Follows a charter from now on, for good (promise S7).
+    fn follow_charter(&mut self, now: Time, certificate: Certificate, effects: &mut Effects) {
+        let charter = certificate.charter();
+        let text = format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
+        self.durable.charter = Some(certificate);
+        effects.persist(&self.durable).done();
+        effects.notice(false, "charter", text);
+        self.start_raft_if_voter(now, effects);
+    }
+
+    /// Voters run Raft: those of the charter at once, control planes of later when the ledger names them.
+    fn start_raft_if_voter(&mut self, now: Time, effects: &mut Effects) {
+        if self.follow.raft || self.cloned {
+            return;
+        }
+        let me = self.identity.machine();
+        let Some(certificate) = &self.durable.charter else { return };
+        let charter = certificate.charter();
+        let place = charter.voters.iter().position(|voter| *voter == me);
+        let later = self.follow.ledger().member(me).is_some_and(|member| {
+            member.admitted.role == muster_wire::Role::ControlPlane
+        });
+        if place.is_none() && !later {
+            return;
+        }
+        self.follow.raft = true;
+        effects.push(Effect::StartRaft { charter: Box::new(charter.clone()) });
+        // The first voter that lives calls initialize; were it dead, the others follow one after the other.
+        self.initialize_at = place.map(|place| now + self.tuning.resend * 3 * place as u32);
+    }
+
+    fn initialize_raft(&mut self, now: Time, effects: &mut Effects) {
+        if self.follow.leader.is_some() || self.follow.ledger().revision() > 0 {
+            self.initialize_at = None;
+        } else if self.initialize_at.is_some_and(|due| due <= now) {
+            effects.push(Effect::InitializeRaft);
+            self.initialize_at = Some(now + self.tuning.resend * 10);
+        }
+    }
+
+    /// Compares what is with what should be: the leader's duties, this machine's next step, what must be proposed.
+    fn reconcile(&mut self, now: Time, effects: &mut Effects) {
+        if self.cloned {
+            self.due = None;
+            return;
+        }
+        self.start_raft_if_voter(now, effects);
+        let me = self.identity.machine();
+        let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
+        let mut due = None;
+        if self.follow.leader == Some(me)
+            && let Some(certificate) = &self.durable.charter
+        {
+            self.lead.run(&mut lead::Context {
+                now,
+                mine: &self.mine,
+                charter: certificate.charter(),
+                control_planes: self.settings.control_planes,
+                tuning: &self.tuning,
+                roster: &self.roster,
+                ledger: self.follow.ledger(),
+                runs: &mut self.runs,
+                wants: &mut wants,
+                due: &mut due,
+                effects,
+            });
+        } else {
+            self.lead.step_down();
+        }
+        self.ladder.climb(&mut ladder::Context {
+            now,
+            me,
+            tuning: &self.tuning,
+            ledger: self.follow.ledger(),
+            durable: &mut self.durable,
+            runs: &mut self.runs,
+            wants: &mut wants,
+            due: &mut due,
+            effects,
+        });
+        self.due = due;
+        self.follow.want(wants);
+        self.list_api_servers(effects);
+        self.choose_swim_period(now);
+    }
+
+    fn run_follow(&mut self, now: Time, effects: &mut Effects) {
+        if let Some(charter) = &self.durable.charter {
+            let me = self.identity.machine();
+            self.follow.run(now, me, charter, &self.roster, &self.tuning, effects);
+        }
+    }
+
+    /// API servers this machine's balancer may use. The initialiser must reach its own before anyone else knows of it.
+    fn list_api_servers(&mut self, effects: &mut Effects) {
+        let me = self.identity.machine();
+        let ledger = self.follow.ledger();
+        let serves = |machine: &MachineId| match (ledger.ready(), ledger.live_claim()) {
+            (Some(_), _) => ledger.member(*machine).is_some_and(|member| member.etcd_member),
+            (None, Some((_, initialiser))) => *machine == me && initialiser == me,
+            (None, None) => false,
+        };
+        let mut machines: Vec<MachineId> = ledger.control_planes().filter(serves).collect();
+        machines.sort_by_key(|machine| (*machine != me, *machine));
+        let addresses = machines.into_iter().filter_map(|machine| ledger.member(machine));
+        let servers: Vec<String> = addresses
+            .map(|member| match member.admitted.address.contains(':') {
+                true => format!("[{}]:{}", member.admitted.address, self.api_port),
+                false => format!("{}:{}", member.admitted.address, self.api_port),
+            })
+            .collect();
+        if servers != self.api_servers {
+            self.api_servers.clone_from(&servers);
+            effects.push(Effect::ApiServers(servers));
+        }
+    }
+
+    /// An idle cluster is quiet (promise L5): once everyone has joined, failure detection slows down.
+    fn choose_swim_period(&mut self, now: Time) {
+        let members = self.follow.ledger().members();
+        let idle = !members.is_empty()
+            && members.len() >= self.settings.machines as usize
+            && members.values().all(|member| member.joined);
+        let period = if idle { self.tuning.swim_idle } else { self.tuning.swim_forming };
+        self.roster.change_period(now, period, &self.mine, &mut self.rng);
+    }
+
+    /// Tells people what a committed entry means.
+    fn note_entry(&mut self, entry: &Entry, effects: &mut Effects) {
+        let ledger = self.follow.ledger();
+        let name = |machine: &MachineId| match ledger.member(*machine) {
+            Some(member) => format!("{machine} ({})", member.admitted.name),
+            None => machine.to_string(),
+        };
+        let (kind, text) = match entry {
+            Entry::Admitted(admitted) => {
+                ("admitted", format!("{} is admitted as {}", name(&admitted.machine), admitted.role))
+            }
+            Entry::Removed { machine } => ("removed", format!("{machine} is removed")),
+            Entry::InitClaimed { attempt, machine } => {
+                ("init-claimed", format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
+            }
+            Entry::PkiSealed { sealed, .. } => ("pki", format!("the CA is sealed to {} control planes", sealed.len())),
+            Entry::InitReady { attempt, .. } => ("init-ready", format!("attempt {attempt} made the cluster")),
+            Entry::InitAbandoned { attempt, why } => ("init-abandoned", format!("attempt {attempt} is abandoned: {why}")),
+            Entry::Ticket { machine, .. } => ("ticket", format!("{} has its ticket", name(machine))),
+            Entry::EtcdJoin { machine, turn, .. } => ("etcd", format!("{}: etcd turn {turn:?}", name(machine))),
+            Entry::Joined { machine } => {
+                self.lead.joined(*machine);
+                ("joined", format!("{} is Ready", name(machine)))
+            }
+        };
+        effects.notice(false, kind, text);
+    }
+
+    fn note_phase(&mut self, effects: &mut Effects) {
+        let phase = self.current_phase();
+        if phase != self.phase {
+            self.phase = phase;
+            effects.notice(false, "phase", phase.word().to_owned());
+        }
+    }
+
+    fn current_phase(&self) -> Phase {
+        if self.cloned || self.follow.ledger().was_removed(self.id()) {
+            Phase::Halted
+        } else if self.durable.charter.is_some() {
+            self.ladder.phase(self.id(), self.follow.ledger(), &self.durable)
+        } else if self.founding.impediment().is_some() {
+            Phase::Halted
+        } else if self.founding.electorate().len() >= self.settings.quorum() as usize {
+            Phase::Founding
+        } else {
+            Phase::Meeting
+        }
+    }
+
+    /// Changes what this machine says of itself, and lets it be known.
+    fn change_card(&mut self, change: impl FnOnce(&mut Card)) {
+        let mut card = self.mine.card().clone();
+        change(&mut card);
+        if card == *self.mine.card() {
+            return;
+        }
+        card.serial += 1;
+        self.mine = SignedCard::sign(&self.identity, card);
+        self.roster.my_card(&self.mine);
+    }
+
+    fn hello(&mut self, peer: MachineId, answer: bool) -> Frame {
+        let cards = self.roster.cards_for(peer, &mut self.rng);
+        roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer)
+    }
+
+    /// Takes a card, and what it means for this machine.
+    fn learn(&mut self, now: Time, card: SignedCard, effects: &mut Effects) {
+        if let Learned::Myself(theirs) = self.roster.learn(card, effects) {
+            self.met_myself(now, theirs, effects);
+        }
+    }
+
+    /// A card with our own signature: an earlier boot's is stale; one of this boot or a later one that we did not make
+    /// means that our disk runs elsewhere too, or is an old copy that forgot later promises. Then we promise nothing.
+    fn met_myself(&mut self, now: Time, theirs: SignedCard, effects: &mut Effects) {
+        let (mine, other) = (self.mine.card(), theirs.card());
+        if other.boot < mine.boot || other.nonce == mine.nonce || self.cloned {
+            return;
+        }
+        if other.boot > mine.boot {
+            // With the same boot number and another nonce, our card and theirs are the proof that convinces everyone.
+            self.durable.boot = other.boot;
+            effects.persist(&self.durable).done();
+            let boot = other.boot;
+            self.change_card(|card| card.boot = boot);
+        }
+        self.cloned = true;
+        self.roster.clone_found(self.mine.clone(), theirs, effects);
+        if self.follow.raft {
+            effects.push(Effect::StopRaft);
+        }
+        let text = format!(
+            "the identity {} runs on another machine too, or this disk is an old copy; \
+             this machine votes no more. Wipe the state of the copy and start it again",
+            self.id()
+        );
+        effects.notice(true, "clone", text);
+        self.run_founding_look(now, effects);
+    }
+
+    fn run_founding_look(&mut self, now: Time, effects: &mut Effects) {
+        if self.durable.charter.is_none() {
+            self.with_founding(now, effects, |founding, context| founding.look(context));
+        }
+    }
+
+    /// When it wants to be woken, and why: `muster explain` is made of these reasons too.
+    pub fn next_wakeup(&self) -> Option<(Time, &'static str)> {
+        let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
+        let follow = if self.durable.charter.is_some() { self.follow.next_wakeup(&self.tuning) } else { None };
+        let initialize = self.initialize_at.map(|due| (due, "Raft's first leader"));
+        let parts = [self.roster.next_wakeup(), founding, follow, initialize, self.due];
+        parts.into_iter().flatten().min()
+    }
+}

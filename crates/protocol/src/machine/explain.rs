@@ -1,0 +1,214 @@
+//! `muster status` and `muster explain`: what this machine waits for, and for whom, from its own reasons.
+
+use std::collections::BTreeMap;
+
+use muster_wire::{MachineId, Role};
+
+use super::Machine;
+use crate::founding::Impediment;
+use crate::status::{Peer, list};
+use crate::{Phase, Reason, Status, Time};
+
+impl Machine {
+    /// What it says of itself to people.
+    pub fn status(&self, now: Time) -> Status {
+        let ledger = self.follow.ledger();
+        let me = self.id();
+        let member = ledger.member(me);
+        let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter());
+        let mut dropped: BTreeMap<String, u64> =
+            self.roster.dropped().map(|(what, count)| (what.to_owned(), count)).collect();
+        for ((whom, why), count) in &self.turned_away {
+            dropped.insert(format!("{whom}: {why}"), *count);
+        }
+        Status {
+            machine: me.to_hex(),
+            short: me.to_string(),
+            name: member.map_or_else(|| self.mine.card().hostname.clone(), |member| member.admitted.name.clone()),
+            cluster: self.cluster.clone(),
+            phase: self.phase,
+            role: member.map(|member| member.admitted.role),
+            charter: charter.map(|charter| charter.id_hex()),
+            voters: charter.map(|charter| charter.voters.iter().map(|voter| voter.to_hex()).collect()).unwrap_or_default(),
+            leader: self.follow.leader.map(MachineId::to_hex),
+            term: self.follow.term,
+            revision: ledger.revision(),
+            attempt: ledger.cluster_attempt(),
+            doing: self.ladder.doing().map(|(text, since)| format!("{text} ({} s)", now.since(since).as_secs())),
+            waiting: self.reasons(now),
+            peers: self.peers(now),
+            machines: self.settings.machines,
+            control_planes: self.settings.control_planes,
+            dropped,
+        }
+    }
+
+    fn peers(&self, now: Time) -> Vec<Peer> {
+        let ledger = self.follow.ledger();
+        let known = self.roster.known().iter().map(|(machine, known)| {
+            let member = ledger.member(*machine);
+            let card = known.card.card();
+            Peer {
+                machine: machine.to_hex(),
+                short: machine.to_string(),
+                name: member.map_or_else(|| card.hostname.clone(), |member| member.admitted.name.clone()),
+                role: member.map(|member| member.admitted.role),
+                alive: self.roster.is_alive(*machine),
+                connected: self.roster.is_connected(*machine),
+                heard_ms_ago: known.heard.map(|heard| now.since(heard).as_millis() as u64),
+                joined: member.is_some_and(|member| member.joined),
+                addresses: card.addresses.clone(),
+            }
+        });
+        known.collect()
+    }
+
+    /// Why nothing seems to happen, and whom this machine is waiting for.
+    pub fn reasons(&self, now: Time) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let mut add = |about: &str, text: String, machines: &[MachineId]| {
+            let machines = machines.iter().map(|machine| machine.to_hex()).collect();
+            reasons.push(Reason { about: about.to_owned(), text, machines });
+        };
+        for clone in self.roster.clones() {
+            let whose = if clone == self.id() { "this machine's identity" } else { "one identity" };
+            add("clone", format!("{whose} ({clone}) runs on two machines: wipe the state of one of them"), &[clone]);
+        }
+        if let Some(why) = self.ladder.unable() {
+            add("kubeadm", format!("this machine cannot run kubeadm: {why}"), &[self.id()]);
+        } else if let Some(why) = self.ladder.last_failure() {
+            add("step", format!("the last step failed and is tried again: {why}"), &[self.id()]);
+        }
+        match &self.durable.charter {
+            None => self.explain_founding(now, &mut add),
+            Some(_) => self.explain_joining(now, &mut add),
+        }
+        for ((whom, why), count) in &self.turned_away {
+            add("turned-away", format!("{whom} was turned away {count} times: {why}"), &[]);
+        }
+        reasons
+    }
+
+    fn heard(&self, machine: MachineId, now: Time) -> String {
+        match self.roster.known().get(&machine).and_then(|known| known.heard) {
+            Some(heard) => format!("{machine}, last heard {} s ago", now.since(heard).as_secs()),
+            None => format!("{machine}, never heard"),
+        }
+    }
+
+    fn explain_founding(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let quorum = self.settings.quorum();
+        if let Some(impediment) = self.founding.impediment() {
+            let machines = match impediment {
+                Impediment::OtherSettings(machines) => machines.clone(),
+                Impediment::TooMany { .. } => self.roster.known().keys().copied().collect(),
+                Impediment::Cloned => vec![self.id()],
+            };
+            let text = match impediment {
+                Impediment::OtherSettings(_) => format!(
+                    "founding halts: this image's settings are {}, and {} carry others: boot one image everywhere",
+                    self.settings.digest,
+                    self.other_settings(&machines),
+                ),
+                Impediment::TooMany { .. } => format!(
+                    "founding halts: {impediment} ({}). Set `machines` to the true number, or wipe what is left over",
+                    list(&machines)
+                ),
+                Impediment::Cloned => format!("founding halts: {impediment}"),
+            };
+            add("founding", text, &machines);
+            return;
+        }
+        let electorate = self.founding.electorate();
+        if let Some(answers) = self.founding.answers() {
+            let missing: Vec<MachineId> = electorate.difference(&answers).copied().collect();
+            let names: Vec<String> = missing.iter().take(5).map(|machine| self.heard(*machine, now)).collect();
+            let text = format!("founding: {} of {quorum} votes; missing {}", answers.len(), names.join("; "));
+            add("founding", text, &missing);
+            return;
+        }
+        let away: Vec<MachineId> =
+            self.roster.known().keys().copied().filter(|machine| !electorate.contains(machine)).collect();
+        if electorate.len() < quorum as usize {
+            let names: Vec<String> = away.iter().take(5).map(|machine| self.heard(*machine, now)).collect();
+            let known = if names.is_empty() { String::new() } else { format!("; known but not voting: {}", names.join("; ")) };
+            let text = format!(
+                "meeting: {} of {} machines are here, founding needs {quorum}{known}",
+                electorate.len(),
+                self.settings.machines
+            );
+            add("meeting", text, &away);
+        } else {
+            let first = electorate.first().copied().into_iter().collect::<Vec<_>>();
+            let text = format!(
+                "founding: {} of {} machines are here, enough to found; {} is to propose the charter",
+                electorate.len(),
+                self.settings.machines,
+                list(&first)
+            );
+            add("founding", text, &first);
+        }
+    }
+
+    fn other_settings(&self, machines: &[MachineId]) -> String {
+        let described = machines.iter().take(5).map(|machine| match self.roster.card(*machine) {
+            Some(card) => format!(
+                "{machine} ({}, machines = {}, settings {})",
+                card.hostname, card.settings.machines, card.settings.digest
+            ),
+            None => machine.to_string(),
+        });
+        described.collect::<Vec<_>>().join(", ")
+    }
+
+    fn explain_joining(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let ledger = self.follow.ledger();
+        let me = self.id();
+        let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter().voters.clone());
+        let voters = charter.unwrap_or_default();
+        let lost: Vec<MachineId> = voters.iter().copied().filter(|voter| !self.roster.is_alive(*voter)).collect();
+        if self.follow.raft && self.follow.leader.is_none() {
+            let names: Vec<String> = lost.iter().map(|machine| self.heard(*machine, now)).collect();
+            let names = if names.is_empty() { "the election is under way".to_owned() } else { names.join("; ") };
+            add("leader", format!("no leader: {} of {} voters are here; {names}", voters.len() - lost.len(), voters.len()), &lost);
+        }
+        let Some(member) = ledger.member(me) else {
+            let why = if self.follow.turned_down { "a voter says that this machine is not admitted yet" } else { "no voter has answered yet" };
+            add("admission", format!("waiting to be admitted by the leader; {why}"), &voters);
+            return;
+        };
+        if member.joined || self.phase == Phase::Halted {
+            return;
+        }
+        let waits_for = |about: &str, text: String, machines: &[MachineId], add: &mut dyn FnMut(&str, String, &[MachineId])| {
+            add(about, text, machines);
+        };
+        match (ledger.ready(), ledger.live_claim()) {
+            (None, None) => add("init", "waiting for the leader to give one machine the right to init".to_owned(), &[]),
+            (None, Some((attempt, machine))) if machine != me => {
+                let text = format!("waiting for {} to initialise the cluster (attempt {attempt})", self.heard(machine, now));
+                waits_for("init", text, &[machine], add);
+            }
+            (Some(ready), _) if ready.machine != me && member.ticket.is_none() => {
+                let leader: Vec<MachineId> = self.follow.leader.into_iter().collect();
+                add("ticket", format!("waiting for this machine's ticket from the leader {}", list(&leader)), &leader);
+            }
+            _ => {}
+        }
+        if let Some((number, holder)) = ledger.etcd_turn()
+            && holder != me
+            && member.admitted.role == Role::ControlPlane
+            && !member.etcd_member
+        {
+            add("etcd", format!("waiting for {} to join etcd (turn {number})", self.heard(holder, now)), &[holder]);
+        }
+        if let Some((doing, since)) = self.ladder.doing() {
+            add("step", format!("{doing}, since {} s", now.since(since).as_secs()), &[me]);
+        }
+        for entry in self.follow.waiting_for().take(3) {
+            let what = format!("{entry:?}");
+            let word = what.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
+            add("proposal", format!("waiting for {word} to be committed"), &[]);
+        }
+    }
+}

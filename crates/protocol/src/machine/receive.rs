@@ -1,0 +1,172 @@
+//! Frames from other machines, each to the part it is for, after the checks that are nobody else's.
+
+use muster_wire::frame::ProposalOutcome;
+use muster_wire::{Certificate, Entry, Frame, MachineId, Role};
+
+use super::Machine;
+use crate::{Effect, Effects, Time};
+
+impl Machine {
+    pub(super) fn receive(&mut self, now: Time, from: MachineId, frame: Frame, effects: &mut Effects) {
+        match frame {
+            Frame::Hello { card, charter, cards, .. } => {
+                if card.card().machine != from {
+                    self.roster.count("hello of someone else");
+                    return;
+                }
+                self.receive_hello(now, from, card, charter.map(|charter| *charter), cards, effects);
+            }
+            Frame::Swim(datagram) => self.roster.datagram(now, from, &datagram),
+            Frame::Cards(cards) => cards.into_iter().for_each(|card| self.learn(now, card, effects)),
+            Frame::Prepare(_) | Frame::Accept { .. } if self.durable.charter.is_some() => {
+                // Founding is over; whoever still tries learns what came of it.
+                self.show_charter(from, effects);
+            }
+            Frame::Prepare(ballot) => self.with_founding(now, effects, |founding, context| {
+                founding.prepare(context, from, ballot);
+            }),
+            Frame::Promise(promise) => {
+                for card in &promise.cards {
+                    self.learn(now, card.clone(), effects);
+                }
+                self.with_founding(now, effects, |founding, context| founding.promised(context, from, promise));
+            }
+            Frame::Refusal { ballot, promised, why } => {
+                if !why.is_empty() {
+                    self.roster.count("ballots refused by a machine that cannot follow");
+                }
+                self.with_founding(now, effects, |founding, context| founding.refused(context, ballot, promised));
+            }
+            Frame::Accept { ballot, charter } => self.with_founding(now, effects, |founding, context| {
+                founding.accept(context, from, ballot, charter);
+            }),
+            Frame::Accepted { cluster, vote } => {
+                if vote.machine != from || cluster != self.cluster {
+                    self.roster.count("vote out of place");
+                    return;
+                }
+                self.with_founding(now, effects, |founding, context| founding.accepted(context, vote));
+            }
+            Frame::Chartered(certificate) => self.meet_charter(now, from, *certificate, effects),
+            Frame::LedgerPoll { call, since } => self.follow.asked(now, from, call, since),
+            Frame::LedgerNews(news) => {
+                for entry in self.follow.news(from, news) {
+                    self.note_entry(&entry, effects);
+                }
+            }
+            Frame::Proposal { call, entry } => self.receive_proposal(from, call, &entry, effects),
+            Frame::ProposalAnswer { call, outcome } => self.follow.proposed(now, call, outcome, effects),
+            // Raft is a device: the shell hands its frames to it directly.
+            Frame::RaftCall { .. } | Frame::RaftAnswer { .. } => self.roster.count("raft frame in the core"),
+        }
+    }
+
+    fn receive_hello(
+        &mut self,
+        now: Time,
+        from: MachineId,
+        card: muster_wire::SignedCard,
+        charter: Option<Certificate>,
+        cards: Vec<muster_wire::SignedCard>,
+        effects: &mut Effects,
+    ) {
+        if card.card().cluster != self.cluster {
+            let theirs = card.card().cluster.clone();
+            self.refuse_peer(from, format!("it belongs to cluster {theirs:?}, this is {:?}", self.cluster), effects);
+            return;
+        }
+        let boot = card.card().boot;
+        self.learn(now, card, effects);
+        for card in cards {
+            self.learn(now, card, effects);
+        }
+        if self.roster.hello(now, from, boot) {
+            let hello = self.hello(from, true);
+            effects.send(from, hello);
+        }
+        match charter {
+            Some(charter) => self.meet_charter(now, from, charter, effects),
+            None => self.show_charter(from, effects),
+        }
+    }
+
+    fn show_charter(&mut self, to: MachineId, effects: &mut Effects) {
+        if let Some(certificate) = &self.durable.charter {
+            effects.send(to, Frame::Chartered(Box::new(certificate.clone())));
+        }
+    }
+
+    /// A peer shows a charter, whose proof is checked already: the same as ours, the first one, or another cluster's.
+    fn meet_charter(&mut self, now: Time, from: MachineId, theirs: Certificate, effects: &mut Effects) {
+        let charter = theirs.charter();
+        if let Some(ours) = &self.durable.charter {
+            if ours.charter_bytes() != theirs.charter_bytes() {
+                let why = format!(
+                    "it follows charter {}, this machine follows {}: a machine never belongs to two clusters",
+                    charter.id_hex(),
+                    ours.charter().id_hex()
+                );
+                self.refuse_peer(from, why, effects);
+            }
+            return;
+        }
+        if charter.cluster != self.cluster {
+            let why = format!("its charter is for cluster {:?}", charter.cluster);
+            self.refuse_peer(from, why, effects);
+        } else if charter.settings != self.settings.digest {
+            // Following it would join a cluster that this image does not describe.
+            let why = format!(
+                "its charter was founded with other image settings ({}) than this machine's ({})",
+                charter.settings, self.settings.digest
+            );
+            self.refuse_peer(from, why, effects);
+        } else {
+            self.follow_charter(now, theirs, effects);
+        }
+    }
+
+    fn refuse_peer(&mut self, machine: MachineId, why: String, effects: &mut Effects) {
+        let key = (machine.to_string(), why.clone());
+        if self.turned_away.len() < super::TURNED_AWAY_MAX || self.turned_away.contains_key(&key) {
+            let count = self.turned_away.entry(key).or_default();
+            *count += 1;
+            if *count == 1 {
+                effects.notice(true, "peer-refused", format!("{machine} is refused: {why}"));
+            }
+        }
+        effects.push(Effect::Refuse { machine, why });
+    }
+
+    /// A machine wants an entry committed. It may speak for itself; for the rest, see docs/security.md.
+    fn receive_proposal(&mut self, from: MachineId, call: u64, bytes: &[u8], effects: &mut Effects) {
+        let answer = |outcome| Frame::ProposalAnswer { call, outcome };
+        if self.follow.leader != Some(self.id()) {
+            effects.send(from, answer(ProposalOutcome::NotLeading(self.follow.leader)));
+            return;
+        }
+        let refused = |why: String| ProposalOutcome::Refused(why);
+        match Entry::decode(bytes) {
+            Err(why) => effects.send(from, answer(refused(format!("not an entry: {why}").chars().take(200).collect()))),
+            Ok(entry) if !self.may_propose(from, &entry) => {
+                self.roster.count("proposal by someone who may not");
+                effects.send(from, answer(refused(format!("{from} may not propose this"))));
+            }
+            Ok(entry) => self.follow.relay(from, call, entry, effects),
+        }
+    }
+
+    fn may_propose(&self, from: MachineId, entry: &Entry) -> bool {
+        let ledger = self.follow.ledger();
+        let Some(member) = ledger.member(from) else { return false };
+        let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
+        match entry {
+            Entry::Joined { machine } => *machine == from,
+            Entry::EtcdJoin { machine, .. } => *machine == from && member.admitted.role == Role::ControlPlane,
+            Entry::PkiSealed { attempt, .. }
+            | Entry::InitReady { attempt, .. }
+            | Entry::InitAbandoned { attempt, .. } => holds(*attempt),
+            // The leader's own.
+            Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::Ticket { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The roster: what this machine believes about the others. Opinion, never authority.
+//!
+//! Three sources: cards (signed, passed on by anyone), SWIM (who is alive), and connections (who can be reached now).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use muster_wire::{Card, Certificate, Digest, Frame, MachineId, SignedCard, limits};
+use rand::rngs::ChaCha8Rng;
+use rand::seq::IteratorRandom;
+
+use crate::{Effect, Effects, Time};
+
+mod swim;
+
+use swim::{Life, Swim};
+
+/// Most machines a roster holds; further ones are dropped and counted (promise S10).
+const KNOWN_MAX: usize = 20_000;
+
+/// How long a machine stays alive in this opinion on the strength of a frame it sent.
+const HEARD_FRESH: Duration = Duration::from_secs(5);
+
+/// Another machine.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its newest card.
+    pub(crate) card: SignedCard,
+    /// When a frame last came from it.
+    pub(crate) heard: Option<Time>,
+}
+
+/// A connection that stands.
+#[derive(Debug)]
+struct Link {
+    hello_sent: Time,
+    /// Whether its Hello came: it knows our card, and we know what it knows of us.
+    greeted: bool,
+}
+
+/// What this machine believes about the others.
+pub(crate) struct Roster {
+    me: MachineId,
+    cluster: String,
+    known: BTreeMap<MachineId, Known>,
+    links: BTreeMap<MachineId, Link>,
+    alive: BTreeSet<MachineId>,
+    /// Two cards that prove one identity on two machines.
+    clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
+    by_fingerprint: BTreeMap<Digest, BTreeSet<MachineId>>,
+    swim: Swim,
+    resend: Duration,
+    dropped: BTreeMap<&'static str, u64>,
+    /// Set whenever an answer of this roster may have changed.
+    changed: bool,
+}
+
+/// What a card told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// Nothing new.
+    Nothing,
+    /// A new machine, or a newer card.
+    News,
+    /// A card of ours that we did not sign in this boot: our identity runs elsewhere, or our disk is an old copy.
+    Myself(SignedCard),
+}
+
+impl Roster {
+    pub(crate) fn new(
+        mine: &SignedCard,
+        machines: u32,
+        period: Duration,
+        resend: Duration,
+        rng: &mut ChaCha8Rng,
+    ) -> Self {
+        let card = mine.card();
+        let mut swim = Swim::new(Life::new(card.machine, card.boot), machines, KNOWN_MAX, period, rng);
+        swim.add_card(mine);
+        Self {
+            me: card.machine,
+            cluster: card.cluster.clone(),
+            known: BTreeMap::new(),
+            links: BTreeMap::new(),
+            alive: BTreeSet::new(),
+            clones: BTreeMap::new(),
+            by_fingerprint: BTreeMap::from([(card.fingerprint, BTreeSet::from([card.machine]))]),
+            swim,
+            resend,
+            dropped: BTreeMap::new(),
+            changed: true,
+        }
+    }
+
+    /// This machine's card changed.
+    pub(crate) fn my_card(&mut self, card: &SignedCard) {
+        self.swim.add_card(card);
+        self.changed = true;
+    }
+
+    pub(crate) fn connected(&mut self, now: Time, peer: MachineId, hello: Frame, effects: &mut Effects) {
+        if peer == self.me {
+            return;
+        }
+        self.links.insert(peer, Link { hello_sent: now, greeted: false });
+        effects.send(peer, hello);
+        self.changed = true;
+    }
+
+    pub(crate) fn disconnected(&mut self, peer: MachineId) {
+        self.links.remove(&peer);
+        self.changed = true;
+    }
+
+    /// Whether `peer` has greeted on the connection that stands. Votes are exchanged only after that: by then it has
+    /// told us what it knows of our own earlier boots.
+    pub(crate) fn greeted(&self, peer: MachineId) -> bool {
+        self.links.get(&peer).is_some_and(|link| link.greeted)
+    }
+
+    /// A frame came from `peer`.
+    pub(crate) fn heard(&mut self, now: Time, peer: MachineId) {
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.heard = Some(now);
+            if self.alive.insert(peer) {
+                self.changed = true;
+            }
+        }
+    }
+
+    /// The peer's Hello came. Returns whether it still waits for ours.
+    pub(crate) fn hello(&mut self, now: Time, peer: MachineId, boot: u64) -> bool {
+        let link = self.links.entry(peer).or_insert(Link { hello_sent: Time(0), greeted: false });
+        link.greeted = true;
+        let owed = link.hello_sent == Time(0);
+        if owed {
+            link.hello_sent = now;
+        }
+        self.swim.alive(now, peer, boot);
+        self.heard(now, peer);
+        owed
+    }
+
+    /// Takes a card, first-hand or passed on.
+    pub(crate) fn learn(&mut self, signed: SignedCard, effects: &mut Effects) -> Learned {
+        let card = signed.card();
+        let machine = card.machine;
+        if card.cluster != self.cluster {
+            self.count("card of another cluster");
+            return Learned::Nothing;
+        }
+        if machine == self.me {
+            return Learned::Myself(signed);
+        }
+        if let Some(known) = self.known.get(&machine) {
+            if signed.proves_clone(&known.card) && !self.clones.contains_key(&machine) {
+                self.clone_found(known.card.clone(), signed, effects);
+                return Learned::News;
+            }
+            if !signed.newer_than(&known.card) {
+                return Learned::Nothing;
+            }
+        } else if self.known.len() >= KNOWN_MAX {
+            self.count("too many machines");
+            return Learned::Nothing;
+        }
+        effects.push(Effect::Learn { machine, addresses: card.addresses.clone() });
+        self.by_fingerprint.entry(card.fingerprint).or_default().insert(machine);
+        self.swim.add_card(&signed);
+        let heard = self.known.get(&machine).and_then(|known| known.heard);
+        self.known.insert(machine, Known { card: signed, heard });
+        self.changed = true;
+        Learned::News
+    }
+
+    /// Notes that two cards prove a clone, and tells everyone connected.
+    pub(crate) fn clone_found(&mut self, one: SignedCard, other: SignedCard, effects: &mut Effects) {
+        let machine = one.card().machine;
+        let both = vec![one.clone(), other.clone()];
+        for peer in self.links.keys() {
+            effects.send(*peer, Frame::Cards(both.clone()));
+        }
+        self.clones.insert(machine, (one, other));
+        self.changed = true;
+    }
+
+    /// A SWIM datagram came.
+    pub(crate) fn datagram(&mut self, now: Time, from: MachineId, bytes: &[u8]) {
+        self.swim.datagram(now, from, bytes);
+    }
+
+    /// Runs SWIM's timers, sends its datagrams, and hands out the cards that came with gossip.
+    pub(crate) fn run(
+        &mut self,
+        now: Time,
+        hello: impl Fn(Vec<SignedCard>) -> Frame,
+        rng: &mut ChaCha8Rng,
+        effects: &mut Effects,
+    ) -> Vec<SignedCard> {
+        self.swim.wake(now);
+        for (to, datagram) in self.swim.take_datagrams() {
+            effects.send(to, Frame::Swim(datagram));
+        }
+        if self.swim.take_changed() {
+            self.judge(now);
+        }
+        let silent = self.links.iter().filter(|(_, link)| !link.greeted && now.since(link.hello_sent) >= self.resend);
+        for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            effects.send(peer, hello(self.cards_for(peer, rng)));
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.hello_sent = now;
+            }
+        }
+        self.swim.take_cards()
+    }
+
+    /// Forms the opinion anew: alive is whom SWIM holds for alive, or who spoke a moment ago.
+    fn judge(&mut self, now: Time) {
+        let mut alive: BTreeSet<_> = self.swim.members().filter(|machine| self.known.contains_key(machine)).collect();
+        for (machine, known) in &self.known {
+            if self.links.contains_key(machine) && known.heard.is_some_and(|heard| now.since(heard) < HEARD_FRESH) {
+                alive.insert(*machine);
+            }
+        }
+        if alive != self.alive {
+            self.alive = alive;
+            self.changed = true;
+        }
+    }
+
+    pub(crate) fn change_period(&mut self, now: Time, period: Duration, mine: &SignedCard, rng: &mut ChaCha8Rng) {
+        let cards: Vec<_> = std::iter::once(mine).cloned().collect();
+        self.swim.change_period(now, period, &cards, rng);
+    }
+
+    pub(crate) fn next_wakeup(&self) -> Option<(Time, &'static str)> {
+        let swim = self.swim.next_wakeup().map(|due| (due, "gossip"));
+        let hello = self.links.values().filter(|link| !link.greeted).map(|link| link.hello_sent + self.resend).min();
+        swim.into_iter().chain(hello.map(|due| (due, "a greeting to repeat"))).min()
+    }
+
+    /// Whether anything changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub(crate) fn card(&self, machine: MachineId) -> Option<&Card> {
+        self.known.get(&machine).map(|known| known.card.card())
+    }
+
+    pub(crate) fn known(&self) -> &BTreeMap<MachineId, Known> {
+        &self.known
+    }
+
+    pub(crate) fn is_alive(&self, machine: MachineId) -> bool {
+        machine == self.me || self.alive.contains(&machine)
+    }
+
+    pub(crate) fn is_connected(&self, machine: MachineId) -> bool {
+        self.links.contains_key(&machine)
+    }
+
+    /// The machines connected now.
+    pub(crate) fn connected_peers(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.links.keys().copied()
+    }
+
+    /// Two cards proving that the identity runs on two machines.
+    pub(crate) fn clone_proof(&self, machine: MachineId) -> Option<&(SignedCard, SignedCard)> {
+        self.clones.get(&machine)
+    }
+
+    pub(crate) fn clones(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.clones.keys().copied()
+    }
+
+    /// Whether another identity has the same hardware: one of the two was wiped and forgot its votes, and which one is
+    /// not for this machine to know.
+    pub(crate) fn is_amnesiac(&self, machine: MachineId, fingerprint: &Digest) -> bool {
+        self.by_fingerprint.get(fingerprint).is_some_and(|same| same.len() > 1 && same.contains(&machine))
+    }
+
+    /// How many pieces of hardware carry identities this machine has seen, its own among them.
+    pub(crate) fn hardware_count(&self) -> usize {
+        self.by_fingerprint.len()
+    }
+
+    /// Cards to tell `peer`, at most [`limits::CARDS_MAX`]: first what it should know of itself, proofs of clones, then
+    /// a sample of the rest.
+    pub(crate) fn cards_for(&self, peer: MachineId, rng: &mut ChaCha8Rng) -> Vec<SignedCard> {
+        let mut cards: Vec<SignedCard> = self.known.get(&peer).map(|known| known.card.clone()).into_iter().collect();
+        for (one, other) in self.clones.values().take(limits::CARDS_MAX / 4) {
+            cards.extend([one.clone(), other.clone()]);
+        }
+        let room = limits::CARDS_MAX - cards.len();
+        let others = self.known.iter().filter(|(machine, _)| **machine != peer).map(|(_, known)| &known.card);
+        if self.known.len() <= room { cards.extend(others.cloned()) } else { cards.extend(others.sample(rng, room).into_iter().cloned()) }
+        cards
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.dropped.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let swim = (self.swim.dropped() > 0).then(|| ("swim", self.swim.dropped()));
+        self.dropped.iter().map(|(what, count)| (*what, *count)).chain(swim)
+    }
+}
+
+/// The first words to `peer`.
+pub(crate) fn hello(
+    mine: &SignedCard,
+    charter: Option<&Certificate>,
+    cards: Vec<SignedCard>,
+    answer: bool,
+) -> Frame {
+    Frame::Hello { card: mine.clone(), charter: charter.cloned().map(Box::new), cards, answer }
+}
