@@ -1,1 +1,168 @@
+use super::*;
 
+fn id(number: u8) -> MachineId {
+    MachineId([number; 32])
+}
+
+fn admit(number: u8, role: Role) -> Entry {
+    Entry::Admitted(Admitted {
+        machine: id(number),
+        role,
+        name: format!("node-{number}"),
+        sealing_key: [number; 32],
+        address: format!("10.0.0.{number}"),
+    })
+}
+
+fn pki(attempt: u32, ca: &str, machines: &[u8]) -> Entry {
+    let sealed = machines.iter().map(|number| Sealed { machine: id(*number), ciphertext: Bytes::from_static(b"x") });
+    Entry::PkiSealed { attempt, ca_hash: Digest::of(ca, &[]), sealed: sealed.collect() }
+}
+
+fn ready(attempt: u32, tokens: &[u8]) -> Entry {
+    let tokens = tokens.iter().map(|number| id(*number)).collect();
+    Entry::InitReady { attempt, ca_hash: Digest::of("ca", &[]), endpoints: vec!["10.0.0.1:6443".into()], tokens }
+}
+
+fn claim(attempt: u32, number: u8) -> Entry {
+    Entry::InitClaimed { attempt, machine: id(number) }
+}
+
+/// Applies entries in order; all but the last must be taken. Returns what became of the last.
+fn apply(ledger: &mut Ledger, entries: &[Entry]) -> Result<(), Refusal> {
+    let mut last = Ok(());
+    for entry in entries {
+        last.clone().expect("taken");
+        last = ledger.apply(ledger.revision() + 1, entry);
+    }
+    last
+}
+
+fn three() -> Ledger {
+    let mut ledger = Ledger::default();
+    let roles = [(1, Role::ControlPlane), (2, Role::ControlPlane), (3, Role::Worker)];
+    apply(&mut ledger, &roles.map(|(number, role)| admit(number, role))).expect("admits");
+    ledger
+}
+
+#[test]
+fn one_attempt_is_live_at_a_time_and_none_after_the_cluster_is_made() {
+    let mut ledger = three();
+    assert_eq!(apply(&mut ledger, &[claim(2, 1)]), Err(Refusal::WrongAttempt { named: 2, next: 1 }));
+    assert_eq!(apply(&mut ledger, &[claim(1, 3)]), Err(Refusal::NotControlPlane(id(3))));
+    apply(&mut ledger, &[claim(1, 1)]).expect("claims");
+    assert_eq!(apply(&mut ledger, &[claim(2, 2)]), Err(Refusal::NotLive { named: 2, live: Some(1) }));
+    assert_eq!(apply(&mut ledger, &[ready(1, &[])]), Err(Refusal::NoCa));
+    apply(&mut ledger, &[pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
+    assert_eq!(apply(&mut ledger, &[claim(2, 2)]), Err(Refusal::AlreadyReady(1)));
+    assert_eq!(apply(&mut ledger, &[ready(1, &[])]), Err(Refusal::AlreadyReady(1)));
+}
+
+#[test]
+fn an_abandoned_attempt_never_makes_the_cluster_and_its_ca_is_kept() {
+    let mut ledger = three();
+    let abandoned = Entry::InitAbandoned { attempt: 1, why: "died".into() };
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), abandoned, claim(2, 2)]).expect("goes on");
+    assert_eq!(apply(&mut ledger, &[ready(1, &[])]), Err(Refusal::NotLive { named: 1, live: Some(2) }));
+    assert_eq!(apply(&mut ledger, &[pki(2, "another", &[2])]), Err(Refusal::OtherCa));
+    apply(&mut ledger, &[ready(2, &[])]).expect("is ready");
+    assert_eq!(ledger.ready().map(|ready| ready.machine), Some(id(2)));
+}
+
+#[test]
+fn tickets_die_with_their_attempt_and_with_a_token_that_init_did_not_register() {
+    let mut ledger = three();
+    let ticket = |attempt| Entry::Ticket { machine: id(3), attempt, ciphertext: Bytes::from_static(b"t") };
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ticket(1)]).expect("has a ticket");
+    apply(&mut ledger, &[Entry::InitAbandoned { attempt: 1, why: String::new() }]).expect("is abandoned");
+    assert_eq!(ledger.member(id(3)).and_then(|member| member.ticket.clone()), None);
+    assert_eq!(apply(&mut ledger, &[claim(2, 1), ticket(1)]), Err(Refusal::NotLive { named: 1, live: Some(2) }));
+    apply(&mut ledger, &[ticket(2), ready(2, &[2])]).expect("is ready");
+    assert_eq!(ledger.member(id(3)).and_then(|member| member.ticket.clone()), None);
+    apply(&mut ledger, &[ticket(2)]).expect("has another ticket");
+}
+
+#[test]
+fn etcd_is_joined_in_turn() {
+    let mut ledger = three();
+    let turn = |number: u8, turn, count| Entry::EtcdJoin { machine: id(number), turn, number: count };
+    assert!(apply(&mut ledger, &[turn(2, EtcdTurn::Started, 1)]).is_err(), "there is no etcd yet");
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
+    apply(&mut ledger, &[turn(2, EtcdTurn::Started, 1)]).expect("takes its turn");
+    assert_eq!(apply(&mut ledger, &[turn(1, EtcdTurn::Started, 2)]), Err(Refusal::EtcdBusy(id(2))));
+    assert_eq!(apply(&mut ledger, &[turn(2, EtcdTurn::Done, 2)]), Err(Refusal::NoSuchTurn));
+    apply(&mut ledger, &[turn(2, EtcdTurn::Done, 1)]).expect("is done");
+    assert!(ledger.member(id(2)).is_some_and(|member| member.etcd_member));
+    assert_eq!(apply(&mut ledger, &[turn(3, EtcdTurn::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
+}
+
+#[test]
+fn names_are_unique_and_removed_identities_stay_away() {
+    let mut ledger = three();
+    let taken = Entry::Admitted(Admitted {
+        machine: id(9),
+        role: Role::Worker,
+        name: "node-1".into(),
+        sealing_key: [0; 32],
+        address: String::new(),
+    });
+    assert_eq!(apply(&mut ledger, &[taken]), Err(Refusal::NameTaken { name: "node-1".into(), holder: id(1) }));
+    apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
+    assert_eq!(apply(&mut ledger, &[admit(3, Role::Worker)]), Err(Refusal::WasRemoved(id(3))));
+}
+
+#[test]
+fn a_ledger_survives_its_bytes() {
+    let mut ledger = three();
+    let entries = [
+        claim(1, 1),
+        pki(1, "ca", &[1, 2]),
+        Entry::InitAbandoned { attempt: 1, why: "died".into() },
+        claim(2, 2),
+        ready(2, &[1, 3]),
+        Entry::EtcdJoin { machine: id(1), turn: EtcdTurn::Started, number: 1 },
+        Entry::Joined { machine: id(2) },
+        Entry::Removed { machine: id(3) },
+    ];
+    apply(&mut ledger, &entries).expect("applies");
+    let bytes = ledger.encode();
+    assert_eq!(Ledger::decode(&bytes).as_ref(), Ok(&ledger));
+    assert_eq!(Ledger::decode(&bytes).expect("decodes").encode(), bytes);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes: Vec<u8>) {
+        let _ = Ledger::decode(&bytes);
+    }
+
+    /// Whatever is applied in whatever order: at most one attempt is live, and the cluster is made once (promise S4).
+    #[test]
+    fn no_order_of_entries_makes_two_clusters(choices in proptest::collection::vec((0u8..8, 1u8..4, 1u32..4), 0..60)) {
+        let mut ledger = three();
+        let mut made = None;
+        for (kind, number, attempt) in choices {
+            let entry = match kind {
+                0 => claim(attempt, number),
+                1 => pki(attempt, "ca", &[1, 2]),
+                2 => ready(attempt, &[1, 2, 3]),
+                3 => Entry::InitAbandoned { attempt, why: String::new() },
+                4 => Entry::EtcdJoin { machine: id(number), turn: EtcdTurn::Started, number: attempt },
+                5 => Entry::EtcdJoin { machine: id(number), turn: EtcdTurn::Done, number: attempt },
+                6 => Entry::Joined { machine: id(number) },
+                _ => Entry::Ticket { machine: id(number), attempt, ciphertext: Bytes::new() },
+            };
+            let before = ledger.clone();
+            let taken = ledger.apply(ledger.revision() + 1, &entry).is_ok();
+            if !taken {
+                let mut same = before.clone();
+                same.skip(ledger.revision());
+                proptest::prop_assert_eq!(&same, &ledger, "a refused entry changed something");
+            }
+            if let Some(ready) = ledger.ready() {
+                proptest::prop_assert_eq!(*made.get_or_insert(ready.attempt), ready.attempt);
+                proptest::prop_assert_eq!(ledger.live_claim(), None);
+            }
+        }
+    }
+}

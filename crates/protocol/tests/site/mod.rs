@@ -1,0 +1,282 @@
+//! A site of machines for transcripts: an ideal network, a disk that keeps everything, and one shared log in place of
+//! Raft. Faults belong in the simulator; here every message is seen and in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_protocol::{Boot, Effect, Effects, Input, Machine, RunId, Step, StepFailure, StepOutput, Time, Tuning};
+use muster_wire::entry::Sealed;
+use muster_wire::frame::ProposalOutcome;
+use muster_wire::{Digest, Durable, Entry, Frame, Identity, MachineId, Settings};
+
+/// One machine and its surroundings.
+pub(crate) struct Seat {
+    pub(crate) machine: Machine,
+    pub(crate) durable: Durable,
+    pub(crate) notices: Vec<String>,
+    pub(crate) raft: bool,
+    pub(crate) running: BTreeMap<RunId, Step>,
+    applied: usize,
+}
+
+/// The site.
+pub(crate) struct Site {
+    pub(crate) now: Time,
+    pub(crate) seats: BTreeMap<usize, Seat>,
+    pub(crate) settings: Settings,
+    pub(crate) transcript: Vec<String>,
+    /// Steps that fail, by seat and step name, once each.
+    pub(crate) fail: BTreeSet<(usize, &'static str)>,
+    /// Steps that are never answered.
+    pub(crate) hang: BTreeSet<(usize, &'static str)>,
+    ids: BTreeMap<MachineId, BTreeSet<usize>>,
+    log: Vec<Bytes>,
+    leader: Option<usize>,
+    queue: VecDeque<(usize, Input)>,
+    boots: u8,
+}
+
+pub(crate) fn settings(machines: u32, control_planes: u32) -> Settings {
+    Settings {
+        machines,
+        control_planes,
+        durable: true,
+        kubernetes_version: "v1.31.4".into(),
+        digest: Digest::of("test", &[&machines.to_be_bytes()]),
+    }
+}
+
+pub(crate) fn seed(seat: usize) -> [u8; 32] {
+    [seat as u8 + 1; 32]
+}
+
+impl Site {
+    pub(crate) fn new(machines: u32, control_planes: u32) -> Self {
+        Self {
+            now: Time(1_000_000),
+            seats: BTreeMap::new(),
+            settings: settings(machines, control_planes),
+            transcript: Vec::new(),
+            fail: BTreeSet::new(),
+            hang: BTreeSet::new(),
+            ids: BTreeMap::new(),
+            log: Vec::new(),
+            leader: None,
+            queue: VecDeque::new(),
+            boots: 0,
+        }
+    }
+
+    pub(crate) fn id(&self, seat: usize) -> MachineId {
+        self.seats[&seat].machine.id()
+    }
+
+    pub(crate) fn boot(&mut self, seat: usize) {
+        let settings = self.settings.clone();
+        self.boot_with(seat, Durable::default(), settings, &format!("node-{seat}"));
+    }
+
+    pub(crate) fn boot_with(&mut self, seat: usize, durable: Durable, settings: Settings, hostname: &str) {
+        self.boot_as(seat, seat, durable, settings, hostname);
+    }
+
+    /// Boots a machine whose disk is a copy of another seat's, if `identity` differs from `seat`.
+    pub(crate) fn boot_as(&mut self, seat: usize, identity: usize, durable: Durable, settings: Settings, hostname: &str) {
+        self.boots += 1;
+        let mut random = [self.boots; 32];
+        random[1] = seat as u8;
+        let boot = Boot {
+            identity: Identity::from_seed(&seed(identity)),
+            sealing_key: [9; 32],
+            durable,
+            cluster: "site".into(),
+            settings,
+            hostname: hostname.into(),
+            addresses: vec![format!("10.0.0.{}:7390", seat + 1)],
+            api_port: 6443,
+            fingerprint: Digest::of("hardware", &[&[seat as u8]]),
+            seed: random,
+            tuning: Tuning::default(),
+        };
+        let mut effects = Effects::default();
+        let machine = Machine::new(boot, self.now, &mut effects).expect("starts");
+        self.ids.entry(machine.id()).or_default().insert(seat);
+        let durable = Durable::default();
+        let seat_of = Seat { machine, durable, notices: Vec::new(), raft: false, running: BTreeMap::new(), applied: 0 };
+        self.seats.insert(seat, seat_of);
+        self.carry_out(seat, effects);
+        let others: Vec<usize> = self.seats.keys().copied().filter(|other| *other != seat).collect();
+        for other in others {
+            let (me, them) = (self.id(seat), self.id(other));
+            // A copied identity is never connected to itself: it would have to authenticate as its own peer.
+            if me == them {
+                continue;
+            }
+            self.queue.push_back((seat, Input::Connected(them)));
+            self.queue.push_back((other, Input::Connected(me)));
+        }
+    }
+
+    /// Pulls the plug. The disk stays.
+    pub(crate) fn kill(&mut self, seat: usize) -> Durable {
+        let gone = self.id(seat);
+        let seat_of = self.seats.remove(&seat).expect("is there");
+        self.queue.retain(|(to, _)| *to != seat);
+        for other in self.seats.keys() {
+            self.queue.push_back((*other, Input::Disconnected(gone)));
+        }
+        if self.leader == Some(seat) {
+            self.leader = None;
+            self.elect();
+        }
+        seat_of.durable
+    }
+
+    fn elect(&mut self) {
+        if self.leader.is_none() {
+            self.leader = self.seats.iter().find(|(_, seat)| seat.raft).map(|(seat, _)| *seat);
+        }
+        let Some(leader) = self.leader else { return };
+        let leader = self.id(leader);
+        for (seat, _) in self.seats.iter().filter(|(_, seat)| seat.raft) {
+            self.queue.push_back((*seat, Input::Leading { term: 1, leader: Some(leader) }));
+        }
+    }
+
+    fn carry_out(&mut self, seat: usize, mut effects: Effects) {
+        for effect in effects.drain() {
+            match effect {
+                Effect::Persist(durable) => self.seats.get_mut(&seat).expect("is there").durable = durable,
+                Effect::Send { to, frame } => self.deliver(seat, to, frame),
+                Effect::StartRaft { .. } => {
+                    self.seats.get_mut(&seat).expect("is there").raft = true;
+                    if self.leader.is_some() {
+                        self.elect();
+                    }
+                }
+                Effect::InitializeRaft => self.elect(),
+                Effect::Propose { call, entry } => self.propose(seat, call, &entry),
+                Effect::Run { run, step } => self.run_step(seat, run, step),
+                Effect::Abort { run } => {
+                    let result = Err(StepFailure { step: "step", phase: None, why: "aborted".into(), hopeless: false });
+                    self.queue.push_back((seat, Input::Finished { run, result }));
+                }
+                Effect::Notice(notice) => {
+                    if notice.kind != "phase" {
+                        self.transcript.push(format!("{seat}: {}", notice.text));
+                    }
+                    self.seats.get_mut(&seat).expect("is there").notices.push(notice.text);
+                }
+                Effect::StopRaft => self.seats.get_mut(&seat).expect("is there").raft = false,
+                Effect::Learn { .. } | Effect::Refuse { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: MachineId, frame: Frame) {
+        // Through the codec, as on a real wire.
+        let frame = Frame::decode(frame.encode().into()).expect("what is sent decodes");
+        let from = self.id(from);
+        for to in self.ids.get(&to).into_iter().flatten().filter(|to| self.seats.contains_key(*to)) {
+            self.queue.push_back((*to, Input::Received { from, frame: frame.clone() }));
+        }
+    }
+
+    fn propose(&mut self, seat: usize, call: u64, entry: &Entry) {
+        let outcome = if self.leader == Some(seat) {
+            self.log.push(entry.encode());
+            ProposalOutcome::Applied(self.log.len() as u64)
+        } else {
+            ProposalOutcome::NotLeading(None)
+        };
+        self.queue.push_back((seat, Input::Proposed { call, outcome }));
+    }
+
+    fn run_step(&mut self, seat: usize, run: RunId, step: Step) {
+        let name = step.name();
+        self.seats.get_mut(&seat).expect("is there").running.insert(run, step.clone());
+        if self.hang.contains(&(seat, name)) {
+            return;
+        }
+        let result = if self.fail.remove(&(seat, name)) {
+            Err(StepFailure { step: name, phase: None, why: "told to fail".into(), hopeless: false })
+        } else {
+            Ok(self.output(seat, step))
+        };
+        self.queue.push_back((seat, Input::Finished { run, result }));
+    }
+
+    fn output(&self, seat: usize, step: Step) -> StepOutput {
+        let ca_hash = Digest::of("ca", &[]);
+        let seal = |machine: MachineId| Sealed { machine, ciphertext: Bytes::from_static(b"sealed") };
+        match step {
+            Step::Check => StepOutput::Checked { version: "v1.31.4".into() },
+            Step::MakePki { recipients, .. } => {
+                StepOutput::PkiMade { ca_hash, sealed: recipients.iter().map(|one| seal(one.machine)).collect() }
+            }
+            Step::SealPki { recipient, .. } => StepOutput::PkiMade { ca_hash, sealed: vec![seal(recipient.machine)] },
+            Step::IssueTicket { .. } => StepOutput::Ticket { ciphertext: Bytes::from_static(b"sealed") },
+            Step::InitCluster { .. } => {
+                StepOutput::Initialised { ca_hash, endpoints: vec![format!("10.0.0.{}:6443", seat + 1)] }
+            }
+            _ => StepOutput::Done,
+        }
+    }
+
+    /// Runs for `time` of the site's clock.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now <= end {
+            self.run_queue();
+            let wakeups = self.seats.iter().filter_map(|(seat, one)| Some((one.machine.next_wakeup()?.0, *seat)));
+            let Some((due, seat)) = wakeups.min() else { break };
+            if due > end {
+                break;
+            }
+            self.now = self.now.max(due);
+            self.queue.push_back((seat, Input::Wake));
+        }
+        self.run_queue();
+        self.now = end;
+    }
+
+    fn run_queue(&mut self) {
+        let mut steps = 0;
+        loop {
+            while let Some((seat, input)) = self.queue.pop_front() {
+                steps += 1;
+                assert!(steps < 100_000, "the site does not come to rest at {}", self.now);
+                // Every millisecond a thousand inputs at most: time goes on even in a burst.
+                self.now = self.now + Duration::from_micros(1);
+                let Some(one) = self.seats.get_mut(&seat) else { continue };
+                let mut effects = Effects::default();
+                one.machine.handle(self.now, input, &mut effects);
+                self.carry_out(seat, effects);
+            }
+            let fresh: Vec<(usize, u64, Bytes)> = self
+                .seats
+                .iter_mut()
+                .filter(|(_, seat)| seat.raft && seat.applied < self.log.len())
+                .map(|(seat, one)| {
+                    one.applied += 1;
+                    (*seat, one.applied as u64, self.log[one.applied - 1].clone())
+                })
+                .collect();
+            if fresh.is_empty() {
+                return;
+            }
+            for (seat, revision, entry) in fresh {
+                self.queue.push_back((seat, Input::Applied { revision, entry }));
+            }
+        }
+    }
+
+    /// Whether all machines are Ready under one charter.
+    pub(crate) fn formed(&self) -> bool {
+        let charters: BTreeSet<_> =
+            self.seats.values().map(|seat| seat.machine.charter().map(|one| one.charter().id)).collect();
+        charters.len() == 1
+            && self.seats.values().all(|seat| seat.machine.phase() == muster_protocol::Phase::Ready)
+    }
+}
