@@ -52,13 +52,19 @@ pub(crate) struct Follow {
     /// The last entries, all there are after revision `floor`.
     recent: VecDeque<(u64, Bytes)>,
     floor: u64,
-    /// Whether this machine's own Raft feeds the ledger.
+    /// Whether this machine runs Raft.
     pub(crate) raft: bool,
+    /// Whether its Raft has told anything yet: a control plane admitted later asks others until Raft has taken it in.
+    fed: bool,
     pub(crate) leader: Option<MachineId>,
     pub(crate) term: u64,
     poll: Option<Poll>,
     poll_turn: usize,
     askers: BTreeMap<MachineId, Asker>,
+    /// The askers in the order of their polls, with the poll's number: the next hold to end is the first of them.
+    holds: VecDeque<(Time, MachineId, u64)>,
+    /// Whether there may be news for an asker.
+    news: bool,
     asked: BTreeMap<Subject, Asked>,
     relayed: BTreeMap<u64, (MachineId, u64)>,
     calls: u64,
@@ -83,6 +89,7 @@ impl Follow {
             return None;
         }
         self.changed = true;
+        self.news = true;
         let entry = Entry::decode(&bytes).ok();
         let taken = match &entry {
             Some(entry) => self.ledger.apply(revision, entry).is_ok(),
@@ -109,8 +116,14 @@ impl Follow {
             self.recent.clear();
             self.ledger = ledger;
             self.changed = true;
+            self.news = true;
         }
         true
+    }
+
+    /// This machine's own Raft spoke.
+    pub(crate) fn fed(&mut self) {
+        self.fed = true;
     }
 
     pub(crate) fn leading(&mut self, term: u64, leader: Option<MachineId>) {
@@ -138,8 +151,10 @@ impl Follow {
 
     /// A voter was asked for news by `from`.
     pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64) {
-        if self.raft && (self.askers.len() < ASKERS_MAX || self.askers.contains_key(&from)) {
+        if self.fed && (self.askers.len() < ASKERS_MAX || self.askers.contains_key(&from)) {
             self.askers.insert(from, Asker { call, since, asked: now });
+            self.holds.push_back((now, from, call));
+            self.news = true;
         }
     }
 
@@ -147,7 +162,7 @@ impl Follow {
     pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<Entry> {
         let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
         // While Raft feeds the ledger, news is at best old.
-        if !ours || self.raft {
+        if !ours || self.fed {
             return Vec::new();
         }
         if news.leader.is_some() && news.leader != self.leader {
@@ -205,13 +220,29 @@ impl Follow {
     ) {
         self.answer_askers(now, tuning, effects);
         let voters = self.voters(me, charter);
-        if !self.raft {
+        if !self.fed {
             self.poll_voters(now, me, &voters, roster, tuning, effects);
         }
         self.send_proposals(now, me, &voters, roster, tuning, effects);
     }
 
     fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
+        let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64| {
+            askers.get(machine).is_some_and(|asker| asker.call == call)
+        };
+        while let Some((asked, machine, call)) = self.holds.front().copied() {
+            if current(&self.askers, &machine, call) {
+                if now.since(asked) < tuning.poll_hold {
+                    break;
+                }
+                self.news = true;
+                break;
+            }
+            self.holds.pop_front();
+        }
+        if !std::mem::take(&mut self.news) {
+            return;
+        }
         let newest = self.recent.back().map_or(self.floor, |(revision, _)| *revision);
         let mut answers = Vec::new();
         for (machine, asker) in &self.askers {
@@ -278,7 +309,8 @@ impl Follow {
     ) {
         if let Some(poll) = &self.poll {
             let patience = tuning.poll_hold + tuning.resend * 4;
-            let lost = !roster.is_connected(poll.to) && now.since(poll.sent) >= tuning.resend;
+            let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
+            let lost = gone && now.since(poll.sent) >= tuning.resend;
             if !lost && now.since(poll.sent) < patience {
                 return;
             }
@@ -327,8 +359,8 @@ impl Follow {
     }
 
     pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
-        let held = self.askers.values().map(|asker| (asker.asked + tuning.poll_hold, "a poll to answer")).min();
-        let poll = self.poll.as_ref().filter(|_| !self.raft);
+        let held = self.holds.front().map(|(asked, ..)| (*asked + tuning.poll_hold, "a poll to answer"));
+        let poll = self.poll.as_ref().filter(|_| !self.fed);
         let poll = poll.map(|poll| (poll.sent + tuning.poll_hold + tuning.resend * 4, "a poll's answer"));
         let asked = self.asked.values().filter_map(|asked| asked.sent);
         let asked = asked.map(|sent| (sent + tuning.resend * 2, "a proposal's effect")).min();

@@ -119,6 +119,10 @@ pub struct Pki {
 pub struct Ledger {
     revision: u64,
     members: BTreeMap<MachineId, Member>,
+    /// Derived from `members`, so that questions asked at every entry stay cheap at thousands of machines.
+    names: BTreeMap<String, MachineId>,
+    control_planes: BTreeSet<MachineId>,
+    joined: usize,
     removed: BTreeSet<MachineId>,
     attempt: u32,
     claim: Option<(u32, MachineId)>,
@@ -147,7 +151,7 @@ impl Ledger {
             Entry::InitAbandoned { attempt, why } => self.abandon(*attempt, why),
             Entry::Ticket { machine, attempt, ciphertext } => self.ticket(*machine, *attempt, ciphertext),
             Entry::EtcdJoin { machine, turn, number } => self.etcd_join(*machine, *turn, *number),
-            Entry::Joined { machine } => self.member_mut(*machine).map(|member| member.joined = true),
+            Entry::Joined { machine } => self.join(*machine),
         }
     }
 
@@ -167,8 +171,24 @@ impl Ledger {
         if let Some(holder) = self.holder_of(&admitted.name) {
             return Err(Refusal::NameTaken { name: admitted.name.clone(), holder });
         }
-        let member = Member { admitted: admitted.clone(), ticket: None, joined: false, etcd_member: false };
+        self.insert(Member { admitted: admitted.clone(), ticket: None, joined: false, etcd_member: false });
+        Ok(())
+    }
+
+    fn insert(&mut self, member: Member) {
+        let machine = member.admitted.machine;
+        self.names.insert(member.admitted.name.clone(), machine);
+        if member.admitted.role == Role::ControlPlane {
+            self.control_planes.insert(machine);
+        }
+        self.joined += usize::from(member.joined);
         self.members.insert(machine, member);
+    }
+
+    fn join(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        let member = self.member_mut(machine)?;
+        let first = !std::mem::replace(&mut member.joined, true);
+        self.joined += usize::from(first);
         Ok(())
     }
 
@@ -176,7 +196,10 @@ impl Ledger {
         if self.removed.len() >= REMOVED_MAX {
             return Err(Refusal::Full("too many removed machines are remembered"));
         }
-        self.members.remove(&machine).ok_or(Refusal::NotAdmitted(machine))?;
+        let member = self.members.remove(&machine).ok_or(Refusal::NotAdmitted(machine))?;
+        self.names.remove(&member.admitted.name);
+        self.control_planes.remove(&machine);
+        self.joined -= usize::from(member.joined);
         self.removed.insert(machine);
         if self.etcd_turn.is_some_and(|(_, holder)| holder == machine) {
             self.etcd_turn = None;
@@ -348,12 +371,17 @@ impl Ledger {
 
     /// Who has a Node name.
     pub fn holder_of(&self, name: &str) -> Option<MachineId> {
-        self.members.iter().find(|(_, member)| member.admitted.name == name).map(|(machine, _)| *machine)
+        self.names.get(name).copied()
     }
 
     /// The admitted control planes.
     pub fn control_planes(&self) -> impl Iterator<Item = MachineId> + '_ {
-        self.members.iter().filter(|(_, member)| member.admitted.role == Role::ControlPlane).map(|(id, _)| *id)
+        self.control_planes.iter().copied()
+    }
+
+    /// How many admitted machines have joined.
+    pub fn joined_count(&self) -> usize {
+        self.joined
     }
 
     /// The live claim: attempt and machine.

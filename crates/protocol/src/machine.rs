@@ -22,6 +22,9 @@ mod receive;
 /// Most senders that were turned away whose names are kept for people.
 const TURNED_AWAY_MAX: usize = 16;
 
+/// Longest pause between a change of the roster and founding's look at it.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// What a machine is started with.
 #[derive(Debug)]
 pub struct Boot {
@@ -124,6 +127,7 @@ pub struct Machine {
     due: Option<(Time, &'static str)>,
     api_servers: Vec<String>,
     phase: Phase,
+    look_at: Option<Time>,
     turned_away: BTreeMap<(String, String), u64>,
     last_impediment: Option<founding::Impediment>,
 }
@@ -179,6 +183,7 @@ impl Machine {
             due: None,
             api_servers: Vec::new(),
             phase: Phase::Meeting,
+            look_at: None,
             turned_away: BTreeMap::new(),
             last_impediment: None,
         };
@@ -246,6 +251,7 @@ impl Machine {
             }
             Input::Addresses(addresses) => self.change_card(|card| card.addresses = addresses),
             Input::Applied { revision, entry } => {
+                self.follow.fed();
                 if let Some(entry) = self.follow.applied(revision, entry) {
                     self.note_entry(&entry, effects);
                 }
@@ -255,7 +261,12 @@ impl Machine {
                     effects.notice(true, "ledger", "Raft handed over a ledger that cannot be read".to_owned());
                 }
             }
-            Input::Leading { term, leader } => self.follow.leading(term, leader),
+            Input::Leading { term, leader } => {
+                if leader.is_some() {
+                    self.follow.fed();
+                }
+                self.follow.leading(term, leader);
+            }
             Input::Proposed { call, outcome } => self.follow.proposed(now, call, outcome, effects),
             Input::Progress { run, phase } => {
                 self.ladder.progress(run, phase);
@@ -324,8 +335,13 @@ impl Machine {
     }
 
     fn run_founding(&mut self, now: Time, roster_changed: bool, effects: &mut Effects) {
+        if roster_changed {
+            // Looked at together: machines that come at once would else cause as many looks as there are pairs of them.
+            self.look_at.get_or_insert(now + LOOK_PAUSE);
+        }
+        let look = self.look_at.take_if(|due| *due <= now).is_some();
         self.with_founding(now, effects, |founding, context| {
-            if roster_changed {
+            if look {
                 founding.look(context);
             }
             founding.run(context);
@@ -490,10 +506,8 @@ impl Machine {
 
     /// An idle cluster is quiet (promise L5): once everyone has joined, failure detection slows down.
     fn choose_swim_period(&mut self, now: Time) {
-        let members = self.follow.ledger().members();
-        let idle = !members.is_empty()
-            && members.len() >= self.settings.machines as usize
-            && members.values().all(|member| member.joined);
+        let ledger = self.follow.ledger();
+        let idle = ledger.joined_count() >= (self.settings.machines as usize).max(ledger.members().len());
         let period = if idle { self.tuning.swim_idle } else { self.tuning.swim_forming };
         self.roster.change_period(now, period, &self.mine, &mut self.rng);
     }
@@ -611,7 +625,8 @@ impl Machine {
         let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
         let follow = if self.durable.charter.is_some() { self.follow.next_wakeup(&self.tuning) } else { None };
         let initialize = self.initialize_at.map(|due| (due, "Raft's first leader"));
-        let parts = [self.roster.next_wakeup(), founding, follow, initialize, self.due];
+        let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
+        let parts = [self.roster.next_wakeup(), founding, look, follow, initialize, self.due];
         parts.into_iter().flatten().min()
     }
 }

@@ -18,9 +18,6 @@ use swim::{Life, Swim};
 /// Most machines a roster holds; further ones are dropped and counted (promise S10).
 const KNOWN_MAX: usize = 20_000;
 
-/// How long a machine stays alive in this opinion on the strength of a frame it sent.
-const HEARD_FRESH: Duration = Duration::from_secs(5);
-
 /// Another machine.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -30,20 +27,16 @@ pub(crate) struct Known {
     pub(crate) heard: Option<Time>,
 }
 
-/// A connection that stands.
-#[derive(Debug)]
-struct Link {
-    hello_sent: Time,
-    /// Whether its Hello came: it knows our card, and we know what it knows of us.
-    greeted: bool,
-}
 
 /// What this machine believes about the others.
 pub(crate) struct Roster {
     me: MachineId,
     cluster: String,
     known: BTreeMap<MachineId, Known>,
-    links: BTreeMap<MachineId, Link>,
+    /// The connections that stand, and whether the peer's Hello came on them: then we know what it knows of us.
+    links: BTreeMap<MachineId, bool>,
+    /// When a Hello was last sent to each peer that has not sent its own.
+    ungreeted: BTreeMap<MachineId, Time>,
     alive: BTreeSet<MachineId>,
     /// Two cards that prove one identity on two machines.
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
@@ -82,6 +75,7 @@ impl Roster {
             cluster: card.cluster.clone(),
             known: BTreeMap::new(),
             links: BTreeMap::new(),
+            ungreeted: BTreeMap::new(),
             alive: BTreeSet::new(),
             clones: BTreeMap::new(),
             by_fingerprint: BTreeMap::from([(card.fingerprint, BTreeSet::from([card.machine]))]),
@@ -102,39 +96,38 @@ impl Roster {
         if peer == self.me {
             return;
         }
-        self.links.insert(peer, Link { hello_sent: now, greeted: false });
+        self.links.insert(peer, false);
+        self.ungreeted.insert(peer, now);
         effects.send(peer, hello);
         self.changed = true;
     }
 
     pub(crate) fn disconnected(&mut self, peer: MachineId) {
         self.links.remove(&peer);
+        self.ungreeted.remove(&peer);
         self.changed = true;
     }
 
     /// Whether `peer` has greeted on the connection that stands. Votes are exchanged only after that: by then it has
     /// told us what it knows of our own earlier boots.
     pub(crate) fn greeted(&self, peer: MachineId) -> bool {
-        self.links.get(&peer).is_some_and(|link| link.greeted)
+        self.links.get(&peer).copied().unwrap_or(false)
     }
 
     /// A frame came from `peer`.
     pub(crate) fn heard(&mut self, now: Time, peer: MachineId) {
         if let Some(known) = self.known.get_mut(&peer) {
             known.heard = Some(now);
-            if self.alive.insert(peer) {
-                self.changed = true;
-            }
         }
     }
 
     /// The peer's Hello came. Returns whether it still waits for ours.
     pub(crate) fn hello(&mut self, now: Time, peer: MachineId, boot: u64) -> bool {
-        let link = self.links.entry(peer).or_insert(Link { hello_sent: Time(0), greeted: false });
-        link.greeted = true;
-        let owed = link.hello_sent == Time(0);
-        if owed {
-            link.hello_sent = now;
+        // A Hello may overtake the news of its own connection; then ours has not been sent.
+        let owed = !self.links.contains_key(&peer);
+        self.ungreeted.remove(&peer);
+        if self.links.insert(peer, true) != Some(true) {
+            self.changed = true;
         }
         self.swim.alive(now, peer, boot);
         self.heard(now, peer);
@@ -168,7 +161,10 @@ impl Roster {
         self.by_fingerprint.entry(card.fingerprint).or_default().insert(machine);
         self.swim.add_card(&signed);
         let heard = self.known.get(&machine).and_then(|known| known.heard);
-        self.known.insert(machine, Known { card: signed, heard });
+        if self.known.insert(machine, Known { card: signed, heard }).is_none() {
+            // SWIM may have known it before its card came.
+            self.judge();
+        }
         self.changed = true;
         Learned::News
     }
@@ -202,26 +198,19 @@ impl Roster {
             effects.send(to, Frame::Swim(datagram));
         }
         if self.swim.take_changed() {
-            self.judge(now);
+            self.judge();
         }
-        let silent = self.links.iter().filter(|(_, link)| !link.greeted && now.since(link.hello_sent) >= self.resend);
+        let silent = self.ungreeted.iter().filter(|(_, sent)| now.since(**sent) >= self.resend);
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             effects.send(peer, hello(self.cards_for(peer, rng)));
-            if let Some(link) = self.links.get_mut(&peer) {
-                link.hello_sent = now;
-            }
+            self.ungreeted.insert(peer, now);
         }
         self.swim.take_cards()
     }
 
-    /// Forms the opinion anew: alive is whom SWIM holds for alive, or who spoke a moment ago.
-    fn judge(&mut self, now: Time) {
-        let mut alive: BTreeSet<_> = self.swim.members().filter(|machine| self.known.contains_key(machine)).collect();
-        for (machine, known) in &self.known {
-            if self.links.contains_key(machine) && known.heard.is_some_and(|heard| now.since(heard) < HEARD_FRESH) {
-                alive.insert(*machine);
-            }
-        }
+    /// Forms the opinion anew: alive is whom SWIM holds for alive and whose card is known.
+    fn judge(&mut self) {
+        let alive: BTreeSet<_> = self.swim.members().filter(|machine| self.known.contains_key(machine)).collect();
         if alive != self.alive {
             self.alive = alive;
             self.changed = true;
@@ -235,7 +224,7 @@ impl Roster {
 
     pub(crate) fn next_wakeup(&self) -> Option<(Time, &'static str)> {
         let swim = self.swim.next_wakeup().map(|due| (due, "gossip"));
-        let hello = self.links.values().filter(|link| !link.greeted).map(|link| link.hello_sent + self.resend).min();
+        let hello = self.ungreeted.values().map(|sent| *sent + self.resend).min();
         swim.into_iter().chain(hello.map(|due| (due, "a greeting to repeat"))).min()
     }
 

@@ -83,8 +83,7 @@ impl Ledger {
             ledger.pki = Some(Pki { ca_hash, sealed: sealed.collect::<Result<_, _>>()? });
         }
         for member in state.members {
-            let member = member_from_proto(member)?;
-            ledger.members.insert(member.admitted.machine, member);
+            ledger.insert(member_from_proto(member)?);
         }
         for (abandoned, failed) in state.abandoned.into_iter().zip(state.failed) {
             ledger.abandoned.push((abandoned.attempt, id(&failed.machine)?, abandoned.why));
