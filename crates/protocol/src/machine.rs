@@ -25,6 +25,9 @@ const TURNED_AWAY_MAX: usize = 16;
 /// Longest pause between a change of the roster and founding's look at it.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
+/// Time given to the other voters to learn of the charter and start their Raft.
+const RAFT_HEAD_START: Duration = Duration::from_millis(150);
+
 /// What a machine is started with.
 #[derive(Debug)]
 pub struct Boot {
@@ -414,8 +417,9 @@ impl Machine {
         }
         self.follow.raft = true;
         effects.push(Effect::StartRaft { charter: Box::new(charter.clone()) });
-        // The first voter that lives calls initialize; were it dead, the others follow one after the other.
-        self.initialize_at = place.map(|place| now + self.tuning.resend * 3 * place as u32);
+        // The first voter calls initialize once the others have had time to start theirs: a vote that nobody hears costs a
+        // whole election timeout. Were it dead, the others follow one after the other.
+        self.initialize_at = place.map(|place| now + RAFT_HEAD_START + self.tuning.resend * 3 * place as u32);
     }
 
     fn initialize_raft(&mut self, now: Time, effects: &mut Effects) {
