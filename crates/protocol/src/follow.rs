@@ -151,7 +151,7 @@ impl Follow {
 
     /// A voter was asked for news by `from`.
     pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64) {
-        if self.fed && (self.askers.len() < ASKERS_MAX || self.askers.contains_key(&from)) {
+        if self.raft && (self.askers.len() < ASKERS_MAX || self.askers.contains_key(&from)) {
             self.askers.insert(from, Asker { call, since, asked: now });
             self.holds.push_back((now, from, call));
             self.news = true;

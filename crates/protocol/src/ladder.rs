@@ -99,8 +99,11 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     fn wake_at(&mut self, due: Time, why: &'static str) {
-        let due = (due, why);
-        *self.due = Some(self.due.map_or(due, |other| other.min(due)));
+        // What is past has been acted upon in this very pass; to be woken for it again would never end.
+        if due > self.now {
+            let due = (due, why);
+            *self.due = Some(self.due.map_or(due, |other| other.min(due)));
+        }
     }
 
     fn member(&self) -> Option<&Member> {
@@ -363,13 +366,13 @@ impl Ladder {
             }
             _ => false,
         };
-        if matches!(running.job, Job::JoinEtcd { .. }) && !running.aborted {
-            let due = (turn_end, "the end of the etcd turn");
-            *context.due = Some(context.due.map_or(due, |other| other.min(due)));
+        let (run, aborts) = (running.run, moot && !running.aborted);
+        running.aborted |= moot;
+        if matches!(running.job, Job::JoinEtcd { .. }) {
+            context.wake_at(turn_end, "the end of the etcd turn");
         }
-        if moot && !running.aborted {
-            running.aborted = true;
-            context.effects.push(Effect::Abort { run: running.run });
+        if aborts {
+            context.effects.push(Effect::Abort { run });
         }
     }
 

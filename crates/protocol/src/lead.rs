@@ -65,8 +65,11 @@ impl Context<'_> {
     }
 
     fn wake_at(&mut self, due: Time, why: &'static str) {
-        let due = (due, why);
-        *self.due = Some(self.due.map_or(due, |other| other.min(due)));
+        // What is past has been acted upon in this very pass; to be woken for it again would never end.
+        if due > self.now {
+            let due = (due, why);
+            *self.due = Some(self.due.map_or(due, |other| other.min(due)));
+        }
     }
 
     fn able(&self, machine: MachineId) -> bool {
@@ -85,11 +88,46 @@ impl Lead {
     }
 
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
+        self.remove_replaced(context);
         let admitted_all = self.admit(context);
         self.watch_claim(context, admitted_all);
         self.watch_etcd_turn(context);
         self.grow_voters(context);
         self.issue(context);
+    }
+
+    /// A machine whose disk was wiped comes back under a new identity on the same hardware. Its old identity is dead for
+    /// good: it gives up name and role, so that the new one can have them. A control plane that already is an etcd member
+    /// stays: taking an etcd member away is a change to the cluster that nobody asked for here.
+    fn remove_replaced(&mut self, context: &mut Context<'_>) {
+        let gone: Vec<MachineId> = context
+            .ledger
+            .members()
+            .values()
+            .filter(|member| !member.etcd_member)
+            .map(|member| member.admitted.machine)
+            .filter(|machine| !context.roster.is_alive(*machine))
+            .filter(|machine| context.roster.living_on_same_hardware(*machine).is_some())
+            .collect();
+        for machine in gone {
+            if self.dead_for(context, "replaced", machine, context.tuning.initialiser_patience) {
+                context.wants.insert(Subject("remove", machine, 0), Entry::Removed { machine });
+            }
+        }
+    }
+
+    /// A successor waits until its old identity is removed, else it could not have its name and role. An old identity that
+    /// still looks alive is given the time in which its death would show; if it lives on, two machines merely look alike.
+    fn waits_for_removal(&mut self, context: &mut Context<'_>, machine: MachineId) -> bool {
+        let old = context
+            .roster
+            .on_same_hardware(machine)
+            .find(|old| context.ledger.member(*old).is_some_and(|member| !member.etcd_member));
+        let Some(old) = old else { return false };
+        let patience = context.tuning.initialiser_patience;
+        let since = *self.dead_since.entry(("successor", machine)).or_insert(context.now);
+        context.wake_at(since + patience, "a machine that looks like another");
+        !context.roster.is_alive(old) || context.now.since(since) < patience
     }
 
     /// Wants everyone admitted who is there. Returns whether all the living are.
@@ -102,6 +140,7 @@ impl Lead {
             .map(|known| &known.card)
             .filter(|card| admissible(card, context))
             .collect();
+        newcomers.retain(|card| !self.waits_for_removal(context, card.card().machine));
         if ledger.member(context.me()).is_none() && !ledger.was_removed(context.me()) {
             newcomers.push(context.mine);
         }
@@ -372,7 +411,8 @@ fn node_name(hostname: &str, machine: MachineId, taken: &BTreeSet<String>, conte
         && !label.ends_with('-');
     let shared = || {
         let same = |card: &SignedCard| card.card().machine != machine && card.card().hostname == hostname;
-        same(context.mine) || context.roster.known().values().any(|known| same(&known.card))
+        let living = |machine: &MachineId| context.roster.is_alive(*machine);
+        same(context.mine) || context.roster.known().iter().any(|(other, known)| living(other) && same(&known.card))
     };
     if fit && !taken.contains(&label) && !shared() {
         return label;

@@ -269,6 +269,18 @@ impl Roster {
         self.by_fingerprint.get(fingerprint).is_some_and(|same| same.len() > 1 && same.contains(&machine))
     }
 
+    /// Other identities seen on the hardware of `machine`.
+    pub(crate) fn on_same_hardware(&self, machine: MachineId) -> impl Iterator<Item = MachineId> + '_ {
+        let fingerprint = self.card(machine).map(|card| card.fingerprint);
+        let same = fingerprint.and_then(|fingerprint| self.by_fingerprint.get(&fingerprint));
+        same.into_iter().flatten().copied().filter(move |other| *other != machine)
+    }
+
+    /// A living identity on the hardware of `machine`, if there is another one.
+    pub(crate) fn living_on_same_hardware(&self, machine: MachineId) -> Option<MachineId> {
+        self.on_same_hardware(machine).find(|other| self.is_alive(*other))
+    }
+
     /// How many pieces of hardware carry identities this machine has seen, its own among them.
     pub(crate) fn hardware_count(&self) -> usize {
         self.by_fingerprint.len()

@@ -119,7 +119,7 @@ fn host_names_that_are_all_the_same_give_unique_node_names() {
     let mut site = Site::new(3, 1);
     for seat in 0..3 {
         let settings = site.settings.clone();
-        site.boot_with(seat, Durable::default(), settings, "localhost");
+        site.boot_with(seat, Durable::default(), settings, ["localhost", "LOCALHOST", "localhost.localdomain"][seat]);
     }
     site.run(seconds(10));
     assert!(site.formed(), "{}", explain(&site));
@@ -195,4 +195,27 @@ fn the_state_of_another_cluster_is_refused() {
     };
     let refusal = Machine::new(boot, Time(0), &mut Effects::default()).err().expect("refused");
     assert_eq!(refusal.to_string(), r#"the state on this disk belongs to cluster "other", the image says "site""#);
+}
+
+#[test]
+fn a_wiped_machine_returns_as_a_new_one_with_its_old_name_and_role() {
+    let mut site = Site::new(3, 3);
+    for seat in 0..3 {
+        site.hang.insert((seat, "init"));
+    }
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(5));
+    let (_, initialiser) = site.seats[&0].machine.ledger().live_claim().expect("a claim");
+    let seat = *site.seats.iter().find(|(_, one)| one.machine.id() == initialiser).expect("is there").0;
+    site.kill(seat);
+    site.hang.clear();
+    let settings = site.settings.clone();
+    // Seat 7 has a new disk, hence a new identity, in the same hardware.
+    site.boot_with(7, Durable::default(), settings, &format!("node-{seat}"));
+    site.run(seconds(120));
+    assert!(site.formed(), "{}", explain(&site));
+    let ledger = site.seats[&7].machine.ledger();
+    assert!(ledger.was_removed(initialiser));
+    let member = ledger.member(site.id(7)).expect("is admitted");
+    assert_eq!((member.admitted.role, member.admitted.name.as_str()), (Role::ControlPlane, format!("node-{seat}").as_str()));
 }

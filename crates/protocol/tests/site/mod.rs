@@ -95,7 +95,7 @@ impl Site {
             hostname: hostname.into(),
             addresses: vec![format!("10.0.0.{}:7390", seat + 1)],
             api_port: 6443,
-            fingerprint: Digest::of("hardware", &[&[seat as u8]]),
+            fingerprint: Digest::of("hardware", &[hostname.as_bytes()]),
             seed: random,
             tuning: Tuning::default(),
         };
