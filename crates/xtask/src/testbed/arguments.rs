@@ -135,6 +135,16 @@ pub(crate) struct FormArguments {
     /// Boot the machines without muster and return when they have booted
     #[arg(long)]
     pub(crate) without_muster: bool,
+    /// Form the cluster as a careful human does, without muster: init, read the token, join one after the other
+    #[arg(long, conflicts_with = "without_muster")]
+    pub(crate) by_hand: bool,
+}
+
+impl FormArguments {
+    /// Whether muster starts on the machines.
+    pub(crate) fn with_muster(&self) -> bool {
+        !self.without_muster && !self.by_hand
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

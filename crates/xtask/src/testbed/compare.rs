@@ -6,7 +6,7 @@ use serde_json::json;
 use super::arguments::FormArguments;
 use super::layout::Paths;
 use super::report::{Report, round};
-use super::{build, by_hand, up};
+use super::{build, up};
 
 /// Forms both clusters, one after the other so that neither slows the other, and prints what they took.
 pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
@@ -15,13 +15,8 @@ pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> R
 
     let hand_paths = paths.sibling("by-hand")?;
     report.step("by hand: kubeadm init, then one join after the other");
-    let mut without = form.clone();
-    without.without_muster = true;
-    let mut testbed = up::boot(&hand_paths, &without, image.clone(), None, report)?;
-    // By hand the API endpoint is the first control plane itself.
-    testbed.endpoint_port = 6443;
-    testbed.save()?;
-    by_hand::form(&testbed, report).context("by hand")?;
+    let by_hand = FormArguments { by_hand: true, ..form.clone() };
+    let testbed = up::boot(&hand_paths, &by_hand, image.clone(), None, report)?;
     let by_hand_seconds = up::wait_until_formed(&testbed, form.timeout, report).context("by hand")?;
     up::down(&hand_paths, report)?;
 

@@ -123,7 +123,8 @@ impl Testbed {
             host_address: host(subnet, HOST),
             machines: Vec::new(),
             endpoint_name: format!("api.{}.muster", form.cluster),
-            endpoint_port: 7443,
+            // By hand the API's endpoint is the first control plane itself; muster balances on every machine.
+            endpoint_port: if form.by_hand { 6443 } else { 7443 },
             image,
             kubectl: paths.kubectl(),
             state: paths.state.clone(),
@@ -141,7 +142,7 @@ impl Testbed {
                 layer: paths.state.join("layer"),
                 loss_percent: form.loss,
                 delay_ms: form.delay,
-                muster: !form.without_muster,
+                muster: form.with_muster(),
                 name,
             });
         }

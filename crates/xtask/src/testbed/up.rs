@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 
 use super::arguments::FormArguments;
-use super::build;
+use super::{build, by_hand};
 use super::kubernetes::{Cluster, missing_nodes};
 use super::layout::{Paths, Testbed};
 use super::machine::Machine;
@@ -26,7 +26,7 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Builds what is missing, boots the machines, and returns when they are one cluster.
 pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
     let image = build::build(paths, report)?;
-    let muster = if form.without_muster { None } else { Some(build::muster_binary(form.muster.clone())?) };
+    let muster = if form.with_muster() { Some(build::muster_binary(form.muster.clone())?) } else { None };
     let testbed = boot(paths, form, image, muster.as_deref(), report)?;
     if form.without_muster {
         report.result(&json!({ "booted": true }), "Booted, without muster. `cargo xtask testbed down` removes it.");
@@ -49,7 +49,7 @@ pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result
     Ok(())
 }
 
-/// Describes the testbed, makes its network and layer, and boots every machine.
+/// Describes the testbed, makes its network and layer, boots every machine, and forms a cluster if that is our part.
 pub(crate) fn boot(
     paths: &Paths,
     form: &FormArguments,
@@ -78,6 +78,9 @@ pub(crate) fn boot(
         }
     }
     report.step("all machines have booted");
+    if form.by_hand {
+        by_hand::form(&testbed, report).context("by hand")?;
+    }
     Ok(testbed)
 }
 
