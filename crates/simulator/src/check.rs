@@ -1,0 +1,152 @@
+//! The checkers: one file a promise.
+
+mod facts;
+mod l1;
+mod l2;
+mod l3;
+mod l4;
+mod l5;
+mod liveness;
+mod s01;
+mod s02;
+mod s03;
+mod s04;
+mod s05;
+mod s06;
+mod s07;
+mod s08;
+mod s09;
+mod s10;
+
+use std::collections::VecDeque;
+
+use muster_protocol::{Effect, Input, Machine};
+
+pub use facts::Facts;
+pub use liveness::{Liveness, Standing};
+
+use crate::scenario::Scenario;
+use crate::sometimes::Sometimes;
+use crate::watch::Seen;
+use crate::world::{At, Slot, World};
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Broken {
+    /// Its number, as `S4`.
+    pub promise: &'static str,
+    /// Microseconds since the start of the run.
+    pub at_us: At,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What a checker answers: nothing, or what it saw that must not be.
+pub(crate) type Verdict = Result<(), String>;
+
+/// All of them.
+#[derive(Default)]
+pub struct Checks {
+    /// What they share.
+    pub facts: Facts,
+    s01: s01::OneCharter,
+    s02: s02::VotesKept,
+    s03: s03::Raft,
+    s04: s04::OneInit,
+    s05: s05::Secrets,
+    s06: s06::Admission,
+    s07: s07::OneCluster,
+    s08: s08::EtcdTurns,
+    s09: s09::Identities,
+    s10: s10::Bounds,
+    /// L1 to L5.
+    pub liveness: Liveness,
+    broken: Option<Broken>,
+}
+
+impl Checks {
+    pub(crate) fn begin(&mut self, scenario: &Scenario, mark: [u8; 16], slots: Slot) {
+        self.facts.begin(scenario, slots);
+        self.s05.begin(mark);
+        self.s10.begin(slots);
+        self.liveness.begin(scenario);
+    }
+
+    /// What was broken first.
+    pub fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
+    }
+
+    fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict) {
+        if let Err(what) = verdict
+            && self.broken.is_none()
+        {
+            self.broken = Some(Broken { promise, at_us, what });
+        }
+    }
+
+    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, sometimes: &mut Sometimes) {
+        self.facts.see(now, seen, sometimes);
+        let facts = &self.facts;
+        let verdicts = [
+            ("S1", self.s01.see(seen, facts)),
+            ("S2", self.s02.see(seen, facts)),
+            ("S3", self.s03.see(seen)),
+            ("S4", self.s04.see(seen, facts)),
+            ("S5", self.s05.see(seen, facts)),
+            ("S6", self.s06.see(seen, facts)),
+            ("S7", self.s07.see(seen)),
+            ("S8", self.s08.see(seen)),
+            ("S9", self.s09.see(seen, facts)),
+            ("S10", self.s10.see(seen)),
+        ];
+        self.liveness.see(now, seen, &self.facts);
+        for (promise, verdict) in verdicts {
+            self.judge(now, promise, verdict);
+        }
+    }
+
+    pub(crate) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
+        self.s07.before(slot, machine, input);
+    }
+
+    pub(crate) fn after(
+        &mut self,
+        now: At,
+        slot: Slot,
+        machine: &Machine,
+        effects: &VecDeque<Effect>,
+        sometimes: &mut Sometimes,
+    ) {
+        let facts = &self.facts;
+        let verdicts = [
+            ("S4", self.s04.after(machine, facts)),
+            ("S7", self.s07.after(slot, effects, sometimes)),
+            ("S9", self.s09.after(machine, facts)),
+            ("S10", self.s10.after(slot, effects)),
+        ];
+        for (promise, verdict) in verdicts {
+            self.judge(now, promise, verdict);
+        }
+    }
+
+    /// Looked at every half second after heal.
+    pub(crate) fn look(&mut self, world: &World, sometimes: &mut Sometimes) {
+        let now = world.now;
+        let verdict = self.s03.look(world);
+        self.judge(now, "S3", verdict);
+        let verdict = self.s10.look(world);
+        self.judge(now, "S10", verdict);
+        let broken = self.liveness.look(world, &self.facts, sometimes);
+        for (promise, what) in broken {
+            self.judge(now, promise, Err(what));
+        }
+    }
+
+    pub(crate) fn end(&mut self, world: &World) {
+        let broken = self.liveness.end(world, &self.facts);
+        for (promise, what) in broken {
+            self.judge(world.now, promise, Err(what));
+        }
+    }
+}

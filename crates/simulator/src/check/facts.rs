@@ -1,0 +1,232 @@
+//! What the checkers share: the committed entries as they were committed, by rules of their own and not the ledger's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_wire::{Entry, EtcdTurn, MachineId, Role};
+
+use crate::scenario::{Policy, Scenario};
+use crate::sometimes::Sometimes;
+use crate::watch::{Seen, decode};
+use crate::world::{At, Slot};
+
+/// The truth as far as the checkers follow it.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The founding quorum.
+    pub quorum: usize,
+    /// Whether a baseline policy runs in muster's place.
+    pub baseline: bool,
+    /// Which identity a machine's disk holds.
+    pub identity: BTreeMap<Slot, MachineId>,
+    /// The machines whose processes run.
+    pub running: BTreeSet<Slot>,
+    /// Sealing keys, as the machines themselves made them.
+    pub sealing_keys: BTreeMap<MachineId, [u8; 32]>,
+    /// Identities whose disks broke the assumption that votes survive.
+    pub excused: BTreeSet<MachineId>,
+    /// Who leads, by the last word of Raft.
+    pub leader: Option<MachineId>,
+    /// The highest revision that was seen committed.
+    pub committed: u64,
+    /// Machines that were ever admitted.
+    pub admitted: BTreeSet<MachineId>,
+    /// Machines that were removed.
+    pub removed: BTreeSet<MachineId>,
+    /// Admitted control planes.
+    pub control_planes: BTreeSet<MachineId>,
+    /// The live claim, and when it was committed.
+    pub claim: Option<(u32, MachineId)>,
+    /// When the live claim was committed.
+    pub claimed_at: At,
+    /// The attempt that made the cluster.
+    pub ready: Option<u32>,
+    /// Attempts that were abandoned.
+    pub abandoned: BTreeMap<u32, MachineId>,
+    /// Machines that joined.
+    pub joined: BTreeSet<MachineId>,
+    /// Time of heal.
+    pub healed: Option<At>,
+    votes_before_charter: BTreeSet<MachineId>,
+    charters: BTreeSet<MachineId>,
+    proposers: BTreeSet<MachineId>,
+    last_term: u64,
+    faults: BTreeSet<usize>,
+    partitions: BTreeSet<usize>,
+    steps: BTreeMap<(Slot, &'static str), u32>,
+}
+
+impl Facts {
+    pub(crate) fn begin(&mut self, scenario: &Scenario, _slots: Slot) {
+        let machines = scenario.image_machines();
+        self.baseline = scenario.image.policy == Policy::Threshold;
+        self.quorum = if scenario.image.durable { machines / 2 + 1 } else { machines } as usize;
+    }
+
+    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, sometimes: &mut Sometimes) {
+        match seen {
+            Seen::Booting { slot, machine, sealing_key, durable, .. } => {
+                self.identity.insert(*slot, *machine);
+                self.running.insert(*slot);
+                self.sealing_keys.insert(*machine, *sealing_key);
+                if durable.accepted.is_some() && durable.charter.is_none() {
+                    sometimes.reached("vote-before-crash");
+                }
+                if self.joined.contains(machine) {
+                    sometimes.reached("came-back-after-ready");
+                }
+            }
+            Seen::Stopped { slot } => {
+                self.running.remove(slot);
+            }
+            Seen::RefusedStart { .. } => sometimes.reached("start-refused"),
+            Seen::Persisted { machine, durable, .. } => self.persisted(*machine, durable, sometimes),
+            Seen::Sent { frame, machine, .. } => self.sent(frame, *machine, sometimes),
+            Seen::Refused { .. } => sometimes.reached("peer-refused"),
+            Seen::Leads { machine, term, .. } => {
+                if self.leader.is_some_and(|leader| leader != *machine) {
+                    sometimes.reached("leader-changed");
+                }
+                if *term > self.last_term + 1 && self.last_term > 0 {
+                    sometimes.reached("split-vote");
+                }
+                self.last_term = self.last_term.max(*term);
+                self.leader = Some(*machine);
+            }
+            Seen::Applied { revision, entry, .. } if *revision > self.committed => {
+                self.committed = *revision;
+                if let Some(entry) = decode(entry) {
+                    self.commit(now, &entry, sometimes);
+                }
+            }
+            Seen::StepBegan { slot, step } => {
+                let count = self.steps.entry((*slot, step.name())).or_default();
+                *count += 1;
+                if *count == 2 {
+                    sometimes.reached("step-repeated");
+                }
+            }
+            Seen::StepEnded { slot, step, result } => {
+                if result.is_err() {
+                    sometimes.reached("step-failed");
+                } else if step.name() == "reset" {
+                    sometimes.reached("reset-run");
+                    let me = self.identity.get(slot);
+                    if self.abandoned.values().any(|machine| Some(machine) == me) {
+                        sometimes.reached("late-finisher-reset");
+                    }
+                }
+            }
+            Seen::Initialised { attempt, .. } if self.abandoned.contains_key(attempt) => {
+                sometimes.reached("init-finished-late");
+            }
+            Seen::Notice { notice, .. } => match notice.kind {
+                "founding-halted" => sometimes.reached("founding-halted"),
+                "clone" => sometimes.reached("clone-found"),
+                _ => {}
+            },
+            Seen::FaultBegins { index, fault, .. } => {
+                use crate::scenario::Sort::*;
+                self.faults.insert(*index);
+                match fault.kind {
+                    PowerLoss => sometimes.reached("power-lost"),
+                    CrashOnWrite | TornWrite | Full | IoError => sometimes.reached("crash-at-write"),
+                    Split | OneWay | Ring | Bridge | Flap if self.charters.is_empty() => {
+                        sometimes.reached("partition-while-founding");
+                        self.partitions.insert(*index);
+                    }
+                    _ => {}
+                }
+            }
+            Seen::FaultEnds { index } => {
+                self.faults.remove(index);
+            }
+            Seen::Copied { copy, original } => {
+                let originals = self.identity.get(original).copied();
+                self.excused.extend(originals);
+                self.excused.extend(self.identity.get(copy).copied());
+            }
+            Seen::Forgot { slot } => self.excused.extend(self.identity.get(slot).copied()),
+            Seen::Healed => self.healed = Some(now),
+            _ => {}
+        }
+    }
+
+    /// How many identities were ever seen.
+    pub(crate) fn identities(&self) -> usize {
+        self.sealing_keys.len()
+    }
+
+    fn persisted(&mut self, machine: MachineId, durable: &muster_wire::Durable, sometimes: &mut Sometimes) {
+        if durable.charter.is_some() && self.charters.insert(machine) && self.charters.len() > self.quorum {
+            sometimes.reached("charter-followed-late");
+        }
+    }
+
+    fn sent(&mut self, frame: &muster_wire::Frame, machine: MachineId, sometimes: &mut Sometimes) {
+        use muster_wire::Frame;
+        match frame {
+            Frame::Prepare(_) if self.charters.is_empty() => {
+                if self.proposers.insert(machine) && self.proposers.len() > 1 {
+                    sometimes.reached("competing-proposals");
+                }
+            }
+            Frame::Refusal { why, .. } if why.is_empty() => sometimes.reached("refused-ballot"),
+            Frame::Promise(promise) if promise.accepted.is_some() => sometimes.reached("adopted-charter"),
+            Frame::LedgerNews(news) if news.state.is_some() => sometimes.reached("ledger-as-a-whole"),
+            Frame::ProposalAnswer { outcome: muster_wire::frame::ProposalOutcome::Refused(_), .. } => {
+                sometimes.reached("proposal-refused");
+            }
+            _ => {}
+        }
+    }
+
+    /// Follows the entries by the rules as `docs/protocol.md` states them.
+    fn commit(&mut self, now: At, entry: &Entry, sometimes: &mut Sometimes) {
+        match entry {
+            Entry::Admitted(admitted) if !self.removed.contains(&admitted.machine) => {
+                self.admitted.insert(admitted.machine);
+                if admitted.role == Role::ControlPlane {
+                    self.control_planes.insert(admitted.machine);
+                }
+            }
+            Entry::Removed { machine } => {
+                self.removed.insert(*machine);
+                self.control_planes.remove(machine);
+                if self.claim.is_some_and(|(_, holder)| holder == *machine) {
+                    self.abandon();
+                }
+            }
+            Entry::InitClaimed { attempt, machine } if self.ready.is_none() && self.claim.is_none() => {
+                let next = self.abandoned.keys().next_back().map_or(1, |last| last + 1);
+                if *attempt == next && self.control_planes.contains(machine) {
+                    self.claim = Some((*attempt, *machine));
+                    self.claimed_at = now;
+                    if *attempt > 1 {
+                        sometimes.reached("initialiser-replaced");
+                    }
+                }
+            }
+            Entry::InitReady { attempt, .. } if self.claim.is_some_and(|(live, _)| live == *attempt) => {
+                if self.ready.is_none() {
+                    self.ready = Some(*attempt);
+                    self.claim = None;
+                }
+            }
+            Entry::InitAbandoned { attempt, .. } if self.claim.is_some_and(|(live, _)| live == *attempt) => self.abandon(),
+            Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. } => sometimes.reached("etcd-turn-given-up"),
+            Entry::Joined { machine } => {
+                self.joined.insert(*machine);
+                if !self.faults.is_empty() {
+                    sometimes.reached("joined-with-faults");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let Some((attempt, machine)) = self.claim.take() {
+            self.abandoned.insert(attempt, machine);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! L1: one cluster, every admitted machine joined.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_protocol::{Phase, Time};
+use muster_wire::MachineId;
+
+use super::Facts;
+use crate::world::{Power, Slot, World};
+
+/// Whether everyone follows one charter.
+pub(super) fn chartered(world: &World) -> Result<(), String> {
+    let mut charters = BTreeSet::new();
+    let mut without = Vec::new();
+    for host in world.expected() {
+        match world.machine(host.slot).and_then(|machine| machine.charter()) {
+            Some(certificate) => drop(charters.insert(certificate.charter().id)),
+            None => without.push(host.slot),
+        }
+    }
+    match (without.len(), charters.len()) {
+        (0, 1) => Ok(()),
+        (0, 0) => Err("no machine is left".into()),
+        (0, many) => Err(format!("{many} charters are followed")),
+        (count, _) => Err(format!("{count} machines follow no charter: {}", stuck(world, &without))),
+    }
+}
+
+/// Whether everyone is in the one Kubernetes cluster and Ready.
+pub(super) fn joined(world: &World, facts: &Facts) -> Result<(), String> {
+    chartered(world)?;
+    let not_ready: Vec<Slot> =
+        world.expected().map(|host| host.slot).filter(|slot| world.phase(*slot) != Some(Phase::Ready)).collect();
+    if !not_ready.is_empty() {
+        return Err(format!("{} machines are not Ready: {}", not_ready.len(), stuck(world, &not_ready)));
+    }
+    for host in world.expected() {
+        let cluster = host.kube.cluster.map(|cluster| world.site.clusters[cluster].attempt);
+        if cluster != facts.ready || !host.kube.ready {
+            return Err(format!(
+                "machine {} says Ready, but kubeadm left it in what attempt {cluster:?} made, Node Ready: {}",
+                host.slot, host.kube.ready
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether enough is left for it: T founders before the charter, a majority of the voters after it.
+pub(super) fn able(world: &World, facts: &Facts) -> Result<(), String> {
+    let alive: BTreeSet<MachineId> =
+        world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
+    let voters = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| {
+        machine.charter().map(|certificate| certificate.charter().voters.clone())
+    });
+    match voters {
+        Some(voters) => {
+            let left = voters.iter().filter(|voter| alive.contains(voter) && !facts.excused.contains(voter)).count();
+            if left * 2 > voters.len() { Ok(()) } else { Err(format!("{left} of {} voters are left", voters.len())) }
+        }
+        None if alive.len() < facts.quorum => {
+            Err(format!("{} machines are left, founding needs {}", alive.len(), facts.quorum))
+        }
+        None if !facts.excused.is_empty() => Err("founding halts: a disk was copied, or forgot".into()),
+        None if facts.identities() >= 2 * facts.quorum => {
+            Err(format!("founding halts: {} identities were seen", facts.identities()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why these machines do not go on, in their own words: phases, and one machine's reasons.
+fn stuck(world: &World, slots: &[Slot]) -> String {
+    let mut phases: BTreeMap<String, u32> = BTreeMap::new();
+    let mut reasons = String::new();
+    for slot in slots {
+        let Some(machine) = world.machine(*slot) else {
+            *phases.entry("not running".into()).or_default() += 1;
+            continue;
+        };
+        *phases.entry(machine.phase().word().into()).or_default() += 1;
+        if reasons.is_empty() {
+            let status = machine.status(world.shown(*slot).unwrap_or(Time(0)));
+            let waiting: Vec<String> = status.waiting.iter().map(|reason| reason.text.clone()).collect();
+            reasons = format!("; machine {slot}: {}", waiting.join("; "));
+        }
+    }
+    let phases: Vec<String> = phases.into_iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+    format!("{}{reasons}", phases.join(", "))
+}

@@ -1,0 +1,15 @@
+//! L2: a new leader.
+
+use super::liveness::Look;
+use super::{Facts, l1};
+use crate::world::{Power, World};
+
+/// Whether a machine that runs leads, in the eyes of Raft.
+pub(super) fn led(world: &World, facts: &Facts) -> Look {
+    if let Err(why) = l1::able(world, facts) {
+        return Look::Pointless(why);
+    }
+    let Some(leader) = facts.leader else { return Look::NotYet("nobody leads".into()) };
+    let alive = world.expected().any(|host| host.me == leader && *world.power(host.slot) == Power::On);
+    if alive { Look::Holds } else { Look::NotYet(format!("{leader} leads, but does not run")) }
+}

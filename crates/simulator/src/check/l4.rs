@@ -1,0 +1,36 @@
+//! L4: a dead initialiser is replaced.
+
+use muster_wire::MachineId;
+
+use super::liveness::Look;
+use super::{Facts, l1};
+use crate::world::{At, World};
+
+/// Since when the holder of the live claim has been dead.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    dead: Option<(u32, MachineId, At)>,
+    happened: bool,
+}
+
+impl Replaced {
+    pub(super) fn look(&mut self, world: &World, facts: &Facts, bound_s: f64) -> Look {
+        self.happened |= !facts.abandoned.is_empty();
+        let dead = facts.claim.filter(|(_, machine)| !world.runs(*machine));
+        let Some((attempt, machine)) = dead else {
+            self.dead = None;
+            return if self.happened { Look::Holds } else { Look::NoOccasion };
+        };
+        let (_, _, since) = match self.dead {
+            Some(known) if known.0 == attempt => known,
+            _ => *self.dead.insert((attempt, machine, world.now)),
+        };
+        if (world.now - since) as f64 <= bound_s * 1e6 {
+            return Look::Pointless(format!("{machine} of attempt {attempt} is dead, and was not replaced yet"));
+        }
+        match l1::able(world, facts) {
+            Err(why) => Look::Pointless(why),
+            Ok(()) => Look::NotYet(format!("{machine} of attempt {attempt} is dead and was not replaced")),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! L5: an idle cluster is quiet.
+
+use super::liveness::Look;
+use crate::scenario::Bounds;
+use crate::world::{At, Slot, World};
+
+/// From Ready to idle: what was still to be told has been told by then.
+const SETTLE: At = 15_000_000;
+/// Less time than this shows nothing.
+const WINDOW: At = 15_000_000;
+
+/// What every machine had sent when the cluster was idle first.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    from: Option<(At, Vec<u64>)>,
+}
+
+impl Quiet {
+    pub(super) fn look(&mut self, world: &World, ready_at: Option<At>, _bounds: &Bounds) -> Look {
+        if self.from.is_none() && ready_at.is_some_and(|ready| world.now >= ready + SETTLE) {
+            self.from = Some((world.now, world.hosts.iter().map(|host| host.sent).collect()));
+        }
+        Look::Pointless("the cluster was not idle for long enough".into())
+    }
+
+    /// At the end: whether the busiest machine that is no voter, and the mean of all, stayed within the bound.
+    pub(super) fn end(&self, world: &World, bounds: &Bounds) -> Option<Result<At, String>> {
+        let (from, sent) = self.from.as_ref()?;
+        let window = world.now.saturating_sub(*from);
+        if window < WINDOW {
+            return None;
+        }
+        let rate = |slot: Slot| {
+            let count = world.hosts[slot as usize].sent.saturating_sub(sent[slot as usize]);
+            count as f64 / (window as f64 / 1e6)
+        };
+        let voters: Vec<Slot> = world.voters().collect();
+        let others = world.expected().map(|host| host.slot).filter(|slot| !voters.contains(slot));
+        let busiest = others.max_by(|a, b| rate(*a).total_cmp(&rate(*b)));
+        if let Some(busiest) = busiest
+            && rate(busiest) > bounds.idle_messages_per_s
+        {
+            return Some(Err(format!(
+                "machine {busiest} sends {:.1} messages a second while idle, the bound is {}",
+                rate(busiest),
+                bounds.idle_messages_per_s
+            )));
+        }
+        Some(Ok(*from))
+    }
+}

@@ -1,0 +1,63 @@
+//! S3: Raft's own promises, as they show: one leader a term, one entry an index, one ledger a revision.
+
+use std::collections::BTreeMap;
+
+use muster_wire::MachineId;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Verdict;
+use crate::watch::Seen;
+use crate::world::{Slot, World};
+
+/// Leaders by term, entries by index.
+#[derive(Debug, Default)]
+pub(super) struct Raft {
+    leaders: BTreeMap<u64, MachineId>,
+    entries: BTreeMap<u64, u64>,
+    applied: BTreeMap<Slot, u64>,
+}
+
+impl Raft {
+    pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
+        match seen {
+            Seen::Booting { slot, .. } => {
+                self.applied.remove(slot);
+                Ok(())
+            }
+            Seen::Leads { machine, term, .. } => {
+                let first = self.leaders.entry(*term).or_insert(*machine);
+                if first != machine {
+                    return Err(format!("{first} and {machine} both lead in term {term}"));
+                }
+                Ok(())
+            }
+            Seen::Applied { slot, machine, revision, entry } => {
+                let last = self.applied.insert(*slot, *revision).unwrap_or(0);
+                if *revision <= last {
+                    return Err(format!("{machine} applied {revision} after {last}"));
+                }
+                let hash = xxh3_64(entry);
+                if *self.entries.entry(*revision).or_insert(hash) != hash {
+                    return Err(format!("{machine} applied another entry at {revision} than its peers"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ledgers of one revision are the same.
+    pub(super) fn look(&self, world: &World) -> Verdict {
+        let mut first: BTreeMap<(Option<[u8; 16]>, u64), (Slot, &muster_protocol::Ledger)> = BTreeMap::new();
+        for slot in 0..world.slots() {
+            let Some(machine) = world.machine(slot) else { continue };
+            let charter = machine.charter().map(|certificate| certificate.charter().id);
+            let ledger = machine.ledger();
+            let (other, same) = *first.entry((charter, ledger.revision())).or_insert((slot, ledger));
+            if same != ledger {
+                return Err(format!("machines {other} and {slot} hold different ledgers of revision {}", ledger.revision()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! S4: at most one attempt's init is ever made the cluster; nobody joins an abandoned one.
+
+use muster_protocol::Machine;
+
+use super::{Facts, Verdict};
+use crate::watch::Seen;
+
+/// Compares ledgers and kubeadm's deeds with the claims as they were committed.
+#[derive(Debug, Default)]
+pub(super) struct OneInit {
+    made: Option<u32>,
+}
+
+impl OneInit {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        if let Seen::JoinedKube { slot, cluster } = seen {
+            if facts.ready != Some(cluster.attempt) {
+                return Err(format!(
+                    "machine {slot} joined what attempt {} made, but the cluster is that of {:?}",
+                    cluster.attempt, facts.ready
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn after(&mut self, machine: &Machine, facts: &Facts) -> Verdict {
+        let Some(ready) = machine.ledger().ready() else { return Ok(()) };
+        if self.made == Some(ready.attempt) {
+            return Ok(());
+        }
+        if let Some(made) = self.made {
+            return Err(format!("{} holds attempt {} for the cluster, others {made}", machine.id(), ready.attempt));
+        }
+        if facts.ready != Some(ready.attempt) {
+            return Err(format!(
+                "{} holds attempt {} for the cluster; live {:?}, made {:?}, abandoned {:?}",
+                machine.id(),
+                ready.attempt,
+                facts.claim,
+                facts.ready,
+                facts.abandoned.keys().collect::<Vec<_>>()
+            ));
+        }
+        self.made = Some(ready.attempt);
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! S5: join secrets are readable by their recipient alone, and nowhere in the clear.
+
+use std::collections::BTreeMap;
+
+use memchr::memmem::Finder;
+use muster_wire::entry::Sealed;
+use muster_wire::{Entry, MachineId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Facts, Verdict};
+use crate::watch::{Seen, decode};
+use crate::world::SealedTo;
+
+/// Knows for whom every ciphertext was made, and looks for the mark with which every secret begins.
+#[derive(Default)]
+pub(super) struct Secrets {
+    sealed: BTreeMap<u64, SealedTo>,
+    mark: Option<Finder<'static>>,
+    looked_at: u64,
+}
+
+impl Secrets {
+    pub(super) fn begin(&mut self, mark: [u8; 16]) {
+        self.mark = Some(Finder::new(&mark).into_owned());
+    }
+
+    fn holds_mark(&self, bytes: &[u8]) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.find(bytes).is_some())
+    }
+
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        match seen {
+            Seen::Sealed { hash, to } => {
+                self.sealed.insert(*hash, *to);
+                match facts.sealing_keys.get(&to.machine) {
+                    Some(key) if *key == to.key => Ok(()),
+                    _ => Err(format!("a secret for {} was sealed with a key that is not its own", to.machine)),
+                }
+            }
+            Seen::Sent { machine, to, bytes, frame, .. } if self.holds_mark(bytes) => {
+                Err(format!("{machine} sent a secret in the clear to {to} in a {}", frame.kind()))
+            }
+            Seen::Notice { slot, notice } if self.holds_mark(notice.text.as_bytes()) => {
+                Err(format!("machine {slot} told people a secret"))
+            }
+            Seen::Persisted { machine, durable, .. } if self.holds_mark(&durable.encode()) => {
+                Err(format!("{machine} wrote a secret of the cluster in the clear"))
+            }
+            Seen::Applied { revision, entry, .. } if *revision > self.looked_at => {
+                self.looked_at = *revision;
+                if self.holds_mark(entry) {
+                    return Err(format!("entry {revision} holds a secret in the clear"));
+                }
+                self.entry(*revision, decode(entry))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn entry(&self, revision: u64, entry: Option<Entry>) -> Verdict {
+        match entry {
+            Some(Entry::Ticket { machine, ciphertext, .. }) => self.belongs(revision, machine, &ciphertext),
+            Some(Entry::PkiSealed { sealed, .. }) => sealed
+                .iter()
+                .try_for_each(|Sealed { machine, ciphertext }| self.belongs(revision, *machine, ciphertext)),
+            _ => Ok(()),
+        }
+    }
+
+    fn belongs(&self, revision: u64, machine: MachineId, ciphertext: &[u8]) -> Verdict {
+        match self.sealed.get(&xxh3_64(ciphertext)) {
+            Some(to) if to.machine == machine => Ok(()),
+            Some(to) => Err(format!("entry {revision} gives {machine} what was sealed to {}", to.machine)),
+            None => Err(format!("entry {revision} gives {machine} something that nobody sealed")),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! S7: a machine never belongs to two clusters; it refuses a peer with another charter, and says so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use muster_protocol::{Effect, Input, Machine};
+use muster_wire::{Frame, MachineId};
+
+use super::Verdict;
+use crate::sometimes::Sometimes;
+use crate::watch::Seen;
+use crate::world::Slot;
+
+/// Remembers whom each identity follows, and the foreign charter that an input carried.
+#[derive(Debug, Default)]
+pub(super) struct OneCluster {
+    follows: BTreeMap<MachineId, [u8; 16]>,
+    foreign: Option<(Slot, MachineId)>,
+}
+
+impl OneCluster {
+    pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
+        let Seen::Persisted { machine, durable, .. } = seen else { return Ok(()) };
+        let Some(certificate) = &durable.charter else { return Ok(()) };
+        let charter = certificate.charter();
+        if charter.cluster != durable.cluster {
+            return Err(format!("{machine} of {:?} follows a charter of {:?}", durable.cluster, charter.cluster));
+        }
+        let first = self.follows.entry(*machine).or_insert(charter.id);
+        if *first != charter.id {
+            return Err(format!("{machine} went over from one charter to another"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
+        self.foreign = None;
+        let Input::Received { from, frame } = input else { return };
+        let theirs = match frame {
+            Frame::Hello { charter: Some(certificate), .. } => certificate,
+            Frame::Chartered(certificate) => certificate,
+            _ => return,
+        };
+        let ours = machine.charter().map(|certificate| certificate.charter().id);
+        if ours.is_some_and(|ours| ours != theirs.charter().id) {
+            self.foreign = Some((slot, *from));
+        }
+    }
+
+    pub(super) fn after(&mut self, slot: Slot, effects: &VecDeque<Effect>, sometimes: &mut Sometimes) -> Verdict {
+        let Some((at, from)) = self.foreign.take() else { return Ok(()) };
+        debug_assert_eq!(at, slot);
+        let refuses = |effect: &Effect| matches!(effect, Effect::Refuse { machine, .. } if *machine == from);
+        if effects.iter().any(refuses) {
+            sometimes.reached("peer-refused");
+            return Ok(());
+        }
+        Err(format!("machine {slot} met {from} with another charter and did not refuse it"))
+    }
+}

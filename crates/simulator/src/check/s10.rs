@@ -1,0 +1,70 @@
+//! S10: every queue, cache and message is bounded.
+
+use std::collections::VecDeque;
+
+use muster_protocol::Effect;
+use muster_wire::{Frame, limits};
+
+use super::Verdict;
+use crate::watch::Seen;
+use crate::world::{Slot, World};
+
+/// Most bytes of a machine's durable state: two charters' worth of votes at the largest size, and room.
+const DURABLE_BYTES_MAX: usize = 2 << 20;
+
+/// Looks at sizes.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    effects_max: usize,
+    roster_max: usize,
+}
+
+impl Bounds {
+    pub(super) fn begin(&mut self, slots: Slot) {
+        // One frame to every machine for each of a handful of reasons, twice over, since a machine may wait for its disk
+        // while inputs pile up behind it.
+        self.effects_max = slots as usize * 16 + 1_024;
+        self.roster_max = slots as usize * 4 + 64;
+    }
+
+    pub(super) fn see(&self, seen: &Seen<'_>) -> Verdict {
+        match seen {
+            Seen::Sent { machine, frame, bytes, .. } => {
+                let most = match frame {
+                    Frame::Swim(_) => limits::SWIM_BYTES_MAX + 64,
+                    _ => limits::FRAME_BYTES_MAX,
+                };
+                if bytes.len() > most {
+                    return Err(format!("{machine} sent a {} of {} bytes, the bound is {most}", frame.kind(), bytes.len()));
+                }
+                Ok(())
+            }
+            Seen::Persisted { machine, durable, .. } => {
+                let bytes = durable.encode().len();
+                if bytes > DURABLE_BYTES_MAX {
+                    return Err(format!("{machine} keeps {bytes} bytes on disk, the bound is {DURABLE_BYTES_MAX}"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn after(&self, slot: Slot, effects: &VecDeque<Effect>) -> Verdict {
+        if effects.len() > self.effects_max {
+            return Err(format!("machine {slot} has {} effects waiting, the bound is {}", effects.len(), self.effects_max));
+        }
+        Ok(())
+    }
+
+    pub(super) fn look(&self, world: &World) -> Verdict {
+        for slot in 0..world.slots() {
+            let Some(machine) = world.machine(slot) else { continue };
+            let roster = machine.roster_alive().len();
+            if roster > self.roster_max {
+                return Err(format!("machine {slot} holds {roster} machines alive, the bound is {}", self.roster_max));
+            }
+        }
+        Ok(())
+    }
+}

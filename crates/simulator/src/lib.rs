@@ -1,0 +1,12 @@
+//! A world in virtual time that tries to break muster.
+//!
+//! It runs the protocol's own code; network, disks, clocks and kubeadm's processes are modelled. One thread a seed, and
+//! one seed gives one run, to the last bit: every result carries a hash of all that happened.
+
+pub mod check;
+pub mod run;
+pub mod scenario;
+pub mod sometimes;
+pub mod trace;
+pub mod watch;
+pub mod world;

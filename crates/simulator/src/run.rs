@@ -1,0 +1,119 @@
+//! One run and what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::check::{Broken, Standing};
+use crate::scenario::{Fault, Scenario};
+use crate::trace::Trace;
+use crate::watch::Watch;
+use crate::world::{At, World};
+
+/// What came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every promise that was asked for held.
+    Held,
+    /// A safety promise was broken.
+    SafetyBroken,
+    /// A liveness promise was broken.
+    LivenessBroken,
+    /// Some promise could not be judged.
+    NotEnoughSeen,
+}
+
+impl Verdict {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Verdict::Held => 0,
+            Verdict::SafetyBroken => 1,
+            Verdict::LivenessBroken => 2,
+            Verdict::NotEnoughSeen => 3,
+        }
+    }
+}
+
+/// The result of one run. Nothing in it but `wall_us` depends on the computer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What was broken first.
+    pub broken: Option<Broken>,
+    /// Digest of everything that happened.
+    pub hash: String,
+    /// Liveness promises.
+    pub liveness: BTreeMap<&'static str, Standing>,
+    /// From heal to one charter everywhere, in microseconds.
+    pub charter_after_us: Option<At>,
+    /// When every machine was Ready, in microseconds.
+    pub ready_at_us: Option<At>,
+    /// States reached, with how often.
+    pub sometimes: BTreeMap<&'static str, u64>,
+    /// Virtual time in microseconds.
+    pub virtual_us: At,
+    /// Events handled.
+    pub events: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Bytes of frames sent.
+    pub frame_bytes: u64,
+    /// Frames lost, by reason.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// Microseconds it took.
+    pub wall_us: u64,
+}
+
+/// Runs a seed of a scenario.
+pub fn run(scenario: &Scenario, seed: u64) -> Outcome {
+    finish(World::new(scenario, seed, Watch::default()), seed).0
+}
+
+/// Runs it with these faults in place of its own.
+pub fn run_plan(scenario: &Scenario, seed: u64, plan: Vec<Fault>) -> Outcome {
+    finish(World::with_plan(scenario, seed, plan, Watch::default()), seed).0
+}
+
+/// Runs it with a trace.
+pub fn run_traced(scenario: &Scenario, seed: u64, trace: Trace) -> (Outcome, World) {
+    finish(World::new(scenario, seed, Watch::traced(trace)), seed)
+}
+
+fn finish(mut world: World, seed: u64) -> (Outcome, World) {
+    let begun = Instant::now();
+    world.run();
+    let wall_us = begun.elapsed().as_micros() as u64;
+    let watch = &world.watch;
+    let broken = watch.broken_promise().cloned();
+    let liveness = watch.checks.liveness.standing().clone();
+    let unknown = liveness.values().any(|standing| matches!(standing, Standing::Unknown { .. }));
+    let verdict = match &broken {
+        Some(broken) if broken.promise.starts_with('S') => Verdict::SafetyBroken,
+        Some(_) => Verdict::LivenessBroken,
+        None if unknown => Verdict::NotEnoughSeen,
+        None => Verdict::Held,
+    };
+    let outcome = Outcome {
+        seed,
+        verdict,
+        broken,
+        hash: format!("{:016x}", watch.hash()),
+        liveness,
+        charter_after_us: watch.checks.liveness.charter_after_us,
+        ready_at_us: watch.checks.liveness.ready_at_us,
+        sometimes: watch.sometimes.all().collect(),
+        virtual_us: world.now,
+        events: world.handled,
+        frames: world.hosts.iter().map(|host| host.sent).sum(),
+        frame_bytes: world.hosts.iter().map(|host| host.sent_bytes).sum(),
+        lost: watch.frames_lost().clone(),
+        wall_us,
+    };
+    (outcome, world)
+}

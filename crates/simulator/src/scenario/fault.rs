@@ -1,0 +1,262 @@
+//! Faults: what can go wrong, when, to whom, how badly.
+
+use serde::{Deserialize, Serialize};
+
+/// The sorts of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sort {
+    /// Frames are lost at `rate`.
+    Loss,
+    /// Frames take up to `ms` longer, each differently, so that they overtake each other.
+    Delay,
+    /// Frames come twice at `rate`, the second one up to `ms` later.
+    Duplicate,
+    /// Bytes are flipped in frames at `rate`.
+    Corrupt,
+    /// Machines can send `kbit` a second.
+    Bandwidth,
+    /// Links swallow frames of more than `bytes`.
+    Swallow,
+    /// The machines named are cut off from the others.
+    Split,
+    /// The others no longer hear the machines named, which hear them.
+    OneWay,
+    /// Every machine reaches only its two neighbours by number.
+    Ring,
+    /// Two halves that both reach the first machine named, and not each other.
+    Bridge,
+    /// A split that comes and goes every `period_s`.
+    Flap,
+    /// The process dies and is started again when the fault ends.
+    Crash,
+    /// The process dies every `period_s`.
+    CrashLoop,
+    /// The process stands still.
+    Pause,
+    /// Every input takes `ms` to handle.
+    Slow,
+    /// The machine loses power: what was not synced is gone, and its peers notice only by silence.
+    PowerLoss,
+    /// A graceful stop and start.
+    Restart,
+    /// The next write kills the process, before or after the disk has it.
+    CrashOnWrite,
+    /// The next write is torn: the machine stops, and finds a broken file when it starts.
+    TornWrite,
+    /// Synced writes are lost when the machine stops: a sync that lied.
+    LyingSync,
+    /// Writes fail because the disk is full.
+    Full,
+    /// Writes fail.
+    IoError,
+    /// A bit of the state file turns.
+    BitRot,
+    /// The disk is empty when the machine comes back.
+    Wipe,
+    /// The disk is an older copy of itself when the machine comes back.
+    OldCopy,
+    /// The first machine named gets a copy of the second one's disk.
+    Clone,
+    /// The machine's clock runs `ppm` too fast, or too slow if negative.
+    ClockDrift,
+    /// The machine's clock jumps ahead by `ms`, as after a suspend.
+    ClockJump,
+    /// Identities appear that no image made, `count` of them, with valid signatures of their own.
+    Sybil,
+    /// The machine tells every peer another vote. It breaks an assumption: see `docs/simulation.md`.
+    TwoFaced,
+    /// kubeadm hangs at `step`.
+    KubeadmHang,
+    /// kubeadm fails at `step`.
+    KubeadmFail,
+    /// kubeadm does `step`, and its answer is lost.
+    KubeadmLostAnswer,
+    /// kubeadm goes on with `step` although it was told to stop.
+    KubeadmLate,
+}
+
+impl Sort {
+    /// All sorts that a swarm draws from unless it names its own: those under which every promise must hold.
+    pub fn all() -> Vec<Sort> {
+        use Sort::*;
+        vec![
+            Loss, Delay, Duplicate, Corrupt, Bandwidth, Swallow, Split, OneWay, Ring, Bridge, Flap, Crash, CrashLoop,
+            Pause, Slow, PowerLoss, Restart, CrashOnWrite, Full, IoError, ClockDrift, ClockJump, KubeadmHang,
+            KubeadmFail, KubeadmLostAnswer, KubeadmLate,
+        ]
+    }
+
+    /// The parameters that this sort takes, beside `at_s`, `for_s` and `machines`.
+    pub fn takes(self) -> &'static [&'static str] {
+        use Sort::*;
+        match self {
+            Loss | Corrupt => &["rate"],
+            Duplicate => &["rate", "ms"],
+            Delay | Slow | ClockJump => &["ms"],
+            Bandwidth => &["kbit"],
+            Swallow => &["bytes"],
+            Flap | CrashLoop => &["period_s"],
+            ClockDrift => &["ppm"],
+            Sybil => &["count"],
+            KubeadmHang | KubeadmFail | KubeadmLostAnswer | KubeadmLate => &["step"],
+            _ => &[],
+        }
+    }
+
+    /// The word in scenario files.
+    pub fn word(self) -> String {
+        serde_json::to_value(self).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+}
+
+/// Whom a fault hits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PickText", into = "PickText")]
+pub enum Pick {
+    /// Everyone.
+    All,
+    /// These, by number.
+    These(Vec<u32>),
+    /// So many, drawn by the seed.
+    Random(u32),
+    /// Half of them, drawn by the seed.
+    Half,
+    /// Who leads when the fault begins.
+    Leader,
+    /// Who runs init when the fault begins.
+    Initialiser,
+    /// The control planes when the fault begins.
+    ControlPlanes,
+    /// Who proposes a charter when the fault begins: the lowest identity alive.
+    Proposer,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum PickText {
+    These(Vec<u32>),
+    Word(String),
+}
+
+const PICKS: &str = "a list of machine numbers, \"all\", \"half\", \"random:N\", \"leader\", \"initialiser\", \
+                     \"control-planes\" or \"proposer\"";
+
+impl TryFrom<PickText> for Pick {
+    type Error = String;
+
+    fn try_from(text: PickText) -> Result<Self, String> {
+        let word = match text {
+            PickText::These(machines) => return Ok(Pick::These(machines)),
+            PickText::Word(word) => word,
+        };
+        Ok(match word.as_str() {
+            "all" => Pick::All,
+            "half" => Pick::Half,
+            "leader" => Pick::Leader,
+            "initialiser" => Pick::Initialiser,
+            "control-planes" => Pick::ControlPlanes,
+            "proposer" => Pick::Proposer,
+            other => match other.strip_prefix("random:").and_then(|count| count.parse().ok()) {
+                Some(count) => Pick::Random(count),
+                None => return Err(format!("machines = {other:?} is not understood; expected {PICKS}")),
+            },
+        })
+    }
+}
+
+impl From<Pick> for PickText {
+    fn from(pick: Pick) -> Self {
+        PickText::Word(match pick {
+            Pick::These(machines) => return PickText::These(machines),
+            Pick::All => "all".into(),
+            Pick::Half => "half".into(),
+            Pick::Random(count) => format!("random:{count}"),
+            Pick::Leader => "leader".into(),
+            Pick::Initialiser => "initialiser".into(),
+            Pick::ControlPlanes => "control-planes".into(),
+            Pick::Proposer => "proposer".into(),
+        })
+    }
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: Sort,
+    /// When it begins, from the start of the run.
+    pub at_s: f64,
+    /// How long it lasts.
+    #[serde(default)]
+    pub for_s: f64,
+    /// Whom it hits.
+    #[serde(default = "one")]
+    pub machines: Pick,
+    /// A share, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<f64>,
+    /// Kilobits a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kbit: Option<f64>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u32>,
+    /// Seconds between one turn and the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_s: Option<f64>,
+    /// Parts in a million.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ppm: Option<f64>,
+    /// How many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// A step of the kubeadm device, by its name in traces; any step unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+}
+
+fn one() -> Pick {
+    Pick::Random(1)
+}
+
+impl Fault {
+    /// A fault with nothing but its sort and its times.
+    pub fn new(kind: Sort, at_s: f64, for_s: f64, machines: Pick) -> Self {
+        Self {
+            kind,
+            at_s,
+            for_s,
+            machines,
+            rate: None,
+            ms: None,
+            kbit: None,
+            bytes: None,
+            period_s: None,
+            ppm: None,
+            count: None,
+            step: None,
+        }
+    }
+
+    /// The parameters that are given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        [
+            ("rate", self.rate.is_some()),
+            ("ms", self.ms.is_some()),
+            ("kbit", self.kbit.is_some()),
+            ("bytes", self.bytes.is_some()),
+            ("period_s", self.period_s.is_some()),
+            ("ppm", self.ppm.is_some()),
+            ("count", self.count.is_some()),
+            ("step", self.step.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, given)| given.then_some(name))
+        .collect()
+    }
+}

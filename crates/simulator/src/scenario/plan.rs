@@ -1,0 +1,94 @@
+//! From a scenario and a seed to the faults of one run.
+
+use rand::rngs::ChaCha8Rng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::{Fault, Pick, Scenario, Sort, Swarm};
+
+/// The steps of the kubeadm device that a swarm disturbs.
+const STEPS: [&str; 12] = [
+    "check", "prepare", "make-pki", "seal-pki", "issue-ticket", "init", "init-finish", "join", "join-etcd",
+    "join-finish", "await-ready", "reset",
+];
+
+/// The faults of one run, ordered by when they begin, with the machines named wherever the seed alone decides them.
+pub fn plan(scenario: &Scenario, seed: u64) -> Vec<Fault> {
+    // A stream of its own: what a fault does in the run must not change which faults there are.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1);
+    let mut faults = scenario.faults.clone();
+    if let Some(swarm) = &scenario.swarm {
+        let count = rng.random_range(swarm.faults[0]..=swarm.faults[1]);
+        faults.extend((0..count).map(|_| draw(swarm, scenario, &mut rng)));
+    }
+    for fault in &mut faults {
+        settle(fault, scenario.machines, &mut rng);
+    }
+    faults.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    faults
+}
+
+fn milliseconds(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+fn draw(swarm: &Swarm, scenario: &Scenario, rng: &mut ChaCha8Rng) -> Fault {
+    let kind = *swarm.sorts.choose(rng).expect("the parser refuses a swarm without sorts");
+    let time = scenario.phases.faults_s;
+    let at_s = milliseconds(rng.random_range(0.0..=time));
+    let left = (time - at_s).max(0.001);
+    let for_s = milliseconds(rng.random_range(0.0..=left));
+    let machines = match rng.random_range(0..10) {
+        0 => Pick::Leader,
+        1 => Pick::Initialiser,
+        2 => Pick::ControlPlanes,
+        3 => Pick::Proposer,
+        4 => Pick::Half,
+        5 => Pick::All,
+        _ => Pick::Random(rng.random_range(1..=scenario.machines.div_ceil(3))),
+    };
+    let mut fault = Fault::new(kind, at_s, for_s, machines);
+    for parameter in kind.takes() {
+        give(&mut fault, parameter, swarm, rng);
+    }
+    fault
+}
+
+fn give(fault: &mut Fault, parameter: &str, swarm: &Swarm, rng: &mut ChaCha8Rng) {
+    match parameter {
+        "rate" => {
+            let most = if fault.kind == Sort::Loss { swarm.loss_max } else { 0.3 };
+            fault.rate = Some(milliseconds(rng.random_range(0.0..=most)));
+        }
+        "ms" => {
+            let most = match fault.kind {
+                Sort::Slow => 40.0,
+                Sort::ClockJump => 30_000.0,
+                _ => 800.0,
+            };
+            fault.ms = Some(rng.random_range(1.0f64..=most).round());
+        }
+        "kbit" => fault.kbit = Some(rng.random_range(64.0f64..=2_000.0).round()),
+        "bytes" => fault.bytes = Some(rng.random_range(600..=9_000)),
+        "period_s" => fault.period_s = Some(milliseconds(rng.random_range(0.2..=6.0))),
+        "ppm" => fault.ppm = Some(rng.random_range(-100_000.0f64..=100_000.0).round()),
+        "count" => fault.count = Some(rng.random_range(1..=3)),
+        _ => fault.step = (!rng.random_ratio(1, 4)).then(|| STEPS.choose(rng).expect("there are steps").to_string()),
+    }
+}
+
+/// Names the machines that the seed alone decides.
+fn settle(fault: &mut Fault, machines: u32, rng: &mut ChaCha8Rng) {
+    let count = match fault.machines {
+        Pick::Random(count) => count.min(machines),
+        Pick::Half => machines / 2,
+        _ => return,
+    };
+    let all: Vec<u32> = (0..machines).collect();
+    let mut chosen: Vec<u32> = all.sample(rng, count as usize).copied().collect();
+    if fault.kind != Sort::Clone {
+        chosen.sort_unstable();
+    }
+    fault.machines = Pick::These(chosen);
+}

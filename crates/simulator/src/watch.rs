@@ -1,0 +1,210 @@
+//! What is seen of a run: the event hash, the checkers, the "sometimes", and, when asked for, a trace.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use muster_protocol::effect::Notice;
+use muster_protocol::{Effect, Input, Machine, Step, StepFailure, StepOutput};
+use muster_wire::{Durable, Entry, Frame, MachineId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::check::{Broken, Checks};
+use crate::scenario::{Fault, Scenario};
+use crate::sometimes::Sometimes;
+use crate::trace::Trace;
+use crate::world::{At, Cluster, SealedTo, Slot, World};
+
+/// One thing that happened in the world, as it happened.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// A process starts on this disk.
+    Booting { slot: Slot, machine: MachineId, generation: u64, sealing_key: [u8; 32], durable: &'a Durable },
+    /// It would not.
+    RefusedStart { slot: Slot, why: &'a str },
+    /// A process is gone.
+    Stopped { slot: Slot },
+    /// A synced write.
+    Persisted { slot: Slot, machine: MachineId, durable: &'a Durable },
+    /// A frame leaves.
+    Sent { slot: Slot, machine: MachineId, to: MachineId, to_slot: Slot, frame: &'a Frame, bytes: &'a [u8] },
+    /// A machine turned another one away.
+    Refused { slot: Slot, whom: MachineId, why: &'a str },
+    /// Raft says who leads.
+    Leads { slot: Slot, machine: MachineId, term: u64 },
+    /// A voter's Raft committed an entry.
+    Applied { slot: Slot, machine: MachineId, revision: u64, entry: &'a Bytes },
+    /// A secret was sealed; its ciphertext's hash.
+    Sealed { hash: u64, to: SealedTo },
+    /// kubeadm begins.
+    StepBegan { slot: Slot, step: &'a Step },
+    /// kubeadm ends.
+    StepEnded { slot: Slot, step: &'a Step, result: &'a Result<StepOutput, StepFailure> },
+    /// An init made a cluster, in truth.
+    Initialised { slot: Slot, attempt: u32 },
+    /// A machine joined a cluster, in truth.
+    JoinedKube { slot: Slot, cluster: &'a Cluster },
+    /// An etcd member is being added while `others` are.
+    EtcdAdding { slot: Slot, others: usize },
+    /// People are told.
+    Notice { slot: Slot, notice: &'a Notice },
+    /// A fault begins.
+    FaultBegins { index: usize, fault: &'a Fault, targets: &'a [Slot] },
+    /// A fault ends.
+    FaultEnds { index: usize },
+    /// A disk was copied to another machine.
+    Copied { copy: Slot, original: Slot },
+    /// A disk lost what it had promised to keep.
+    Forgot { slot: Slot },
+    /// A disk is empty.
+    Wiped { slot: Slot },
+    /// All faults have ended.
+    Healed,
+}
+
+/// The observer of one run.
+#[derive(Default)]
+pub struct Watch {
+    /// The world's time.
+    pub now: At,
+    hash: u64,
+    /// States reached.
+    pub sometimes: Sometimes,
+    /// The checkers.
+    pub checks: Checks,
+    lost: BTreeMap<&'static str, u64>,
+    /// The trace, if one is wanted.
+    pub trace: Option<Trace>,
+    stop_when_held: bool,
+}
+
+impl Watch {
+    /// With a trace.
+    pub fn traced(trace: Trace) -> Self {
+        Self { trace: Some(trace), ..Self::default() }
+    }
+
+    pub(crate) fn begin(&mut self, scenario: &Scenario, mark: [u8; 16], slots: Slot) {
+        self.stop_when_held = scenario.phases.stop_when_held;
+        self.checks.begin(scenario, mark, slots);
+    }
+
+    /// Digest of everything that happened, in order.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// What was broken first.
+    pub fn broken_promise(&self) -> Option<&Broken> {
+        self.checks.broken()
+    }
+
+    pub(crate) fn broken(&self) -> bool {
+        self.checks.broken().is_some()
+    }
+
+    pub(crate) fn held_early(&self) -> bool {
+        self.stop_when_held && self.checks.liveness.all_held()
+    }
+
+    /// Frames that did not arrive, by reason.
+    pub fn frames_lost(&self) -> &BTreeMap<&'static str, u64> {
+        &self.lost
+    }
+
+    pub(crate) fn leader(&self) -> Option<MachineId> {
+        self.checks.facts.leader
+    }
+
+    pub(crate) fn initialiser(&self) -> Option<MachineId> {
+        self.checks.facts.claim.map(|(_, machine)| machine)
+    }
+
+    pub(crate) fn control_planes(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.checks.facts.control_planes.iter().copied()
+    }
+
+    fn mix(&mut self, value: u64) {
+        self.hash = (self.hash.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    pub(crate) fn lost(&mut self, why: &'static str) {
+        *self.lost.entry(why).or_default() += 1;
+        self.sometimes.reached(if why == "corrupt" { "frame-corrupt" } else { "frame-dropped" });
+    }
+
+    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>) {
+        self.mix(now);
+        self.mix(digest(seen));
+        self.checks.see(now, seen, &mut self.sometimes);
+        if let Some(trace) = &mut self.trace {
+            trace.see(now, seen);
+        }
+    }
+
+    pub(crate) fn delivered(&mut self, now: At, to: Slot, from: MachineId, frame: &Frame) {
+        self.mix(now ^ u64::from(to) << 48);
+        if let Some(trace) = &mut self.trace {
+            trace.delivered(now, to, from, frame);
+        }
+    }
+
+    pub(crate) fn before(&mut self, _now: At, slot: Slot, machine: &Machine, input: &Input) {
+        self.checks.before(slot, machine, input);
+        if let Some(trace) = &mut self.trace {
+            trace.input(self.now, slot, input);
+        }
+    }
+
+    pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, effects: &VecDeque<Effect>) {
+        self.mix(effects.len() as u64);
+        self.checks.after(now, slot, machine, effects, &mut self.sometimes);
+    }
+
+    pub(crate) fn look(&mut self, world: &World) {
+        self.checks.look(world, &mut self.sometimes);
+    }
+
+    pub(crate) fn end(&mut self, world: &World) {
+        self.checks.end(world);
+    }
+}
+
+/// What the hash takes of it.
+fn digest(seen: &Seen<'_>) -> u64 {
+    let numbered = |kind: u64, slot: Slot, more: u64| (kind << 56 ^ u64::from(slot) << 32).wrapping_add(more);
+    match seen {
+        Seen::Sent { slot, to_slot, bytes, .. } => numbered(1, *slot, xxh3_64(bytes)) ^ u64::from(*to_slot) << 8,
+        Seen::Persisted { slot, durable, .. } => numbered(2, *slot, xxh3_64(&durable.encode())),
+        Seen::Applied { slot, revision, entry, .. } => numbered(3, *slot, xxh3_64(entry)) ^ revision,
+        Seen::StepBegan { slot, step } => numbered(4, *slot, xxh3_64(step.name().as_bytes())),
+        Seen::StepEnded { slot, step, result } => {
+            numbered(5, *slot, xxh3_64(step.name().as_bytes())) ^ u64::from(result.is_ok())
+        }
+        Seen::Notice { slot, notice } => numbered(6, *slot, xxh3_64(notice.text.as_bytes())),
+        Seen::Booting { slot, machine, .. } => numbered(7, *slot, xxh3_64(&machine.0)),
+        Seen::Stopped { slot } => numbered(8, *slot, 0),
+        Seen::Leads { slot, term, .. } => numbered(9, *slot, *term),
+        Seen::FaultBegins { index, .. } => numbered(10, 0, *index as u64),
+        Seen::FaultEnds { index } => numbered(11, 0, *index as u64),
+        Seen::RefusedStart { slot, .. } => numbered(12, *slot, 0),
+        Seen::Refused { slot, whom, .. } => numbered(13, *slot, xxh3_64(&whom.0)),
+        Seen::Sealed { hash, .. } => numbered(14, 0, *hash),
+        Seen::Initialised { slot, attempt } => numbered(15, *slot, u64::from(*attempt)),
+        Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt)),
+        Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
+        Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
+        Seen::Forgot { slot } => numbered(19, *slot, 0),
+        Seen::Wiped { slot } => numbered(20, *slot, 0),
+        Seen::Healed => 21,
+    }
+}
+
+/// What an entry is, if it is one.
+pub(crate) fn decode(entry: &Bytes) -> Option<Entry> {
+    Entry::decode(entry).ok()
+}
+
+/// A set of machines as people read it.
+pub(crate) fn list(machines: &BTreeSet<MachineId>) -> String {
+    machines.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

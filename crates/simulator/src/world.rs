@@ -1,0 +1,307 @@
+//! The world: machines, network, disks, clocks and kubeadm in virtual time, one thread a seed.
+
+mod chance;
+mod clock;
+mod connect;
+mod disk;
+mod event;
+mod faults;
+mod host;
+mod kubeadm;
+mod log;
+mod network;
+mod process;
+
+use std::collections::BTreeMap;
+
+use muster_protocol::{Effects, Input, Machine, Phase};
+use muster_wire::{Digest, Identity, MachineId, Settings};
+
+pub use event::{At, Slot};
+pub use host::Power;
+pub use kubeadm::{Cluster, SealedTo};
+
+use crate::scenario::{Differs, Fault, Scenario, Sort, plan};
+use crate::watch::{Seen, Watch};
+use chance::{Chance, S, seconds};
+use connect::Link;
+use event::{Event, Events};
+use faults::Active;
+use host::Host;
+use kubeadm::Site;
+use network::Net;
+
+/// The Kubernetes version of the image.
+pub(crate) const KUBERNETES: &str = "v1.31.4";
+/// The cluster's name in the image.
+pub(crate) const CLUSTER: &str = "site";
+const PORT: u16 = 7390;
+/// How often liveness is looked at after heal.
+const LOOK_EVERY: At = 500_000;
+
+/// One run's world.
+pub struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) plan: Vec<Fault>,
+    pub(crate) now: At,
+    events: Events,
+    chance: Chance,
+    pub(crate) hosts: Vec<Host>,
+    /// Machines without power or standing still: nothing on them answers.
+    dark: Vec<bool>,
+    net: Net,
+    links: Vec<Option<Link>>,
+    free_links: Vec<u32>,
+    link_generation: u32,
+    directory: BTreeMap<MachineId, Slot>,
+    pub(crate) site: Site,
+    active: Vec<Active>,
+    logs: log::Logs,
+    pub(crate) watch: Watch,
+    effects: Effects,
+    pub(crate) healed: Option<At>,
+    end: At,
+    /// Events handled.
+    pub(crate) handled: u64,
+}
+
+impl World {
+    /// The world of `scenario` and `seed` before its first event.
+    pub fn new(scenario: &Scenario, seed: u64, watch: Watch) -> Self {
+        let plan = plan(scenario, seed);
+        Self::with_plan(scenario, seed, plan, watch)
+    }
+
+    /// The same with these faults.
+    pub fn with_plan(scenario: &Scenario, seed: u64, plan: Vec<Fault>, watch: Watch) -> Self {
+        let chance = Chance::new(seed);
+        let extra: u32 = plan.iter().filter(|fault| fault.kind == Sort::Sybil).filter_map(|fault| fault.count).sum();
+        let slots = scenario.machines + extra;
+        let hosts: Vec<Host> = (0..slots).map(|slot| Host::new(slot, slot >= scenario.machines)).collect();
+        let mark = chance.fixed_bytes("mark", 0, 0)[..16].try_into().expect("16 of 32 bytes");
+        let heal = seconds(scenario.phases.faults_s);
+        let mut world = Self {
+            net: Net::new(scenario.network.clone(), hosts.len()),
+            dark: vec![false; hosts.len()],
+            hosts,
+            scenario: scenario.clone(),
+            plan,
+            now: 0,
+            events: Events::default(),
+            chance,
+            links: Vec::new(),
+            free_links: Vec::new(),
+            link_generation: 0,
+            directory: BTreeMap::new(),
+            site: Site { mark, ..Site::default() },
+            active: Vec::new(),
+            logs: log::Logs::default(),
+            watch,
+            effects: Effects::default(),
+            healed: None,
+            end: heal + seconds(scenario.phases.heal_s),
+            handled: 0,
+        };
+        world.watch.begin(&world.scenario, mark, slots);
+        world.schedule(heal);
+        world
+    }
+
+    fn schedule(&mut self, heal: At) {
+        for slot in 0..self.scenario.machines {
+            let spread = [0.0, self.scenario.boots.spread_s];
+            let at = self.chance.fixed_draw(spread, S, "boot", slot.into(), 0);
+            self.events.push(at, Event::Boot { slot });
+        }
+        for index in 0..self.plan.len() {
+            self.events.push(seconds(self.plan[index].at_s).min(heal), Event::FaultBegins(index));
+        }
+        self.events.push(heal, Event::Heal);
+    }
+
+    /// Runs to the end, or to the first broken safety promise.
+    pub fn run(&mut self) {
+        while self.step() {}
+        let mut watch = std::mem::take(&mut self.watch);
+        watch.end(self);
+        self.watch = watch;
+    }
+
+    /// Handles one event. False when there is nothing left to do.
+    pub fn step(&mut self) -> bool {
+        if self.watch.broken() || self.watch.held_early() {
+            return false;
+        }
+        let Some((at, event)) = self.events.pop(self.end) else { return false };
+        self.now = at;
+        self.handled += 1;
+        self.watch.now = at;
+        self.handle(event);
+        true
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Boot { slot } => self.boot(slot),
+            Event::Wake { slot, life } => self.wake(slot, life),
+            Event::Continue { slot, life } => self.go_on(slot, life),
+            Event::Deliver { to, link, frame } => self.deliver(to, link, *frame),
+            Event::DeliverBytes { to, link, bytes } => self.deliver_bytes(to, link, *bytes),
+            Event::Dialled { from, to, life } => self.dialled(from, to, life),
+            Event::Silent { link } => self.silent(link),
+            Event::Discover { slot, life } => self.discover(slot, life),
+            Event::Step { slot, life, run } => {
+                if self.hosts[slot as usize].life == life {
+                    self.step_goes_on(slot, run);
+                }
+            }
+            Event::FaultBegins(index) => self.fault_begins(index),
+            Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
+            Event::FaultEnds(index) => self.fault_ends(index),
+            Event::RaftTimer(timer) => self.raft_timer(timer),
+            Event::Heal => self.heal(),
+            Event::Look => self.look(),
+        }
+    }
+
+    fn heal(&mut self) {
+        for index in self.active.iter().map(|active| active.index).collect::<Vec<_>>() {
+            self.fault_ends(index);
+        }
+        self.healed = Some(self.now);
+        for slot in 0..self.scenario.machines {
+            let host = &mut self.hosts[slot as usize];
+            host.held_down = 0;
+            host.next_write = None;
+            // What would not start for a passing reason is started once more; a broken file still refuses.
+            if host.power != Power::On && self.now > 0 {
+                self.boot(slot);
+            }
+        }
+        self.see(Seen::Healed);
+        self.events.push(self.now + LOOK_EVERY, Event::Look);
+    }
+
+    fn look(&mut self) {
+        let mut watch = std::mem::take(&mut self.watch);
+        watch.look(self);
+        self.watch = watch;
+        self.events.push(self.now + LOOK_EVERY, Event::Look);
+    }
+
+    /// Tells the checkers.
+    fn see(&mut self, seen: Seen<'_>) {
+        self.watch.see(self.now, &seen);
+    }
+
+    fn address(slot: Slot) -> String {
+        let host = slot + 1;
+        format!("10.{}.{}.{}", host >> 16 & 255, host >> 8 & 255, host & 255)
+    }
+
+    /// The machine that listens at `ip:port`, whatever the port.
+    fn slot_at(&self, address: &str) -> Option<Slot> {
+        let (ip, _) = address.rsplit_once(':')?;
+        let mut parts = ip.split('.').map(str::parse::<u32>);
+        let (_, a, b, c) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        let slot = (a << 16 | b << 8 | c).checked_sub(1)?;
+        ((slot as usize) < self.hosts.len()).then_some(slot)
+    }
+
+    /// What differs in the image of this machine.
+    fn differs(&self, slot: Slot) -> Option<Differs> {
+        let mut end = self.scenario.machines;
+        for other in self.scenario.others.iter().rev() {
+            if (end.saturating_sub(other.count)..end).contains(&slot) {
+                return Some(other.differs);
+            }
+            end = end.saturating_sub(other.count);
+        }
+        None
+    }
+
+    fn settings(&self, slot: Slot) -> Settings {
+        let differs = self.differs(slot);
+        let mut machines = self.scenario.image_machines();
+        if differs == Some(Differs::Machines) {
+            machines = machines.saturating_sub(1).max(self.scenario.image.control_planes);
+        }
+        let name = if differs == Some(Differs::Settings) { "other image" } else { "image" };
+        Settings {
+            machines,
+            control_planes: self.scenario.image.control_planes,
+            durable: self.scenario.image.durable,
+            kubernetes_version: KUBERNETES.to_owned(),
+            digest: Digest::of(name, &[&machines.to_le_bytes()]),
+        }
+    }
+
+    fn cluster_name(&self, slot: Slot) -> &'static str {
+        if self.differs(slot) == Some(Differs::Cluster) { "elsewhere" } else { CLUSTER }
+    }
+
+    /// Machines that ought to form the cluster: those with the image's settings that could be started.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| {
+            !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_))
+        })
+    }
+
+    fn identity(&self, slot: Slot) -> Identity {
+        Identity::from_seed(&self.hosts[slot as usize].identity_seed)
+    }
+
+    /// The core of a machine, while it runs.
+    pub fn machine(&self, slot: Slot) -> Option<&Machine> {
+        self.hosts[slot as usize].machine.as_ref()
+    }
+
+    /// How many machines there are, those of faults among them.
+    pub fn slots(&self) -> Slot {
+        self.hosts.len() as Slot
+    }
+
+    /// Where a machine stands, in the core's own words, or that it does not run.
+    pub fn phase(&self, slot: Slot) -> Option<Phase> {
+        self.machine(slot).map(Machine::phase)
+    }
+
+    /// What a machine's own clock shows.
+    pub(crate) fn shown(&self, slot: Slot) -> Option<muster_protocol::Time> {
+        self.hosts.get(slot as usize).map(|host| host.clock.show(self.now))
+    }
+
+    /// Whether some machine runs under this identity.
+    pub(crate) fn runs(&self, machine: MachineId) -> bool {
+        self.hosts.iter().any(|host| host.me == machine && host.power == Power::On)
+    }
+
+    /// The machines that run a voter of Raft.
+    pub(crate) fn voters(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.watch.control_planes().filter_map(|machine| self.directory.get(&machine).copied())
+    }
+
+    /// Whether a machine's process runs.
+    pub fn power(&self, slot: Slot) -> &Power {
+        &self.hosts[slot as usize].power
+    }
+
+    /// The observer.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    fn feed(&mut self, slot: Slot, input: Input) {
+        let host = &mut self.hosts[slot as usize];
+        if host.power != Power::On {
+            return;
+        }
+        if host.free() && host.inbox.is_empty() {
+            self.take(slot, input);
+        } else if host.inbox.len() < host::INBOX_MAX {
+            host.inbox.push_back(input);
+        } else {
+            host.inbox_dropped += 1;
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Connections: who hears of whom, dials, links and their end, and frames on them.
+
+use bytes::Bytes;
+use muster_protocol::Input;
+use muster_wire::{Frame, MachineId};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::World;
+use super::chance::{MS, S};
+use super::event::{At, Event, LinkId, Slot};
+use super::host::{DIAL_QUEUE_MAX, Power};
+use crate::scenario::Differs;
+use crate::watch::Seen;
+
+/// A connection, authenticated at both ends.
+#[derive(Debug)]
+pub(crate) struct Link {
+    generation: u32,
+    slots: [Slot; 2],
+    ids: [MachineId; 2],
+    used: At,
+    /// Whether someone will look if it still works.
+    doubted: bool,
+}
+
+/// An end that hears nothing notices after this time.
+const KEEPALIVE_S: [f64; 2] = [8.0, 15.0];
+/// Dials beyond this many at once wait for the next hints.
+const DIALS_MAX: usize = 64;
+/// After a refusal the machine is not dialled for this long.
+const REFUSED_FOR: At = 60_000_000;
+/// A link that was used more recently than this is not closed to make room.
+const IDLE: At = 5_000_000;
+
+impl Link {
+    fn end(&self, slot: Slot) -> usize {
+        usize::from(self.slots[1] == slot)
+    }
+}
+
+impl World {
+    /// Hints come in: those this machine could hear of now, and does not reach yet.
+    pub(super) fn discover(&mut self, slot: Slot, life: u32) {
+        if self.hosts[slot as usize].life != life {
+            return;
+        }
+        let discovery = &self.scenario.discovery;
+        let room = self.net.connections_max().saturating_sub(self.hosts[slot as usize].links.len());
+        if room > 0 && !self.hosts[slot as usize].paused {
+            let mut heard: Vec<Slot> = if discovery.segment {
+                (0..self.hosts.len() as Slot).collect()
+            } else {
+                discovery.seeds.clone()
+            };
+            heard.retain(|other| *other != slot && self.hosts[*other as usize].power == Power::On);
+            heard.retain(|other| !self.linked(slot, *other));
+            if heard.len() > room.min(DIALS_MAX) {
+                heard.shuffle(self.chance.rng());
+                heard.truncate(room.min(DIALS_MAX));
+            }
+            for other in heard {
+                // A hint is multicast; it is lost and cut off like anything else.
+                let loss = self.net.loss(other, slot);
+                if !self.net.blocked(other, slot) && !self.chance.happens(loss) {
+                    self.dial(slot, other);
+                }
+            }
+        }
+        let again = self.chance.draw(self.scenario.discovery.repeat_s, S);
+        self.events.push(self.now + again, Event::Discover { slot, life });
+    }
+
+    fn linked(&self, slot: Slot, other: Slot) -> bool {
+        let id = self.hosts[other as usize].me;
+        self.hosts[slot as usize].links.iter().any(|(peer, link)| *peer == id && self.other_end(*link, slot) == Some(other))
+    }
+
+    fn other_end(&self, link: LinkId, slot: Slot) -> Option<Slot> {
+        self.link(link).map(|link| link.slots[1 - link.end(slot)])
+    }
+
+    fn link(&self, id: LinkId) -> Option<&Link> {
+        self.links[id.place as usize].as_ref().filter(|link| link.generation == id.generation)
+    }
+
+    /// A machine's addresses are known.
+    pub(super) fn learn(&mut self, slot: Slot, machine: MachineId, addresses: &[String]) {
+        if self.hosts[slot as usize].link_to(machine).is_some() {
+            return;
+        }
+        if self.hosts[slot as usize].links.len() < self.net.connections_max()
+            && let Some(other) = addresses.iter().find_map(|address| self.slot_at(address))
+        {
+            self.dial(slot, other);
+        }
+    }
+
+    fn dial(&mut self, from: Slot, to: Slot) {
+        let host = &mut self.hosts[from as usize];
+        if from == to || !host.dialling.insert(to) {
+            return;
+        }
+        let life = host.life;
+        // TCP's handshake, then Noise's: three times there and back, and what was lost is sent again after a second.
+        let mut takes = self.net.latency(&self.chance, from, to) * 6 + self.chance.draw([0.2, 1.5], MS);
+        let loss = self.net.loss(from, to).max(self.net.loss(to, from));
+        while takes < 10_000_000 && self.chance.happens(loss) {
+            takes += 1_000_000;
+        }
+        self.events.push(self.now + takes, Event::Dialled { from, to, life });
+    }
+
+    pub(super) fn dialled(&mut self, from: Slot, to: Slot, life: u32) {
+        if self.hosts[from as usize].life != life {
+            return;
+        }
+        self.hosts[from as usize].dialling.remove(&to);
+        let waiting = self.hosts[from as usize].waiting.remove(&to).unwrap_or_default();
+        let reached = self.hosts[from as usize].up()
+            && self.hosts[to as usize].up()
+            && !self.net.blocked(from, to)
+            && !self.net.blocked(to, from);
+        if !reached {
+            return;
+        }
+        let keys = [self.differs(from), self.differs(to)].map(|differs| differs == Some(Differs::MeshKey));
+        if keys[0] != keys[1] {
+            for (slot, other) in [(from, to), (to, from)] {
+                let whom = Self::address(other);
+                self.feed(slot, Input::TurnedAway { whom, why: "another mesh key".into() });
+            }
+            return;
+        }
+        let ids = [self.hosts[from as usize].me, self.hosts[to as usize].me];
+        let now = self.now;
+        let refused = |slot: Slot, peer| self.hosts[slot as usize].refused.get(&peer).is_some_and(|until| *until > now);
+        if ids[0] == ids[1] || refused(from, ids[1]) || refused(to, ids[0]) {
+            return;
+        }
+        if !self.linked(from, to) {
+            if !self.make_room(from) || !self.make_room(to) {
+                return;
+            }
+            self.join_ends([from, to], ids);
+        }
+        for (whom, frame) in waiting {
+            if whom == ids[1] {
+                self.send(from, whom, frame);
+            }
+        }
+    }
+
+    fn join_ends(&mut self, slots: [Slot; 2], ids: [MachineId; 2]) {
+        self.link_generation += 1;
+        let generation = self.link_generation;
+        let link = Link { generation, slots, ids, used: self.now, doubted: false };
+        let place = match self.free_links.pop() {
+            Some(place) => {
+                self.links[place as usize] = Some(link);
+                place
+            }
+            None => {
+                self.links.push(Some(link));
+                self.links.len() as u32 - 1
+            }
+        };
+        let id = LinkId { place, generation };
+        for end in 0..2 {
+            let (slot, peer) = (slots[end], ids[1 - end]);
+            let first = self.hosts[slot as usize].link_to(peer).is_none();
+            self.hosts[slot as usize].links.push((peer, id));
+            if first {
+                self.feed(slot, Input::Connected(peer));
+            }
+        }
+    }
+
+    /// Closes the link that was idle longest if there is no room. False if none was idle.
+    fn make_room(&mut self, slot: Slot) -> bool {
+        let host = &self.hosts[slot as usize];
+        if host.links.len() < self.net.connections_max() {
+            return true;
+        }
+        let idle = |link: &LinkId| self.link(*link).map_or(0, |link| link.used);
+        let oldest = host.links.iter().map(|(_, link)| *link).min_by_key(idle);
+        match oldest.filter(|link| idle(link) + IDLE < self.now) {
+            Some(link) => {
+                self.close(link);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Both ends lose the link now.
+    pub(super) fn close(&mut self, id: LinkId) {
+        if self.link(id).is_none() {
+            return;
+        }
+        let Some(link) = self.links[id.place as usize].take() else { return };
+        self.free_links.push(id.place);
+        for end in 0..2 {
+            let (slot, peer) = (link.slots[end], link.ids[1 - end]);
+            let host = &mut self.hosts[slot as usize];
+            host.links.retain(|(_, other)| *other != id);
+            if host.link_to(peer).is_none() {
+                self.feed(slot, Input::Disconnected(peer));
+            }
+        }
+    }
+
+    /// The process of `slot` is gone: its own links with it, and the peers learn of it when the network tells them.
+    pub(super) fn links_of_dead(&mut self, slot: Slot) {
+        let dark = self.dark[slot as usize];
+        for (_, id) in std::mem::take(&mut self.hosts[slot as usize].links) {
+            let Some(link) = self.link(id) else { continue };
+            let other = link.slots[1 - link.end(slot)];
+            let told = !dark && !self.net.blocked(slot, other);
+            let after = if told {
+                self.net.latency(&self.chance, slot, other)
+            } else {
+                self.chance.draw(KEEPALIVE_S, S)
+            };
+            self.events.push(self.now + after, Event::Silent { link: id });
+        }
+    }
+
+    /// A partition or a pause began: whoever is affected notices by silence.
+    pub(super) fn doubt_links(&mut self) {
+        for place in 0..self.links.len() {
+            let Some(link) = &self.links[place] else { continue };
+            let [a, b] = link.slots;
+            let quiet = self.net.blocked(a, b)
+                || self.net.blocked(b, a)
+                || !self.hosts[a as usize].up()
+                || !self.hosts[b as usize].up();
+            if !quiet || link.doubted {
+                continue;
+            }
+            let id = LinkId { place: place as u32, generation: link.generation };
+            let after = self.chance.draw(KEEPALIVE_S, S);
+            self.events.push(self.now + after, Event::Silent { link: id });
+            if let Some(link) = &mut self.links[place] {
+                link.doubted = true;
+            }
+        }
+    }
+
+    pub(super) fn silent(&mut self, id: LinkId) {
+        let Some(link) = self.link(id) else { return };
+        let [a, b] = link.slots;
+        let holds = |slot: Slot| {
+            let host = &self.hosts[slot as usize];
+            host.up() && host.links.iter().any(|(_, other)| *other == id)
+        };
+        if holds(a) && holds(b) && !self.net.blocked(a, b) && !self.net.blocked(b, a) {
+            if let Some(link) = &mut self.links[id.place as usize] {
+                link.doubted = false;
+            }
+            return;
+        }
+        self.close(id);
+    }
+
+    /// The core does not want this machine.
+    pub(super) fn refuse(&mut self, slot: Slot, machine: MachineId, why: &str) {
+        self.see(Seen::Refused { slot, whom: machine, why });
+        let until = self.now + REFUSED_FOR;
+        self.hosts[slot as usize].refused.insert(machine, until);
+        while let Some(link) = self.hosts[slot as usize].link_to(machine) {
+            self.close(link);
+        }
+    }
+
+    /// Sends a frame, dialling if no link stands.
+    pub(super) fn send(&mut self, slot: Slot, to: MachineId, frame: Frame) {
+        if let Some(link) = self.hosts[slot as usize].link_to(to) {
+            return self.transmit(slot, link, to, frame);
+        }
+        let Some(other) = self.directory.get(&to).copied() else { return };
+        if self.hosts[slot as usize].refused.get(&to).is_some_and(|until| *until > self.now) {
+            return;
+        }
+        let queue = self.hosts[slot as usize].waiting.entry(other).or_default();
+        if queue.len() < DIAL_QUEUE_MAX {
+            queue.push((to, frame));
+        }
+        self.dial(slot, other);
+    }
+
+    fn transmit(&mut self, slot: Slot, id: LinkId, to: MachineId, frame: Frame) {
+        let Some(link) = self.links[id.place as usize].as_mut().filter(|link| link.generation == id.generation) else {
+            return;
+        };
+        link.used = self.now;
+        let other = link.slots[1 - link.end(slot)];
+        let bytes = frame.encode();
+        let host = &mut self.hosts[slot as usize];
+        host.sent += 1;
+        host.sent_bytes += bytes.len() as u64;
+        let machine = host.me;
+        self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });
+        let fate = self.net.fate(&mut self.chance, self.now, slot, other, bytes.len());
+        if let Some(why) = fate.lost {
+            return self.watch.lost(why);
+        }
+        let copies = fate.arrivals.len();
+        let mut frame = Some(Box::new(frame));
+        for (nth, (at, changed)) in fate.arrivals.into_iter().enumerate() {
+            let event = if changed {
+                Event::DeliverBytes { to: other, link: id, bytes: Box::new(self.corrupt(&bytes)) }
+            } else {
+                let one = if nth + 1 == copies { frame.take() } else { frame.clone() };
+                // What was sent is what the bytes decode to: the codec's tests hold that, and a sample here.
+                match one {
+                    Some(frame) => Event::Deliver { to: other, link: id, frame },
+                    None => continue,
+                }
+            };
+            self.events.push(at, event);
+        }
+    }
+
+    fn corrupt(&mut self, bytes: &[u8]) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        let rng = self.chance.rng();
+        match rng.random_range(0..4) {
+            0 => bytes.truncate(rng.random_range(0..=bytes.len())),
+            _ => {
+                for _ in 0..rng.random_range(1..4) {
+                    let place = rng.random_range(0..bytes.len());
+                    bytes[place] ^= 1 << rng.random_range(0..8);
+                }
+            }
+        }
+        bytes.into()
+    }
+
+    pub(super) fn deliver(&mut self, to: Slot, id: LinkId, frame: Frame) {
+        let Some(link) = self.link(id) else { return self.watch.lost("link gone") };
+        let from = link.ids[1 - link.end(to)];
+        if !self.hosts[to as usize].links.iter().any(|(_, link)| *link == id) {
+            return self.watch.lost("link gone");
+        }
+        self.watch.delivered(self.now, to, from, &frame);
+        match frame {
+            Frame::RaftCall { call, body } => self.raft_called(to, from, call, body),
+            Frame::RaftAnswer { call, body } => self.raft_answered(to, from, call, body),
+            frame => self.feed(to, Input::Received { from, frame }),
+        }
+    }
+
+    pub(super) fn deliver_bytes(&mut self, to: Slot, id: LinkId, bytes: Bytes) {
+        match Frame::decode(bytes) {
+            // Noise would have caught the change. What carries its own signatures is let through all the same: if a change
+            // got past those, someone could forge.
+            Ok(frame @ (Frame::Accepted { .. } | Frame::Chartered(_) | Frame::Cards(_))) => self.deliver(to, id, frame),
+            Ok(_) => self.watch.lost("corrupt"),
+            Err(error) => {
+                let Some(link) = self.link(id) else { return };
+                let whom = link.ids[1 - link.end(to)].to_string();
+                self.watch.lost("corrupt");
+                self.feed(to, Input::TurnedAway { whom, why: error.to_string() });
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Faults begin, turn and end.
+
+use muster_wire::MachineId;
+
+use super::chance::{MS, S, seconds};
+use super::event::{At, Event, Slot};
+use super::host::{NextWrite, Power};
+use super::World;
+use crate::scenario::{Pick, Sort};
+use crate::watch::Seen;
+
+/// A fault under way.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) index: usize,
+    pub(crate) targets: Vec<Slot>,
+}
+
+impl World {
+    pub(super) fn fault_begins(&mut self, index: usize) {
+        let fault = self.plan[index].clone();
+        let targets = self.targets(&fault.machines);
+        self.see(Seen::FaultBegins { fault: &fault, index, targets: &targets });
+        let ends = self.now + seconds(fault.for_s);
+        let heal = seconds(self.scenario.phases.faults_s);
+        self.active.push(Active { index, targets: targets.clone() });
+        self.events.push(if self.now < heal { ends.min(heal) } else { ends }, Event::FaultEnds(index));
+        if self.net.begin(index, &fault, &targets) {
+            if fault.kind == Sort::Flap {
+                self.events.push(self.now + seconds(fault.period_s.unwrap_or(1.0)), Event::FaultTurns(index, 1));
+            }
+            return self.doubt_links();
+        }
+        for slot in &targets {
+            self.hit(*slot, &fault.kind, fault.ms.unwrap_or(0.0), fault.ppm.unwrap_or(0.0));
+        }
+        match fault.kind {
+            Sort::CrashLoop => self.fault_turns(index, 0),
+            Sort::Clone => {
+                if let [copy, original] = targets[..2.min(targets.len())] {
+                    let disk = self.hosts[original as usize].disk.clone();
+                    self.crash(copy);
+                    let host = &mut self.hosts[copy as usize];
+                    host.held_down += 1;
+                    host.disk.copy_from(&disk);
+                    host.excused = true;
+                    self.hosts[original as usize].excused = true;
+                    self.see(Seen::Copied { copy, original });
+                }
+            }
+            Sort::Sybil => {
+                let first = self.scenario.machines;
+                for slot in first..(first + fault.count.unwrap_or(0)).min(self.slots()) {
+                    self.boot(slot);
+                }
+            }
+            _ => {}
+        }
+        self.doubt_links();
+    }
+
+    fn hit(&mut self, slot: Slot, kind: &Sort, ms: f64, ppm: f64) {
+        let at = slot as usize;
+        match kind {
+            Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot => {
+                self.crash(slot);
+                self.hosts[at].held_down += 1;
+                self.change_disk(slot, kind);
+            }
+            Sort::PowerLoss => {
+                self.dark[at] = true;
+                self.crash(slot);
+                let host = &mut self.hosts[at];
+                host.held_down += 1;
+                if host.disk.lose_power() {
+                    host.excused = true;
+                    self.see(Seen::Forgot { slot });
+                }
+            }
+            Sort::Pause => {
+                self.hosts[at].paused = true;
+                self.dark[at] = true;
+            }
+            Sort::Slow => self.hosts[at].slow_us = (ms * MS) as At,
+            Sort::CrashOnWrite => {
+                let after = self.chance.happens(0.5);
+                self.hosts[at].next_write = Some(if after { NextWrite::CrashAfter } else { NextWrite::CrashBefore });
+            }
+            Sort::TornWrite => self.hosts[at].next_write = Some(NextWrite::Torn),
+            Sort::Full | Sort::IoError => self.hosts[at].next_write = Some(NextWrite::Fails),
+            Sort::LyingSync => self.hosts[at].disk.begin_lying(),
+            Sort::ClockDrift => {
+                self.hosts[at].clock.drift(self.now, ppm);
+                self.reset_alarm(slot);
+            }
+            Sort::ClockJump => {
+                self.hosts[at].clock.jump(self.now, (ms * MS) as At);
+                self.reset_alarm(slot);
+            }
+            _ => {}
+        }
+    }
+
+    fn change_disk(&mut self, slot: Slot, kind: &Sort) {
+        let host = &mut self.hosts[slot as usize];
+        match kind {
+            Sort::Wipe => {
+                host.disk.wipe();
+                host.kube = super::kubeadm::Kube::default();
+                self.raft_wiped(slot);
+                self.see(Seen::Wiped { slot });
+            }
+            Sort::OldCopy => {
+                host.excused |= host.disk.restore_old();
+                self.see(Seen::Forgot { slot });
+            }
+            Sort::BitRot => host.disk.break_file(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn fault_turns(&mut self, index: usize, turn: u32) {
+        let Some(active) = self.active.iter().find(|active| active.index == index) else { return };
+        let targets = active.targets.clone();
+        let period = seconds(self.plan[index].period_s.unwrap_or(1.0));
+        match self.plan[index].kind {
+            Sort::Flap => {
+                self.net.turn(index, turn % 2 == 0);
+                self.doubt_links();
+            }
+            Sort::CrashLoop => {
+                for slot in targets {
+                    self.crash(slot);
+                    self.events.push(self.now + period / 4, Event::Boot { slot });
+                }
+            }
+            _ => return,
+        }
+        self.events.push(self.now + period, Event::FaultTurns(index, turn + 1));
+    }
+
+    pub(super) fn fault_ends(&mut self, index: usize) {
+        let Some(place) = self.active.iter().position(|active| active.index == index) else { return };
+        let active = self.active.remove(place);
+        let kind = self.plan[index].kind;
+        self.see(Seen::FaultEnds { index });
+        self.net.end(index);
+        for slot in active.targets.iter().copied() {
+            self.release(slot, kind);
+        }
+        if kind == Sort::Sybil {
+            for slot in self.scenario.machines..self.slots() {
+                self.crash(slot);
+            }
+        }
+        if kind == Sort::Clone
+            && let Some(copy) = active.targets.first().copied()
+        {
+            self.release(copy, Sort::Crash);
+        }
+    }
+
+    fn release(&mut self, slot: Slot, kind: Sort) {
+        let at = slot as usize;
+        match kind {
+            Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot | Sort::PowerLoss => {
+                self.hosts[at].held_down = self.hosts[at].held_down.saturating_sub(1);
+                let after = self.chance.draw(self.scenario.boots.restart_s, S);
+                self.events.push(self.now + after, Event::Boot { slot });
+            }
+            Sort::Pause => {
+                if std::mem::take(&mut self.hosts[at].paused) {
+                    self.dark[at] = false;
+                    self.carry_on(slot);
+                    self.reset_alarm(slot);
+                    self.raft_resumes(slot);
+                }
+            }
+            Sort::Slow => self.hosts[at].slow_us = 0,
+            Sort::CrashOnWrite | Sort::TornWrite | Sort::Full | Sort::IoError => {
+                self.hosts[at].next_write = None;
+            }
+            Sort::LyingSync => self.hosts[at].disk.end_lying(),
+            Sort::ClockDrift => {
+                self.hosts[at].clock.drift(self.now, 0.0);
+                self.reset_alarm(slot);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whom a fault hits now.
+    fn targets(&self, pick: &Pick) -> Vec<Slot> {
+        let by_id = |id: Option<MachineId>| id.and_then(|id| self.directory.get(&id).copied()).into_iter().collect();
+        match pick {
+            Pick::These(these) => these.clone(),
+            Pick::All => (0..self.scenario.machines).collect(),
+            Pick::Leader => by_id(self.watch.leader()),
+            Pick::Initialiser => by_id(self.watch.initialiser()),
+            Pick::ControlPlanes => self.watch.control_planes().flat_map(|id| by_id(Some(id))).collect::<Vec<_>>(),
+            Pick::Proposer => {
+                let up = self.hosts.iter().filter(|host| host.power == Power::On && !host.extra);
+                up.min_by_key(|host| host.me).map(|host| host.slot).into_iter().collect()
+            }
+            // The plan has named these already.
+            Pick::Random(_) | Pick::Half => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A machine as hardware: its disk, clock and power, and the process that runs the core while it is up.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use muster_protocol::{Effect, Input, Machine};
+use muster_wire::{Frame, MachineId};
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::event::{At, LinkId, Slot};
+use super::kubeadm::{Kube, Running};
+
+/// Whether the process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Power {
+    /// Not started, or stopped.
+    Off,
+    /// Runs.
+    On,
+    /// It would not start: its own words.
+    Refuses(String),
+}
+
+/// What the next write meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextWrite {
+    CrashBefore,
+    CrashAfter,
+    Torn,
+    Fails,
+}
+
+/// Most inputs that wait while the machine cannot take them; more are dropped, as full sockets would.
+pub(crate) const INBOX_MAX: usize = 8_192;
+
+/// Most frames that wait for a dial.
+pub(crate) const DIAL_QUEUE_MAX: usize = 32;
+
+/// One machine.
+pub(crate) struct Host {
+    pub(crate) slot: Slot,
+    pub(crate) disk: Disk,
+    pub(crate) clock: Clock,
+    pub(crate) power: Power,
+    /// Counts starts and stops; what was meant for an earlier life is dropped.
+    pub(crate) life: u32,
+    pub(crate) machine: Option<Machine>,
+    pub(crate) me: MachineId,
+    pub(crate) identity_seed: [u8; 32],
+    pub(crate) sealing_seed: [u8; 32],
+    /// Effects that wait for a write.
+    pub(crate) outbox: VecDeque<Effect>,
+    /// Inputs that wait for the effects.
+    pub(crate) inbox: VecDeque<Input>,
+    pub(crate) inbox_dropped: u64,
+    pub(crate) writing: bool,
+    pub(crate) paused: bool,
+    /// Time that each input takes to handle.
+    pub(crate) slow_us: At,
+    pub(crate) busy: bool,
+    pub(crate) wake_at: Option<At>,
+    pub(crate) next_write: Option<NextWrite>,
+    pub(crate) links: Vec<(MachineId, LinkId)>,
+    pub(crate) dialling: BTreeSet<Slot>,
+    pub(crate) waiting: BTreeMap<Slot, Vec<(MachineId, Frame)>>,
+    pub(crate) refused: BTreeMap<MachineId, At>,
+    pub(crate) runs: BTreeMap<u64, Running>,
+    pub(crate) kube: Kube,
+    pub(crate) api_servers: Vec<String>,
+    /// Faults that hold it down.
+    pub(crate) held_down: u32,
+    /// A fault has taken its assumption from it: votes may be forgotten, or told in two ways.
+    pub(crate) excused: bool,
+    /// An extra machine of a fault.
+    pub(crate) extra: bool,
+    pub(crate) sent: u64,
+    pub(crate) sent_bytes: u64,
+}
+
+impl Host {
+    pub(crate) fn new(slot: Slot, extra: bool) -> Self {
+        Self {
+            slot,
+            disk: Disk::new(),
+            clock: Clock::new(0, 0),
+            power: Power::Off,
+            life: 0,
+            machine: None,
+            me: MachineId::default(),
+            identity_seed: [0; 32],
+            sealing_seed: [0; 32],
+            outbox: VecDeque::new(),
+            inbox: VecDeque::new(),
+            inbox_dropped: 0,
+            writing: false,
+            paused: false,
+            slow_us: 0,
+            busy: false,
+            wake_at: None,
+            next_write: None,
+            links: Vec::new(),
+            dialling: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            kube: Kube::default(),
+            api_servers: Vec::new(),
+            held_down: 0,
+            excused: false,
+            extra,
+            sent: 0,
+            sent_bytes: 0,
+        }
+    }
+
+    pub(crate) fn up(&self) -> bool {
+        self.power == Power::On && !self.paused
+    }
+
+    /// Whether it can take an input now.
+    pub(crate) fn free(&self) -> bool {
+        !self.writing && !self.busy && !self.paused
+    }
+
+    pub(crate) fn link_to(&self, machine: MachineId) -> Option<LinkId> {
+        self.links.iter().find(|(peer, _)| *peer == machine).map(|(_, link)| *link)
+    }
+
+    /// The process is gone, with all it had in memory.
+    pub(crate) fn forget(&mut self) {
+        self.life += 1;
+        self.machine = None;
+        self.outbox.clear();
+        self.inbox.clear();
+        self.writing = false;
+        self.busy = false;
+        self.paused = false;
+        self.wake_at = None;
+        self.dialling.clear();
+        self.waiting.clear();
+        self.refused.clear();
+        self.api_servers.clear();
+    }
+}

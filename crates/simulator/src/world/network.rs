@@ -1,0 +1,182 @@
+//! The network: who reaches whom, how long it takes, and what becomes of a frame on the way.
+
+use super::chance::{Chance, MS};
+use super::event::{At, Slot};
+use crate::scenario::{Fault, Network, Sort};
+
+/// What a fault does to the network while it lasts.
+#[derive(Debug)]
+struct Rule {
+    fault: usize,
+    sort: Sort,
+    /// Machines named by the fault.
+    named: Vec<bool>,
+    first: Slot,
+    rate: f64,
+    us: f64,
+    bytes: usize,
+    kbit: f64,
+    /// Whether a flapping one is in force now.
+    on: bool,
+}
+
+/// What becomes of a frame: when it arrives, perhaps more than once, perhaps changed.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    pub(crate) arrivals: Vec<(At, bool)>,
+    /// Why it does not arrive.
+    pub(crate) lost: Option<&'static str>,
+}
+
+/// The network.
+#[derive(Debug)]
+pub(crate) struct Net {
+    settings: Network,
+    rules: Vec<Rule>,
+    /// When each machine's link is free to send the next frame.
+    free_at: Vec<At>,
+}
+
+/// Frames that would wait longer than this for a slow link are dropped, as a full queue would.
+const QUEUE_MAX: At = 5_000_000;
+
+impl Net {
+    pub(crate) fn new(settings: Network, slots: usize) -> Self {
+        Self { settings, rules: Vec::new(), free_at: vec![0; slots] }
+    }
+
+    pub(crate) fn connections_max(&self) -> usize {
+        self.settings.connections_max as usize
+    }
+
+    /// A fault of the network begins. False if it is none.
+    pub(crate) fn begin(&mut self, fault: usize, what: &Fault, targets: &[Slot]) -> bool {
+        use Sort::*;
+        let partition = matches!(what.kind, Split | OneWay | Ring | Bridge | Flap);
+        if !partition && !matches!(what.kind, Loss | Delay | Duplicate | Corrupt | Bandwidth | Swallow) {
+            return false;
+        }
+        let mut named = vec![false; self.free_at.len()];
+        targets.iter().for_each(|slot| named[*slot as usize] = true);
+        self.rules.push(Rule {
+            fault,
+            sort: what.kind,
+            named,
+            first: targets.first().copied().unwrap_or(0),
+            rate: what.rate.unwrap_or(0.0),
+            us: what.ms.unwrap_or(0.0) * MS,
+            bytes: what.bytes.unwrap_or(u32::MAX) as usize,
+            kbit: what.kbit.unwrap_or(0.0),
+            on: true,
+        });
+        true
+    }
+
+    /// A flapping fault turns on or off.
+    pub(crate) fn turn(&mut self, fault: usize, on: bool) {
+        self.rules.iter_mut().filter(|rule| rule.fault == fault).for_each(|rule| rule.on = on);
+    }
+
+    pub(crate) fn end(&mut self, fault: usize) {
+        self.rules.retain(|rule| rule.fault != fault);
+    }
+
+    /// Whether nothing of what `from` sends reaches `to`.
+    pub(crate) fn blocked(&self, from: Slot, to: Slot) -> bool {
+        self.rules.iter().any(|rule| rule.blocks(from, to))
+    }
+
+    /// Whether a partition is in force.
+    pub(crate) fn divided(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.sort, Sort::Split | Sort::OneWay | Sort::Ring | Sort::Bridge | Sort::Flap))
+    }
+
+    /// Share of frames that are lost between two machines.
+    pub(crate) fn loss(&self, from: Slot, to: Slot) -> f64 {
+        let arrives = self.rules.iter().filter(|rule| rule.sort == Sort::Loss && rule.touches(from, to));
+        1.0 - arrives.fold(1.0 - self.settings.loss, |arrives, rule| arrives * (1.0 - rule.rate))
+    }
+
+    /// One way between two machines, without jitter.
+    pub(crate) fn latency(&self, chance: &Chance, from: Slot, to: Slot) -> At {
+        let (low, high) = (from.min(to).into(), from.max(to).into());
+        chance.fixed_draw(self.settings.latency_ms, MS, "latency", low, high)
+    }
+
+    /// What becomes of a frame of `bytes` sent at `now`.
+    pub(crate) fn fate(&mut self, chance: &mut Chance, now: At, from: Slot, to: Slot, bytes: usize) -> Fate {
+        let mut fate = Fate::default();
+        if self.blocked(from, to) {
+            fate.lost = Some("cut");
+            return fate;
+        }
+        if chance.happens(self.settings.loss) {
+            fate.lost = Some("lost");
+            return fate;
+        }
+        let Some(sent) = self.depart(now, from, bytes) else {
+            fate.lost = Some("queue");
+            return fate;
+        };
+        let mut arrival = sent + self.latency(chance, from, to) + chance.draw([0.0, self.settings.jitter_ms], MS);
+        let mut again = None;
+        let mut changed = false;
+        for rule in self.rules.iter().filter(|rule| rule.touches(from, to)) {
+            match rule.sort {
+                Sort::Loss if chance.happens(rule.rate) => fate.lost = Some("lost"),
+                Sort::Swallow if bytes > rule.bytes => fate.lost = Some("swallowed"),
+                Sort::Delay => arrival += chance.draw([0.0, rule.us], 1.0),
+                Sort::Duplicate if chance.happens(rule.rate) => again = Some(chance.draw([0.0, rule.us], 1.0)),
+                Sort::Corrupt => changed |= chance.happens(rule.rate),
+                _ => {}
+            }
+        }
+        if fate.lost.is_none() {
+            fate.arrivals.push((arrival, changed));
+            fate.arrivals.extend(again.map(|later| (arrival + later, false)));
+        }
+        fate
+    }
+
+    /// When the last bit has left, or nothing if the queue is full.
+    fn depart(&mut self, now: At, from: Slot, bytes: usize) -> Option<At> {
+        let limits = self.rules.iter().filter(|rule| rule.sort == Sort::Bandwidth && rule.named[from as usize]);
+        let base = if self.settings.bandwidth_kbit > 0.0 { self.settings.bandwidth_kbit } else { f64::INFINITY };
+        let kbit = limits.fold(base, |kbit, rule| kbit.min(rule.kbit));
+        if kbit.is_infinite() {
+            return Some(now);
+        }
+        let begin = self.free_at[from as usize].max(now);
+        if begin - now > QUEUE_MAX {
+            return None;
+        }
+        let end = begin + (bytes as f64 * 8.0 / kbit * MS) as At;
+        self.free_at[from as usize] = end;
+        Some(end)
+    }
+}
+
+impl Rule {
+    fn touches(&self, from: Slot, to: Slot) -> bool {
+        self.named[from as usize] || self.named[to as usize]
+    }
+
+    fn blocks(&self, from: Slot, to: Slot) -> bool {
+        let (a, b) = (self.named[from as usize], self.named[to as usize]);
+        match self.sort {
+            Sort::Split => a != b,
+            Sort::Flap => self.on && a != b,
+            Sort::OneWay => a && !b,
+            Sort::Ring => {
+                let count = self.named.len() as u32;
+                let apart = from.abs_diff(to);
+                apart > 1 && apart + 1 != count
+            }
+            Sort::Bridge => {
+                let half = self.named.len() as u32 / 2;
+                from != self.first && to != self.first && (from < half) != (to < half)
+            }
+            _ => false,
+        }
+    }
+}

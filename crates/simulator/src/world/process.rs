@@ -1,0 +1,271 @@
+//! A machine's process: it boots, hands inputs to the core, and carries out effects in order.
+
+use bytes::Bytes;
+use muster_protocol::{Boot, Effect, Effects, Input, Machine, Tuning};
+use muster_wire::seal::SealingKey;
+use muster_wire::{Digest, Durable, Identity};
+
+use super::clock::Clock;
+use super::disk::{File, Found};
+use super::event::{At, Event, Slot};
+use super::host::{NextWrite, Power};
+use super::World;
+use super::chance::MS;
+use crate::scenario::Sort;
+use crate::watch::Seen;
+
+impl World {
+    /// Starts the process on whatever its disk holds.
+    pub(super) fn boot(&mut self, slot: Slot) {
+        let host = &mut self.hosts[slot as usize];
+        if host.power == Power::On || host.held_down > 0 {
+            return;
+        }
+        self.dark[slot as usize] = false;
+        let generation = host.disk.generation;
+        let (file, durable) = match host.disk.read() {
+            Found::Broken => return self.refuse_start(slot, "the state file's checksum does not hold".into()),
+            Found::Nothing => {
+                let identity_seed = self.chance.fixed_bytes("identity", slot.into(), generation);
+                let sealing_seed = self.chance.fixed_bytes("sealing", slot.into(), generation);
+                (File { identity_seed, sealing_seed, durable: Bytes::new() }, Durable::default())
+            }
+            Found::File(file) => match Durable::decode(&file.durable) {
+                Ok(durable) => (file.clone(), durable),
+                Err(error) => return self.refuse_start(slot, error.to_string()),
+            },
+        };
+        host.life += 1;
+        host.identity_seed = file.identity_seed;
+        host.sealing_seed = file.sealing_seed;
+        let identity = Identity::from_seed(&file.identity_seed);
+        let me = identity.machine();
+        host.me = me;
+        host.clock = Clock::new(self.now, 1_000_000);
+        let life = host.life;
+        let sealing_key = SealingKey::from_seed(&file.sealing_seed).public();
+        self.see(Seen::Booting { slot, machine: me, generation, sealing_key, durable: &durable });
+        let boot = Boot {
+            sealing_key,
+            identity,
+            durable,
+            cluster: self.cluster_name(slot).to_owned(),
+            settings: self.settings(slot),
+            hostname: format!("node-{slot}"),
+            addresses: vec![format!("{}:{}", Self::address(slot), super::PORT)],
+            api_port: 6443,
+            fingerprint: Digest::of("hardware", &[&slot.to_le_bytes()]),
+            seed: self.chance.fixed_bytes("boot seed", slot.into(), life.into()),
+            tuning: Tuning::default(),
+        };
+        let shown = self.hosts[slot as usize].clock.show(self.now);
+        let mut effects = Effects::default();
+        match Machine::new(boot, shown, &mut effects) {
+            Ok(machine) => {
+                let host = &mut self.hosts[slot as usize];
+                host.machine = Some(machine);
+                host.power = Power::On;
+                host.outbox.extend(effects.drain());
+                self.directory.insert(me, slot);
+                self.faults_on_boot(slot);
+                self.raft_restore(slot);
+                self.carry_on(slot);
+                let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
+                self.events.push(self.now + delay, Event::Discover { slot, life });
+            }
+            Err(refusal) => self.refuse_start(slot, refusal.to_string()),
+        }
+    }
+
+    fn refuse_start(&mut self, slot: Slot, why: String) {
+        self.see(Seen::RefusedStart { slot, why: &why });
+        self.hosts[slot as usize].power = Power::Refuses(why);
+    }
+
+    /// The process ends at once, with whatever it had not written.
+    pub(super) fn crash(&mut self, slot: Slot) {
+        if self.hosts[slot as usize].power != Power::On {
+            return;
+        }
+        self.hosts[slot as usize].forget();
+        self.hosts[slot as usize].power = Power::Off;
+        self.kill_steps(slot);
+        self.raft_stops(slot);
+        self.links_of_dead(slot);
+        self.see(Seen::Stopped { slot });
+    }
+
+    /// Lets the core take an input, and carries out what it wants.
+    pub(super) fn take(&mut self, slot: Slot, input: Input) {
+        let host = &mut self.hosts[slot as usize];
+        let Some(machine) = host.machine.as_mut() else { return };
+        let now = host.clock.show(self.now);
+        let mut effects = std::mem::take(&mut self.effects);
+        self.watch.before(self.now, slot, machine, &input);
+        machine.handle(now, input, &mut effects);
+        host.outbox.extend(effects.drain());
+        self.effects = effects;
+        if host.slow_us > 0 {
+            host.busy = true;
+            let life = host.life;
+            self.events.push(self.now + host.slow_us, Event::Continue { slot, life });
+        }
+        self.watch.after(self.now, slot, machine, &host.outbox);
+        self.carry_on(slot);
+    }
+
+    /// A write is done, or the CPU is free.
+    pub(super) fn go_on(&mut self, slot: Slot, life: u32) {
+        let host = &mut self.hosts[slot as usize];
+        if host.life != life {
+            return;
+        }
+        if host.writing {
+            self.written(slot);
+        } else {
+            host.busy = false;
+        }
+        if self.hosts[slot as usize].life == life {
+            self.carry_on(slot);
+        }
+    }
+
+    /// Carries out effects up to the next write, then takes the inputs that waited.
+    pub(super) fn carry_on(&mut self, slot: Slot) {
+        loop {
+            let host = &mut self.hosts[slot as usize];
+            if host.power != Power::On || host.writing {
+                return;
+            }
+            if let Some(effect) = host.outbox.front() {
+                if matches!(effect, Effect::Persist(_)) {
+                    self.write(slot);
+                } else if let Some(effect) = host.outbox.pop_front() {
+                    self.carry_out_effect(slot, effect);
+                }
+                continue;
+            }
+            if !host.free() {
+                return;
+            }
+            match host.inbox.pop_front() {
+                // `take` comes back here.
+                Some(input) => return self.take(slot, input),
+                None => return self.set_alarm(slot),
+            }
+        }
+    }
+
+    fn set_alarm(&mut self, slot: Slot) {
+        let host = &mut self.hosts[slot as usize];
+        let Some(machine) = &host.machine else { return };
+        let wanted = machine.next_wakeup().map(|(at, _)| host.clock.when(at).max(self.now));
+        if wanted != host.wake_at {
+            host.wake_at = wanted;
+            let life = host.life;
+            if let Some(at) = wanted {
+                self.events.push(at, Event::Wake { slot, life });
+            }
+        }
+    }
+
+    /// The clock was set: the alarm is for another moment now.
+    pub(super) fn reset_alarm(&mut self, slot: Slot) {
+        if self.hosts[slot as usize].up() {
+            self.hosts[slot as usize].wake_at = None;
+            self.set_alarm(slot);
+        }
+    }
+
+    pub(super) fn wake(&mut self, slot: Slot, life: u32) {
+        let host = &mut self.hosts[slot as usize];
+        if host.life != life || host.wake_at != Some(self.now) {
+            return;
+        }
+        host.wake_at = None;
+        if host.free() && host.inbox.is_empty() {
+            self.take(slot, Input::Wake);
+        } else if !host.paused {
+            // It is looked at again when the inputs that wait are through.
+            host.inbox.push_back(Input::Wake);
+        }
+    }
+
+    /// Begins the write at the front of the outbox.
+    fn write(&mut self, slot: Slot) {
+        let host = &mut self.hosts[slot as usize];
+        if host.next_write == Some(NextWrite::CrashBefore) || host.next_write == Some(NextWrite::Fails) {
+            host.next_write = None;
+            return self.crash_and_restart(slot);
+        }
+        host.writing = true;
+        let life = host.life;
+        let takes = self.chance.draw(self.scenario.disk.sync_ms, MS);
+        self.events.push(self.now + takes.max(1), Event::Continue { slot, life });
+    }
+
+    fn written(&mut self, slot: Slot) {
+        let host = &mut self.hosts[slot as usize];
+        host.writing = false;
+        let Some(Effect::Persist(durable)) = host.outbox.pop_front() else { return };
+        if host.next_write == Some(NextWrite::Torn) {
+            host.next_write = None;
+            host.disk.break_file();
+            return self.crash_and_restart(slot);
+        }
+        host.disk.write(File {
+            identity_seed: host.identity_seed,
+            sealing_seed: host.sealing_seed,
+            durable: durable.encode().into(),
+        });
+        let machine = host.me;
+        let crash = host.next_write == Some(NextWrite::CrashAfter);
+        self.see(Seen::Persisted { slot, machine, durable: &durable });
+        if crash {
+            self.hosts[slot as usize].next_write = None;
+            self.crash_and_restart(slot);
+        }
+    }
+
+    fn crash_and_restart(&mut self, slot: Slot) {
+        self.crash(slot);
+        let after = self.chance.draw(self.scenario.boots.restart_s, super::chance::S);
+        // While the disk is full or fails, every start meets the same end.
+        self.events.push(self.now + after, Event::Boot { slot });
+    }
+
+    fn carry_out_effect(&mut self, slot: Slot, effect: Effect) {
+        match effect {
+            Effect::Persist(_) => {}
+            Effect::Send { to, frame } => self.send(slot, to, frame),
+            Effect::Learn { machine, addresses } => self.learn(slot, machine, &addresses),
+            Effect::Refuse { machine, why } => self.refuse(slot, machine, &why),
+            Effect::StartRaft { charter } => self.raft_start(slot, &charter),
+            Effect::InitializeRaft => self.raft_initialize(slot),
+            Effect::StopRaft => self.raft_stops(slot),
+            Effect::SetVoters(voters) => self.raft_voters(slot, voters),
+            Effect::Propose { call, entry } => self.raft_propose(slot, call, entry),
+            Effect::Run { run, step } => self.run_step(slot, run, step),
+            Effect::Abort { run } => self.abort_step(slot, run),
+            Effect::ApiServers(servers) => self.hosts[slot as usize].api_servers = servers,
+            Effect::Notice(notice) => self.see(Seen::Notice { slot, notice: &notice }),
+        }
+    }
+
+    /// What faults under way do to a process that starts.
+    fn faults_on_boot(&mut self, slot: Slot) {
+        for active in 0..self.active.len() {
+            let (index, hit) = (self.active[active].index, self.active[active].targets.contains(&slot));
+            let (kind, ms, ppm) = (self.plan[index].kind, self.plan[index].ms, self.plan[index].ppm);
+            let host = &mut self.hosts[slot as usize];
+            match kind {
+                _ if !hit => {}
+                Sort::Full | Sort::IoError => host.next_write = Some(NextWrite::Fails),
+                Sort::Slow => host.slow_us = (ms.unwrap_or(0.0) * MS) as At,
+                Sort::ClockDrift => host.clock.drift(self.now, ppm.unwrap_or(0.0)),
+                Sort::LyingSync => host.disk.begin_lying(),
+                _ => {}
+            }
+        }
+    }
+}
