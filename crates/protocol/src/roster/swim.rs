@@ -205,9 +205,9 @@ impl Swim {
             return;
         }
         let members: Vec<_> = self.foca.iter_membership_state().cloned().collect();
-        let mut me = self.foca.identity().clone();
-        // Incarnations begin at zero again, so only a new life can refute what is said of the old one.
-        me.life = me.life.wrapping_add(1);
+        // The same life goes on: datagrams are addressed to a life, so a new one would be deaf to all who know the old one,
+        // and when everyone changes at once, deaf to everyone. foca refutes a suspicion of a higher incarnation than its own.
+        let me = self.foca.identity().clone();
         *self = Self::new(me, self.size, self.known_max, period, rng);
         self.run(now, |foca, out| foca.apply_many(members.into_iter(), false, out));
         for card in cards {
