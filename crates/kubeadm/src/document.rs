@@ -1,0 +1,289 @@
+//! kubeadm's documents: what muster must say, merged with what the user's own documents say.
+//!
+//! They are written as JSON, which is YAML and means the same to every parser, whatever it takes `no`, `0644` or `1_000`
+//! for.
+
+mod convert;
+mod merge;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use muster_wire::{Digest, Role};
+use serde_json::{Map, Value, json};
+
+use crate::pki::Ticket;
+use crate::plan::Node;
+use crate::secret::{Secret, Token};
+use crate::settings::Settings;
+use crate::version::{ConfigApi, Version};
+
+/// Tokens live this long unless their machine joins earlier, which deletes them.
+const TOKEN_TTL: &str = "24h0m0s";
+
+/// Why a user's document cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentError {
+    /// The file, and the line if it is known.
+    pub place: String,
+    /// The document's kind, if it got that far.
+    pub kind: Option<Kind>,
+    /// The field, dotted from the document's top; may be empty.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub why: String,
+}
+
+impl fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)?;
+        if let Some(kind) = self.kind {
+            write!(f, ": {kind}")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, ": {}", self.field)?;
+        }
+        write!(f, ": {}", self.why)
+    }
+}
+
+impl std::error::Error for DocumentError {}
+
+/// The kinds of document that muster passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // They are kubeadm's own names.
+pub enum Kind {
+    InitConfiguration,
+    ClusterConfiguration,
+    JoinConfiguration,
+    ResetConfiguration,
+    KubeletConfiguration,
+    KubeProxyConfiguration,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+type Object = Map<String, Value>;
+
+/// A user's document: where it is from, and what it says.
+#[derive(Debug, Clone, PartialEq)]
+struct UserDocument {
+    place: String,
+    /// `None` for component documents, which kubeadm passes on as they are.
+    api: Option<ConfigApi>,
+    fields: Object,
+}
+
+type UserDocuments = BTreeMap<Kind, UserDocument>;
+
+/// All documents of an image for one version of kubeadm, less what differs from machine to machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Documents {
+    endpoint: String,
+    api_port: u16,
+    /// Before 1.28 file discovery sleeps five seconds, or its timeout if that is shorter, before its first look; a look
+    /// at the end of the timeout counts.
+    file_discovery_sleeps: bool,
+    init: Object,
+    cluster: Object,
+    join: Object,
+    reset: Option<Object>,
+    /// KubeletConfiguration and KubeProxyConfiguration.
+    components: Vec<Object>,
+}
+
+impl Documents {
+    pub(crate) fn new(kubeadm: &Version, wanted: &Version, settings: &Settings) -> Result<Self, DocumentError> {
+        let api = kubeadm.api();
+        let mut user = parse::all(&settings.documents)?;
+        convert::all(&mut user, api)?;
+        merge::check(&user, wanted, settings)?;
+        let registration = settings.cri_socket.as_ref().map(|socket| json!({ "criSocket": socket }));
+        let registration = registration.unwrap_or_else(|| json!({}));
+        let external_etcd = user
+            .get(&Kind::ClusterConfiguration)
+            .is_some_and(|doc| doc.fields.get("etcd").is_some_and(|etcd| etcd.get("external").is_some()));
+        let pki = settings.pki_dir().display().to_string();
+        let mut cluster = json!({
+            "clusterName": settings.cluster,
+            "kubernetesVersion": wanted.to_string(),
+            "controlPlaneEndpoint": settings.endpoint,
+            "certificatesDir": pki,
+        });
+        if !external_etcd {
+            cluster["etcd"] = json!({ "local": { "dataDir": settings.etcd_dir.display().to_string() } });
+        }
+        if let Some(subnet) = &settings.pod_subnet {
+            cluster["networking"]["podSubnet"] = json!(subnet);
+        }
+        if let Some(subnet) = &settings.service_subnet {
+            cluster["networking"]["serviceSubnet"] = json!(subnet);
+        }
+        if let Some(repository) = &settings.image_repository {
+            cluster["imageRepository"] = json!(repository);
+        }
+        let join = json!({ "caCertPath": format!("{pki}/ca.crt"), "nodeRegistration": registration });
+        let merged = |kind: Kind, base: Value| {
+            let mut fields = merge::object(base);
+            fields.insert("apiVersion".into(), api.api_version().into());
+            fields.insert("kind".into(), kind.to_string().into());
+            if let Some(document) = user.get(&kind) {
+                merge::over(&mut fields, &document.fields);
+            }
+            fields
+        };
+        let reset = user.contains_key(&Kind::ResetConfiguration);
+        Ok(Self {
+            file_discovery_sleeps: kubeadm.minor < 28,
+            endpoint: settings.endpoint.clone(),
+            api_port: settings.api_port,
+            init: merged(Kind::InitConfiguration, json!({ "nodeRegistration": registration })),
+            cluster: merged(Kind::ClusterConfiguration, cluster),
+            join: merged(Kind::JoinConfiguration, join),
+            reset: reset.then(|| merged(Kind::ResetConfiguration, json!({ "force": true, "certificatesDir": pki }))),
+            components: [Kind::KubeletConfiguration, Kind::KubeProxyConfiguration]
+                .iter()
+                .filter_map(|kind| user.get(kind).map(|document| document.fields.clone()))
+                .collect(),
+        })
+    }
+
+    /// What `config images pull` reads: no secret, no address of this machine.
+    pub(crate) fn prepare(&self) -> Secret {
+        Self::render(&[&self.placeless_init(), &self.cluster])
+    }
+
+    /// What all phases of init read.
+    pub(crate) fn init(&self, node: &Node, tokens: &[Token]) -> Secret {
+        let mut init = self.init.clone();
+        init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
+        init.insert("bootstrapTokens".into(), tokens.iter().map(bootstrap_token).collect());
+        name(&mut init, node);
+        let components = self.components.iter();
+        Self::render(&[&init, &self.cluster].into_iter().chain(components).collect::<Vec<_>>())
+    }
+
+    /// What the first run of a join reads: discovery by the file at `discovery_file`, which needs no signed token. The
+    /// controller manager signs tokens only seconds after they are made.
+    pub(crate) fn join(&self, role: Role, node: &Node, ticket: &Ticket, discovery_file: &Path) -> Secret {
+        let mut discovery = json!({
+            "file": { "kubeConfigPath": discovery_file.display().to_string() },
+            "tlsBootstrapToken": ticket.token.expose(),
+        });
+        if self.file_discovery_sleeps {
+            discovery["timeout"] = json!("1s");
+        }
+        self.join_with(role, node, discovery)
+    }
+
+    /// What the later runs of a join read: discovery by token, which is signed by then and looks at once.
+    pub(crate) fn join_later(&self, role: Role, node: &Node, ticket: &Ticket) -> Secret {
+        let discovery = json!({ "bootstrapToken": {
+            "apiServerEndpoint": self.endpoint,
+            "token": ticket.token.expose(),
+            "caCertHashes": [ca_pin(&ticket.ca_hash)],
+        }});
+        self.join_with(role, node, discovery)
+    }
+
+    fn join_with(&self, role: Role, node: &Node, discovery: Value) -> Secret {
+        let mut join = self.join.clone();
+        let mut discovery = merge::object(discovery);
+        if let Some(Value::Object(asked)) = join.get("discovery") {
+            merge::over(&mut discovery, asked);
+        }
+        join.insert("discovery".into(), discovery.into());
+        if role == Role::ControlPlane {
+            join.insert("controlPlane".into(), json!({ "localAPIEndpoint": self.local_endpoint(node) }));
+        }
+        name(&mut join, node);
+        Self::render(&[&join])
+    }
+
+    /// The kubeconfig for discovery: where the cluster is and whom to believe, and no identity.
+    pub(crate) fn discovery_kubeconfig(&self, ticket: &Ticket) -> Secret {
+        use base64::Engine as _;
+        let ca = base64::engine::general_purpose::STANDARD.encode(&ticket.ca_certificate);
+        let cluster = json!({ "server": format!("https://{}", self.endpoint), "certificate-authority-data": ca });
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "", "cluster": cluster }],
+            "contexts": [],
+        });
+        Self::render(&[&merge::object(config)])
+    }
+
+    /// What `token create` reads. Without the ClusterConfiguration's version it would ask the internet for one.
+    pub(crate) fn token(&self, token: &Token) -> Secret {
+        let mut init = self.placeless_init();
+        init.insert("bootstrapTokens".into(), json!([bootstrap_token(token)]));
+        Self::render(&[&init, &self.cluster])
+    }
+
+    /// What `reset` reads, if the user has a document for it; it takes flags otherwise.
+    pub(crate) fn reset(&self) -> Option<Secret> {
+        self.reset.as_ref().map(|reset| Self::render(&[reset]))
+    }
+
+    /// The container runtime's socket, if anybody named one.
+    pub(crate) fn cri_socket(&self) -> Option<&str> {
+        self.init.get("nodeRegistration")?.get("criSocket")?.as_str()
+    }
+
+    /// Whether etcd runs on the control planes.
+    pub(crate) fn has_local_etcd(&self) -> bool {
+        self.cluster.get("etcd").is_some_and(|etcd| etcd.get("external").is_none())
+    }
+
+    /// For commands that use no address: kubeadm would look for this machine's default route and complain. It is the
+    /// placeholder that kubeadm itself uses there.
+    fn placeless_init(&self) -> Object {
+        let mut init = self.init.clone();
+        init.insert("localAPIEndpoint".into(), json!({ "advertiseAddress": "1.2.3.4", "bindPort": self.api_port }));
+        init
+    }
+
+    fn local_endpoint(&self, node: &Node) -> Value {
+        json!({ "advertiseAddress": node.address.to_string(), "bindPort": self.api_port })
+    }
+
+    fn render(documents: &[&Object]) -> Secret {
+        let mut text = zeroize::Zeroizing::new(Vec::new());
+        for (at, document) in documents.iter().enumerate() {
+            if at > 0 {
+                text.extend_from_slice(b"---\n");
+            }
+            serde_json::to_writer_pretty(&mut *text, document).expect("a map of strings is always JSON");
+            text.push(b'\n');
+        }
+        Secret::new(text.as_slice())
+    }
+}
+
+/// `sha256:` and all 64 hexadecimal digits.
+fn ca_pin(hash: &Digest) -> String {
+    format!("sha256:{}", hex::encode(hash.0))
+}
+
+/// The groups and usages are kubeadm's defaults, spelled out since some versions default only whole tokens.
+fn bootstrap_token(token: &Token) -> Value {
+    json!({
+        "token": token.expose(),
+        "description": "made by muster for one machine",
+        "ttl": TOKEN_TTL,
+        "usages": ["signing", "authentication"],
+        "groups": ["system:bootstrappers:kubeadm:default-node-token"],
+    })
+}
+
+fn name(document: &mut Object, node: &Node) {
+    let registration = document.entry("nodeRegistration").or_insert_with(|| json!({}));
+    registration["name"] = json!(node.name);
+}

@@ -1,0 +1,267 @@
+//! What a finished run of kubeadm means. Its exit code says only whether something failed: what failed is in its words.
+
+use std::path::Path;
+
+use crate::action::{Command, Settled};
+
+/// Bytes of output, of each stream, that are kept and read: the last ones.
+pub const OUTPUT_LIMIT: usize = 64 * 1024;
+
+/// Longest excerpt of kubeadm's words in a [`Failure`], in characters.
+const EXCERPT: usize = 600;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal, sent by somebody else.
+    Signal(i32),
+    /// Killed because [`Command::limit`] was over.
+    TimedOut,
+    /// It never ran, and why.
+    NotStarted(String),
+}
+
+/// A failed run, with what people need to know and no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{phase}: {kind}{}", excerpt.is_empty().then(String::new).unwrap_or_else(|| format!(": {excerpt}")))]
+pub struct Failure {
+    /// kubeadm's phase, as far as its words tell; the command's otherwise.
+    pub phase: String,
+    /// What class of failure it is.
+    pub kind: FailureKind,
+    /// kubeadm's words, shortened, tokens and keys replaced by `[redacted]`.
+    pub excerpt: String,
+}
+
+/// The classes of failure that muster tells apart.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FailureKind {
+    /// The executable is missing or may not be run.
+    #[error("kubeadm could not be started")]
+    NotStarted,
+    /// It hung and was killed.
+    #[error("kubeadm did not end in time")]
+    TimedOut,
+    /// Something else killed it.
+    #[error("kubeadm was killed by signal {0}")]
+    Killed(i32),
+    /// Preflight checks failed.
+    #[error("preflight checks failed: {}", .0.join(", "))]
+    Preflight(Vec<String>),
+    /// A document is not one that this kubeadm reads.
+    #[error("kubeadm refuses its configuration")]
+    Configuration,
+    /// Something else listens where a component should.
+    #[error("a port is in use")]
+    PortInUse,
+    /// The CA on the other side is not the one expected.
+    #[error("the cluster's CA is another one")]
+    CaMismatch,
+    /// The bootstrap token is not known to the cluster, or has expired.
+    #[error("the bootstrap token is unknown or has expired")]
+    TokenUnknown,
+    /// What should be made exists.
+    #[error("it exists already")]
+    AlreadyExists,
+    /// What should be there is not.
+    #[error("it does not exist")]
+    NotFound,
+    /// etcd has a member that is being added, or no quorum.
+    #[error("etcd takes no new member now")]
+    EtcdBusy,
+    /// kubeadm waited for something that did not come.
+    #[error("what kubeadm waited for did not come")]
+    Unreachable,
+    /// kubeadm ended well without doing its work.
+    #[error("kubeadm reported success but left its work undone")]
+    LeftUndone,
+    /// Anything else.
+    #[error("kubeadm failed")]
+    Other,
+}
+
+impl Failure {
+    /// The failure of a run that ended well without making `path`.
+    pub fn left_undone(phase: &str, path: &Path) -> Self {
+        Self {
+            phase: phase.to_owned(),
+            kind: FailureKind::LeftUndone,
+            excerpt: format!("{} does not exist", path.display()),
+        }
+    }
+
+    /// The failure of a wait whose limit was over, `missing` being the last word of [`crate::Wait::met`] or of the
+    /// network.
+    pub fn waited(phase: &str, missing: &str) -> Self {
+        Self { phase: phase.to_owned(), kind: FailureKind::Unreachable, excerpt: excerpt(missing) }
+    }
+
+    /// Whether trying again on this machine is pointless until somebody changes the machine or its image.
+    pub fn is_hopeless(&self) -> bool {
+        matches!(self.kind, FailureKind::NotStarted | FailureKind::Configuration)
+    }
+}
+
+/// Judges a finished run.
+///
+/// # Errors
+/// When it failed, and how.
+pub fn outcome(command: &Command, exit: &Exit, stdout: &[u8], stderr: &[u8]) -> Result<(), Failure> {
+    let text = format!("{}\n{}", tail(stdout), tail(stderr));
+    let fail = |kind, excerpt| Err(Failure { phase: phase(command, exit, &text), kind, excerpt });
+    match exit {
+        Exit::Code(0) => Ok(()),
+        Exit::NotStarted(why) => fail(FailureKind::NotStarted, excerpt(why)),
+        Exit::TimedOut => fail(FailureKind::TimedOut, excerpt(&last_words(&text))),
+        Exit::Signal(signal) => fail(FailureKind::Killed(*signal), excerpt(&last_words(&text))),
+        Exit::Code(_) => match (kind(&text), command.settled) {
+            (FailureKind::AlreadyExists, Settled::Existing) | (FailureKind::NotFound, Settled::Missing) => Ok(()),
+            (kind, _) => fail(kind, excerpt(&last_words(&text))),
+        },
+    }
+}
+
+/// The phase kubeadm names in its error, or, if it was cut off, in the last `[phase]` at the start of a line.
+fn phase(command: &Command, exit: &Exit, text: &str) -> String {
+    let clean = |name: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '/');
+        (!name.is_empty() && name.len() <= 60 && name.chars().all(plain)).then(|| name.to_owned())
+    };
+    let (workflow, _) = command.phase.split_once('/').unwrap_or((&command.phase, ""));
+    let named =
+        text.rsplit_once("error execution phase ").and_then(|(_, rest)| clean(rest.split([':', '\n', ' ']).next()?));
+    let begun = || {
+        text.lines()
+            .rev()
+            .find_map(|line| clean(line.strip_prefix('[')?.split_once(']')?.0))
+            .filter(|name| name != "preflight" || command.phase.contains("preflight"))
+    };
+    let found = match exit {
+        Exit::Code(_) => named,
+        Exit::Signal(_) | Exit::TimedOut => begun(),
+        Exit::NotStarted(_) => None,
+    };
+    found.map_or_else(|| command.phase.clone(), |name| format!("{workflow}/{name}"))
+}
+
+/// Classes by kubeadm's own words, or those of the Go libraries that it passes on; the first that fits. They are the
+/// same in all supported versions.
+fn kind(text: &str) -> FailureKind {
+    let checks = failed_checks(text);
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if !checks.is_empty() {
+        let ports = checks.iter().all(|check| check.starts_with("Port-"));
+        return if ports { FailureKind::PortInUse } else { FailureKind::Preflight(checks) };
+    }
+    if has(&["x509: certificate signed by unknown authority", "is not pinned", "cluster CA found in cluster-info"]) {
+        FailureKind::CaMismatch
+    } else if has(&[
+        "is invalid for this cluster or it has expired",
+        "could not find a JWS signature",
+        "failed to verify JWS signature",
+        "Unauthorized",
+    ]) {
+        FailureKind::TokenUnknown
+    } else if has(&["address already in use"]) {
+        FailureKind::PortInUse
+    } else if has(&["too many learner members", "unhealthy cluster", "etcdserver: re-configuration failed"]) {
+        FailureKind::EtcdBusy
+    } else if has(&[
+        "strict decoding error",
+        "error unmarshaling",
+        "unknown field",
+        "no kind \"",
+        "nor can be converted",
+    ]) || has(&["is invalid: ", "invalid configuration", "can not mix '--config'", "Invalid value: "])
+    {
+        FailureKind::Configuration
+    } else if has(&["already exists"]) {
+        FailureKind::AlreadyExists
+    } else if has(&["not found", "NotFound"]) {
+        FailureKind::NotFound
+    } else if has(&[
+        "timed out",
+        "deadline exceeded",
+        "connection refused",
+        "no route to host",
+        "i/o timeout",
+        "after timeout",
+    ]) {
+        FailureKind::Unreachable
+    } else {
+        FailureKind::Other
+    }
+}
+
+/// The names in `[ERROR Name]: why` lines of the preflight report; at most 20.
+fn failed_checks(text: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let (name, _) = line.trim_start().strip_prefix("[ERROR ")?.split_once(']')?;
+        (name.len() <= 100).then(|| redact(name))
+    };
+    text.lines().filter_map(name).take(20).collect()
+}
+
+/// The lines that say most: from the first error on, or else the last ones; without klog's own lines and advice.
+fn last_words(text: &str) -> String {
+    let advice = |line: &&str| {
+        let klog =
+            line.starts_with(['I', 'W']) && line.as_bytes().get(1..5).is_some_and(|b| b.iter().all(u8::is_ascii_digit));
+        !klog && !line.trim().is_empty() && !line.starts_with("To see the stack trace")
+    };
+    let lines: Vec<&str> = text.lines().filter(advice).collect();
+    let is_error =
+        |line: &&str| line.contains("[ERROR ") || line.contains("error execution phase") || line.starts_with("error:");
+    let from = lines.iter().position(is_error).unwrap_or(lines.len().saturating_sub(4));
+    lines[from..].join(" | ")
+}
+
+/// Shortens and redacts words for an error.
+fn excerpt(words: &str) -> String {
+    let plain: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let redacted = redact(&plain);
+    match redacted.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}...", &redacted[..end]),
+        None => redacted,
+    }
+}
+
+/// Replaces whatever looks like a bootstrap token, a certificate key (64 hexadecimal digits) or base64 of a key.
+pub fn redact(text: &str) -> String {
+    let mut redacted = String::with_capacity(text.len());
+    let mut word = String::new();
+    let flush = |word: &mut String, redacted: &mut String| {
+        redacted.push_str(if is_secret(word) { "[redacted]" } else { word });
+        word.clear();
+    };
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '/' | '=' | '_' | '-') {
+            word.push(c);
+        } else {
+            flush(&mut word, &mut redacted);
+            redacted.push(c);
+        }
+    }
+    flush(&mut word, &mut redacted);
+    redacted
+}
+
+/// Whether a word is or contains a token, or is a long run of base64 or hexadecimal digits.
+fn is_secret(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    let token_at = |dot: usize| {
+        let part = |range: std::ops::Range<usize>| {
+            bytes.get(range).is_some_and(|part| part.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+        };
+        dot >= 6 && part(dot - 6..dot) && part(dot + 1..dot + 17)
+    };
+    let token = bytes.iter().enumerate().any(|(at, byte)| *byte == b'.' && token_at(at));
+    let long = word.split(['.', '-', '_', '/']).any(|part| part.len() >= 48);
+    token || long
+}
+
+fn tail(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(OUTPUT_LIMIT)..]).into_owned()
+}

@@ -1,0 +1,256 @@
+//! The certificate authorities and the token secret of one attempt, made before kubeadm runs.
+//!
+//! kubeadm reuses valid pairs that it finds in its certificates' directory, so whoever makes them first knows the CA's
+//! hash before there is a cluster. Keys are ECDSA P-256 and computed from the entropy given, signatures are
+//! deterministic (RFC 6979), so the same entropy makes the same bundle, byte for byte. No clock is read: certificates
+//! are valid from 1970, because a machine without a battery starts there, until 2099.
+
+use hkdf::Hkdf;
+use muster_wire::{Digest, MachineId};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use rand::CryptoRng;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
+    date_time_ymd,
+};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::secret::{Secret, Token};
+
+/// What every control plane needs besides its ticket: three CAs with their keys, the service accounts' key pair, and the
+/// secret from which all bootstrap tokens come. Zeroed when dropped; prints as `[redacted]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PkiBundle {
+    pub(crate) ca_hash: Digest,
+    pub(crate) ca: Pair,
+    pub(crate) front_proxy: Pair,
+    pub(crate) etcd: Pair,
+    pub(crate) service_accounts: Pair,
+    pub(crate) token_secret: Secret,
+}
+
+/// A public part, certificate or key, and its private key; all PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) public: String,
+    pub(crate) private: Secret,
+}
+
+/// The pair could not be made or written down. It does not happen with sound entropy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot make the {what}: {why}")]
+pub struct PkiError {
+    what: &'static str,
+    why: String,
+}
+
+impl PkiBundle {
+    /// Makes a new set. `entropy` must be fit for keys.
+    ///
+    /// # Errors
+    /// When a certificate cannot be written down.
+    pub fn make(entropy: &mut impl CryptoRng) -> Result<Self, PkiError> {
+        let ca_key = signing_key(entropy);
+        let spki = ca_key.verifying_key().to_public_key_der().map_err(|error| failed("CA's public key", &error))?;
+        let mut token_secret = Zeroizing::new([0; 32]);
+        entropy.fill_bytes(token_secret.as_mut_slice());
+        Ok(Self {
+            ca_hash: Digest(Sha256::digest(spki.as_bytes()).into()),
+            ca: authority("kubernetes", &ca_key)?,
+            front_proxy: authority("front-proxy-ca", &signing_key(entropy))?,
+            etcd: authority("etcd-ca", &signing_key(entropy))?,
+            service_accounts: key_pair(&signing_key(entropy))?,
+            token_secret: Secret::new(token_secret.as_slice()),
+        })
+    }
+
+    /// SHA-256 of the CA certificate's public key info, by which joining machines know the cluster.
+    pub fn ca_hash(&self) -> Digest {
+        self.ca_hash
+    }
+
+    /// The CA certificate, PEM. It is public.
+    pub fn ca_certificate(&self) -> &str {
+        &self.ca.public
+    }
+
+    /// The bootstrap token of one machine: HKDF-SHA256 of the token secret and the machine's id, so every control plane
+    /// knows every machine's token and a machine its own alone.
+    pub fn token_for(&self, machine: MachineId) -> Token {
+        const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let hkdf = Hkdf::<Sha256>::new(Some(b"muster/kubeadm/token/v1"), self.token_secret.expose());
+        let mut characters = Zeroizing::new([b'0'; 22]);
+        let mut filled = 0;
+        // A byte above 251 would favour the first letters and is passed over, so one block may not be enough.
+        for block in 0_u8..=255 {
+            let mut bytes = Zeroizing::new([0; 64]);
+            hkdf.expand_multi_info(&[&machine.0, &[block]], bytes.as_mut_slice())
+                .expect("64 bytes are within HKDF's bound");
+            for byte in bytes.iter().filter(|byte| **byte < 252) {
+                if filled == characters.len() {
+                    return Token::from_characters(&characters);
+                }
+                characters[filled] = ALPHABET[usize::from(byte % 36)];
+                filled += 1;
+            }
+        }
+        Token::from_characters(&characters)
+    }
+
+    /// The names of those files.
+    pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
+        [
+            "ca.crt",
+            "ca.key",
+            "front-proxy-ca.crt",
+            "front-proxy-ca.key",
+            "etcd/ca.crt",
+            "etcd/ca.key",
+            "sa.pub",
+            "sa.key",
+        ]
+        .into_iter()
+    }
+
+    /// The files of the set below kubeadm's certificates' directory, with their permissions.
+    pub(crate) fn files(&self) -> [(&'static str, u32, Secret); 8] {
+        let public = |pair: &Pair| Secret::new(pair.public.as_bytes());
+        [
+            ("ca.crt", 0o644, public(&self.ca)),
+            ("ca.key", 0o600, self.ca.private.clone()),
+            ("front-proxy-ca.crt", 0o644, public(&self.front_proxy)),
+            ("front-proxy-ca.key", 0o600, self.front_proxy.private.clone()),
+            ("etcd/ca.crt", 0o644, public(&self.etcd)),
+            ("etcd/ca.key", 0o600, self.etcd.private.clone()),
+            ("sa.pub", 0o644, public(&self.service_accounts)),
+            ("sa.key", 0o600, self.service_accounts.private.clone()),
+        ]
+    }
+}
+
+impl std::fmt::Debug for PkiBundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PkiBundle([redacted])")
+    }
+}
+
+/// What one machine needs to join: opened only by that machine. Zeroed when dropped; prints without its token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    /// The attempt whose cluster it joins.
+    pub attempt: u32,
+    /// The machine's own bootstrap token.
+    pub token: Token,
+    /// The cluster's CA certificate, PEM.
+    pub ca_certificate: String,
+    /// SHA-256 of that certificate's public key info.
+    pub ca_hash: Digest,
+    /// `host:port` of the API servers known when it was made.
+    pub endpoints: Vec<String>,
+}
+
+/// A P-256 key as rcgen wants it: its own keys come from the operating system's entropy alone, and its signatures differ
+/// from run to run.
+struct CaKey<'a> {
+    key: &'a SigningKey,
+    point: Vec<u8>,
+}
+
+impl PublicKeyData for CaKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        &self.point
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl rcgen::SigningKey for CaKey<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature: DerSignature = self.key.try_sign(message).map_err(|_| rcgen::Error::RemoteKeyError)?;
+        Ok(signature.as_bytes().to_vec())
+    }
+}
+
+/// A self-signed CA as kubeadm makes them: its usages, and its name as the only alternative name.
+fn authority(name: &'static str, key: &SigningKey) -> Result<Pair, PkiError> {
+    let mut params = CertificateParams::new([name.to_owned()]).map_err(|error| failed(name, &error))?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+    params.not_before = date_time_ymd(1970, 1, 1);
+    params.not_after = date_time_ymd(2099, 12, 31);
+    let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
+    let certificate = params.self_signed(&CaKey { key, point }).map_err(|error| failed(name, &error))?;
+    Ok(Pair { public: certificate.pem(), private: private_pem(name, key)? })
+}
+
+fn key_pair(key: &SigningKey) -> Result<Pair, PkiError> {
+    let what = "service accounts' key pair";
+    let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|error| failed(what, &error))?;
+    Ok(Pair { public, private: private_pem(what, key)? })
+}
+
+fn private_pem(what: &'static str, key: &SigningKey) -> Result<Secret, PkiError> {
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| failed(what, &error))?;
+    Ok(Secret::new(pem.as_bytes()))
+}
+
+fn signing_key(entropy: &mut impl CryptoRng) -> SigningKey {
+    let mut scalar = Zeroizing::new([0; 32]);
+    loop {
+        entropy.fill_bytes(scalar.as_mut_slice());
+        // Zero and what exceeds the group's order are no keys; the odds are 2^-32.
+        if let Ok(key) = SigningKey::from_slice(scalar.as_slice()) {
+            return key;
+        }
+    }
+}
+
+fn failed(what: &'static str, error: &dyn std::fmt::Display) -> PkiError {
+    PkiError { what, why: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::SeedableRng;
+    use rand::rngs::ChaCha8Rng;
+
+    use super::*;
+
+    fn bundle(seed: u64) -> PkiBundle {
+        PkiBundle::make(&mut ChaCha8Rng::seed_from_u64(seed)).expect("makes")
+    }
+
+    #[test]
+    fn the_same_entropy_makes_the_same_set() {
+        assert!(bundle(1) == bundle(1));
+        assert!(bundle(1) != bundle(2));
+        assert!(bundle(1).ca != bundle(1).etcd, "each CA has a key of its own");
+    }
+
+    #[test]
+    fn machines_have_tokens_of_their_own() {
+        let bundle = bundle(1);
+        let tokens: Vec<_> = (0..200).map(|n| bundle.token_for(MachineId([n; 32]))).collect();
+        assert_eq!(tokens[7], bundle.token_for(MachineId([7; 32])));
+        assert!(tokens.iter().all(|token| Token::parse(token.expose()).as_ref() == Some(token)));
+        assert_eq!(tokens.iter().map(Token::id).collect::<BTreeSet<_>>().len(), 200);
+        assert_ne!(tokens[7], self::bundle(2).token_for(MachineId([7; 32])));
+    }
+
+    #[test]
+    fn nothing_of_it_is_printed() {
+        let bundle = bundle(1);
+        assert_eq!(format!("{bundle:?}"), "PkiBundle([redacted])");
+        assert!(!format!("{:?}", bundle.files()).contains("PRIVATE"));
+    }
+}

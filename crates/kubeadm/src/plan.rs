@@ -1,0 +1,382 @@
+//! From a step of the ladder to the actions that carry it out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use muster_wire::Role;
+
+use crate::action::{Action, Command, Settled};
+use crate::api::{Until, Wait};
+use crate::document::{DocumentError, Documents};
+use crate::phases::{self, Form, Run, Workflow};
+use crate::pki::{PkiBundle, Ticket};
+use crate::secret::{Secret, Token};
+use crate::settings::Settings;
+use crate::version::{Version, VersionError};
+
+/// The machine a step runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its Node name.
+    pub name: String,
+    /// The address its API server advertises.
+    pub address: IpAddr,
+}
+
+/// A step, with what the agent has opened for it. Steps that only make or seal secrets need no kubeadm and are not here:
+/// see [`PkiBundle`] and [`Ticket`].
+#[derive(Debug, Clone)]
+pub enum StepInput<'a> {
+    /// What can be done before anybody else is ready.
+    Prepare {
+        /// This machine's role.
+        role: Role,
+    },
+    /// init until other machines can join.
+    InitCluster {
+        /// This machine.
+        node: &'a Node,
+        /// The attempt's CAs.
+        pki: &'a PkiBundle,
+        /// The tokens to register, one a machine.
+        tokens: &'a [Token],
+    },
+    /// The rest of init.
+    InitFinish,
+    /// Join until others must be waited for: all of it for a worker, all before etcd for a control plane.
+    Join {
+        /// This machine's role.
+        role: Role,
+        /// This machine.
+        node: &'a Node,
+        /// Its ticket.
+        ticket: &'a Ticket,
+        /// The attempt's CAs; for a control plane, and only for one.
+        pki: Option<&'a PkiBundle>,
+    },
+    /// Add this machine's etcd member.
+    JoinEtcd,
+    /// The rest of a control plane's join.
+    JoinFinish,
+    /// Wait until this machine's Node is Ready.
+    AwaitReady {
+        /// Its name.
+        name: &'a str,
+    },
+    /// Register a token that init did not; fine if it is registered already. Control planes only.
+    CreateToken {
+        /// Which.
+        token: &'a Token,
+    },
+    /// Delete a token; fine if it is gone. Control planes only.
+    DeleteToken {
+        /// Which.
+        token: &'a Token,
+    },
+    /// Undo whatever kubeadm and muster did for the cluster. Safe to repeat.
+    Reset,
+}
+
+/// Why there is no plan. All of it is found when the agent starts, before anything has been run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// kubeadm's version is not one that muster works with, or cannot deploy the wanted one.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// A document of the user's cannot be used.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A phase that cannot be skipped.
+    #[error("kubernetes.skip_phases: {phase:?}: {why}")]
+    SkipPhases {
+        /// The name in muster.toml.
+        phase: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A check name that is none.
+    #[error("kubernetes.ignore_preflight: {0:?} is not the name of a preflight check")]
+    IgnorePreflight(String),
+}
+
+/// kubeadm's words when the member is added and only its static Pod is still to be written; the same in all versions.
+const STARTS_ETCD: &str = "[etcd] Creating static Pod manifest for";
+
+/// How this kubeadm makes or joins the image's cluster.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    kubeadm: Version,
+    settings: Settings,
+    documents: Documents,
+}
+
+impl Plan {
+    /// Checks everything that can be wrong in `settings` for this kubeadm.
+    ///
+    /// # Errors
+    /// Names the setting or the document and its field.
+    pub fn new(kubeadm: &Version, settings: Settings) -> Result<Self, PlanError> {
+        let kubeadm = kubeadm.clone().supported()?;
+        let wanted = settings.version.clone().unwrap_or_else(|| kubeadm.clone());
+        if wanted.major != kubeadm.major || !(wanted.minor..=wanted.minor + 1).contains(&kubeadm.minor) {
+            return Err(VersionError::Skew { kubeadm, wanted }.into());
+        }
+        for phase in &settings.skip_phases {
+            phases::may_skip(phase).map_err(|why| PlanError::SkipPhases { phase: phase.clone(), why })?;
+        }
+        let is_check = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'))
+        };
+        if let Some(name) = settings.ignore_preflight.iter().find(|name| !is_check(name)) {
+            return Err(PlanError::IgnorePreflight(name.clone()));
+        }
+        let documents = Documents::new(&kubeadm, &wanted, &settings)?;
+        Ok(Self { kubeadm, settings, documents })
+    }
+
+    /// kubeadm's version.
+    pub fn version(&self) -> &Version {
+        &self.kubeadm
+    }
+
+    /// What to do for a step, in order.
+    pub fn step(&self, step: &StepInput<'_>) -> Vec<Action> {
+        match step {
+            StepInput::Prepare { role: Role::Worker } => Vec::new(),
+            StepInput::Prepare { role: Role::ControlPlane } => self.prepare(),
+            StepInput::InitCluster { node, pki, tokens } => self.init_cluster(node, pki, tokens),
+            StepInput::InitFinish => self.init_finish(),
+            StepInput::Join { role, node, ticket, pki } => self.join(*role, node, ticket, *pki),
+            StepInput::JoinEtcd => self.join_etcd(),
+            StepInput::JoinFinish => self.join_finish(),
+            StepInput::AwaitReady { name } => vec![self.await_ready(name)],
+            StepInput::CreateToken { token } => self.create_token(token),
+            StepInput::DeleteToken { token } => vec![self.delete_token(token)],
+            StepInput::Reset => self.reset(),
+        }
+    }
+
+    /// A worker pulls nothing: kubeadm would pull the control plane's images for it as well.
+    fn prepare(&self) -> Vec<Action> {
+        let path = self.work("prepare.yaml");
+        let pull = self.command("config/images-pull", &["config", "images", "pull"], phases::PULL_LIMIT);
+        vec![self.write("prepare.yaml", self.documents.prepare()), Action::Run(with_config(pull, &path)), remove(path)]
+    }
+
+    fn init_cluster(&self, node: &Node, pki: &PkiBundle, tokens: &[Token]) -> Vec<Action> {
+        let skip = &self.settings.skip_phases;
+        let mut actions = self.write_pki(pki);
+        actions.push(self.write("init.yaml", self.documents.init(node, tokens)));
+        for run in phases::before_serving(&self.kubeadm, skip) {
+            actions.extend(self.run(&run));
+        }
+        actions.push(self.await_serving(node, "init/wait-control-plane", "/readyz"));
+        for run in phases::once_serving(skip) {
+            actions.extend(self.run(&run));
+        }
+        // What a joining machine asks for first: kubeadm that made nothing of the kind has not run `bootstrap-token`.
+        let cluster_info = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+        actions.push(self.await_serving(node, "init/bootstrap-token", cluster_info));
+        actions
+    }
+
+    /// Waits for status 200 from this machine's own API server.
+    fn await_serving(&self, node: &Node, phase: &str, path: &str) -> Action {
+        Action::Await(Wait {
+            phase: phase.to_owned(),
+            server: SocketAddr::new(node.address, self.settings.api_port).to_string(),
+            path: path.to_owned(),
+            kubeconfig: self.settings.admin_kubeconfig(),
+            until: Until::Serving,
+            limit: phases::CONTROL_PLANE_LIMIT,
+        })
+    }
+
+    fn init_finish(&self) -> Vec<Action> {
+        let runs = phases::init_finish(&self.kubeadm, &self.settings.skip_phases);
+        let mut actions: Vec<_> = runs.iter().flat_map(|run| self.run(run)).collect();
+        actions.push(remove(self.work("init.yaml")));
+        actions
+    }
+
+    fn join(&self, role: Role, node: &Node, ticket: &Ticket, pki: Option<&PkiBundle>) -> Vec<Action> {
+        let mut actions = pki.filter(|_| role == Role::ControlPlane).map(|pki| self.write_pki(pki)).unwrap_or_default();
+        let discovery = self.work("discovery.conf");
+        actions.push(self.write("discovery.conf", self.documents.discovery_kubeconfig(ticket)));
+        actions.push(self.write("join.yaml", self.documents.join(role, node, ticket, &discovery)));
+        if role == Role::ControlPlane {
+            actions.push(self.write("join-later.yaml", self.documents.join_later(role, node, ticket)));
+        }
+        actions.extend(self.run(&phases::join(&self.kubeadm, role)));
+        actions.extend([remove(self.work("join.yaml")), remove(discovery)]);
+        actions
+    }
+
+    fn join_etcd(&self) -> Vec<Action> {
+        self.run(&phases::join_etcd(&self.kubeadm))
+    }
+
+    fn join_finish(&self) -> Vec<Action> {
+        let runs = phases::join_finish(&self.kubeadm);
+        let skipped = |run: &&Run| {
+            let marks = run.form == Form::Phase(vec!["control-plane-join", "mark-control-plane"]);
+            !(marks && self.skips("control-plane-join/mark-control-plane"))
+        };
+        let mut actions: Vec<_> = runs.iter().filter(skipped).flat_map(|run| self.run(run)).collect();
+        actions.push(remove(self.work("join-later.yaml")));
+        actions
+    }
+
+    fn await_ready(&self, name: &str) -> Action {
+        Action::Await(Wait {
+            phase: "await-ready".to_owned(),
+            server: self.settings.endpoint.clone(),
+            path: format!("/api/v1/nodes/{name}"),
+            kubeconfig: self.settings.kubelet_kubeconfig(),
+            until: Until::NodeReady,
+            limit: phases::READY_LIMIT,
+        })
+    }
+
+    fn create_token(&self, token: &Token) -> Vec<Action> {
+        let name = format!("token-{}.yaml", token.id());
+        let mut create = self.command("token/create", &["token", "create"], phases::TOKEN_LIMIT);
+        create.settled = Settled::Existing;
+        create.args.extend(self.kubeconfig());
+        let path = self.work(&name);
+        vec![self.write(&name, self.documents.token(token)), Action::Run(with_config(create, &path)), remove(path)]
+    }
+
+    /// By the token's public id alone, so that no secret is among the arguments.
+    fn delete_token(&self, token: &Token) -> Action {
+        let mut delete = self.command("token/delete", &["token", "delete", token.id()], phases::TOKEN_LIMIT);
+        delete.settled = Settled::Missing;
+        delete.args.extend(self.kubeconfig());
+        Action::Run(delete)
+    }
+
+    fn kubeconfig(&self) -> [String; 2] {
+        ["--kubeconfig".to_owned(), self.settings.admin_kubeconfig().display().to_string()]
+    }
+
+    fn reset(&self) -> Vec<Action> {
+        let mut reset = self.command("reset", &["reset", "--force"], phases::RESET_LIMIT);
+        let mut actions = Vec::new();
+        match self.documents.reset() {
+            Some(document) => {
+                actions.push(self.write("reset.yaml", document));
+                reset = with_config(self.command("reset", &["reset"], phases::RESET_LIMIT), &self.work("reset.yaml"));
+            }
+            None => {
+                reset.args.push(format!("--cert-dir={}", self.settings.pki_dir().display()));
+                if let Some(socket) = self.documents.cri_socket() {
+                    reset.args.push(format!("--cri-socket={socket}"));
+                }
+                reset.args.extend(self.ignored_checks());
+            }
+        }
+        actions.push(Action::Run(reset));
+        let leftovers = ["prepare.yaml", "init.yaml", "discovery.conf", "join.yaml", "join-later.yaml", "reset.yaml"];
+        actions.extend(leftovers.map(|name| remove(self.work(name))));
+        // kubeadm reset empties its certificates' directory, yet a run that was cut short may not have.
+        actions.extend(PkiBundle::file_names().map(|name| remove(self.settings.pki_dir().join(name))));
+        actions
+    }
+
+    /// One run, and what must exist after it.
+    fn run(&self, run: &Run) -> Vec<Action> {
+        let (workflow, config) = match run.workflow {
+            Workflow::Init => ("init", self.work("init.yaml")),
+            Workflow::Join if run.discovers => ("join", self.work("join.yaml")),
+            Workflow::Join => ("join", self.work("join-later.yaml")),
+        };
+        let (phase, mut command) = match &run.form {
+            Form::Phase(words) => {
+                let shown: Vec<_> = words.iter().filter(|word| **word != "all").copied().collect();
+                let phase = format!("{workflow}/{}", shown.join("/"));
+                let args: Vec<_> = [workflow, "phase"].into_iter().chain(words.iter().copied()).collect();
+                (phase.clone(), self.command(&phase, &args, run.limit))
+            }
+            Form::Skipping { runs, skip } => {
+                let phase = format!("{workflow}/{runs}");
+                let mut command = self.command(&phase, &[workflow], run.limit);
+                let asked = self.settings.skip_phases.iter().map(String::as_str);
+                let mut all = skip.clone();
+                all.extend(asked.filter(|name| phases::of_join(name) && !skip.contains(name)));
+                // What is no child of a skipped phase, or kubeadm would name it twice.
+                all.retain(|name| !name.split_once('/').is_some_and(|(parent, _)| skip.contains(&parent)));
+                if !all.is_empty() {
+                    command.args.push(format!("--skip-phases={}", all.join(",")));
+                }
+                (phase, command)
+            }
+        };
+        command.starts_etcd_at = run.adds_member.then_some(STARTS_ETCD);
+        if phase.contains("preflight") {
+            command.args.extend(self.ignored_checks());
+        }
+        let made = self.made_by(&phase).into_iter().map(|path| Action::Require { phase: phase.clone(), path });
+        std::iter::once(Action::Run(with_config(command, &config))).chain(made).collect()
+    }
+
+    /// Files by which a phase that claims to have run is believed.
+    fn made_by(&self, phase: &str) -> Vec<PathBuf> {
+        let (dir, manifests) = (&self.settings.dir, self.settings.dir.join("manifests"));
+        match phase {
+            "init/certs" => vec![self.settings.pki_dir().join("apiserver.crt")],
+            "init/kubeconfig" => vec![self.settings.admin_kubeconfig()],
+            "init/kubelet-start" => vec![self.settings.kubelet_dir.join("config.yaml")],
+            "init/control-plane" => vec![manifests.join("kube-apiserver.yaml")],
+            "join/preflight+kubelet-start" | "join/preflight+kubelet-start+kubelet-wait-bootstrap" => {
+                vec![self.settings.kubelet_kubeconfig()]
+            }
+            "join/preflight+control-plane-prepare+kubelet-start" => {
+                vec![dir.join("admin.conf"), manifests.join("kube-apiserver.yaml")]
+            }
+            "init/etcd/local" | "join/etcd-join" | "join/control-plane-join/etcd"
+                if self.documents.has_local_etcd() =>
+            {
+                vec![manifests.join("etcd.yaml")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn write_pki(&self, pki: &PkiBundle) -> Vec<Action> {
+        let dir = self.settings.pki_dir();
+        let write = |(name, mode, contents)| Action::WriteFile { path: dir.join(name), mode, contents };
+        pki.files().map(write).into()
+    }
+
+    fn ignored_checks(&self) -> Option<String> {
+        let checks = &self.settings.ignore_preflight;
+        (!checks.is_empty()).then(|| format!("--ignore-preflight-errors={}", checks.join(",")))
+    }
+
+    fn skips(&self, phase: &str) -> bool {
+        self.settings.skip_phases.iter().any(|skipped| skipped == phase)
+    }
+
+    fn command(&self, phase: &str, args: &[&str], limit: std::time::Duration) -> Command {
+        let mut command = Command::new(phase, self.settings.kubeadm.clone(), [], limit);
+        command.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        command
+    }
+
+    fn work(&self, name: &str) -> PathBuf {
+        self.settings.work_dir.join(name)
+    }
+
+    fn write(&self, name: &str, contents: Secret) -> Action {
+        Action::WriteFile { path: self.work(name), mode: 0o600, contents }
+    }
+}
+
+fn with_config(mut command: Command, path: &std::path::Path) -> Command {
+    command.args.extend(["--config".to_owned(), path.display().to_string()]);
+    command
+}
+
+fn remove(path: PathBuf) -> Action {
+    Action::RemoveFile { path }
+}

@@ -1,0 +1,68 @@
+//! The part of muster.toml that concerns kubeadm.
+
+use std::path::PathBuf;
+
+use crate::version::Version;
+
+/// What an image asks of kubeadm; the same on every machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The Kubernetes version to deploy; kubeadm's own when absent.
+    pub version: Option<Version>,
+    /// kubeadm's executable.
+    pub kubeadm: PathBuf,
+    /// Where kubeadm keeps its files. The real one knows no other place than `/etc/kubernetes`.
+    pub dir: PathBuf,
+    /// The kubelet's directory. The real kubeadm knows no other place than `/var/lib/kubelet`.
+    pub kubelet_dir: PathBuf,
+    /// etcd's data directory.
+    pub etcd_dir: PathBuf,
+    /// Where muster writes kubeadm's documents, which hold tokens: best not on a disk. Its own, mode 0700.
+    pub work_dir: PathBuf,
+    /// `controlPlaneEndpoint`, a name with its port: `api.site.muster:7443`.
+    pub endpoint: String,
+    /// The API servers' port.
+    pub api_port: u16,
+    /// `networking.podSubnet`.
+    pub pod_subnet: Option<String>,
+    /// `networking.serviceSubnet`.
+    pub service_subnet: Option<String>,
+    /// `imageRepository`.
+    pub image_repository: Option<String>,
+    /// `nodeRegistration.criSocket`.
+    pub cri_socket: Option<String>,
+    /// The user's own documents.
+    pub documents: Vec<UserFile>,
+    /// Phases not to run, by kubeadm's names: `addon/coredns`.
+    pub skip_phases: Vec<String>,
+    /// Preflight checks whose errors are warnings, by kubeadm's names: `Swap`.
+    pub ignore_preflight: Vec<String>,
+}
+
+/// A file of kubeadm, kubelet and kube-proxy documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserFile {
+    /// Its path, for errors.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+impl Settings {
+    /// The certificates' directory.
+    pub fn pki_dir(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// The administrator's kubeconfig, on control planes.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.dir.join("admin.conf")
+    }
+
+    /// The kubelet's kubeconfig, on every joined machine.
+    pub fn kubelet_kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubelet.conf")
+    }
+}
