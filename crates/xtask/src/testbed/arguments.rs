@@ -30,10 +30,22 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Where what is built once is kept: Kubernetes' binaries, the image
-    #[arg(long, global = true, env = "MUSTER_TESTBED_CACHE", default_value = "/var/cache/muster-testbed", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MUSTER_TESTBED_CACHE",
+        default_value = "/var/cache/muster-testbed",
+        value_name = "DIR"
+    )]
     pub(crate) cache: PathBuf,
     /// Where the machines' disks are kept while a testbed is up
-    #[arg(long, global = true, env = "MUSTER_TESTBED_STATE", default_value = "/var/lib/muster-testbed", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MUSTER_TESTBED_STATE",
+        default_value = "/var/lib/muster-testbed",
+        value_name = "DIR"
+    )]
     pub(crate) state: PathBuf,
     #[command(subcommand)]
     pub(crate) action: Action,
@@ -118,13 +130,13 @@ pub(crate) struct FormArguments {
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) delay: Option<u32>,
     /// The cluster's name in muster.toml
-    #[arg(long, default_value = "testbed")]
+    #[arg(long, default_value = "testbed", value_parser = label)]
     pub(crate) cluster: String,
     /// Machines are named PREFIX1, PREFIX2, ...
-    #[arg(long, default_value = "m", value_name = "PREFIX")]
+    #[arg(long, default_value = "m", value_name = "PREFIX", value_parser = label)]
     pub(crate) prefix: String,
     /// One hostname for all of them instead of a name each, such as `localhost`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "HOSTNAME", value_parser = label)]
     pub(crate) hostname: Option<String>,
     /// The machines' network, a /24 of which the host takes .1; by default a free one in 10.199.0.0/16
     #[arg(long, value_name = "A.B.C.0/24")]
@@ -145,6 +157,15 @@ impl FormArguments {
     pub(crate) fn with_muster(&self) -> bool {
         !self.without_muster && !self.by_hand
     }
+}
+
+/// A name that may stand in a host name.
+fn label(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.is_empty() || text.len() > 40 || !text.chars().all(fits) || text.starts_with('-') || text.ends_with('-') {
+        return Err("use 1 to 40 small letters, digits and dashes".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

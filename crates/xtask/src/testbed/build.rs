@@ -152,8 +152,8 @@ pub(crate) fn muster_binary(given: Option<PathBuf>) -> Result<PathBuf> {
     build.current_dir(Paths::checkout()).stdin(Stdio::null()).stderr(Stdio::inherit());
     let messages = output(&mut build)?;
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let executables = messages.filter(|message| message["target"]["name"] == "muster");
-    let path = executables.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let mut executables = messages.filter(|message| message["target"]["name"] == "muster");
+    let path = executables.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     path.context("cargo built no executable `muster`")
 }
 

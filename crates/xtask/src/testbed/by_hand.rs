@@ -68,7 +68,8 @@ impl JoinCommands {
         let joined = printed.replace("\\\n", " ");
         let commands = joined.lines().map(str::trim).filter(|line| line.starts_with("kubeadm join "));
         let commands = commands.map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        let (control_plane, worker) = commands.partition::<Vec<_>, _>(|words| words.contains(&"--control-plane".into()));
+        let (control_plane, worker) =
+            commands.partition::<Vec<_>, _>(|words| words.contains(&"--control-plane".into()));
         let one = |mut commands: Vec<Vec<String>>, what: &str| {
             commands.pop().with_context(|| format!("kubeadm init printed no command to join {what}"))
         };
@@ -87,7 +88,10 @@ mod tests {
             --control-plane --certificate-key 11\n\nThen you can join:\n\n\
             kubeadm join api:6443 --token a.b \\\n    --discovery-token-ca-cert-hash sha256:00 \n";
         let join = JoinCommands::read(printed).unwrap();
-        assert_eq!(join.worker, ["kubeadm", "join", "api:6443", "--token", "a.b", "--discovery-token-ca-cert-hash", "sha256:00"]);
+        assert_eq!(
+            join.worker,
+            ["kubeadm", "join", "api:6443", "--token", "a.b", "--discovery-token-ca-cert-hash", "sha256:00"]
+        );
         assert_eq!(join.control_plane[7..], ["--control-plane", "--certificate-key", "11"]);
         assert!(JoinCommands::read("nothing").is_err());
     }

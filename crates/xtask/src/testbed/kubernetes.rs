@@ -182,7 +182,8 @@ fn etcd_members(machine: &Machine) -> Result<usize> {
         "list",
         "--write-out=json",
     ];
-    let list: Value = serde_json::from_str(&output(&mut machine.exec(&etcdctl)?)?).context("etcdctl printed no JSON")?;
+    let list: Value =
+        serde_json::from_str(&output(&mut machine.exec(&etcdctl)?)?).context("etcdctl printed no JSON")?;
     let members = list["members"].as_array().into_iter().flatten();
     Ok(members.filter(|member| member["name"].is_string() && member["isLearner"] != true).count())
 }

@@ -105,9 +105,7 @@ impl Testbed {
             bail!("--control-planes {} is more than --machines {}", form.control_planes, form.machines);
         }
         let _lock = paths.lock(&paths.states)?;
-        if paths.description().exists() {
-            bail!("testbed {:?} is up already: `cargo xtask testbed down --name {}` first", paths.name, paths.name);
-        }
+        Self::must_not_exist(paths)?;
         let taken = others(&paths.states)?;
         let index = (0..=254).find(|index| !taken.contains(index) && !network::bridge_exists(*index));
         let index = index.context("255 testbeds are up already")?;
@@ -151,6 +149,14 @@ impl Testbed {
         Ok(testbed)
     }
 
+    /// An error when a testbed of this name is up.
+    pub(crate) fn must_not_exist(paths: &Paths) -> Result<()> {
+        if paths.description().exists() {
+            bail!("testbed {:?} is up already: `cargo xtask testbed down --name {}` first", paths.name, paths.name);
+        }
+        Ok(())
+    }
+
     /// Reads the description of a testbed that is up.
     pub(crate) fn load(paths: &Paths) -> Result<Self> {
         let path = paths.description();
@@ -162,7 +168,8 @@ impl Testbed {
     pub(crate) fn save(&self) -> Result<()> {
         let path = self.state.join("testbed.json");
         let part = path.with_extension("part");
-        fs::write(&part, serde_json::to_vec_pretty(self)?).with_context(|| format!("cannot write {}", part.display()))?;
+        fs::write(&part, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write {}", part.display()))?;
         fs::rename(&part, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 

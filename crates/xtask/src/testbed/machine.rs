@@ -182,7 +182,11 @@ impl Machine {
         let leader = self.leader().with_context(|| format!("machine {} is not running", self.name))?;
         let mut command = Command::new("nsenter");
         command.args(["-t", &leader.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i"]);
-        command.args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"]);
+        command.args([
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+        ]);
         command.args(words);
         Ok(command)
     }

@@ -9,6 +9,7 @@ mod layout;
 mod machine;
 mod network;
 mod report;
+mod timeline;
 mod up;
 
 use std::process::ExitCode;
@@ -64,7 +65,7 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         }
         Action::Kill(names) => each(&paths, &names, |machine| machine.kill())?,
         Action::Start(names) => each(&paths, &names, |machine| machine.start(&paths))?,
-        Action::Cut(names) => each(&paths, &names, |machine| network::cut(machine))?,
+        Action::Cut(names) => each(&paths, &names, network::cut)?,
         Action::Heal => {
             for machine in &Testbed::load(&paths)?.machines {
                 network::heal(machine)?;

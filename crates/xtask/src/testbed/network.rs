@@ -105,9 +105,9 @@ fn ip(arguments: &[&str]) -> Result<()> {
 /// A machine's hardware address: made from its name, so that a machine whose disk was wiped still has the same one.
 fn mac(name: &str) -> String {
     // FNV-1a: any spread does, and this one needs no library.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let bytes = hash.to_be_bytes();
     // 02: locally administered, not multicast.
     let rest: Vec<String> = bytes[..5].iter().map(|byte| format!("{byte:02x}")).collect();

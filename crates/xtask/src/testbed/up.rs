@@ -10,12 +10,12 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 
 use super::arguments::FormArguments;
-use super::{build, by_hand};
 use super::kubernetes::{Cluster, missing_nodes};
 use super::layout::{Paths, Testbed};
 use super::machine::Machine;
 use super::network;
 use super::report::{Report, cannot_provision, round};
+use super::{build, by_hand};
 use crate::command::{output, run};
 
 /// How often the cluster is looked at while it forms: one API request each time.
@@ -25,23 +25,29 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Builds what is missing, boots the machines, and returns when they are one cluster.
 pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
+    Testbed::must_not_exist(paths)?;
     let image = build::build(paths, report)?;
     let muster = if form.with_muster() { Some(build::muster_binary(form.muster.clone())?) } else { None };
     let testbed = boot(paths, form, image, muster.as_deref(), report)?;
+    if form.by_hand {
+        by_hand::form(&testbed, report).context("by hand")?;
+    }
     if form.without_muster {
         report.result(&json!({ "booted": true }), "Booted, without muster. `cargo xtask testbed down` removes it.");
         return Ok(());
     }
-    let seconds = wait_until_formed(&testbed, form.timeout, report)?;
+    let formed = wait_until_formed(&testbed, form.timeout, report)?;
     let kubeconfig = testbed.state.join("kubeconfig");
     let names: Vec<&str> = testbed.machines.iter().map(|machine| machine.name.as_str()).collect();
     report.result(
-        &json!({ "ready": true, "seconds": round(seconds), "machines": names, "kubeconfig": kubeconfig }),
+        &json!({ "ready": true, "seconds": round(formed.ready), "whole_seconds": round(formed.whole), "machines": names, "kubeconfig": kubeconfig }),
         format!(
-            "Ready: {} machines, {} control planes, {seconds:.1} s after the last machine had booted.\n\
+            "Ready: {} machines, {} control planes, {:.1} s after the last machine had booted (etcd whole: {:.1} s).\n\
              Look inside: {} --kubeconfig {} get nodes",
             names.len(),
             testbed.control_planes,
+            formed.ready,
+            formed.whole,
             testbed.kubectl.display(),
             kubeconfig.display()
         ),
@@ -49,7 +55,7 @@ pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result
     Ok(())
 }
 
-/// Describes the testbed, makes its network and layer, boots every machine, and forms a cluster if that is our part.
+/// Describes the testbed, makes its network and layer, and boots every machine.
 pub(crate) fn boot(
     paths: &Paths,
     form: &FormArguments,
@@ -78,9 +84,6 @@ pub(crate) fn boot(
         }
     }
     report.step("all machines have booted");
-    if form.by_hand {
-        by_hand::form(&testbed, report).context("by hand")?;
-    }
     Ok(testbed)
 }
 
@@ -124,20 +127,30 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Waits until the cluster is whole; returns the seconds from "all machines have booted" to "all Nodes Ready".
-pub(crate) fn wait_until_formed(testbed: &Testbed, timeout: Duration, report: &Report) -> Result<f64> {
+/// How long a cluster took to form, in seconds since the last machine had booted.
+pub(crate) struct Formed {
+    /// That moment, in seconds since 1970.
+    pub(crate) booted_at: f64,
+    /// Until all Nodes were Ready.
+    pub(crate) ready: f64,
+    /// Until every control plane was one, every etcd member had started and the API answered through every machine too.
+    pub(crate) whole: f64,
+}
+
+/// Waits until the cluster is whole.
+pub(crate) fn wait_until_formed(testbed: &Testbed, timeout: Duration, report: &Report) -> Result<Formed> {
     let (booted, started) = (booted_at(testbed)?, Instant::now());
-    let mut watch = Watch::default();
+    let mut look = Look::default();
     loop {
-        let missing = match watch.look(testbed, report) {
+        let missing = match look.once(testbed, report) {
             Ok(missing) => missing,
             Err(error) => {
-                watch.cluster = None;
+                look.cluster = None;
                 vec![format!("{error:#}")]
             }
         };
-        if let (Some(at), true) = (watch.all_ready_at, missing.is_empty()) {
-            return Ok(at - booted);
+        if let (Some(at), true) = (look.all_ready_at, missing.is_empty()) {
+            return Ok(Formed { booted_at: booted, ready: at - booted, whole: now() - booted });
         }
         if started.elapsed() > timeout {
             let why = missing.join("; ");
@@ -150,7 +163,7 @@ pub(crate) fn wait_until_formed(testbed: &Testbed, timeout: Duration, report: &R
 
 /// What is known of a cluster while it forms.
 #[derive(Default)]
-struct Watch {
+struct Look {
     /// The way to it that worked last.
     cluster: Option<Cluster>,
     said: String,
@@ -158,9 +171,9 @@ struct Watch {
     all_ready_at: Option<f64>,
 }
 
-impl Watch {
+impl Look {
     /// Looks once and returns what is missing.
-    fn look(&mut self, testbed: &Testbed, report: &Report) -> Result<Vec<String>> {
+    fn once(&mut self, testbed: &Testbed, report: &Report) -> Result<Vec<String>> {
         if self.cluster.is_none() {
             self.cluster = Some(Cluster::find(testbed)?);
         }
@@ -215,7 +228,10 @@ pub(crate) fn down(paths: &Paths, report: &Report) -> Result<()> {
     network::remove(&testbed)?;
     // The description goes last: a `down` that is interrupted here can be repeated.
     let state = paths.state.to_string_lossy().into_owned();
-    run("find", [&state, "-mindepth", "1", "-maxdepth", "1", "!", "-name", "testbed.json", "-exec", "rm", "-rf", "{}", "+"])?;
+    run(
+        "find",
+        [&state, "-mindepth", "1", "-maxdepth", "1", "!", "-name", "testbed.json", "-exec", "rm", "-rf", "{}", "+"],
+    )?;
     fs::remove_dir_all(&paths.state)?;
     report.result(&json!({ "down": true }), format!("Testbed {:?} is down, and nothing of it is left.", paths.name));
     Ok(())
