@@ -142,7 +142,7 @@ users: [{name: me, user: {client-certificate: /var/lib/kubelet/pki/current.pem, 
         assert_eq!(error("client-key-data: S0VZ", "other: 1"), "kubeconfig: client-key is missing");
         assert_eq!(error("S0VZ", "S0V*"), "kubeconfig: client-key-data is not base64");
         assert_eq!(error("name: me", "name: you"), "kubeconfig: users lacks the user it names");
-        assert_eq!(error("contexts: [", "contexts: [["), "kubeconfig: not YAML, at line 5");
+        assert_eq!(error("contexts: [", "contexts: [["), "kubeconfig: not YAML, at line 6");
     }
 
     proptest! {

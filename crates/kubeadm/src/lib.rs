@@ -9,7 +9,7 @@
 //! #     Settings {
 //! #         cluster: "site".into(), version: None, kubeadm: "/usr/bin/kubeadm".into(), dir: "/etc/kubernetes".into(),
 //! #         kubelet_dir: "/var/lib/kubelet".into(), etcd_dir: "/var/lib/etcd".into(),
-//! #         work_dir: "/run/muster/kubeadm".into(), endpoint: "api.site.muster:7443".into(), api_port: 6443,
+//! #         work_dir: "/run/muster/kubeadm".into(), hosts_file: "/etc/hosts".into(), endpoint: "api.site.muster:7443".into(), api_port: 6443,
 //! #         pod_subnet: None, service_subnet: None, image_repository: None, cri_socket: None, documents: vec![],
 //! #         skip_phases: vec![], ignore_preflight: vec![],
 //! #     }

@@ -359,6 +359,7 @@ impl Plan {
 
     fn command(&self, phase: &str, args: &[&str], limit: std::time::Duration) -> Command {
         let mut command = Command::new(phase, self.settings.kubeadm.clone(), [], limit);
+        command.env = self.settings.environment();
         command.args = args.iter().map(|&arg| arg.to_owned()).collect();
         command
     }

@@ -1,6 +1,6 @@
 //! The part of muster.toml that concerns kubeadm.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::version::Version;
 
@@ -21,6 +21,9 @@ pub struct Settings {
     pub etcd_dir: PathBuf,
     /// Where muster writes kubeadm's documents, which hold tokens: best not on a disk. Its own, mode 0700.
     pub work_dir: PathBuf,
+    /// The hosts file in which the endpoint's name stands. Only the rehearsal kubeadm is told; the real one asks the
+    /// system's resolver.
+    pub hosts_file: PathBuf,
     /// `controlPlaneEndpoint`, a name with its port: `api.site.muster:7443`.
     pub endpoint: String,
     /// The API servers' port.
@@ -59,6 +62,19 @@ impl Settings {
     /// The administrator's kubeconfig, on control planes.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.dir.join("admin.conf")
+    }
+
+    /// What a kubeadm must know that keeps its files elsewhere: only the rehearsal one can. Nothing for the real one.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        if self.dir == Path::new("/etc/kubernetes") {
+            return Vec::new();
+        }
+        let paths = [
+            ("MUSTER_REHEARSAL_DIR", &self.dir),
+            ("MUSTER_REHEARSAL_KUBELET_DIR", &self.kubelet_dir),
+            ("MUSTER_REHEARSAL_HOSTS", &self.hosts_file),
+        ];
+        paths.map(|(name, path)| (name.to_owned(), path.display().to_string())).into()
     }
 
     /// The kubelet's kubeconfig, on every joined machine.
