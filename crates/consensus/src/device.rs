@@ -1,0 +1,302 @@
+//! Raft as a device: proposals and calls in, events out.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use muster_wire::{Entry, MachineId, WireError};
+use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::{EmptyNode, Raft, RaftMetrics};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::calls::Call;
+use crate::config::Config;
+use crate::event::Event;
+use crate::inbound::{CallRefused, Inbound, Refusals};
+use crate::network::Network;
+use crate::runtime::Runtime;
+use crate::store::Store;
+use crate::types::{Applied, Types};
+
+/// Most proposals under way at a time (promise S10). The core proposes one change after another; followers relay a few.
+const PROPOSALS_MAX: usize = 64;
+
+/// Why consensus did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The times make no sense together.
+    #[error("raft times: {0}")]
+    Config(String),
+    /// What is on disk cannot be used.
+    #[error(transparent)]
+    Disk(#[from] crate::DiskError),
+    /// openraft does not start on it.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// Why a proposal was not applied, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This machine does not lead. The entry was not taken, or was taken back when the leadership ended.
+    #[error("this machine does not lead{}", leader.map(|leader| format!(", {leader} does")).unwrap_or_default())]
+    NotLeading {
+        /// Who may.
+        leader: Option<MachineId>,
+    },
+    /// No quorum answered in time. The entry may still be committed later: whoever proposes again must be prepared for
+    /// both, as the ledger's rules are.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// The bytes are not an entry; proposing them again does not help.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+}
+
+/// One machine's Raft. Clones share it. `R` is the runtime, in whose tasks every async function here must run.
+pub struct Consensus<R: Runtime> {
+    inner: Arc<Inner<R>>,
+}
+
+impl<R: Runtime> Clone for Consensus<R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<R: Runtime> std::fmt::Debug for Consensus<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consensus").field("me", &self.inner.me).finish_non_exhaustive()
+    }
+}
+
+struct Inner<R: Runtime> {
+    me: MachineId,
+    config: Config,
+    raft: Raft<Types<R>>,
+    inbound: Inbound<R>,
+    trusted: Mutex<BTreeSet<MachineId>>,
+    refusals: Refusals,
+    proposals: Semaphore,
+}
+
+impl<R: Runtime> Consensus<R> {
+    /// Starts Raft on `store`.
+    ///
+    /// `trusted` are the machines whose calls are answered besides Raft's members: before the first membership is known
+    /// there are none. They are the charter's voters, and the ledger's control planes for a machine that becomes a voter
+    /// later; see [`Consensus::trust`].
+    ///
+    /// `calls` gets what is to be said to other machines; [`crate::Calls`] finds the answers' places. `events` gets what
+    /// happens, [`Event::Restored`] first. Both are bounded: calls that do not fit fail at once, and Raft applies nothing
+    /// more while `events` is full, so the receiver must not wait for a proposal before it reads on.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing runs then.
+    pub async fn open(
+        config: Config,
+        store: Store<R>,
+        trusted: BTreeSet<MachineId>,
+        calls: mpsc::Sender<Call>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, OpenError> {
+        let me = store.machine();
+        let raft = config.raft(store.cluster()).map_err(|why| OpenError::Config(why.to_string()))?;
+        let network = Network { me, calls, runtime: PhantomData };
+        let machine = store.state_machine(events.clone()).await?;
+        let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;
+        let raft = raft.map_err(|why| OpenError::Raft(why.to_string()))?;
+        drop(R::spawn(report(raft.clone(), events)));
+        let inner = Inner {
+            me,
+            config,
+            inbound: Inbound::new(raft.clone(), store),
+            raft,
+            trusted: Mutex::new(trusted),
+            refusals: Refusals::default(),
+            proposals: Semaphore::new(PROPOSALS_MAX),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Gives Raft its first membership, and has this machine call the first election. Returns whether that was new;
+    /// a machine whose log is not empty has it already.
+    ///
+    /// Several voters may do this, at any time and as often as they like, only because the charter gives all of them
+    /// exactly the same `voters`: then their first records are the same record. With one different voter they would be two
+    /// clusters. Let the first voter do it at once and the others only if no leader shows: each call starts an election.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unavailable`] if this machine is not one of `voters`, or Raft has stopped.
+    pub async fn initialize(&self, voters: BTreeSet<MachineId>) -> Result<bool, ProposeError> {
+        match self.inner.raft.initialize(voters).await {
+            Ok(()) => Ok(true),
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
+            Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
+                Err(ProposeError::Unavailable("this machine is not one of the first voters"))
+            }
+            Err(RaftError::Fatal(_)) => Err(STOPPED),
+        }
+    }
+
+    /// Proposes an encoded entry and waits until it is committed and applied here.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn propose(&self, entry: Bytes) -> Result<Applied, ProposeError> {
+        Entry::decode(&entry)?;
+        let _permit =
+            self.inner.proposals.try_acquire().map_err(|_| ProposeError::Unavailable("too many proposals wait"))?;
+        self.leading()?;
+        let written = R::timeout(self.inner.config.propose_deadline, self.inner.raft.client_write(entry)).await;
+        match written.map_err(|_| ProposeError::Unavailable("no quorum took the entry in time"))? {
+            Ok(written) => Ok(written.data),
+            Err(why) => Err(write_error(why)),
+        }
+    }
+
+    /// Makes `voters` the voters: machines that are new get the log first and a vote once they have it, machines that are
+    /// left out lose theirs. Returns when it is so. Doing it again does nothing, so it may be repeated until it holds.
+    ///
+    /// An identity whose Raft state was lost must not be among them again (promise S9): it would vote a second time where
+    /// it had voted, and count as holding records that it had lost.
+    ///
+    /// # Errors
+    /// [`ProposeError`]. The change may be half done, which is safe, and the next call goes on from there.
+    pub async fn set_voters(&self, voters: BTreeSet<MachineId>) -> Result<(), ProposeError> {
+        self.leading()?;
+        if voters.is_empty() || voters.len() > muster_wire::limits::VOTERS_MAX {
+            return Err(ProposeError::Unavailable("there must be a voter, and at most nine"));
+        }
+        R::timeout(self.inner.config.voters_deadline, self.change_voters(voters))
+            .await
+            .map_err(|_| ProposeError::Unavailable("the change of voters took too long"))?
+    }
+
+    async fn change_voters(&self, voters: BTreeSet<MachineId>) -> Result<(), ProposeError> {
+        let membership = self.inner.raft.metrics().borrow().membership_config.membership().clone();
+        if membership.get_joint_config().len() == 1 && membership.voter_ids().collect::<BTreeSet<_>>() == voters {
+            return Ok(());
+        }
+        for learner in voters.iter().filter(|voter| membership.get_node(voter).is_none()) {
+            self.inner.raft.add_learner(*learner, EmptyNode::new(), false).await.map_err(write_error)?;
+        }
+        // One that does not answer must not get a vote: it would take the quorum's place of one that does.
+        self.caught_up(&voters).await?;
+        // Machines left out may take no part any more, not even as learners.
+        self.inner.raft.change_membership(voters, false).await.map_err(write_error)?;
+        Ok(())
+    }
+
+    /// Waits until each of `voters` has what was in the log at the beginning of the wait.
+    async fn caught_up(&self, voters: &BTreeSet<MachineId>) -> Result<(), ProposeError> {
+        let mut metrics = self.inner.raft.metrics();
+        let target = metrics.borrow().last_log_index;
+        let reached = |metrics: &RaftMetrics<MachineId, EmptyNode>| match &metrics.replication {
+            None => true,
+            Some(matched) => voters.iter().filter(|voter| **voter != self.inner.me).all(|voter| {
+                matched.get(voter).is_some_and(|matched| matched.map(|id| id.index) >= target)
+            }),
+        };
+        metrics.wait_for(reached).await.map_err(|_| STOPPED)?;
+        self.leading()
+    }
+
+    /// Answers a call of `from`, whose identity the connection has proved.
+    ///
+    /// # Errors
+    /// [`CallRefused`], counted in [`Consensus::refusals`]; there is nothing to send back then.
+    pub async fn handle_call(&self, from: MachineId, body: Bytes) -> Result<Bytes, CallRefused> {
+        let trusted = self.inner.trusted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answer = self.inner.inbound.answer(from, body, &trusted).await;
+        answer.inspect_err(|why| self.inner.refusals.count(why))
+    }
+
+    /// Replaces the machines whose calls are answered besides Raft's members. A machine that was removed from the ledger
+    /// does not belong there.
+    pub fn trust(&self, machines: BTreeSet<MachineId>) {
+        *self.inner.trusted.lock().unwrap_or_else(PoisonError::into_inner) = machines;
+    }
+
+    /// How many calls were refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.inner.refusals
+    }
+
+    /// The voters and the other machines that get the log, as the newest membership in this machine's log has them.
+    pub fn members(&self) -> (BTreeSet<MachineId>, BTreeSet<MachineId>) {
+        let metrics = self.inner.raft.metrics();
+        let membership = metrics.borrow().membership_config.clone();
+        let voters: BTreeSet<MachineId> = membership.voter_ids().collect();
+        let learners = membership.nodes().map(|(machine, _)| *machine).filter(|one| !voters.contains(one)).collect();
+        (voters, learners)
+    }
+
+    /// Stops Raft and waits until it has stopped. Whoever leads after this machine is found by election: openraft 0.9 has
+    /// no transfer of leadership.
+    pub async fn shutdown(&self) {
+        // It fails only if Raft's task is gone already.
+        let _ = self.inner.raft.shutdown().await;
+    }
+
+    fn leading(&self) -> Result<(), ProposeError> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        if metrics.running_state.is_err() {
+            return Err(STOPPED);
+        }
+        match metrics.current_leader {
+            Some(leader) if leader == self.inner.me => Ok(()),
+            leader => Err(ProposeError::NotLeading { leader }),
+        }
+    }
+}
+
+const STOPPED: ProposeError = ProposeError::Unavailable("Raft has stopped");
+
+fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>) -> ProposeError {
+    match why {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            ProposeError::NotLeading { leader: forward.leader_id }
+        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) => {
+            ProposeError::Unavailable("another change of voters is under way")
+        }
+        RaftError::Fatal(_) => STOPPED,
+    }
+}
+
+/// Tells who leads whenever that changes, and the end.
+async fn report<R: Runtime>(raft: Raft<Types<R>>, events: mpsc::Sender<Event>) {
+    let mut metrics = raft.metrics();
+    drop(raft);
+    let mut told = None;
+    loop {
+        let (state, now) = {
+            let metrics = metrics.borrow_and_update();
+            (metrics.running_state.clone(), (metrics.current_term, metrics.current_leader))
+        };
+        if let Err(fatal) = state {
+            let why = match fatal {
+                openraft::error::Fatal::Stopped => None,
+                why => Some(why.to_string()),
+            };
+            if let Some(why) = &why {
+                tracing::error!(%why, "Raft has stopped on this machine");
+            }
+            let _ = events.send(Event::Stopped { why }).await;
+            return;
+        }
+        if told.replace(now) != Some(now)
+            && events.send(Event::Leading { term: now.0, leader: now.1 }).await.is_err()
+        {
+            return;
+        }
+        if metrics.changed().await.is_err() {
+            // Its task ended without a word: it panicked.
+            let _ = events.send(Event::Stopped { why: Some("Raft's task panicked".to_owned()) }).await;
+            return;
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What consensus tells its machine.
+
+use bytes::Bytes;
+use muster_wire::MachineId;
+
+/// One thing that happened. They come in order: first [`Event::Restored`], then every entry of a later revision exactly
+/// once in this process's lifetime, except those that another [`Event::Restored`] contains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The whole ledger: from disk at the start, or from the leader to a machine that was too far behind.
+    Restored {
+        /// The ledger's revision.
+        revision: u64,
+        /// The ledger, encoded.
+        ledger: Bytes,
+    },
+    /// An entry is committed and was given to the ledger, which may have refused it.
+    Applied {
+        /// Its index in the Raft log; indexes only grow, and some carry no entry.
+        revision: u64,
+        /// The encoded entry, byte for byte as it was proposed.
+        entry: Bytes,
+    },
+    /// Who leads, as this machine knows it. A hint: the leader may be another by now. openraft orders leaders by (term,
+    /// machine), so a term can see one leader give way to a higher machine.
+    Leading {
+        /// The term.
+        term: u64,
+        /// Who leads, if that is known.
+        leader: Option<MachineId>,
+    },
+    /// Raft has stopped on this machine and will not start again in this process.
+    Stopped {
+        /// What broke, or nothing if it was asked to stop.
+        why: Option<String>,
+    },
+}

@@ -1,0 +1,154 @@
+//! openraft's view of the ledger.
+//!
+//! The ledger lives in memory; on disk are its last snapshot and the log after it. At a start the snapshot is loaded and
+//! openraft applies the committed records again.
+
+use bytes::Bytes;
+use muster_protocol::ledger::Ledger;
+use muster_wire::Entry;
+use openraft::storage::{RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, ErrorSubject, ErrorVerb, RaftSnapshotBuilder};
+use tokio::sync::mpsc;
+
+use super::{Store, failure};
+use crate::disk::DiskError;
+use crate::event::Event;
+use crate::runtime::Runtime;
+use crate::types::{Applied, LogId, Record, SnapshotMeta, StorageError, StoredMembership, Types};
+
+/// The ledger, fed by openraft, feeding the machine.
+#[derive(Debug)]
+pub struct StateMachine<R> {
+    store: Store<R>,
+    ledger: Ledger,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    events: mpsc::Sender<Event>,
+}
+
+/// A copy of the ledger, to be written while the original goes on.
+#[derive(Debug)]
+pub struct SnapshotBuilder<R> {
+    store: Store<R>,
+    meta: SnapshotMeta,
+    data: Bytes,
+}
+
+impl<R: Runtime> Store<R> {
+    /// openraft's view of the ledger as the last snapshot has it. `events` gets that ledger at once, then every entry that is
+    /// applied and every snapshot that is installed, in order.
+    ///
+    /// # Errors
+    /// [`DiskError`], as at opening.
+    pub async fn state_machine(&self, events: mpsc::Sender<Event>) -> Result<StateMachine<R>, DiskError> {
+        let (meta, ledger) = self.read_ledger()?;
+        let meta = meta.unwrap_or_default();
+        let machine = StateMachine {
+            store: self.clone(),
+            ledger,
+            applied: meta.last_log_id,
+            membership: meta.last_membership,
+            events,
+        };
+        machine.restored(machine.ledger.encode().into()).await;
+        Ok(machine)
+    }
+}
+
+impl<R: Runtime> StateMachine<R> {
+    fn apply_one(&mut self, record: &Record<R>) -> Applied {
+        let revision = record.log_id.index;
+        self.applied = Some(record.log_id);
+        let refused = match &record.payload {
+            EntryPayload::Blank => {
+                self.ledger.skip(revision);
+                None
+            }
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(record.log_id), membership.clone());
+                self.ledger.skip(revision);
+                None
+            }
+            EntryPayload::Normal(bytes) => match Entry::decode(bytes) {
+                Ok(entry) => self.ledger.apply(revision, &entry).err().map(|why| why.to_string()),
+                // An entry of a later version changes nothing here, but keeps its place.
+                Err(why) => {
+                    self.ledger.skip(revision);
+                    Some(why.to_string())
+                }
+            },
+        };
+        Applied { revision, refused }
+    }
+
+    async fn restored(&self, ledger: Bytes) {
+        // Without a receiver the machine is stopping, and Raft with it.
+        let _ = self.events.send(Event::Restored { revision: self.ledger.revision(), ledger }).await;
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        let name = self.applied.map_or_else(|| "nothing".to_owned(), |id| id.to_string());
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone(), snapshot_id: name }
+    }
+}
+
+impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
+    type SnapshotBuilder = SnapshotBuilder<R>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Applied>, StorageError>
+    where
+        I: IntoIterator<Item = Record<R>> + Send,
+        I::IntoIter: Send,
+    {
+        let mut outcomes = Vec::new();
+        for record in entries {
+            let outcome = self.apply_one(&record);
+            if let EntryPayload::Normal(entry) = record.payload {
+                let _ = self.events.send(Event::Applied { revision: outcome.revision, entry }).await;
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<R> {
+        SnapshotBuilder { store: self.store.clone(), meta: self.meta(), data: self.ledger.encode().into() }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Bytes>, StorageError> {
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Box<Bytes>) -> Result<(), StorageError> {
+        let subject = || ErrorSubject::Snapshot(Some(meta.signature()));
+        let unreadable = |why: muster_wire::WireError| {
+            let why = self.store.disk.damaged(format!("snapshot {} received", meta.snapshot_id), why.to_string());
+            self.store.snapshot_failed();
+            failure(subject(), ErrorVerb::Read, &why)
+        };
+        let ledger = Ledger::decode(&snapshot).map_err(unreadable)?;
+        self.store.keep_snapshot(meta.clone(), (*snapshot).clone()).await?;
+        self.ledger = ledger;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.restored(*snapshot).await;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types<R>>>, StorageError> {
+        let found = self.store.read_snapshot();
+        let found = found.map_err(|why| failure(ErrorSubject::Snapshot(None), ErrorVerb::Read, &why))?;
+        Ok(found.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(data) }))
+    }
+}
+
+impl<R: Runtime> RaftSnapshotBuilder<Types<R>> for SnapshotBuilder<R> {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Types<R>>, StorageError> {
+        self.store.keep_snapshot(self.meta.clone(), self.data.clone()).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(self.data.clone()) })
+    }
+}
