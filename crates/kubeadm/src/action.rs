@@ -70,6 +70,9 @@ pub enum Settled {
     Existing,
     /// "not found".
     Missing,
+    /// Any: what it was to do early is done later if need be. `config images pull` fails for one image of many, also one
+    /// that the cluster has no use for.
+    Anyhow,
 }
 
 impl Command {

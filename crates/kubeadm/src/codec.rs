@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn bundle() -> PkiBundle {
-        PkiBundle::make(&mut ChaCha8Rng::seed_from_u64(1)).expect("makes")
+        PkiBundle::make(&"v1.31.0".parse().expect("a version"), &mut ChaCha8Rng::seed_from_u64(1)).expect("makes")
     }
 
     fn ticket() -> Ticket {

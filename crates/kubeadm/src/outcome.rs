@@ -113,6 +113,7 @@ pub fn outcome(command: &Command, exit: &Exit, stdout: &[u8], stderr: &[u8]) -> 
     let fail = |kind, excerpt| Err(Failure { phase: phase(command, exit, &text), kind, excerpt });
     match exit {
         Exit::Code(0) => Ok(()),
+        Exit::Code(_) | Exit::TimedOut if command.settled == Settled::Anyhow => Ok(()),
         Exit::NotStarted(why) => fail(FailureKind::NotStarted, excerpt(why)),
         Exit::TimedOut => fail(FailureKind::TimedOut, excerpt(&last_words(&text))),
         Exit::Signal(signal) => fail(FailureKind::Killed(*signal), excerpt(&last_words(&text))),

@@ -86,7 +86,7 @@ pub(crate) const CONTROL_PLANE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// How long a Node may take to be Ready: a network add-on may have to be pulled first.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// `config images pull`.
-pub(crate) const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
+pub(crate) const PULL_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// `token create`, `token delete`.
 pub(crate) const TOKEN_LIMIT: Duration = Duration::from_secs(60);
 /// `reset`: it waits for etcd to give the member up, and for containers to stop.

@@ -2,23 +2,26 @@
 //!
 //! kubeadm reuses valid pairs that it finds in its certificates' directory, so whoever makes them first knows the CA's
 //! hash before there is a cluster. Keys are ECDSA P-256 and computed from the entropy given, signatures are
-//! deterministic (RFC 6979), so the same entropy makes the same bundle, byte for byte. No clock is read: certificates
+//! deterministic (RFC 6979), so the same entropy makes the same bundle, byte for byte. The service accounts' key is RSA
+//! where kubeadm takes no other: before v1beta4, which brought `encryptionAlgorithm`. No clock is read: certificates
 //! are valid from 1970, because a machine without a battery starts there, until 2099.
 
 use hkdf::Hkdf;
 use muster_wire::{Digest, MachineId};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
-use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
+use p256::pkcs8::{EncodePrivateKey, EncodePublicKey as _, LineEnding};
 use rand::CryptoRng;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
     date_time_ymd,
 };
+use rsa::RsaPrivateKey;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::secret::{Secret, Token};
+use crate::version::{ConfigApi, Version};
 
 /// What every control plane needs besides its ticket: three CAs with their keys, the service accounts' key pair, and the
 /// secret from which all bootstrap tokens come. Zeroed when dropped; prints as `[redacted]`.
@@ -48,11 +51,12 @@ pub struct PkiError {
 }
 
 impl PkiBundle {
-    /// Makes a new set. `entropy` must be fit for keys.
+    /// Makes a new set for this version of kubeadm. `entropy` must be fit for keys. The RSA key of an old kubeadm takes
+    /// some tenths of a second.
     ///
     /// # Errors
     /// When a certificate cannot be written down.
-    pub fn make(entropy: &mut impl CryptoRng) -> Result<Self, PkiError> {
+    pub fn make(kubeadm: &Version, entropy: &mut impl CryptoRng) -> Result<Self, PkiError> {
         let ca_key = signing_key(entropy);
         let spki = ca_key.verifying_key().to_public_key_der().map_err(|error| failed("CA's public key", &error))?;
         let mut token_secret = Zeroizing::new([0; 32]);
@@ -62,7 +66,10 @@ impl PkiBundle {
             ca: authority("kubernetes", &ca_key)?,
             front_proxy: authority("front-proxy-ca", &signing_key(entropy))?,
             etcd: authority("etcd-ca", &signing_key(entropy))?,
-            service_accounts: key_pair(&signing_key(entropy))?,
+            service_accounts: match kubeadm.api() {
+                ConfigApi::V1Beta2 | ConfigApi::V1Beta3 => rsa_pair(entropy)?,
+                ConfigApi::V1Beta4 => ecdsa_pair(&signing_key(entropy))?,
+            },
             token_secret: Secret::new(token_secret.as_slice()),
         })
     }
@@ -191,13 +198,22 @@ fn authority(name: &'static str, key: &SigningKey) -> Result<Pair, PkiError> {
     Ok(Pair { public: certificate.pem(), private: private_pem(name, key)? })
 }
 
-fn key_pair(key: &SigningKey) -> Result<Pair, PkiError> {
-    let what = "service accounts' key pair";
-    let public = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|error| failed(what, &error))?;
-    Ok(Pair { public, private: private_pem(what, key)? })
+const SERVICE_ACCOUNTS: &str = "service accounts' key pair";
+
+fn ecdsa_pair(key: &SigningKey) -> Result<Pair, PkiError> {
+    let public =
+        key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|error| failed(SERVICE_ACCOUNTS, &error))?;
+    Ok(Pair { public, private: private_pem(SERVICE_ACCOUNTS, key)? })
 }
 
-fn private_pem(what: &'static str, key: &SigningKey) -> Result<Secret, PkiError> {
+fn rsa_pair(entropy: &mut impl CryptoRng) -> Result<Pair, PkiError> {
+    let key = RsaPrivateKey::new(entropy, 2048).map_err(|error| failed(SERVICE_ACCOUNTS, &error))?;
+    let public =
+        key.to_public_key().to_public_key_pem(LineEnding::LF).map_err(|error| failed(SERVICE_ACCOUNTS, &error))?;
+    Ok(Pair { public, private: private_pem(SERVICE_ACCOUNTS, &key)? })
+}
+
+fn private_pem(what: &'static str, key: &impl EncodePrivateKey) -> Result<Secret, PkiError> {
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| failed(what, &error))?;
     Ok(Secret::new(pem.as_bytes()))
 }
@@ -227,7 +243,18 @@ mod tests {
     use super::*;
 
     fn bundle(seed: u64) -> PkiBundle {
-        PkiBundle::make(&mut ChaCha8Rng::seed_from_u64(seed)).expect("makes")
+        PkiBundle::make(&"v1.31.0".parse().expect("a version"), &mut ChaCha8Rng::seed_from_u64(seed)).expect("makes")
+    }
+
+    #[test]
+    fn an_old_kubeadm_gets_an_rsa_key_for_service_accounts() {
+        use p256::pkcs8::DecodePrivateKey as _;
+
+        let old = "v1.20.2".parse().expect("a version");
+        let made = PkiBundle::make(&old, &mut ChaCha8Rng::seed_from_u64(1)).expect("makes");
+        assert!(RsaPrivateKey::from_pkcs8_pem(made.service_accounts.private.expose_str()).is_ok());
+        assert!(RsaPrivateKey::from_pkcs8_pem(bundle(1).service_accounts.private.expose_str()).is_err());
+        assert!(made.ca == bundle(1).ca);
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Plan {
     /// A worker pulls nothing: kubeadm would pull the control plane's images for it as well.
     fn prepare(&self) -> Vec<Action> {
         let path = self.work("prepare.yaml");
-        let pull = self.command("config/images-pull", &["config", "images", "pull"], phases::PULL_LIMIT);
+        let mut pull = self.command("config/images-pull", &["config", "images", "pull"], phases::PULL_LIMIT);
+        pull.settled = Settled::Anyhow;
         vec![self.write("prepare.yaml", self.documents.prepare()), Action::Run(with_config(pull, &path)), remove(path)]
     }
 

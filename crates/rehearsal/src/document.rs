@@ -1,0 +1,227 @@
+//! Reads documents as strictly as they can be read: an unknown, misplaced or mistyped field is an error that names it.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::failure::{Doing as _, Failure, fail};
+use crate::schema::{self, Api, Field, Type};
+use crate::setting::Version;
+
+/// The documents of one file, each kind at most once.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Documents {
+    pub(crate) init: Option<Value>,
+    pub(crate) cluster: Option<Value>,
+    pub(crate) join: Option<Value>,
+    pub(crate) reset: Option<Value>,
+    /// KubeletConfiguration and KubeProxyConfiguration, which kubeadm passes on.
+    pub(crate) components: Vec<Value>,
+}
+
+impl Documents {
+    /// Reads a file for this version of kubeadm.
+    pub(crate) fn read(path: &str, version: &Version) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(Path::new(path)).doing(format!("unable to read config from {path:?}"))?;
+        Self::parse(&text, version)
+    }
+
+    pub(crate) fn parse(text: &str, version: &Version) -> Result<Self, Failure> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+            .map_err(|error| fail(format!("error converting YAML to JSON: {}", error.without_snippet())))?;
+        let mut documents = Self::default();
+        for value in values {
+            documents.add(value, version)?;
+        }
+        Ok(documents)
+    }
+
+    fn add(&mut self, value: Value, version: &Version) -> Result<(), Failure> {
+        let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let Some((group, api)) = api_version.split_once('/') else {
+            return Err(fail(format!("invalid configuration: kind and apiVersion is mandatory information that must be specified, not {api_version:?} {kind:?}")));
+        };
+        if group != "kubeadm.k8s.io" {
+            return match (group, kind.as_str()) {
+                ("kubelet.config.k8s.io", "KubeletConfiguration") | ("kubeproxy.config.k8s.io", "KubeProxyConfiguration") => {
+                    self.components.push(value);
+                    Ok(())
+                }
+                _ => Err(fail(format!("invalid configuration: no kind {kind:?} is registered for version {api_version:?}"))),
+            };
+        }
+        let api = accepted(api, version)?;
+        let (slot, fields) = match kind.as_str() {
+            "InitConfiguration" => (&mut self.init, schema::INIT),
+            "ClusterConfiguration" => (&mut self.cluster, schema::CLUSTER),
+            "JoinConfiguration" => (&mut self.join, schema::JOIN),
+            "ResetConfiguration" if api == Api::B4 => (&mut self.reset, schema::RESET),
+            _ => return Err(fail(format!("invalid configuration: no kind {kind:?} is registered for version {api_version:?}"))),
+        };
+        if slot.is_some() {
+            return Err(fail(format!("invalid configuration: kind {kind:?} is specified twice in YAML file")));
+        }
+        let object = value.as_object().expect("it has an apiVersion");
+        object_fields(object, fields, api, "").map_err(|error| {
+            fail(format!(
+                "error unmarshaling configuration schema.GroupVersionKind{{Group:\"kubeadm.k8s.io\", \
+                 Version:{:?}, Kind:{kind:?}}}: strict decoding error: {error}",
+                api_version.rsplit('/').next().unwrap_or_default()
+            ))
+        })?;
+        *slot = Some(value);
+        Ok(())
+    }
+}
+
+/// kubeadm reads the API it was made with and some before it.
+fn accepted(api: &str, version: &Version) -> Result<Api, Failure> {
+    let known = match (api, version.minor) {
+        ("v1beta2", 15..=26) => Some(Api::B2),
+        ("v1beta3", 22..=36) => Some(Api::B3),
+        ("v1beta4", 31..) => Some(Api::B4),
+        _ => None,
+    };
+    known.ok_or_else(|| {
+        fail(format!("your configuration file uses an API spec that kubeadm {} does not read: \"kubeadm.k8s.io/{api}\"", version.text))
+    })
+}
+
+fn object_fields(object: &Map<String, Value>, fields: &[Field], api: Api, path: &str) -> Result<(), Failure> {
+    for (name, value) in object {
+        let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        if path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind") {
+            continue;
+        }
+        let field = fields.iter().find(|field| field.0 == name && (field.2..=field.3).contains(&api));
+        let field = field.ok_or_else(|| fail(format!("unknown field {at:?}")))?;
+        if !value.is_null() {
+            check(value, &field.1, api, &at)?;
+        }
+    }
+    Ok(())
+}
+
+fn check(value: &Value, holds: &Type, api: Api, at: &str) -> Result<(), Failure> {
+    let wrong = |what: &str| Err(fail(format!("cannot unmarshal {at}: it must be {what}")));
+    match (holds, value) {
+        (Type::Text, Value::String(_)) | (Type::Switch, Value::Bool(_)) => Ok(()),
+        (Type::Number, Value::Number(number)) if number.as_u64().is_some_and(|number| number <= 65535) => Ok(()),
+        (Type::Duration, Value::String(text)) if is_duration(text) => Ok(()),
+        (Type::Token, Value::String(text)) if is_token(text) => Ok(()),
+        (Type::Address, Value::String(text)) if text.parse::<IpAddr>().is_ok() => Ok(()),
+        (Type::TextMap, Value::Object(map)) if map.values().all(Value::is_string) => Ok(()),
+        (Type::SwitchMap, Value::Object(map)) if map.values().all(Value::is_boolean) => Ok(()),
+        (Type::List(item), Value::Array(items)) => {
+            items.iter().enumerate().try_for_each(|(n, value)| check(value, item, api, &format!("{at}[{n}]")))
+        }
+        (Type::Object(fields), Value::Object(object)) => object_fields(object, fields, api, at),
+        (Type::Text, _) => wrong("a string"),
+        (Type::Number, _) => wrong("a number up to 65535"),
+        (Type::Switch, _) => wrong("true or false"),
+        (Type::Duration, _) => wrong("a duration as \"4m0s\""),
+        // A token that is malformed is still a secret.
+        (Type::Token, _) => wrong("a token of the form \"[a-z0-9]{6}.[a-z0-9]{16}\""),
+        (Type::Address, _) => wrong("an IP address"),
+        (Type::TextMap, _) => wrong("a map of strings"),
+        (Type::SwitchMap, _) => wrong("a map of true and false"),
+        (Type::List(_), _) => wrong("a list"),
+        (Type::Object(_), _) => wrong("a map"),
+    }
+}
+
+pub(crate) fn is_token(text: &str) -> bool {
+    let part = |part: &str, length| {
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    text.split_once('.').is_some_and(|(id, secret)| part(id, 6) && part(secret, 16))
+}
+
+fn is_duration(text: &str) -> bool {
+    seconds(text).is_some()
+}
+
+/// The seconds of a Go duration such as `1h0m0.5s`.
+pub(crate) fn seconds(text: &str) -> Option<f64> {
+    let (mut rest, mut total) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        total += number * match &rest[digits..unit_end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return None,
+        };
+        rest = &rest[unit_end..];
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str, version: &str) -> Result<Documents, Failure> {
+        Documents::parse(text, &Version::parse(version).expect("a version"))
+    }
+
+    #[test]
+    fn reads_each_api_where_kubeadm_does() {
+        for (api, version, reads) in [
+            ("v1beta2", "v1.20.2", true),
+            ("v1beta2", "v1.27.0", false),
+            ("v1beta3", "v1.21.0", false),
+            ("v1beta3", "v1.22.0", true),
+            ("v1beta3", "v1.37.0", false),
+            ("v1beta4", "v1.30.0", false),
+            ("v1beta4", "v1.37.0", true),
+        ] {
+            let text = format!("apiVersion: kubeadm.k8s.io/{api}\nkind: InitConfiguration\n");
+            assert_eq!(parse(&text, version).is_ok(), reads, "{api} {version}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_unknown_misplaced_or_mistyped() {
+        let error = |api: &str, version: &str, kind: &str, field: &str| {
+            let text = format!("apiVersion: kubeadm.k8s.io/{api}\nkind: {kind}\n{field}\n");
+            parse(&text, version).expect_err("refused").to_string()
+        };
+        let unknown = error("v1beta2", "v1.20.2", "InitConfiguration", "timeouts: {}");
+        assert!(unknown.contains("unknown field \"timeouts\""), "{unknown}");
+        let map = error("v1beta4", "v1.31.0", "ClusterConfiguration", "apiServer: {extraArgs: {v: \"4\"}}");
+        assert!(map.contains("apiServer.extraArgs: it must be a list"), "{map}");
+        let list = error("v1beta3", "v1.31.0", "ClusterConfiguration", "scheduler: {extraArgs: [{name: v, value: \"4\"}]}");
+        assert!(list.contains("scheduler.extraArgs: it must be a map of strings"), "{list}");
+        let token = error("v1beta4", "v1.31.0", "JoinConfiguration", "discovery: {tlsBootstrapToken: hunter2}");
+        assert!(token.contains("discovery.tlsBootstrapToken") && !token.contains("hunter2"), "{token}");
+        let nested = error("v1beta4", "v1.31.0", "JoinConfiguration", "discovery: {timeout: 1s}");
+        assert!(nested.contains("unknown field \"discovery.timeout\""), "{nested}");
+    }
+
+    #[test]
+    fn reads_durations_as_go_does() {
+        assert_eq!(seconds("1h2m3s"), Some(3723.0));
+        assert_eq!(seconds("500ms"), Some(0.5));
+        assert_eq!(seconds("24h0m0s"), Some(86400.0));
+        for text in ["", "5", "s", "1d", "-1s"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[ -~\n]{0,200}") {
+            let _ = parse(&text, "v1.31.0");
+            let _ = seconds(&text);
+        }
+    }
+}
