@@ -18,8 +18,9 @@ use super::report::{Report, cannot_provision, round};
 use super::{build, by_hand};
 use crate::command::{output, run};
 
-/// How often the cluster is looked at while it forms: one API request each time.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the cluster is looked at while it forms. Each look is a kubectl, which costs some 0.1 s of a processor that
+/// the machines need as well.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a machine may take to boot.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -175,16 +176,14 @@ impl Look {
     /// Looks once and returns what is missing.
     fn once(&mut self, testbed: &Testbed, report: &Report) -> Result<Vec<String>> {
         if self.cluster.is_none() {
+            say(&mut self.said, report, phases(testbed));
             self.cluster = Some(Cluster::find(testbed)?);
         }
         let cluster = self.cluster.as_ref().context("the cluster was found just now")?;
         let nodes = cluster.nodes()?;
         let ready = nodes.iter().filter(|node| node.ready).count();
         let line = format!("{} of {} Nodes, {ready} Ready", nodes.len(), testbed.machines.len());
-        if line != self.said {
-            report.step(&line);
-            self.said = line;
-        }
+        say(&mut self.said, report, line);
         let missing = missing_nodes(&nodes, testbed);
         if !missing.is_empty() {
             self.all_ready_at = None;
@@ -193,6 +192,24 @@ impl Look {
         self.all_ready_at.get_or_insert_with(now);
         Ok(cluster.view(testbed)?.missing(testbed))
     }
+}
+
+/// Reports a line unless it is empty or was the last one.
+fn say(said: &mut String, report: &Report, line: String) {
+    if !line.is_empty() && line != *said {
+        report.step(&line);
+        *said = line;
+    }
+}
+
+/// What muster says of each machine, until Kubernetes itself can be asked: `m1 Founding, m2 Meeting`.
+fn phases(testbed: &Testbed) -> String {
+    let phase = |machine: &Machine| {
+        let said = machine.exec(&["timeout", "2", "muster", "status", "--json"]).and_then(|mut ask| output(&mut ask));
+        let status: serde_json::Value = serde_json::from_str(&said.ok()?).ok()?;
+        Some(format!("{} {}", machine.name, status["phase"].as_str()?))
+    };
+    testbed.machines.iter().filter(|machine| machine.muster).filter_map(phase).collect::<Vec<_>>().join(", ")
 }
 
 /// What a machine itself says about why it waits.
