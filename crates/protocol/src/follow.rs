@@ -227,11 +227,12 @@ impl Follow {
     }
 
     fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
-        let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64| {
-            askers.get(machine).is_some_and(|asker| asker.call == call)
+        // A machine that restarted counts its calls anew, so the number alone does not tell a later poll from a held one.
+        let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64, asked: Time| {
+            askers.get(machine).is_some_and(|asker| asker.call == call && asker.asked == asked)
         };
         while let Some((asked, machine, call)) = self.holds.front().copied() {
-            if current(&self.askers, &machine, call) {
+            if current(&self.askers, &machine, call, asked) {
                 if now.since(asked) < tuning.poll_hold {
                     break;
                 }
