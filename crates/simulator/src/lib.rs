@@ -4,9 +4,13 @@
 //! one seed gives one run, to the last bit: every result carries a hash of all that happened.
 
 pub mod check;
+pub mod command;
+pub mod junit;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod sometimes;
+pub mod sweep;
 pub mod trace;
 pub mod watch;
 pub mod world;

@@ -26,6 +26,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The word in JSON and in output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Held => "held",
+            Verdict::SafetyBroken => "safety-broken",
+            Verdict::LivenessBroken => "liveness-broken",
+            Verdict::NotEnoughSeen => "not-enough-seen",
+        }
+    }
+
     /// The exit code.
     pub fn code(self) -> u8 {
         match self {
@@ -68,6 +78,20 @@ pub struct Outcome {
     pub lost: BTreeMap<&'static str, u64>,
     /// Microseconds it took.
     pub wall_us: u64,
+}
+
+impl Outcome {
+    /// What there is to say of it in one line.
+    pub fn what(&self) -> String {
+        if let Some(broken) = &self.broken {
+            return format!("{} at {:.3} s: {}", broken.promise, broken.at_us as f64 / 1e6, broken.what);
+        }
+        let unknown = self.liveness.iter().filter_map(|(promise, standing)| match standing {
+            Standing::Unknown { why } => Some(format!("{promise} unknown: {why}")),
+            _ => None,
+        });
+        unknown.collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Runs a seed of a scenario.

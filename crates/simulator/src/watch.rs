@@ -57,6 +57,8 @@ pub enum Seen<'a> {
     Forgot { slot: Slot },
     /// A disk is empty.
     Wiped { slot: Slot },
+    /// Time no longer passes, so much happens at once; the last of it.
+    Livelock { last: String },
     /// All faults have ended.
     Healed,
 }
@@ -196,6 +198,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Forgot { slot } => numbered(19, *slot, 0),
         Seen::Wiped { slot } => numbered(20, *slot, 0),
         Seen::Healed => 21,
+        Seen::Livelock { .. } => 22,
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) const CLUSTER: &str = "site";
 const PORT: u16 = 7390;
 /// How often liveness is looked at after heal.
 const LOOK_EVERY: At = 500_000;
+/// More events than this at one moment mean that machines keep each other busy without time passing.
+const AT_ONCE_MAX: u64 = 200_000;
 
 /// One run's world.
 pub struct World {
@@ -63,6 +65,8 @@ pub struct World {
     end: At,
     /// Events handled.
     pub(crate) handled: u64,
+    /// Events handled at this very moment.
+    at_once: u64,
 }
 
 impl World {
@@ -101,6 +105,7 @@ impl World {
             healed: None,
             end: heal + seconds(scenario.phases.heal_s),
             handled: 0,
+            at_once: 0,
         };
         world.watch.begin(&world.scenario, mark, slots);
         world.schedule(heal);
@@ -133,11 +138,28 @@ impl World {
             return false;
         }
         let Some((at, event)) = self.events.pop(self.end) else { return false };
+        if at > self.now {
+            self.at_once = 0;
+        }
+        self.at_once += 1;
+        if self.at_once == AT_ONCE_MAX {
+            let last = self.describe(&event);
+            self.see(Seen::Livelock { last });
+        }
         self.now = at;
         self.handled += 1;
         self.watch.now = at;
         self.handle(event);
         true
+    }
+
+    fn describe(&self, event: &Event) -> String {
+        let mut text: String = format!("{event:?}").chars().take(200).collect();
+        if let Event::Wake { slot, .. } = event {
+            let wants = self.machine(*slot).and_then(Machine::next_wakeup);
+            text.push_str(&format!(", wants {wants:?}, its clock shows {:?}", self.shown(*slot)));
+        }
+        text
     }
 
     fn handle(&mut self, event: Event) {

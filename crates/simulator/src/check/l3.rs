@@ -4,24 +4,47 @@ use std::collections::BTreeSet;
 
 use muster_wire::MachineId;
 
-use super::Facts;
 use super::liveness::Look;
-use crate::world::{Power, World};
+use crate::world::{At, Power, World};
+
+/// Since when the rosters have differed.
+#[derive(Debug, Default)]
+pub(super) struct EqualRosters {
+    differ: Option<At>,
+    equal: bool,
+}
+
+impl EqualRosters {
+    /// They may differ at any time, since machines come and go, but never for longer than the bound.
+    pub(super) fn look(&mut self, world: &World, healed: At, bound_s: f64) -> Look {
+        match equal(world) {
+            Ok(()) => {
+                self.differ = None;
+                self.equal = true;
+                Look::Holds
+            }
+            Err(why) => {
+                let since = *self.differ.get_or_insert(world.now.max(healed));
+                if (world.now - since) as f64 > bound_s * 1e6 { Look::Broken(why) } else { Look::NotYet(why) }
+            }
+        }
+    }
+}
 
 /// Whether every machine holds exactly those for alive that run.
-pub(super) fn equal(world: &World, _facts: &Facts) -> Look {
+fn equal(world: &World) -> Result<(), String> {
     let running: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
     for host in world.expected() {
         let Some(machine) = world.machine(host.slot) else { continue };
         let alive = machine.roster_alive();
         if let Some(missing) = running.difference(&alive).next() {
-            return Look::NotYet(format!("machine {} does not hold {missing} for alive, which runs", host.slot));
+            return Err(format!("machine {} does not hold {missing} for alive, which runs", host.slot));
         }
         let gone = alive.difference(&running).find(|id| !world.runs(**id));
         if let Some(gone) = gone {
-            return Look::NotYet(format!("machine {} holds {gone} for alive, which does not run", host.slot));
+            return Err(format!("machine {} holds {gone} for alive, which does not run", host.slot));
         }
     }
-    Look::Holds
+    Ok(())
 }

@@ -30,7 +30,7 @@ impl Replaced {
         }
         match l1::able(world, facts) {
             Err(why) => Look::Pointless(why),
-            Ok(()) => Look::NotYet(format!("{machine} of attempt {attempt} is dead and was not replaced")),
+            Ok(()) => Look::Broken(format!("{machine} of attempt {attempt} is dead and was not replaced")),
         }
     }
 }

@@ -26,12 +26,24 @@ pub enum Standing {
     },
 }
 
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Standing::Held { after_us } => write!(f, "held, {:.1} s after heal", *after_us as f64 / 1e6),
+            Standing::NoOccasion => f.write_str("there was no occasion for it"),
+            Standing::Unknown { why } => write!(f, "unknown: {why}"),
+        }
+    }
+}
+
 /// What a look at a promise gives.
 pub(super) enum Look {
     /// It holds now.
     Holds,
     /// Not yet, for this reason.
     NotYet(String),
+    /// Not within its bound.
+    Broken(String),
     /// It cannot be asked for here.
     Pointless(String),
     /// There was no occasion for it so far.
@@ -48,6 +60,7 @@ pub struct Liveness {
     pub charter_after_us: Option<At>,
     /// When every machine was Ready, from the start of the run.
     pub ready_at_us: Option<At>,
+    l3: l3::EqualRosters,
     l4: l4::Replaced,
     l5: l5::Quiet,
 }
@@ -84,13 +97,13 @@ impl Liveness {
         let mut broken = Vec::new();
         for promise in self.bounds.check.clone() {
             let word = name(promise);
-            if matches!(self.standing.get(word), Some(Standing::Held { .. })) && promise != Promise::L4 {
+            if matches!(self.standing.get(word), Some(Standing::Held { .. })) && !matches!(promise, Promise::L3 | Promise::L4) {
                 continue;
             }
             let (look, bound_s) = match promise {
                 Promise::L1 => self.one_cluster(world, facts),
                 Promise::L2 => (l2::led(world, facts), self.bounds.leader_s),
-                Promise::L3 => (l3::equal(world, facts), self.bounds.rosters_s),
+                Promise::L3 => (self.l3.look(world, self.healed, self.bounds.rosters_s), f64::INFINITY),
                 Promise::L4 => (self.l4.look(world, facts, self.bounds.replaced_s), f64::INFINITY),
                 Promise::L5 => (self.l5.look(world, self.ready_at_us, &self.bounds), f64::INFINITY),
             };
@@ -105,7 +118,11 @@ impl Liveness {
                 }
                 Look::NoOccasion => Standing::NoOccasion,
                 Look::Pointless(why) => Standing::Unknown { why },
-                Look::NotYet(why) if late || bound_s.is_infinite() && promise == Promise::L4 => {
+                Look::Broken(why) => {
+                    broken.push((word, why));
+                    continue;
+                }
+                Look::NotYet(why) if late => {
                     broken.push((word, format!("{why} ({:.1} s after heal)", after as f64 / 1e6)));
                     continue;
                 }

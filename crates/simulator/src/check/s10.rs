@@ -29,6 +29,7 @@ impl Bounds {
 
     pub(super) fn see(&self, seen: &Seen<'_>) -> Verdict {
         match seen {
+            Seen::Livelock { last } => Err(format!("more and more happens at one moment, lastly: {last}")),
             Seen::Sent { machine, frame, bytes, .. } => {
                 let most = match frame {
                     Frame::Swim(_) => limits::SWIM_BYTES_MAX + 64,

@@ -87,6 +87,15 @@ impl Sort {
         ]
     }
 
+    /// Every sort there is.
+    pub fn every() -> Vec<Sort> {
+        use Sort::*;
+        let mut every = Self::all();
+        every.extend([TornWrite, LyingSync, BitRot, Wipe, OldCopy, Clone, Sybil, TwoFaced]);
+        every.sort_unstable();
+        every
+    }
+
     /// The parameters that this sort takes, beside `at_s`, `for_s` and `machines`.
     pub fn takes(self) -> &'static [&'static str] {
         use Sort::*;

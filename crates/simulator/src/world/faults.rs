@@ -177,6 +177,7 @@ impl World {
                 }
             }
             Sort::Slow => self.hosts[at].slow_us = 0,
+            Sort::KubeadmHang => self.end_hung_steps(slot),
             Sort::CrashOnWrite | Sort::TornWrite | Sort::Full | Sort::IoError => {
                 self.hosts[at].next_write = None;
             }

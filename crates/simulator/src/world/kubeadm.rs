@@ -147,6 +147,16 @@ impl World {
         self.site.adding_etcd.remove(&slot);
     }
 
+    /// What hung is found and killed.
+    pub(super) fn end_hung_steps(&mut self, slot: Slot) {
+        let host = &self.hosts[slot as usize];
+        let life = host.life;
+        let hung = host.runs.iter().filter(|(_, running)| running.turn == Turn::Hangs);
+        for run in hung.map(|(run, _)| *run).collect::<Vec<_>>() {
+            self.events.push(self.now + 1_000, Event::Step { slot, life, run });
+        }
+    }
+
     /// A step goes on, or comes to its end.
     pub(super) fn step_goes_on(&mut self, slot: Slot, run: u64) {
         let Some(running) = self.hosts[slot as usize].runs.remove(&run) else { return };

@@ -1,0 +1,59 @@
+//! `muster-sim shrink`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::one::print_outcome;
+use super::{Failure, Which, print_json};
+use crate::run::{Verdict, run_plan};
+use crate::shrink::{Shrunk, shrink};
+
+/// Find the smallest list of faults that still fails.
+#[derive(Args)]
+pub(super) struct Shrink {
+    #[command(flatten)]
+    which: Which,
+    /// The failing seed; the scenario's own unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where to save it; a file in simulations/regressions/ unless given.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Most runs that may be spent.
+    #[arg(long, default_value_t = 400)]
+    runs: u32,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Shrink {
+    pub(super) fn execute(&self) -> Result<Verdict, Failure> {
+        let scenario = self.which.read()?;
+        let seed = self.seed.unwrap_or(scenario.seed);
+        let Some(Shrunk { scenario: small, outcome, faults_before, runs }) = shrink(&scenario, seed, self.runs) else {
+            return Err(Failure(format!("seed {seed} breaks no promise, so there is nothing to make smaller")));
+        };
+        let name = self.which.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let promise = outcome.broken.as_ref().map_or("unknown", |broken| broken.promise).to_lowercase();
+        let path = match &self.out {
+            Some(path) => path.clone(),
+            None => PathBuf::from(format!("simulations/regressions/{promise}-{name}-{seed}.toml")),
+        };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| Failure(format!("{}: {error}", folder.display())))?;
+        }
+        std::fs::write(&path, small.to_toml()).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        // What was written is what must fail.
+        let again = run_plan(&small, seed, small.faults.clone());
+        if self.json {
+            print_json(&again)?;
+        } else {
+            println!("{} of {faults_before} faults are left after {runs} runs", small.faults.len());
+            print_outcome(&again);
+            println!("\nmuster-sim run {}", path.display());
+        }
+        Ok(again.verdict)
+    }
+}

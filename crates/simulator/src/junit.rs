@@ -1,0 +1,47 @@
+//! JUnit's XML, as build servers read it: one case a seed.
+
+use std::fmt::Write;
+
+use crate::run::{Outcome, Verdict};
+
+/// The results of a sweep.
+pub fn text(title: &str, outcomes: &[Outcome]) -> String {
+    let failures = outcomes.iter().filter(|outcome| outcome.broken.is_some()).count();
+    let unknown = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::NotEnoughSeen).count();
+    let seconds: f64 = outcomes.iter().map(|outcome| outcome.wall_us as f64 / 1e6).sum();
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let title = escape(title);
+    let _ = writeln!(
+        text,
+        "<testsuites>\n<testsuite name=\"{title}\" tests=\"{}\" failures=\"{failures}\" skipped=\"{unknown}\" time=\"{seconds:.3}\">",
+        outcomes.len(),
+    );
+    for outcome in outcomes {
+        let time = outcome.wall_us as f64 / 1e6;
+        let _ = write!(text, "<testcase classname=\"{title}\" name=\"seed {}\" time=\"{time:.3}\">", outcome.seed);
+        if let Some(broken) = &outcome.broken {
+            let _ = write!(text, "<failure type=\"{}\" message=\"{}\"/>", broken.promise, escape(&outcome.what()));
+        } else if outcome.verdict == Verdict::NotEnoughSeen {
+            let _ = write!(text, "<skipped message=\"{}\"/>", escape(&outcome.what()));
+        }
+        text.push_str("</testcase>\n");
+    }
+    text.push_str("</testsuite>\n</testsuites>\n");
+    text
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            // XML 1.0 has no way to write these.
+            control if control.is_control() => escaped.push(' '),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

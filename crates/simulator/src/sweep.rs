@@ -1,0 +1,183 @@
+//! Many seeds: what came of each, how fast, and which states were never reached.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::run::{Outcome, Verdict, run};
+use crate::scenario::Scenario;
+use crate::sometimes;
+
+/// Most failing seeds of a class that are kept in the summary.
+const EXAMPLES_MAX: usize = 10;
+
+/// A class of results: a verdict, and the promise that was broken.
+#[derive(Debug, Clone, Serialize)]
+pub struct Class {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The promise, if one was broken.
+    pub promise: Option<&'static str>,
+    /// How many seeds.
+    pub count: u64,
+    /// Some of them, with what was seen.
+    pub examples: Vec<(u64, String)>,
+}
+
+/// What came of a sweep.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The scenario's title.
+    pub title: String,
+    /// First seed.
+    pub first: u64,
+    /// One past the last seed.
+    pub end: u64,
+    /// The worst verdict; not enough seen if a state that the scenario expects was never reached.
+    pub verdict: Verdict,
+    /// Results by class, worst first.
+    pub classes: Vec<Class>,
+    /// How many seeds reached each state; those that none reached are unknown.
+    pub sometimes: BTreeMap<&'static str, u64>,
+    /// States that no seed reached.
+    pub unknown: Vec<&'static str>,
+    /// Expected states that no seed reached.
+    pub missing: Vec<String>,
+    /// Seconds from heal to one charter everywhere: median, 99th percentile, worst.
+    pub charter_after_s: Option<[f64; 3]>,
+    /// Seconds from the start to everyone Ready: median, 99th percentile, worst.
+    pub ready_at_s: Option<[f64; 3]>,
+    /// Digest of all runs' hashes, in the order of seeds.
+    pub hash: String,
+    /// Events handled.
+    pub events: u64,
+    /// Virtual machine-hours.
+    pub machine_hours: f64,
+    /// Seconds it took.
+    pub wall_s: f64,
+    /// Threads.
+    pub jobs: usize,
+    /// Seeds a minute.
+    pub seeds_per_minute: f64,
+    /// Virtual machine-hours per second of one core.
+    pub machine_hours_per_core_second: f64,
+}
+
+/// Runs the seeds `first..end` on `jobs` threads, telling `done` of every outcome as it comes.
+pub fn sweep(
+    scenario: &Scenario,
+    first: u64,
+    end: u64,
+    jobs: usize,
+    done: impl Fn(&Outcome) + Sync,
+) -> (Summary, Vec<Outcome>) {
+    let begun = Instant::now();
+    let next = AtomicU64::new(first);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let outcome = run(scenario, seed);
+                    done(&outcome);
+                    outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(outcome);
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    (summarize(scenario, first, end, jobs, begun, &outcomes), outcomes)
+}
+
+fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Instant, outcomes: &[Outcome]) -> Summary {
+    let mut classes: BTreeMap<(Verdict, Option<&'static str>), Class> = BTreeMap::new();
+    let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut hash = 0u64;
+    for outcome in outcomes {
+        let promise = outcome.broken.as_ref().map(|broken| broken.promise);
+        let class = classes.entry((outcome.verdict, promise)).or_insert_with(|| Class {
+            verdict: outcome.verdict,
+            promise,
+            count: 0,
+            examples: Vec::new(),
+        });
+        class.count += 1;
+        if outcome.verdict != Verdict::Held && class.examples.len() < EXAMPLES_MAX {
+            class.examples.push((outcome.seed, outcome.what()));
+        }
+        for name in outcome.sometimes.keys() {
+            *reached.entry(name).or_default() += 1;
+        }
+        let own = u64::from_str_radix(&outcome.hash, 16).unwrap_or(0);
+        hash = (hash.rotate_left(7) ^ own).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    let wall_s = begun.elapsed().as_secs_f64();
+    let missing: Vec<String> =
+        scenario.expect.sometimes.iter().filter(|name| !reached.contains_key(name.as_str())).cloned().collect();
+    let virtual_us: u64 = outcomes.iter().map(|outcome| outcome.virtual_us).sum();
+    let busy_s = outcomes.iter().map(|outcome| outcome.wall_us).sum::<u64>() as f64 / 1e6;
+    let machine_hours = virtual_us as f64 / 3.6e9 * f64::from(scenario.machines);
+    Summary {
+        title: scenario.title.clone(),
+        first,
+        end,
+        verdict: verdict(scenario, &classes, &missing),
+        classes: classes.into_values().collect(),
+        unknown: sometimes::names().into_iter().filter(|name| !reached.contains_key(name)).collect(),
+        sometimes: reached,
+        missing,
+        charter_after_s: spread(outcomes.iter().filter_map(|outcome| outcome.charter_after_us)),
+        ready_at_s: spread(outcomes.iter().filter_map(|outcome| outcome.ready_at_us)),
+        hash: format!("{hash:016x}"),
+        events: outcomes.iter().map(|outcome| outcome.events).sum(),
+        machine_hours,
+        wall_s,
+        jobs,
+        seeds_per_minute: outcomes.len() as f64 / wall_s.max(1e-9) * 60.0,
+        machine_hours_per_core_second: machine_hours / busy_s.max(1e-9),
+    }
+}
+
+fn verdict(
+    scenario: &Scenario,
+    classes: &BTreeMap<(Verdict, Option<&'static str>), Class>,
+    missing: &[String],
+) -> Verdict {
+    if let Some(breaks) = &scenario.expect.breaks {
+        // A baseline that is meant to break shows nothing if it does not.
+        let broke = classes.keys().any(|(_, promise)| *promise == Some(breaks.as_str()));
+        let other = classes.keys().find(|(_, promise)| promise.is_some_and(|promise| promise != breaks));
+        return match (broke, other) {
+            (_, Some((verdict, _))) => *verdict,
+            (true, None) => Verdict::Held,
+            (false, None) => Verdict::NotEnoughSeen,
+        };
+    }
+    let worst = |verdict: Verdict| classes.keys().any(|(found, _)| *found == verdict);
+    if worst(Verdict::SafetyBroken) {
+        Verdict::SafetyBroken
+    } else if worst(Verdict::LivenessBroken) {
+        Verdict::LivenessBroken
+    } else if !missing.is_empty() || !worst(Verdict::Held) {
+        Verdict::NotEnoughSeen
+    } else {
+        Verdict::Held
+    }
+}
+
+/// Median, 99th percentile and worst, in seconds.
+fn spread(values: impl Iterator<Item = u64>) -> Option<[f64; 3]> {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    let last = values.len().checked_sub(1)?;
+    let at = |share: f64| values[(last as f64 * share).ceil() as usize] as f64 / 1e6;
+    Some([at(0.5), at(0.99), at(1.0)])
+}
