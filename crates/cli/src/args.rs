@@ -1,0 +1,271 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+A first cluster, on this computer, as an ordinary user, with nothing installed:
+  muster lab
+
+An image of your own:
+  muster config example --cluster site --machines 5 > muster.toml   # goes to /etc/muster/muster.toml
+  muster config check muster.toml
+  muster run                                                        # the image's systemd unit does this
+
+Looking into a machine:
+  muster status            who is here, who leads, what is waited for
+  muster explain           why nothing seems to happen, and for whom it waits
+  muster logs --follow     what it does
+
+Exit codes: 0 done; 1 failed, or not everything is Ready; 2 wrong usage or configuration; 3 no agent answers;
+130 ended by Ctrl-C.";
+
+/// Machines that boot one image become one Kubernetes cluster by themselves.
+#[derive(Parser, Debug)]
+#[command(name = "muster", version, about, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Be one machine of the cluster: find the others, found or join, and stay
+    Run(RunArguments),
+    /// Form a whole cluster on this computer, with a rehearsal kubeadm
+    Lab(Box<LabArguments>),
+    /// Show a machine: its phase, the charter, the leader, the others, what is waited for
+    Status(StatusArguments),
+    /// Say why nothing seems to happen, and which machines are waited for
+    Explain(ExplainArguments),
+    /// Print what a machine does
+    Logs(LogsArguments),
+    /// Check, show or begin a muster.toml
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Print a completion script: source <(muster completions bash)
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print muster's version and those of its protocol and of the Kubernetes it knows
+    Version {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const RUN_EXAMPLES: &str = "\
+What holds: a flag, else the kernel command line (muster.peers=, muster.listen=, muster.name=, ...), else muster.toml.
+
+Examples:
+  muster run
+  muster run --peers 10.0.0.1,10.0.0.2 --listen 10.0.0.3:7390
+  muster run --set kubernetes.version=v1.31.4";
+
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArguments {
+    /// The configuration
+    #[arg(long, short, env = "MUSTER_CONFIG", default_value = crate::config::DEFAULT_PATH, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// This machine's name, instead of its host name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Where this machine listens for the others
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Addresses where others may be, instead of discovery.peers
+    #[arg(long, value_name = "ADDRESS,...")]
+    pub(crate) peers: Option<String>,
+    /// Whether to look for others by mDNS
+    #[arg(long, value_name = "true|false")]
+    pub(crate) mdns: Option<String>,
+    /// Override any key of muster.toml; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Put everything that this machine writes below this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or tracing's filter language
+    #[arg(long, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// Record everything that happens to the machine, for `muster-sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    /// Stop when the process that started this one ends
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_parent: bool,
+}
+
+const LAB_EXAMPLES: &str = "\
+The machines are processes of the real agent, each with a loopback address and a directory of its own. kubeadm is a
+rehearsal: it has kubeadm's command line and documents, certificates and tokens are real, but no container starts.
+Everything is removed when the lab ends. Two labs do not disturb each other.
+
+Examples:
+  muster lab                                      five machines, three of them control planes; Ctrl-C ends it
+  muster lab --machines 9 --control-planes 5
+  muster lab --once --json                        form, report, stop; for programs
+  muster lab --pace 1                             kubeadm takes as long as the real one
+  muster lab --fault lab-2=hang:etcd              kubeadm hangs on one machine
+  muster status --machine lab-3                   in another terminal, while a lab runs";
+
+#[derive(Args, Debug)]
+#[command(after_help = LAB_EXAMPLES)]
+pub(crate) struct LabArguments {
+    /// Machines in all
+    #[arg(long, short = 'n', default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100), value_name = "N")]
+    pub(crate) machines: u8,
+    /// How many of them become control planes [default: 3, or 1 of fewer than 3 machines]
+    #[arg(long, short = 'c', value_parser = clap::value_parser!(u8).range(1..=9), value_name = "C")]
+    pub(crate) control_planes: Option<u8>,
+    /// Form, report, stop; exit code 0 only if every machine is Ready
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Keep the machines' directories and logs when the lab ends
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print one JSON event a line; the last one is {"ready": ..., "seconds": ..., "machines": [...]}
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where the lab lives, instead of a directory of its own in the temporary directory; empty or not there yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Give up when not every machine is Ready after this many seconds; 0 never
+    #[arg(long, default_value = "300", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// How long the rehearsal kubeadm takes: 0 no time, 1 about as long as the real one
+    #[arg(long, default_value_t = 0.0, value_parser = pace, value_name = "X")]
+    pub(crate) pace: f64,
+    /// What goes wrong with a machine's kubeadm: hang, fail or lie at a phase; may be repeated
+    #[arg(long, value_parser = fault, value_name = "MACHINE=hang:PHASE")]
+    pub(crate) fault: Vec<Fault>,
+    /// Start one machine this many seconds after the other
+    #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) stagger: Duration,
+    /// While forming, kill -9 this many agents at random moments and start them again
+    #[arg(long, default_value_t = 0, value_name = "TIMES")]
+    pub(crate) kill_random: u32,
+    /// Seed of the random moments; drawn and printed when not given
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// What the machines log, as for `muster run`
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+/// One machine's fault, passed to its rehearsal kubeadm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// The machine's name.
+    pub(crate) machine: String,
+    /// What happens, in the rehearsal's words: `hang:etcd`.
+    pub(crate) what: String,
+}
+
+/// Whose agent is asked.
+#[derive(Args, Debug)]
+pub(crate) struct Whom {
+    /// The agent's socket
+    #[arg(long, env = "MUSTER_SOCKET", default_value = crate::api::DEFAULT_SOCKET, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+    /// A machine of the lab that runs on this computer: lab-1, lab-2, ...
+    #[arg(long, conflicts_with = "socket", value_name = "NAME")]
+    pub(crate) machine: Option<String>,
+    /// The directory of the lab, when several run
+    #[arg(long, conflicts_with = "socket", value_name = "DIR")]
+    pub(crate) lab: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Exit code 0 if the machine is Ready, 1 if it is not yet, 3 if no agent answers.")]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// Print the machine's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on showing changes until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// Print the reasons as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArguments {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// Go on printing what is added
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigAction {
+    /// Check a configuration: every mistake with its line, exit code 2 if there is one
+    Check {
+        /// The configuration
+        #[arg(env = "MUSTER_CONFIG", default_value = crate::config::DEFAULT_PATH)]
+        file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Override any key, as for `muster run`
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// Show every value that holds on this machine, and where it comes from
+    Show {
+        /// The configuration
+        #[arg(env = "MUSTER_CONFIG", default_value = crate::config::DEFAULT_PATH)]
+        file: PathBuf,
+        /// Override any key, as for `muster run`
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+    /// Print a muster.toml to begin with, with a fresh mesh key
+    Example {
+        /// The cluster's name
+        #[arg(long, default_value = "site")]
+        cluster: String,
+        /// How many machines carry the image
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        machines: u32,
+        /// How many become control planes
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
+        control_planes: u32,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is not a number of seconds"))
+}
+
+fn pace(text: &str) -> Result<f64, String> {
+    let pace: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if (0.0..=100.0).contains(&pace) { Ok(pace) } else { Err("the pace must be from 0 to 100".to_owned()) }
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    match text.split_once('=') {
+        Some((machine, what)) if !machine.is_empty() && !what.is_empty() => {
+            Ok(Fault { machine: machine.to_owned(), what: what.to_owned() })
+        }
+        _ => Err("must be MACHINE=WHAT, such as lab-2=hang:etcd".to_owned()),
+    }
+}

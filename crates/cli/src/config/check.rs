@@ -1,0 +1,263 @@
+//! From values to an [`Image`]: what is missing, what does not fit together, what all machines must share.
+
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use muster_wire::Digest;
+use zeroize::Zeroizing;
+
+use super::disk::{self, Disk};
+use super::key::KEYS;
+use super::kind::{Value, socket_address};
+use super::problem::{Place, Problem};
+use super::values::Values;
+use super::{Image, Kubernetes};
+
+/// Longest document of the user's in bytes; kubelet's with every field set is about 8,000.
+const DOCUMENT_BYTES_MAX: u64 = 256 * 1024;
+
+/// Checks the values as a whole. None if anything is wrong; `problems` says what.
+pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option<Image> {
+    let (machines, control_planes) = sizes(values, problems);
+    let cluster = values.text("cluster");
+    if cluster.is_none() {
+        problems.push(missing("cluster", "the cluster's name"));
+    }
+    let mesh_key = mesh_key(values, file, problems);
+    let documents = documents(values, problems);
+    ports(values, problems);
+    subnets(values, problems);
+    let durable = durable(values, problems);
+    let address = |text: String| socket_address(&text);
+    let path = |key: &str| values.text(key).map(PathBuf::from);
+    let port = |key: &str| values.whole(key).and_then(|port| u16::try_from(port).ok());
+    let kubernetes = Kubernetes {
+        version: values.text("kubernetes.version").map(|version| format!("v{}", version.trim_start_matches('v'))),
+        pod_subnet: values.text("kubernetes.pod_subnet"),
+        service_subnet: values.text("kubernetes.service_subnet"),
+        image_repository: values.text("kubernetes.image_repository"),
+        cri_socket: values.text("kubernetes.cri_socket"),
+        endpoint_port: port("kubernetes.endpoint_port")?,
+        api_port: port("kubernetes.api_port")?,
+        kubeadm: path("kubernetes.kubeadm")?,
+        dir: path("kubernetes.dir")?,
+        kubelet_dir: path("kubernetes.kubelet_dir")?,
+        etcd_dir: path("kubernetes.etcd_dir")?,
+        hosts_file: path("kubernetes.hosts_file")?,
+        documents,
+        skip_phases: values.texts("kubernetes.skip_phases"),
+        ignore_preflight: values.texts("kubernetes.ignore_preflight"),
+    };
+    let digest = digest(values, &kubernetes, control_planes?, durable?);
+    Some(Image {
+        cluster: cluster?,
+        machines: machines?,
+        control_planes: control_planes?,
+        mesh_key: mesh_key?,
+        name: values.text("name"),
+        listen: values.text("discovery.listen").and_then(address)?,
+        mdns: values.switch("discovery.mdns")?,
+        peers: values.texts("discovery.peers").into_iter().filter_map(address).collect(),
+        dns: values.text("discovery.dns"),
+        kubernetes,
+        state_dir: path("state.dir")?,
+        durable: durable?,
+        digest,
+        shown: shown(values, control_planes?, durable?),
+    })
+}
+
+fn missing(key: &str, what: &str) -> Problem {
+    Problem::error(Place::Default, format!("`{key}` is missing: {what}"))
+}
+
+fn sizes(values: &Values, problems: &mut Vec<Problem>) -> (Option<u32>, Option<u32>) {
+    let Some(machines) = values.whole("machines") else {
+        problems.push(missing("machines", "how many machines carry this image"));
+        return (None, None);
+    };
+    let given = values.whole("control_planes");
+    let control_planes = given.unwrap_or(if machines >= 3 { 3 } else { 1 });
+    let place = values.place("control_planes");
+    if control_planes > machines {
+        let text = format!("`control_planes` is {control_planes}, more than `machines`, which is {machines}");
+        problems.push(Problem::error(place, text));
+    } else if control_planes % 2 == 0 {
+        let fewer = control_planes - 1;
+        let text = format!("`control_planes` is {control_planes}: it survives no more losses than {fewer} would; choose an odd number");
+        problems.push(Problem::warning(place, text));
+    }
+    (Some(machines), Some(control_planes))
+}
+
+fn mesh_key(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option<Zeroizing<[u8; 32]>> {
+    let inline = values.text("mesh_key").map(Zeroizing::new);
+    let beside = values.text("mesh_key_file");
+    let decode = |text: &str| {
+        let mut key = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), &mut *key).ok().map(|()| key)
+    };
+    match (inline, beside) {
+        (Some(_), Some(_)) => {
+            let text = "`mesh_key` and `mesh_key_file` are both given: keep one";
+            problems.push(Problem::error(values.place("mesh_key_file"), text));
+            None
+        }
+        (None, None) => {
+            problems.push(missing("mesh_key", "a key that all machines share; `openssl rand -hex 32` makes one, or use `mesh_key_file`"));
+            None
+        }
+        (Some(text), None) => {
+            if file.metadata().is_ok_and(|metadata| !disk::is_private(&metadata)) {
+                let text = format!("others can read the mesh key in this file: chmod 600 {}", file.display());
+                problems.push(Problem::warning(values.place("mesh_key"), text));
+            }
+            decode(&text)
+        }
+        (None, Some(path)) => {
+            let place = values.place("mesh_key_file");
+            match key_file(Path::new(&path)).and_then(|text| decode(&text).ok_or("does not hold exactly 64 hexadecimal digits".to_owned())) {
+                Ok(key) => Some(key),
+                Err(why) => {
+                    problems.push(Problem::error(place, format!("`mesh_key_file`: {path} {why}")));
+                    None
+                }
+            }
+        }
+    }
+}
+
+fn key_file(path: &Path) -> Result<Zeroizing<String>, String> {
+    let metadata = path.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    if !metadata.is_file() || metadata.len() > 1_024 {
+        return Err("is not a file of one key".to_owned());
+    }
+    if !disk::is_private(&metadata) {
+        return Err("can be read or changed by others: make it root's or your own, and chmod 600".to_owned());
+    }
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn documents(values: &Values, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
+    let mut documents = Vec::new();
+    for path in values.texts("kubernetes.documents") {
+        let read = match Path::new(&path).metadata() {
+            Ok(metadata) if !metadata.is_file() => Err("is not a file".to_owned()),
+            Ok(metadata) if metadata.len() > DOCUMENT_BYTES_MAX => Err(format!("is longer than {DOCUMENT_BYTES_MAX} bytes")),
+            Ok(_) => std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}")),
+            Err(error) => Err(format!("cannot be read: {error}")),
+        };
+        match read {
+            Ok(text) => documents.push((path, text)),
+            Err(why) => {
+                let place = values.place("kubernetes.documents");
+                problems.push(Problem::error(place, format!("`documents`: {path} {why}")));
+            }
+        }
+    }
+    documents
+}
+
+fn ports(values: &Values, problems: &mut Vec<Problem>) {
+    let listen = values.text("discovery.listen").and_then(|text| socket_address(&text)).map(|address| u32::from(address.port()));
+    let ports = [
+        ("discovery.listen", listen),
+        ("kubernetes.endpoint_port", values.whole("kubernetes.endpoint_port")),
+        ("kubernetes.api_port", values.whole("kubernetes.api_port")),
+    ];
+    for (at, (key, port)) in ports.iter().enumerate() {
+        if let Some((other, _)) = ports[..at].iter().find(|(_, other)| other == port) {
+            let place = [*key, *other].map(|key| values.place(key)).into_iter().find(|place| *place != Place::Default);
+            let port = port.unwrap_or_default();
+            let text = format!("`{key}` and `{other}` both use port {port}");
+            problems.push(Problem::error(place.unwrap_or(Place::Default), text));
+        }
+    }
+}
+
+fn subnets(values: &Values, problems: &mut Vec<Problem>) {
+    let nets = |key: &str| -> Vec<IpNet> {
+        values.text(key).map(|text| text.split(',').filter_map(|net| net.parse().ok()).collect()).unwrap_or_default()
+    };
+    for pod in nets("kubernetes.pod_subnet") {
+        for service in nets("kubernetes.service_subnet") {
+            if pod.contains(&service.network()) || service.contains(&pod.network()) {
+                let text = format!("`service_subnet` {service} and `pod_subnet` {pod} overlap");
+                problems.push(Problem::error(values.place("kubernetes.service_subnet"), text));
+            }
+        }
+    }
+}
+
+/// What the user says, or what the disk below the state directory is.
+fn durable(values: &Values, problems: &mut Vec<Problem>) -> Option<bool> {
+    let dir = values.text("state.dir")?;
+    let disk = match disk::below(Path::new(&dir)) {
+        Ok(disk) => disk,
+        Err(error) => {
+            problems.push(Problem::error(values.place("state.dir"), format!("`state.dir`: {dir} cannot be looked at: {error}")));
+            return None;
+        }
+    };
+    let place = values.place("state.durable");
+    match (values.switch("state.durable"), disk) {
+        (Some(true), Disk::Memory) => {
+            let text = format!("`durable` is true, yet {dir} is in memory: a restart forgets this machine's promises");
+            problems.push(Problem::warning(place, text));
+            Some(true)
+        }
+        (Some(durable), _) => Some(durable),
+        (None, Disk::Lasting) => Some(true),
+        (None, Disk::Memory) => Some(false),
+        (None, Disk::Unseen) => {
+            let text = format!(
+                "{dir} is on an overlay whose upper layer cannot be seen from here; it is taken to be in memory, so that all \
+                 machines must vote. Say `durable = true` in [state] if it survives a restart"
+            );
+            problems.push(Problem::warning(Place::Default, text));
+            Some(false)
+        }
+    }
+}
+
+/// Everything that all machines must share: the values of the shared keys, defaults included, and the documents' texts.
+fn digest(values: &Values, kubernetes: &Kubernetes, control_planes: u32, durable: bool) -> Digest {
+    let mut parts: Vec<String> = Vec::new();
+    for key in KEYS.iter().filter(|key| key.shared) {
+        let value = match key.path {
+            "control_planes" => Some(Value::Whole(control_planes.into())),
+            "state.durable" => Some(Value::Switch(durable)),
+            "kubernetes.version" => kubernetes.version.clone().map(Value::Text),
+            // Where they lie is a machine's own business, what they say is not.
+            "kubernetes.documents" => Some(Value::Texts(kubernetes.documents.iter().map(|(_, text)| text.clone()).collect())),
+            path => values.get(path).map(|(value, _)| value),
+        };
+        parts.push(key.path.to_owned());
+        parts.push(value.map(|value| format!("{value:?}")).unwrap_or_default());
+    }
+    let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+    Digest::of("muster/settings/v1", &parts)
+}
+
+/// The effective values with their origins.
+fn shown(values: &Values, control_planes: u32, durable: bool) -> Vec<(&'static str, String, &'static str)> {
+    let mut shown = Vec::new();
+    for key in KEYS {
+        let (value, place) = match (values.get(key.path), key.path) {
+            (Some((_, place)), "mesh_key") => ("[redacted]".to_owned(), place),
+            (Some((value, place)), _) => (value.to_string(), place),
+            (None, "control_planes") => (control_planes.to_string(), Place::Default),
+            (None, "state.durable") => (durable.to_string(), Place::Default),
+            (None, _) => continue,
+        };
+        let origin = match place {
+            Place::Default if key.path == "state.durable" => "found out",
+            Place::Default => "default",
+            Place::File(_) => "file",
+            Place::Kernel => "kernel command line",
+            Place::Flag => "flag",
+        };
+        shown.push((key.path, value, origin));
+    }
+    shown
+}

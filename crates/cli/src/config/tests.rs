@@ -1,0 +1,264 @@
+//! Every kind of mistake in muster.toml, with the line, the name and the suggestion that people get.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::problem::Source;
+use super::*;
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn with(rest: &str) -> String {
+    format!("cluster = \"site\"\nmachines = 5\nmesh_key = \"{KEY}\"\n{rest}\n[state]\ndurable = true\n")
+}
+
+fn read_text(text: &str, set: &[&str]) -> Result<Loaded, Refused> {
+    let overrides = Overrides { kernel: String::new(), set: set.iter().map(|text| (*text).to_owned()).collect() };
+    read(&Source { path: "muster.toml", text }, &overrides)
+}
+
+fn right(text: &str) -> Image {
+    match read_text(text, &[]) {
+        Ok(loaded) => loaded.image,
+        Err(refused) => panic!("{refused}"),
+    }
+}
+
+/// The problems of a text, without the lines that show them.
+fn problems(text: &str, set: &[&str]) -> Vec<String> {
+    let Err(refused) = read_text(text, set) else { panic!("this is not refused:\n{text}") };
+    assert!(!refused.text.contains(KEY), "the key is shown: {refused}");
+    refused.text.lines().filter(|line| line.starts_with("error: ")).map(|line| line["error: ".len()..].to_owned()).collect()
+}
+
+#[test]
+fn the_shortest_configuration_has_sensible_defaults() {
+    let image = right(&format!("cluster = \"site\"\nmachines = 5\nmesh_key = \"{KEY}\"\n"));
+    assert_eq!((image.machines, image.control_planes), (5, 3));
+    assert_eq!(image.listen.to_string(), "0.0.0.0:7390");
+    assert!(image.mdns && image.peers.is_empty() && image.dns.is_none() && image.name.is_none());
+    assert_eq!(image.state_dir, Path::new("/var/lib/muster"));
+    assert_eq!(image.kubernetes.kubeadm, Path::new("/usr/bin/kubeadm"));
+    assert_eq!((image.kubernetes.endpoint_port, image.kubernetes.api_port), (7443, 6443));
+    assert_eq!(image.kubernetes.version, None);
+    assert_eq!(right(&with("").replace('5', "2")).control_planes, 1);
+}
+
+#[test]
+fn every_unknown_key_is_named_with_its_line_and_what_was_meant() {
+    let unknown = |rest: &str| problems(&with(rest), &[]);
+    assert_eq!(unknown("machnes = 5"), ["muster.toml:4: unknown key `machnes`; did you mean `machines`?"]);
+    assert_eq!(unknown("control-planes = 3"), ["muster.toml:4: unknown key `control-planes`; did you mean `control_planes`?"]);
+    assert_eq!(unknown("peers = []"), ["muster.toml:4: unknown key `peers`; `peers` belongs in [discovery]"]);
+    assert_eq!(unknown("[discovry]\nmdns = true"), ["muster.toml:4: unknown key `discovry`; did you mean `discovery`?"]);
+    assert_eq!(unknown("[kubernetes]\n\nversoin = \"v1.31.4\""), ["muster.toml:6: unknown key `versoin` in [kubernetes]; did you mean `version`?"]);
+    assert_eq!(unknown("[discovery]\ncontrol_planes = 3"), [
+        "muster.toml:5: unknown key `control_planes` in [discovery]; `control_planes` belongs at the top, before the first section"
+    ]);
+    assert_eq!(unknown("colour = \"blue\""), ["muster.toml:4: unknown key `colour`"]);
+    assert_eq!(unknown("discovery.mnds = true"), ["muster.toml:4: unknown key `mnds` in [discovery]; did you mean `mdns`?"]);
+    let name = unknown("name = \"left\"");
+    assert!(name[0].starts_with("muster.toml:4: `name` may not stand here"), "{name:?}");
+}
+
+#[test]
+fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
+    let wrong = |rest: &str| problems(&with(rest), &[]);
+    let cases = [
+        ("control_planes = 10", "`control_planes` is 10; it must be a whole number from 1 to 9"),
+        ("control_planes = 0", "`control_planes` is 0; it must be a whole number from 1 to 9"),
+        ("control_planes = -3", "`control_planes` is -3; it must be a whole number from 1 to 9"),
+        ("control_planes = 3.0", "`control_planes` is a number with a fraction; it must be a whole number from 1 to 9"),
+        ("control_planes = \"three\"", "`control_planes` is a text in quotes; it must be a whole number from 1 to 9"),
+        ("control_planes = 7", "`control_planes` is 7, more than `machines`, which is 5"),
+        ("discovery = true", "`discovery` must be a section: [discovery]"),
+        ("discovery.mdns = \"yes\"", "`discovery.mdns` is a text in quotes; it must be true or false"),
+        ("discovery.listen = \"7390\"", "`discovery.listen` is \"7390\"; it must be an address and a port, such as \"0.0.0.0:7390\""),
+        ("discovery.peers = [\"10.0.0.1\", \"left\"]", "`discovery.peers` holds \"left\"; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]"),
+        ("discovery.peers = [1]", "`discovery.peers` holds a whole number; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]"),
+        ("discovery.peers = \"10.0.0.1\"", "`discovery.peers` is a text in quotes; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]"),
+        ("discovery.dns = \"no such name\"", "`discovery.dns` is \"no such name\"; it must be a host name, such as \"muster.example.org\""),
+        ("kubernetes.version = \"1.31\"", "`kubernetes.version` is \"1.31\"; it must be a Kubernetes version, such as \"v1.31.4\""),
+        ("kubernetes.version = 1.31", "`kubernetes.version` is a number with a fraction; it must be a Kubernetes version, such as \"v1.31.4\""),
+        ("kubernetes.pod_subnet = \"10.244.0.1/16\"", "`kubernetes.pod_subnet` is \"10.244.0.1/16\", whose address lies inside the subnet 10.244.0.0/16; it must be a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families"),
+        ("kubernetes.image_repository = \"https://x.org/k\"", "`kubernetes.image_repository` is \"https://x.org/k\"; it must be an image repository without a scheme, such as \"registry.example.org/kubernetes\""),
+        ("kubernetes.api_port = 65536", "`kubernetes.api_port` is 65536; it must be a whole number from 1 to 65535"),
+        ("kubernetes.api_port = 7443", "`kubernetes.api_port` and `kubernetes.endpoint_port` both use port 7443"),
+        ("kubernetes.dir = \"etc\"", "`kubernetes.dir` is \"etc\"; it must be an absolute path, such as \"/var/lib/muster\""),
+        ("kubernetes.documents = [\"/no/such\"]", "`documents`: /no/such cannot be read: No such file or directory (os error 2)"),
+        ("kubernetes.skip_phases = [\"--all\"]", "`kubernetes.skip_phases` holds \"--all\"; it must be a list of kubeadm's names, such as [\"addon/coredns\"]"),
+        ("mesh_key_file = \"/etc/muster/mesh.key\"", "`mesh_key` and `mesh_key_file` are both given: keep one"),
+    ];
+    for (rest, expected) in cases {
+        assert_eq!(wrong(rest), [format!("muster.toml:4: {expected}")], "{rest}");
+    }
+    let overlap = wrong("[kubernetes]\npod_subnet = \"10.0.0.0/8\"\nservice_subnet = \"10.96.0.0/12\"");
+    assert_eq!(overlap, ["muster.toml:6: `service_subnet` 10.96.0.0/12 and `pod_subnet` 10.0.0.0/8 overlap"]);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    assert_eq!(problems("", &[]), [
+        "muster.toml: `machines` is missing: how many machines carry this image",
+        "muster.toml: `cluster` is missing: the cluster's name",
+        "muster.toml: `mesh_key` is missing: a key that all machines share; `openssl rand -hex 32` makes one, or use `mesh_key_file`",
+    ]);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = "cluster = \"Site\"\nmachines = 0\nmesh_kye = 1\n";
+    assert_eq!(problems(text, &[]), [
+        "muster.toml:1: `cluster` is \"Site\"; it must be a name of at most 40 lower-case letters, digits and hyphens, such as \"site-1\"",
+        "muster.toml:2: `machines` is 0; it must be a whole number from 1 to 10000",
+        "muster.toml:3: unknown key `mesh_kye`; did you mean `mesh_key`?",
+    ]);
+}
+
+#[test]
+fn what_is_not_toml_is_named_with_its_line() {
+    let told = problems("cluster = \"site\"\nmachines 5\n", &[]);
+    assert!(told[0].starts_with("muster.toml:2: not TOML: "), "{told:?}");
+    let twice = problems(&with("machines = 6"), &[]);
+    assert!(twice[0].starts_with("muster.toml:4: not TOML: "), "{twice:?}");
+}
+
+#[test]
+fn the_line_is_shown_with_a_mark_unless_it_may_hold_the_key() {
+    let Err(refused) = read_text("cluster = \"site\"\nmachines = 5\ncontrol_planes = 12\n", &[]) else { panic!("not refused") };
+    let expected = "error: muster.toml:3: `control_planes` is 12; it must be a whole number from 1 to 9\n 3 | control_planes = 12\n   |                  ^^";
+    assert_eq!(refused.text, expected);
+    for name in ["mesh_key", "mesh_kye", "password"] {
+        let Err(refused) = read_text(&format!("{name} = \"{}\"\n", &KEY[..60]), &[]) else { panic!("not refused") };
+        assert!(!refused.text.contains("0011223344"), "{refused}");
+    }
+}
+
+#[test]
+fn an_even_number_of_control_planes_is_only_warned_about() {
+    let loaded = read_text(&with("control_planes = 4"), &[]);
+    let Ok(loaded) = loaded else { panic!("refused") };
+    assert_eq!(loaded.image.control_planes, 4);
+    assert_eq!(loaded.findings.len(), 1);
+    assert!(loaded.findings[0].warning && loaded.findings[0].line == Some(4), "{:?}", loaded.findings);
+}
+
+#[test]
+fn the_mesh_key_is_exactly_32_bytes() {
+    let key = |key: &str| problems(&format!("cluster = \"site\"\nmachines = 5\nmesh_key = \"{key}\"\n"), &[]);
+    let short = key(&KEY[..63]);
+    assert_eq!(short, ["muster.toml:3: `mesh_key` has 63 characters, or others than hexadecimal digits; it must be exactly 64 hexadecimal digits, as `openssl rand -hex 32` prints"]);
+    assert_eq!(key(&KEY.replace('a', "g")).len(), 1);
+    assert_eq!(key("").len(), 1);
+}
+
+#[test]
+fn the_mesh_key_may_be_in_a_file_of_its_own_that_nobody_else_reads() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("mesh.key");
+    let text = format!("cluster = \"site\"\nmachines = 5\nmesh_key_file = {file:?}\n[state]\ndurable = true\n");
+    assert!(problems(&text, &[])[0].contains("cannot be read"));
+    std::fs::write(&file, format!("{KEY}\n")).expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("set");
+    assert!(problems(&text, &[])[0].contains("can be read or changed by others"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
+    assert_eq!(hex::encode(*right(&text).mesh_key), KEY);
+    std::fs::write(&file, "nonsense").expect("written");
+    assert!(problems(&text, &[])[0].contains("does not hold exactly 64 hexadecimal digits"));
+}
+
+#[test]
+fn the_kernel_command_line_overrides_the_file_and_flags_override_both() {
+    let overrides = Overrides {
+        kernel: "muster.peers=10.0.0.7 muster.mdns=off muster.name=left muster.listen=10.0.0.1:99".to_owned(),
+        set: vec!["discovery.listen=10.0.0.2:98".to_owned()],
+    };
+    let Ok(loaded) = read(&Source { path: "muster.toml", text: &with("discovery.peers = [\"10.0.0.3\"]") }, &overrides) else {
+        panic!("refused")
+    };
+    let image = loaded.image;
+    assert_eq!(image.peers, ["10.0.0.7:7390".parse().expect("an address")]);
+    assert!(!image.mdns);
+    assert_eq!(image.name.as_deref(), Some("left"));
+    assert_eq!(image.listen.to_string(), "10.0.0.2:98");
+}
+
+#[test]
+fn a_wrong_override_is_named() {
+    let set = |assignment: &str| problems(&with(""), &[assignment]);
+    assert_eq!(set("discovery.peer=10.0.0.1"), ["command line: --set: unknown key `discovery.peer`; did you mean `discovery.peers`?"]);
+    assert_eq!(set("machines=many"), ["command line: `--set machines` is many; it must be a whole number from 1 to 10000"]);
+    assert_eq!(set("machines"), ["command line: --set \"machines\" must be KEY=VALUE, such as --set discovery.mdns=false"]);
+    assert_eq!(set(&format!("mesh_key={KEY}")), ["command line: --set mesh_key: every user of a machine can read command lines; use mesh_key_file"]);
+}
+
+#[test]
+fn the_digest_covers_what_all_machines_share_and_nothing_else() {
+    let digest = |rest: &str| right(&with(rest)).digest;
+    let plain = digest("");
+    for own in ["discovery.mdns = false", "discovery.peers = [\"10.0.0.1\"]", "kubernetes.kubeadm = \"/opt/kubeadm\"", "control_planes = 3"] {
+        assert_eq!(digest(own), plain, "{own}");
+    }
+    for shared in ["control_planes = 1", "kubernetes.version = \"v1.31.4\"", "kubernetes.pod_subnet = \"10.1.0.0/16\"", "kubernetes.skip_phases = [\"addon/coredns\"]"] {
+        assert_ne!(digest(shared), plain, "{shared}");
+    }
+    assert_eq!(digest("kubernetes.version = \"v1.31.4\""), digest("kubernetes.version = \"1.31.4\""));
+    assert_ne!(right(&with("").replace("true", "false")).digest, plain);
+    let other_key = with("").replace("00112233", "ffffffff");
+    assert_eq!(right(&other_key).digest, plain, "the key is a secret and no part of what is shown to others");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (one, two) = (dir.path().join("one.yaml"), dir.path().join("two.yaml"));
+    std::fs::write(&one, "kind: KubeletConfiguration\n").expect("written");
+    std::fs::write(&two, "kind: KubeletConfiguration\n").expect("written");
+    let documents = |path: &Path| digest(&format!("kubernetes.documents = [{path:?}]"));
+    let before = documents(&one);
+    assert_eq!(before, documents(&two), "where a document lies does not matter");
+    assert_ne!(before, plain);
+    std::fs::write(&one, "kind: KubeProxyConfiguration\n").expect("written");
+    assert_ne!(before, documents(&one), "what it says does");
+}
+
+#[test]
+fn without_a_word_about_it_memory_is_not_durable() {
+    let text = format!("cluster = \"site\"\nmachines = 5\nmesh_key = \"{KEY}\"\n[state]\ndir = \"/dev/shm/muster\"\n");
+    assert!(!right(&text).durable);
+    let Ok(insisting) = read_text(&format!("{text}durable = true\n"), &[]) else { panic!("refused") };
+    assert!(insisting.image.durable && insisting.findings.iter().any(|finding| finding.text.contains("in memory")));
+}
+
+#[test]
+fn the_example_is_right_as_it_stands_and_with_every_comment_made_a_line() {
+    let text = example::example("site", 5, 3, KEY);
+    assert_eq!((right(&text).machines, right(&text).cluster.as_str()), (5, "site"));
+    let set: String = text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))).collect();
+    let told = problems(&set, &[]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("both given"), "{told:?}");
+}
+
+#[test]
+fn the_documentation_names_every_key_and_its_meaning() {
+    let page = include_str!("../../../../docs/configuration.md");
+    for key in key::KEYS {
+        let name = key.path.rsplit('.').next().unwrap_or(key.path);
+        assert!(page.contains(&format!("`{name}`")), "docs/configuration.md does not name {}", key.path);
+        if let Some(kernel) = key.kernel {
+            assert!(page.contains(&format!("`muster.{kernel}=`")), "docs/configuration.md does not name muster.{kernel}=");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}", kernel in "\\PC{0,80}", set in "\\PC{0,40}") {
+        let _ = read(&Source { path: "muster.toml", text: &text }, &Overrides { kernel, set: vec![set] });
+    }
+
+    #[test]
+    fn no_value_makes_it_panic(index in 0..key::KEYS.len(), value in "[\"\\[\\]{}0-9a-z.:/,=é\n -]{0,40}") {
+        let text = with(&format!("{} = {value}", key::KEYS[index].path));
+        let _ = read(&Source { path: "muster.toml", text: &text }, &Overrides::default());
+    }
+}

@@ -1,0 +1,156 @@
+//! The values of all keys, layered: muster.toml, then the kernel command line, then flags.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::key::{self, KEYS, Key, nearest};
+use super::kind::Value;
+use super::problem::{Place, Problem};
+
+/// Values by dotted key, each with where it comes from.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    values: BTreeMap<&'static str, (Value, Place)>,
+}
+
+impl Values {
+    /// Reads muster.toml. Everything wrong in it is reported at once.
+    pub(crate) fn read_file(&mut self, text: &str, problems: &mut Vec<Problem>) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let place = Place::File(error.span().unwrap_or(0..0));
+            problems.push(Problem::error(place, format!("not TOML: {}", error.message().trim())));
+        }
+        self.read_table("", table.get_ref(), problems);
+    }
+
+    fn read_table(&mut self, section: &str, table: &DeTable<'_>, problems: &mut Vec<Problem>) {
+        for (name, value) in table {
+            let path = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+            if section.is_empty() && key::sections().any(|section| section == path) {
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.read_table(&path, inner, problems),
+                    _ => problems.push(Problem::error(Place::File(value.span()), format!("`{path}` must be a section: [{path}]"))),
+                }
+            } else if path == "name" {
+                let text = "`name` may not stand here, for this file is the same on every machine; use the host name, muster.name= on the \
+                            kernel command line, or --name";
+                problems.push(Problem::error(Place::File(name.span()), text));
+            } else if let Some(key) = key::find(&path) {
+                self.read_value(key, value, problems);
+            } else {
+                problems.push(unknown(section, &path, name.span()));
+            }
+        }
+    }
+
+    fn read_value(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
+        let place = Place::File(value.span());
+        match key.kind.read(value.get_ref()) {
+            Ok(value) => _ = self.values.insert(key.path, (value, place)),
+            Err(why) => problems.push(wrong(key, key.path, &why, place)),
+        }
+    }
+
+    /// Takes one override, its value as text. `name` is how the user wrote the key.
+    pub(crate) fn override_with(&mut self, key: &'static Key, name: &str, text: &str, place: Place, problems: &mut Vec<Problem>) {
+        match key.kind.read_text(text) {
+            Ok(value) => _ = self.values.insert(key.path, (value, place)),
+            Err(why) => problems.push(wrong(key, name, &why, place)),
+        }
+    }
+
+    /// Takes `KEY=VALUE` of `--set`.
+    pub(crate) fn set(&mut self, assignment: &str, problems: &mut Vec<Problem>) {
+        let Some((path, text)) = assignment.split_once('=') else {
+            let text = format!("--set {assignment:?} must be KEY=VALUE, such as --set discovery.mdns=false");
+            return problems.push(Problem::error(Place::Flag, text));
+        };
+        match key::find(path) {
+            Some(key) if key.path == "mesh_key" => {
+                let text = "--set mesh_key: every user of a machine can read command lines; use mesh_key_file";
+                problems.push(Problem::error(Place::Flag, text));
+            }
+            Some(key) => self.override_with(key, &format!("--set {path}"), text, Place::Flag, problems),
+            None => {
+                let hint = suggestion(nearest(path, KEYS.iter().map(|key| key.path)));
+                problems.push(Problem::error(Place::Flag, format!("--set: unknown key `{path}`{hint}")));
+            }
+        }
+    }
+
+    /// A key's value and place; its default if it has one and nobody gave another.
+    pub(crate) fn get(&self, path: &str) -> Option<(Value, Place)> {
+        if let Some((value, place)) = self.values.get(path) {
+            return Some((value.clone(), place.clone()));
+        }
+        let key = key::find(path)?;
+        Some((key.kind.read_text(key.default?).ok()?, Place::Default))
+    }
+
+    /// Where a key's value comes from.
+    pub(crate) fn place(&self, path: &str) -> Place {
+        self.values.get(path).map_or(Place::Default, |(_, place)| place.clone())
+    }
+
+    /// A text.
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
+        match self.get(path)?.0 {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A list of texts; empty if there is none.
+    pub(crate) fn texts(&self, path: &str) -> Vec<String> {
+        match self.get(path) {
+            Some((Value::Texts(texts), _)) => texts,
+            _ => Vec::new(),
+        }
+    }
+
+    /// A whole number. Every number in the table fits 32 bits.
+    pub(crate) fn whole(&self, path: &str) -> Option<u32> {
+        match self.get(path)?.0 {
+            Value::Whole(number) => u32::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    /// A switch.
+    pub(crate) fn switch(&self, path: &str) -> Option<bool> {
+        match self.get(path)?.0 {
+            Value::Switch(switch) => Some(switch),
+            _ => None,
+        }
+    }
+}
+
+fn wrong(key: &Key, name: &str, why: &str, place: Place) -> Problem {
+    Problem::error(place, format!("`{name}` {why}; it must be {}", key.kind.accepts()))
+}
+
+fn suggestion(name: Option<&str>) -> String {
+    name.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// A key nobody knows: with the one that was meant, or the section where it belongs.
+fn unknown(section: &str, path: &str, span: Range<usize>) -> Problem {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    let elsewhere = KEYS.iter().find(|key| key.path != "name" && key.path.rsplit('.').next() == Some(name));
+    let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+    let hint = match elsewhere.map(|key| key.path.split_once('.')) {
+        Some(Some((home, _))) => format!("; `{name}` belongs in [{home}]"),
+        Some(None) => format!("; `{name}` belongs at the top, before the first section"),
+        None => {
+            let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+            let here = KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)).filter(|name| !name.contains('.') && *name != "name");
+            let sections = key::sections().filter(|_| section.is_empty());
+            suggestion(nearest(name, here.chain(sections)))
+        }
+    };
+    Problem::error(Place::File(span), format!("unknown key `{name}`{place}{hint}"))
+}

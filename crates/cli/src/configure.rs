@@ -1,0 +1,92 @@
+//! `muster config check`, `show` and `example`; `muster version`.
+
+use muster_kubeadm::Version;
+use muster_wire::limits::PROTOCOL_VERSION;
+use serde_json::json;
+
+use crate::args::ConfigAction;
+use crate::config::{self, Overrides, example};
+use crate::exit::Exit;
+use crate::text;
+
+/// Carries out one of `muster config`'s commands.
+///
+/// # Errors
+/// When there is no entropy for a mesh key.
+pub(crate) fn carry_out(action: &ConfigAction) -> anyhow::Result<Exit> {
+    match action {
+        ConfigAction::Check { file, json, set } => Ok(check(file, *json, set)),
+        ConfigAction::Show { file, set } => Ok(show(file, set)),
+        ConfigAction::Example { cluster, machines, control_planes } => {
+            let text = example::example(cluster, *machines, *control_planes, &example::fresh_key()?);
+            // What the flags gave must be right as well.
+            match config::read(&config::problem::Source { path: "example", text: &text }, &Overrides::default()) {
+                Ok(_) => print!("{}", *text),
+                Err(refused) => {
+                    eprintln!("{refused}");
+                    return Ok(Exit::Wrong);
+                }
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn check(file: &std::path::Path, json: bool, set: &[String]) -> Exit {
+    let path = file.display();
+    match config::load(file, &Overrides { kernel: String::new(), set: set.to_vec() }) {
+        Ok(loaded) => {
+            let image = &loaded.image;
+            if json {
+                println!("{}", json!({"right": true, "file": path.to_string(), "digest": image.digest, "problems": loaded.findings}));
+                return Exit::Done;
+            }
+            if !loaded.warnings.is_empty() {
+                eprintln!("{}", loaded.warnings);
+            }
+            println!(
+                "{path} is right: cluster {}, {} machines, {} control planes; settings {}",
+                image.cluster, image.machines, image.control_planes, image.digest
+            );
+            Exit::Done
+        }
+        Err(refused) => {
+            if json {
+                println!("{}", json!({"right": false, "file": refused.path, "problems": refused.problems}));
+            } else {
+                eprintln!("{refused}");
+            }
+            Exit::Wrong
+        }
+    }
+}
+
+fn show(file: &std::path::Path, set: &[String]) -> Exit {
+    match config::load(file, &Overrides::of_this_machine(set.to_vec())) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() {
+                eprintln!("{}", loaded.warnings);
+            }
+            let rows = loaded.image.shown.into_iter().map(|(key, value, origin)| vec![key.to_owned(), value, format!("# {origin}")]);
+            let rows: Vec<Vec<String>> = rows.collect();
+            println!("{}", text::table(&rows).join("\n"));
+            Exit::Done
+        }
+        Err(refused) => {
+            eprintln!("{refused}");
+            Exit::Wrong
+        }
+    }
+}
+
+/// `muster version`.
+pub(crate) fn version(json: bool) {
+    let version = env!("CARGO_PKG_VERSION");
+    let (oldest, newest) = (Version::OLDEST_MINOR, Version::NEWEST_MINOR);
+    if json {
+        let kubernetes = json!({"oldest": format!("v1.{oldest}"), "newest": format!("v1.{newest}")});
+        println!("{}", json!({"muster": version, "protocol": PROTOCOL_VERSION, "kubernetes": kubernetes}));
+    } else {
+        println!("muster {version}, protocol {PROTOCOL_VERSION}, Kubernetes v1.{oldest} to v1.{newest}");
+    }
+}

@@ -1,0 +1,159 @@
+//! `muster status`, `explain` and `logs`: looking into a machine.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_protocol::{Phase, Reason, Status};
+
+use crate::api::{Agent, Unheard};
+use crate::args::{ExplainArguments, LogsArguments, StatusArguments, Whom};
+use crate::exit::Exit;
+use crate::lab::place;
+use crate::text;
+
+/// How often `--watch` looks.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+fn agent(whom: &Whom) -> anyhow::Result<Agent> {
+    let socket: PathBuf = match (&whom.machine, &whom.lab) {
+        (None, None) => whom.socket.clone(),
+        (machine, lab) => place::socket(lab.as_deref(), machine.as_deref())?,
+    };
+    Ok(Agent::at(&socket))
+}
+
+/// `muster status`.
+pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> {
+    let agent = agent(&arguments.whom)?;
+    let mut before = String::new();
+    loop {
+        let bytes = agent.read("/v1/status").await?;
+        let status: Status = serde_json::from_slice(&bytes)?;
+        let shown = if arguments.json { String::from_utf8_lossy(&bytes).trim_end().to_owned() } else { describe(&status) };
+        if !arguments.watch {
+            println!("{shown}");
+            return Ok(if status.phase == Phase::Ready { Exit::Done } else { Exit::Failed });
+        }
+        // Times that pass are no change worth a new page on a pipe.
+        if arguments.json || console::user_attended() || without_times(&shown) != without_times(&before) {
+            if console::user_attended() && !arguments.json {
+                console::Term::stdout().clear_screen()?;
+            }
+            println!("{shown}");
+            before = shown;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_PERIOD) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
+        }
+    }
+}
+
+fn without_times(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// A machine's state as people read it.
+pub(crate) fn describe(status: &Status) -> String {
+    let name_of = |machine: &str| match status.peers.iter().find(|peer| peer.machine == machine) {
+        Some(peer) => format!("{} ({})", peer.name, peer.short),
+        None if machine == status.machine => format!("{} ({}), this machine", status.name, status.short),
+        None => machine.chars().take(8).collect(),
+    };
+    let mut lines = vec![format!("{} ({})  {}  {}", status.name, status.short, status.phase.word(), text::role(status.role))];
+    let charter = match &status.charter {
+        Some(charter) => format!("charter {}, {} voters", charter.chars().take(12).collect::<String>(), status.voters.len()),
+        None => "no charter yet".to_owned(),
+    };
+    lines.push(format!(
+        "cluster {}: {charter}; {} machines of which {} control planes",
+        status.cluster, status.machines, status.control_planes
+    ));
+    match &status.leader {
+        Some(leader) => lines.push(format!("leader {}, term {}, ledger at revision {}", name_of(leader), status.term, status.revision)),
+        None if status.charter.is_some() => lines.push(format!("no leader known, ledger at revision {}", status.revision)),
+        None => {}
+    }
+    if let Some(doing) = &status.doing {
+        lines.push(format!("doing {doing}"));
+    }
+    lines.push(String::new());
+    let mut rows = vec![["NAME", "MACHINE", "ROLE", "ALIVE", "CONNECTED", "HEARD", "READY", "ADDRESS"].map(str::to_owned).to_vec()];
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    for peer in &status.peers {
+        let heard = peer.heard_ms_ago.map_or("never".to_owned(), |ms| format!("{} s ago", ms / 1_000));
+        rows.push(vec![
+            peer.name.clone(),
+            peer.short.clone(),
+            text::role(peer.role).to_owned(),
+            yes(peer.alive),
+            yes(peer.connected),
+            heard,
+            yes(peer.joined),
+            peer.addresses.first().cloned().unwrap_or_default(),
+        ]);
+    }
+    if status.peers.is_empty() {
+        lines.push("no other machine has been heard of".to_owned());
+    } else {
+        lines.extend(text::table(&rows));
+    }
+    if !status.waiting.is_empty() {
+        lines.push(String::new());
+        lines.extend(status.waiting.iter().map(|reason| format!("waits: {}", reason.text)));
+    }
+    if !status.dropped.is_empty() {
+        lines.push(String::new());
+        lines.extend(status.dropped.iter().map(|(what, count)| format!("dropped: {count} x {what}")));
+    }
+    lines.join("\n")
+}
+
+/// `muster explain`.
+pub(crate) async fn explain(arguments: &ExplainArguments) -> anyhow::Result<Exit> {
+    let agent = agent(&arguments.whom)?;
+    if arguments.json {
+        let bytes = agent.read("/v1/explain").await?;
+        println!("{}", String::from_utf8_lossy(&bytes).trim_end());
+        return Ok(Exit::Done);
+    }
+    let status: Status = agent.json("/v1/status").await?;
+    for line in reasons(&status) {
+        println!("{line}");
+    }
+    Ok(Exit::Done)
+}
+
+/// What a machine waits for, and for whom, by name.
+fn reasons(status: &Status) -> Vec<String> {
+    let mut lines = vec![format!("{} ({}) is {}", status.name, status.short, status.phase.word())];
+    for Reason { text, machines, .. } in &status.waiting {
+        lines.push(format!("- {text}"));
+        let named = status.peers.iter().filter(|peer| machines.contains(&peer.machine));
+        let named = named.map(|peer| match peer.addresses.first() {
+            Some(address) => format!("{} is {} at {address}", peer.short, peer.name),
+            None => format!("{} is {}", peer.short, peer.name),
+        });
+        lines.extend(named.map(|line| format!("    {line}")));
+    }
+    if status.waiting.is_empty() {
+        lines.push(match status.phase {
+            Phase::Ready => "- it waits for nothing".to_owned(),
+            _ => "- it waits for nothing that it knows of".to_owned(),
+        });
+    }
+    lines
+}
+
+/// `muster logs`.
+pub(crate) async fn logs(arguments: &LogsArguments) -> anyhow::Result<Exit> {
+    let agent = agent(&arguments.whom)?;
+    let path = if arguments.follow { "/v1/logs?follow=true" } else { "/v1/logs" };
+    // A reader that has seen enough closes the pipe.
+    let print = |line: &str| writeln!(std::io::stdout(), "{line}").is_ok();
+    tokio::select! {
+        read = agent.lines(path, print) => read.map(|()| Exit::Done).map_err(Unheard::into),
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+    }
+}

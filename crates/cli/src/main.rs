@@ -1,0 +1,59 @@
+//! The one binary, `muster`: the agent, the lab, and the commands that look into a machine. Called by the name `kubeadm`
+//! it is the rehearsal kubeadm of a lab.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod args;
+mod config;
+mod configure;
+mod exit;
+mod lab;
+mod look;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use api::Unheard;
+use args::{Arguments, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match carry_out(arguments.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref::<Unheard>() {
+                Some(_) => Exit::NoAgent.into(),
+                None => Exit::Failed.into(),
+            }
+        }
+    }
+}
+
+fn carry_out(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Run(_) => Ok(Exit::Failed),
+        Command::Lab(arguments) => runtime()?.block_on(lab::run(*arguments)),
+        Command::Status(arguments) => runtime()?.block_on(look::status(&arguments)),
+        Command::Explain(arguments) => runtime()?.block_on(look::explain(&arguments)),
+        Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
+        Command::Config { action } => configure::carry_out(&action),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Version { json } => {
+            configure::version(json);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// One thread: it waits nearly always, and a lab's machines are to end with the thread that started them.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -1,0 +1,92 @@
+//! `muster run`: from the command line and muster.toml to a running agent.
+
+use std::path::{Path, PathBuf};
+
+use muster_agent::AgentConfig;
+use muster_wire::{Digest, Settings};
+
+use crate::args::RunArguments;
+use crate::config::{self, Image, Loaded, Overrides, Refused};
+
+/// Where the socket of the local API is made.
+const RUN_DIR: &str = "/run/muster";
+
+/// Reads and layers the configuration. Warnings go to standard error.
+///
+/// # Errors
+/// With everything that is wrong in it.
+pub(crate) fn configuration(arguments: &RunArguments) -> Result<AgentConfig, Refused> {
+    let mut set = arguments.set.clone();
+    let flags = [
+        ("name", &arguments.name),
+        ("discovery.listen", &arguments.listen),
+        ("discovery.peers", &arguments.peers),
+        ("discovery.mdns", &arguments.mdns),
+    ];
+    set.extend(flags.into_iter().filter_map(|(key, value)| value.as_ref().map(|value| format!("{key}={value}"))));
+    let Loaded { image, warnings, .. } = config::load(&arguments.config, &Overrides::of_this_machine(set))?;
+    if !warnings.is_empty() {
+        eprintln!("{warnings}");
+    }
+    Ok(agent_config(image, arguments))
+}
+
+fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
+    let root = arguments.root.as_deref();
+    let run_dir = below(root, PathBuf::from(RUN_DIR));
+    let kubernetes = image.kubernetes;
+    let version = kubernetes.version.clone().unwrap_or_default();
+    let peers = image.peers.iter().map(ToString::to_string);
+    let named = image.dns.iter().map(|name| format!("{name}:{}", config::PORT));
+    AgentConfig {
+        settings: Settings {
+            machines: image.machines,
+            control_planes: image.control_planes,
+            durable: image.durable,
+            kubernetes_version: version,
+            digest: image.digest,
+        },
+        mesh_key: image.mesh_key,
+        listen: image.listen,
+        mdns: image.mdns,
+        peers: peers.chain(named).collect(),
+        name: image.name,
+        state_dir: below(root, image.state_dir),
+        endpoint_port: kubernetes.endpoint_port,
+        hosts_file: below(root, kubernetes.hosts_file.clone()),
+        kubernetes: muster_kubeadm::Settings {
+            endpoint: format!("api.{}.muster:{}", image.cluster, kubernetes.endpoint_port),
+            cluster: image.cluster.clone(),
+            version: kubernetes.version.and_then(|version| version.parse().ok()),
+            kubeadm: kubernetes.kubeadm,
+            dir: below(root, kubernetes.dir),
+            kubelet_dir: below(root, kubernetes.kubelet_dir),
+            etcd_dir: below(root, kubernetes.etcd_dir),
+            work_dir: run_dir.join("kubeadm"),
+            hosts_file: below(root, kubernetes.hosts_file),
+            api_port: kubernetes.api_port,
+            pod_subnet: kubernetes.pod_subnet,
+            service_subnet: kubernetes.service_subnet,
+            image_repository: kubernetes.image_repository,
+            cri_socket: kubernetes.cri_socket,
+            documents: kubernetes.documents.into_iter().map(|(name, text)| muster_kubeadm::UserFile { name, text }).collect(),
+            skip_phases: kubernetes.skip_phases,
+            ignore_preflight: kubernetes.ignore_preflight,
+        },
+        run_dir,
+        cluster: image.cluster,
+        kubeadm_env: Vec::new(),
+        // Machines that share one computer share its hardware; each one's directory tells it apart.
+        fingerprint: root.map(|root| Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()])),
+        tuning: muster_protocol::Tuning::default(),
+        record: arguments.record.clone(),
+    }
+}
+
+/// A path below the machine's own root, if it has one.
+fn below(root: Option<&Path>, path: PathBuf) -> PathBuf {
+    match root {
+        Some(root) => root.join(path.strip_prefix("/").unwrap_or(&path)),
+        None => path,
+    }
+}
