@@ -10,6 +10,7 @@ mod configure;
 mod exit;
 mod lab;
 mod look;
+mod run;
 mod text;
 
 use std::process::ExitCode;
@@ -21,6 +22,9 @@ use args::{Arguments, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
+    if is_called_kubeadm() {
+        return muster_rehearsal::main(std::env::args_os());
+    }
     let arguments = Arguments::parse();
     match carry_out(arguments.command) {
         Ok(exit) => exit.into(),
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Run(_) => Ok(Exit::Failed),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Lab(arguments) => runtime()?.block_on(lab::run(*arguments)),
         Command::Status(arguments) => runtime()?.block_on(look::status(&arguments)),
         Command::Explain(arguments) => runtime()?.block_on(look::explain(&arguments)),
@@ -51,6 +55,11 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// A lab's `kubeadm` is a link to this program.
+fn is_called_kubeadm() -> bool {
+    std::env::args_os().next().is_some_and(|called| std::path::Path::new(&called).file_name() == Some("kubeadm".as_ref()))
 }
 
 /// One thread: it waits nearly always, and a lab's machines are to end with the thread that started them.

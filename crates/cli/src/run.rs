@@ -1,15 +1,66 @@
 //! `muster run`: from the command line and muster.toml to a running agent.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use muster_agent::AgentConfig;
+use anyhow::Context as _;
+use muster_agent::{AgentConfig, LOG_DIRECTIVE, Ring};
 use muster_wire::{Digest, Settings};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::RunArguments;
 use crate::config::{self, Image, Loaded, Overrides, Refused};
+use crate::exit::Exit;
 
 /// Where the socket of the local API is made.
 const RUN_DIR: &str = "/run/muster";
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or must not go on.
+pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
+    if arguments.stop_with_parent {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        // It may have ended before we asked; then init is the parent now.
+        if getppid().is_none_or(|parent| parent.is_init()) {
+            return Ok(Exit::Failed);
+        }
+    }
+    let filter = match EnvFilter::try_new(format!("{},{LOG_DIRECTIVE}", arguments.log)) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("error: --log {:?}: {error}", arguments.log);
+            return Ok(Exit::Wrong);
+        }
+    };
+    let config = match configuration(arguments) {
+        Ok(config) => config,
+        Err(refused) => {
+            eprintln!("{refused}");
+            return Ok(Exit::Wrong);
+        }
+    };
+    let logs = Ring::default();
+    log(filter, &logs);
+    let agent = muster_agent::run(config, logs);
+    crate::runtime()?.block_on(agent).context("the agent stops")?;
+    Ok(Exit::Done)
+}
+
+/// Logs to standard error and to the ring that `muster logs` reads.
+fn log(filter: EnvFilter, ring: &Ring) {
+    // The journal has its own clock.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let stderr = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let (stderr, untimed) = if journal { (None, Some(stderr.without_time())) } else { (Some(stderr), None) };
+    let kept = fmt::layer().with_writer(ring.clone()).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(stderr).with(untimed).with(kept).init();
+}
 
 /// Reads and layers the configuration. Warnings go to standard error.
 ///
