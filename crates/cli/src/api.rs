@@ -22,6 +22,8 @@ pub(crate) enum Unheard {
     NotRunning(PathBuf),
     /// The socket belongs to somebody else.
     Forbidden(PathBuf),
+    /// It is not known which socket to ask.
+    Nowhere(String),
     /// Something listens, but the answer is not one.
     Broken(PathBuf, String),
 }
@@ -37,6 +39,7 @@ impl std::fmt::Display for Unheard {
             Unheard::Forbidden(socket) => {
                 write!(f, "{} may only be used by the user whose agent it is: try sudo", socket.display())
             }
+            Unheard::Nowhere(why) => f.write_str(why),
             Unheard::Broken(socket, why) => write!(f, "the agent at {} does not answer as it should: {why}", socket.display()),
         }
     }

@@ -143,8 +143,8 @@ pub(crate) struct LabArguments {
     /// How long the rehearsal kubeadm takes: 0 no time, 1 about as long as the real one
     #[arg(long, default_value_t = 0.0, value_parser = pace, value_name = "X")]
     pub(crate) pace: f64,
-    /// What goes wrong with a machine's kubeadm: hang, fail or lie at a phase; may be repeated
-    #[arg(long, value_parser = fault, value_name = "MACHINE=hang:PHASE")]
+    /// What goes wrong with a machine's kubeadm: hang, fail, fail-once, lie, nonsense or die at a phase; may be repeated
+    #[arg(long, value_parser = fault, value_name = "MACHINE=WHAT:PHASE")]
     pub(crate) fault: Vec<Fault>,
     /// Start one machine this many seconds after the other
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
@@ -261,11 +261,12 @@ fn pace(text: &str) -> Result<f64, String> {
     if (0.0..=100.0).contains(&pace) { Ok(pace) } else { Err("the pace must be from 0 to 100".to_owned()) }
 }
 
+/// What the rehearsal kubeadm can be told to do wrong at a phase.
+const FAULTS: [&str; 6] = ["hang", "fail", "fail-once", "lie", "nonsense", "die"];
+
 fn fault(text: &str) -> Result<Fault, String> {
-    match text.split_once('=') {
-        Some((machine, what)) if !machine.is_empty() && !what.is_empty() => {
-            Ok(Fault { machine: machine.to_owned(), what: what.to_owned() })
-        }
-        _ => Err("must be MACHINE=WHAT, such as lab-2=hang:etcd".to_owned()),
-    }
+    let form = || format!("must be MACHINE=WHAT:PHASE, such as lab-2=hang:etcd, where WHAT is {}; or MACHINE=too-old", FAULTS.join(", "));
+    let (machine, what) = text.split_once('=').ok_or_else(form)?;
+    let known = what == "too-old" || what.split_once(':').is_some_and(|(what, phase)| FAULTS.contains(&what) && !phase.is_empty());
+    if known { Ok(Fault { machine: machine.to_owned(), what: what.to_owned() }) } else { Err(form()) }
 }

@@ -15,10 +15,10 @@ use crate::text;
 /// How often `--watch` looks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-fn agent(whom: &Whom) -> anyhow::Result<Agent> {
+fn agent(whom: &Whom) -> Result<Agent, Unheard> {
     let socket: PathBuf = match (&whom.machine, &whom.lab) {
         (None, None) => whom.socket.clone(),
-        (machine, lab) => place::socket(lab.as_deref(), machine.as_deref())?,
+        (machine, lab) => place::socket(lab.as_deref(), machine.as_deref()).map_err(|why| Unheard::Nowhere(format!("{why:#}")))?,
     };
     Ok(Agent::at(&socket))
 }
@@ -155,5 +155,82 @@ pub(crate) async fn logs(arguments: &LogsArguments) -> anyhow::Result<Exit> {
     tokio::select! {
         read = agent.lines(path, print) => read.map(|()| Exit::Done).map_err(Unheard::into),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::status::Peer;
+    use muster_wire::Role;
+
+    use super::*;
+
+    fn status() -> Status {
+        let peer = |digit: char, name: &str, role, joined| Peer {
+            machine: digit.to_string().repeat(64),
+            short: format!("m-{}", digit.to_string().repeat(8)),
+            name: name.to_owned(),
+            role,
+            alive: digit != 'c',
+            connected: digit != 'c',
+            heard_ms_ago: (digit != 'd').then_some(14_200),
+            joined,
+            addresses: vec![format!("10.0.0.{}:7390", digit.to_digit(16).unwrap_or(0))],
+        };
+        Status {
+            machine: "a".repeat(64),
+            short: "m-aaaaaaaa".to_owned(),
+            name: "left".to_owned(),
+            cluster: "site".to_owned(),
+            phase: Phase::Preparing,
+            role: Some(Role::ControlPlane),
+            charter: Some("0123456789abcdef0123456789abcdef".to_owned()),
+            voters: vec!["a".repeat(64), "b".repeat(64), "c".repeat(64)],
+            leader: Some("b".repeat(64)),
+            term: 2,
+            revision: 17,
+            attempt: Some(1),
+            doing: Some("join: kubelet-start (3 s)".to_owned()),
+            waiting: vec![Reason {
+                about: "etcd".to_owned(),
+                text: "waiting for m-cccccccc, last heard 14 s ago to join etcd (turn 2)".to_owned(),
+                machines: vec!["c".repeat(64)],
+            }],
+            peers: vec![
+                peer('b', "right", Some(Role::ControlPlane), true),
+                peer('c', "middle", Some(Role::ControlPlane), false),
+                peer('d', "localhost", None, false),
+            ],
+            machines: 5,
+            control_planes: 3,
+            dropped: [("10.0.0.9:7390: another mesh key".to_owned(), 3)].into(),
+        }
+    }
+
+    #[test]
+    fn a_status_reads_well() {
+        insta::assert_snapshot!(describe(&status()));
+    }
+
+    #[test]
+    fn reasons_name_whom_is_waited_for_and_where() {
+        insta::assert_snapshot!(reasons(&status()).join("\n"));
+    }
+
+    #[test]
+    fn a_lonely_machine_says_so() {
+        let lonely = Status {
+            phase: Phase::Meeting,
+            role: None,
+            charter: None,
+            voters: Vec::new(),
+            leader: None,
+            doing: None,
+            waiting: Vec::new(),
+            peers: Vec::new(),
+            dropped: std::collections::BTreeMap::new(),
+            ..status()
+        };
+        insta::assert_snapshot!(format!("{}\n\n{}", describe(&lonely), reasons(&lonely).join("\n")));
     }
 }

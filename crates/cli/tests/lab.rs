@@ -1,0 +1,164 @@
+//! Whole labs: real agents as processes, the rehearsal kubeadm, an ordinary user's temporary directory.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn muster(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.args(arguments).env("TMPDIR", dir).stderr(Stdio::inherit());
+    command
+}
+
+fn lab(dir: &Path, arguments: &[&str]) -> Output {
+    muster(dir, &[&["lab", "--once", "--json"], arguments].concat()).output().expect("the lab starts")
+}
+
+/// The lines of a lab, and the last of them.
+fn events(output: &Output) -> (Vec<Value>, Value) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let last = events.last().cloned().expect("the lab says what came of it");
+    (events, last)
+}
+
+/// Processes that were started with a path below `dir`.
+fn processes(dir: &Path) -> usize {
+    let dir = dir.to_string_lossy().into_owned();
+    let entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    entries.filter(|entry| fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&dir))).count()
+}
+
+/// What is left of labs in a temporary directory.
+fn left(dir: &Path) -> Vec<String> {
+    let bases = fs::read_dir(dir).expect("the directory").filter_map(Result::ok);
+    let labs = bases.flat_map(|base| fs::read_dir(base.path()).into_iter().flatten()).filter_map(Result::ok);
+    labs.map(|lab| lab.path().display().to_string()).collect()
+}
+
+fn assert_formed(output: &Output, machines: usize, control_planes: usize) {
+    let (_, last) = events(output);
+    assert!(output.status.success() && last["ready"] == true, "{last:#}");
+    let each = last["machines"].as_array().expect("machines");
+    assert_eq!(each.len(), machines);
+    assert!(each.iter().all(|machine| machine["phase"] == "ready"), "{last:#}");
+    let leaders = each.iter().filter(|machine| machine["role"] == "control-plane").count();
+    assert_eq!(leaders, control_planes, "{last:#}");
+    assert!(last["charter"].is_string() && last["leader"].is_string(), "{last:#}");
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process");
+    kill_process(pid, signal).expect("it lives");
+}
+
+/// Reads a running lab's lines until it is Ready.
+fn wait_until_ready(child: &mut Child) -> Value {
+    let output = child.stdout.take().expect("its output");
+    for line in BufReader::new(output).lines() {
+        let event: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        if event["ready"].is_boolean() {
+            assert_eq!(event["ready"], true, "{event:#}");
+            return event;
+        }
+    }
+    panic!("the lab ended before it was Ready");
+}
+
+#[test]
+fn five_machines_become_one_cluster_and_nothing_is_left() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = lab(dir.path(), &[]);
+    assert_formed(&output, 5, 3);
+    assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
+}
+
+#[test]
+fn one_machine_is_a_cluster_and_two_labs_do_not_disturb_each_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let start = |arguments: &[&str]| {
+        let arguments = [&["lab", "--once", "--json"], arguments].concat();
+        muster(dir.path(), &arguments).stdout(Stdio::piped()).spawn().expect("the lab starts")
+    };
+    let one = start(&["--machines", "1"]);
+    let three = start(&["--machines", "3", "--control-planes", "1"]);
+    assert_formed(&one.wait_with_output().expect("it ends"), 1, 1);
+    assert_formed(&three.wait_with_output().expect("it ends"), 3, 1);
+    assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
+}
+
+#[test]
+fn a_running_lab_can_be_looked_into_and_ctrl_c_ends_it_cleanly() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child =
+        muster(dir.path(), &["lab", "--json", "--machines", "3"]).stdout(Stdio::piped()).spawn().expect("the lab starts");
+    let last = wait_until_ready(&mut child);
+    let ask = |arguments: &[&str]| {
+        let output = muster(dir.path(), arguments).output().expect("muster starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, status) = ask(&["status", "--machine", "lab-2", "--json"]);
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!((code, &status["phase"], &status["charter"]), (Some(0), &"ready".into(), &last["charter"]));
+    let (code, text) = ask(&["status", "--machine", "lab-1"]);
+    assert!(code == Some(0) && text.starts_with("lab-1 (m-") && text.contains("leader lab-"), "{text}");
+    let (code, text) = ask(&["explain", "--machine", "lab-3"]);
+    assert!(code == Some(0) && text.contains("- it waits for nothing"), "{text}");
+    let (code, text) = ask(&["logs", "--machine", "lab-3"]);
+    assert!(code == Some(0) && text.contains("founded"), "{text}");
+    let (code, _) = ask(&["status", "--machine", "lab-9"]);
+    assert_eq!(code, Some(3));
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
+}
+
+#[test]
+fn what_a_crashed_lab_left_does_not_hinder_the_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child =
+        muster(dir.path(), &["lab", "--json", "--machines", "1"]).stdout(Stdio::piped()).spawn().expect("the lab starts");
+    wait_until_ready(&mut child);
+    signal(&child, Signal::KILL);
+    child.wait().expect("it ends");
+    assert_eq!(left(dir.path()).len(), 1);
+    assert_formed(&lab(dir.path(), &["--machines", "3"]), 3, 3);
+    assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
+}
+
+#[test]
+fn agents_killed_at_random_moments_still_form_one_cluster() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for seed in ["1", "2", "3"] {
+        let output = lab(dir.path(), &["--kill-random", "4", "--seed", seed, "--pace", "0.05"]);
+        assert_formed(&output, 5, 3);
+        let (events, _) = events(&output);
+        assert_eq!(events.iter().filter(|event| event["event"] == "killed").count(), 4);
+        assert_eq!(events.iter().filter(|event| event["event"] == "charter").count(), 1);
+    }
+}
+
+#[test]
+fn a_machine_whose_kubeadm_fails_once_joins_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let faults = ["--fault", "lab-1=fail-once:kubelet-start", "--fault", "lab-4=fail-once:preflight"];
+    assert_formed(&lab(dir.path(), &faults), 5, 3);
+}
+
+#[test]
+fn a_lab_that_cannot_form_says_so_and_whom_it_waits_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = lab(dir.path(), &["--machines", "3", "--control-planes", "1", "--fault", "lab-3=too-old", "--timeout", "8"]);
+    let (_, last) = events(&output);
+    assert_eq!((output.status.code(), &last["ready"]), (Some(1), &false.into()));
+    let third = &last["machines"][2];
+    assert_ne!(third["phase"], "ready");
+    assert!(third["waiting"].to_string().contains("kubeadm"), "{third:#}");
+    assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
+}
