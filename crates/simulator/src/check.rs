@@ -135,6 +135,8 @@ impl Checks {
         let now = world.now;
         let verdict = self.s03.look(world);
         self.judge(now, "S3", verdict);
+        let verdict = self.s06.look(world, &self.facts);
+        self.judge(now, "S6", verdict);
         let verdict = self.s10.look(world);
         self.judge(now, "S10", verdict);
         let broken = self.liveness.look(world, &self.facts, sometimes);

@@ -33,6 +33,8 @@ pub enum Seen<'a> {
     Leads { slot: Slot, machine: MachineId, term: u64 },
     /// A voter's Raft committed an entry.
     Applied { slot: Slot, machine: MachineId, revision: u64, entry: &'a Bytes },
+    /// A voter's Raft has the ledger as a whole.
+    Restored { slot: Slot, machine: MachineId, revision: u64 },
     /// A secret was sealed; its ciphertext's hash.
     Sealed { hash: u64, to: SealedTo },
     /// kubeadm begins.
@@ -199,6 +201,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Wiped { slot } => numbered(20, *slot, 0),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,
+        Seen::Restored { slot, revision, .. } => numbered(23, *slot, *revision),
     }
 }
 

@@ -8,9 +8,10 @@ mod event;
 mod faults;
 mod host;
 mod kubeadm;
-mod log;
 mod network;
+mod platter;
 mod process;
+mod raft;
 
 use std::collections::BTreeMap;
 
@@ -58,7 +59,6 @@ pub struct World {
     directory: BTreeMap<MachineId, Slot>,
     pub(crate) site: Site,
     active: Vec<Active>,
-    logs: log::Logs,
     pub(crate) watch: Watch,
     effects: Effects,
     pub(crate) healed: Option<At>,
@@ -99,7 +99,6 @@ impl World {
             directory: BTreeMap::new(),
             site: Site { mark, ..Site::default() },
             active: Vec::new(),
-            logs: log::Logs::default(),
             watch,
             effects: Effects::default(),
             healed: None,
@@ -180,7 +179,7 @@ impl World {
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),
-            Event::RaftTimer(timer) => self.raft_timer(timer),
+            Event::RaftTimer { slot, life } => self.raft_timer(slot, life),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }

@@ -92,6 +92,9 @@ impl Facts {
                 self.last_term = self.last_term.max(*term);
                 self.leader = Some(*machine);
             }
+            Seen::Restored { revision, .. } if *revision > 0 && self.committed > 0 => {
+                sometimes.reached("snapshot-installed");
+            }
             Seen::Applied { revision, entry, .. } if *revision > self.committed => {
                 self.committed = *revision;
                 if let Some(entry) = decode(entry) {

@@ -1,18 +1,19 @@
-//! S3: Raft's own promises, as they show: one leader a term, one entry an index, one ledger a revision.
+//! S3: Raft's own promises, as they show: one entry an index for good, in order, and one ledger a revision.
+//!
+//! openraft orders leaders by term and then by identity, so a term may see one leader give way to another; what a quorum took
+//! from either is kept all the same, and that is what is checked.
 
 use std::collections::BTreeMap;
 
-use muster_wire::MachineId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Verdict;
 use crate::watch::Seen;
 use crate::world::{Slot, World};
 
-/// Leaders by term, entries by index.
+/// Entries by index.
 #[derive(Debug, Default)]
 pub(super) struct Raft {
-    leaders: BTreeMap<u64, MachineId>,
     entries: BTreeMap<u64, u64>,
     applied: BTreeMap<Slot, u64>,
 }
@@ -24,11 +25,8 @@ impl Raft {
                 self.applied.remove(slot);
                 Ok(())
             }
-            Seen::Leads { machine, term, .. } => {
-                let first = self.leaders.entry(*term).or_insert(*machine);
-                if first != machine {
-                    return Err(format!("{first} and {machine} both lead in term {term}"));
-                }
+            Seen::Restored { slot, revision, .. } => {
+                self.applied.insert(*slot, *revision);
                 Ok(())
             }
             Seen::Applied { slot, machine, revision, entry } => {

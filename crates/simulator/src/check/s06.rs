@@ -4,6 +4,7 @@ use muster_wire::{Entry, Frame};
 
 use super::{Facts, Verdict};
 use crate::watch::{Seen, decode};
+use crate::world::World;
 
 /// Looks at what leaves and at what is committed.
 #[derive(Debug, Default)]
@@ -27,5 +28,19 @@ impl Admission {
             },
             _ => Ok(()),
         }
+    }
+
+    /// Raft's members are the charter's voters and admitted control planes.
+    pub(super) fn look(&self, world: &World, facts: &Facts) -> Verdict {
+        for slot in 0..world.slots() {
+            let Some(members) = world.raft_members(slot) else { continue };
+            let charter = world.machine(slot).and_then(|machine| machine.charter());
+            let first = charter.map(|certificate| certificate.charter().voters.as_slice()).unwrap_or_default();
+            let stranger = members.iter().find(|member| !first.contains(member) && !facts.admitted.contains(member));
+            if let Some(stranger) = stranger {
+                return Err(format!("{stranger}, which is not admitted, is a member of Raft on machine {slot}"));
+            }
+        }
+        Ok(())
     }
 }

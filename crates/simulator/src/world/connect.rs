@@ -206,6 +206,7 @@ impl World {
             host.links.retain(|(_, other)| *other != id);
             if host.link_to(peer).is_none() {
                 self.feed(slot, Input::Disconnected(peer));
+                self.raft_unreachable(slot, peer);
             }
         }
     }

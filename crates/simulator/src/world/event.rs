@@ -39,7 +39,7 @@ pub(crate) enum Event {
     /// A fault ends.
     FaultEnds(usize),
     /// A timer of Raft's runtime.
-    RaftTimer(u64),
+    RaftTimer { slot: Slot, life: u32 },
     /// All faults end.
     Heal,
     /// Liveness is looked at.

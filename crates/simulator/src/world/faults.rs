@@ -6,6 +6,7 @@ use super::chance::{MS, S, seconds};
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
 use super::World;
+use super::platter::Platter;
 use crate::scenario::{Pick, Sort};
 use crate::watch::Seen;
 
@@ -38,11 +39,13 @@ impl World {
             Sort::CrashLoop => self.fault_turns(index, 0),
             Sort::Clone => {
                 if let [copy, original] = targets[..2.min(targets.len())] {
-                    let disk = self.hosts[original as usize].disk.clone();
+                    let (disk, platter) =
+                        (self.hosts[original as usize].disk.clone(), self.hosts[original as usize].platter.copy());
                     self.crash(copy);
                     let host = &mut self.hosts[copy as usize];
                     host.held_down += 1;
                     host.disk.copy_from(&disk);
+                    host.platter = platter;
                     host.excused = true;
                     self.hosts[original as usize].excused = true;
                     self.see(Seen::Copied { copy, original });
@@ -72,7 +75,7 @@ impl World {
                 self.crash(slot);
                 let host = &mut self.hosts[at];
                 host.held_down += 1;
-                if host.disk.lose_power() {
+                if host.disk.lose_power() | host.platter.lose_power() {
                     host.excused = true;
                     self.see(Seen::Forgot { slot });
                 }
@@ -87,8 +90,14 @@ impl World {
                 self.hosts[at].next_write = Some(if after { NextWrite::CrashAfter } else { NextWrite::CrashBefore });
             }
             Sort::TornWrite => self.hosts[at].next_write = Some(NextWrite::Torn),
-            Sort::Full | Sort::IoError => self.hosts[at].next_write = Some(NextWrite::Fails),
-            Sort::LyingSync => self.hosts[at].disk.begin_lying(),
+            Sort::Full | Sort::IoError => {
+                self.hosts[at].next_write = Some(NextWrite::Fails);
+                self.hosts[at].platter.set_failing(true);
+            }
+            Sort::LyingSync => {
+                self.hosts[at].disk.begin_lying();
+                self.hosts[at].platter.set_lying(true);
+            }
             Sort::ClockDrift => {
                 self.hosts[at].clock.drift(self.now, ppm);
                 self.reset_alarm(slot);
@@ -107,14 +116,19 @@ impl World {
             Sort::Wipe => {
                 host.disk.wipe();
                 host.kube = super::kubeadm::Kube::default();
-                self.raft_wiped(slot);
+                host.platter = Platter::default();
                 self.see(Seen::Wiped { slot });
             }
             Sort::OldCopy => {
                 host.excused |= host.disk.restore_old();
+                host.platter = Platter::default();
                 self.see(Seen::Forgot { slot });
             }
-            Sort::BitRot => host.disk.break_file(),
+            Sort::BitRot => {
+                // Either of its two files, as chance has it.
+                let at = self.chance.fixed("rot", slot.into(), self.now);
+                if at % 2 == 0 { self.hosts[slot as usize].disk.break_file() } else { self.hosts[slot as usize].platter.rot(at / 2) }
+            }
             _ => {}
         }
     }
@@ -173,15 +187,19 @@ impl World {
                     self.dark[at] = false;
                     self.carry_on(slot);
                     self.reset_alarm(slot);
-                    self.raft_resumes(slot);
+                    self.raft_drive(slot);
                 }
             }
             Sort::Slow => self.hosts[at].slow_us = 0,
             Sort::KubeadmHang => self.end_hung_steps(slot),
             Sort::CrashOnWrite | Sort::TornWrite | Sort::Full | Sort::IoError => {
                 self.hosts[at].next_write = None;
+                self.hosts[at].platter.set_failing(false);
             }
-            Sort::LyingSync => self.hosts[at].disk.end_lying(),
+            Sort::LyingSync => {
+                self.hosts[at].disk.end_lying();
+                self.hosts[at].platter.set_lying(false);
+            }
             Sort::ClockDrift => {
                 self.hosts[at].clock.drift(self.now, 0.0);
                 self.reset_alarm(slot);

@@ -9,6 +9,8 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::event::{At, LinkId, Slot};
 use super::kubeadm::{Kube, Running};
+use super::platter::Platter;
+use super::raft::Voter;
 
 /// Whether the process runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub(crate) const DIAL_QUEUE_MAX: usize = 32;
 pub(crate) struct Host {
     pub(crate) slot: Slot,
     pub(crate) disk: Disk,
+    /// The disk of its Raft state.
+    pub(crate) platter: Platter,
+    pub(crate) voter: Option<Box<Voter>>,
     pub(crate) clock: Clock,
     pub(crate) power: Power,
     /// Counts starts and stops; what was meant for an earlier life is dropped.
@@ -82,6 +87,8 @@ impl Host {
         Self {
             slot,
             disk: Disk::new(),
+            platter: Platter::default(),
+            voter: None,
             clock: Clock::new(0, 0),
             power: Power::Off,
             life: 0,
@@ -130,6 +137,7 @@ impl Host {
     pub(crate) fn forget(&mut self) {
         self.life += 1;
         self.machine = None;
+        self.voter = None;
         self.outbox.clear();
         self.inbox.clear();
         self.writing = false;

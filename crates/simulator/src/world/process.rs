@@ -68,7 +68,6 @@ impl World {
                 host.outbox.extend(effects.drain());
                 self.directory.insert(me, slot);
                 self.faults_on_boot(slot);
-                self.raft_restore(slot);
                 self.carry_on(slot);
                 let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
                 self.events.push(self.now + delay, Event::Discover { slot, life });
@@ -90,7 +89,6 @@ impl World {
         self.hosts[slot as usize].forget();
         self.hosts[slot as usize].power = Power::Off;
         self.kill_steps(slot);
-        self.raft_stops(slot);
         self.links_of_dead(slot);
         self.see(Seen::Stopped { slot });
     }
@@ -227,7 +225,7 @@ impl World {
         }
     }
 
-    fn crash_and_restart(&mut self, slot: Slot) {
+    pub(super) fn crash_and_restart(&mut self, slot: Slot) {
         self.crash(slot);
         let after = self.chance.draw(self.scenario.boots.restart_s, super::chance::S);
         // While the disk is full or fails, every start meets the same end.
@@ -260,10 +258,16 @@ impl World {
             let host = &mut self.hosts[slot as usize];
             match kind {
                 _ if !hit => {}
-                Sort::Full | Sort::IoError => host.next_write = Some(NextWrite::Fails),
+                Sort::Full | Sort::IoError => {
+                    host.next_write = Some(NextWrite::Fails);
+                    host.platter.set_failing(true);
+                }
                 Sort::Slow => host.slow_us = (ms.unwrap_or(0.0) * MS) as At,
                 Sort::ClockDrift => host.clock.drift(self.now, ppm.unwrap_or(0.0)),
-                Sort::LyingSync => host.disk.begin_lying(),
+                Sort::LyingSync => {
+                    host.disk.begin_lying();
+                    host.platter.set_lying(true);
+                }
                 _ => {}
             }
         }

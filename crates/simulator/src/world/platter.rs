@@ -1,0 +1,130 @@
+//! The disk under a voter's Raft state: bytes in memory, with what a power loss would take back.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::StorageBackend;
+
+/// A disk. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Platter(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// What writes since the last sync replaced, oldest first; and how long the disk was before the first of them.
+    undo: Vec<(usize, Vec<u8>)>,
+    synced_len: usize,
+    lying: bool,
+    fails: bool,
+}
+
+impl Platter {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another disk with the same bytes.
+    pub(crate) fn copy(&self) -> Self {
+        let bytes = self.state().bytes.clone();
+        let synced_len = bytes.len();
+        Self(Arc::new(Mutex::new(State { bytes, synced_len, ..State::default() })))
+    }
+
+    /// What was not synced is gone. Says whether something went that was believed to be synced.
+    pub(crate) fn lose_power(&self) -> bool {
+        let state = &mut *self.state();
+        let lost = state.lying && !state.undo.is_empty();
+        while let Some((offset, before)) = state.undo.pop() {
+            let end = (offset + before.len()).min(state.bytes.len());
+            if offset < end {
+                state.bytes[offset..end].copy_from_slice(&before[..end - offset]);
+            }
+        }
+        state.bytes.resize(state.synced_len, 0);
+        lost
+    }
+
+    /// From now on syncs lie, or no longer do.
+    pub(crate) fn set_lying(&self, lying: bool) {
+        let state = &mut *self.state();
+        state.lying = lying;
+        if !lying {
+            state.undo.clear();
+            state.synced_len = state.bytes.len();
+        }
+    }
+
+    /// From now on writes fail, or no longer do.
+    pub(crate) fn set_failing(&self, fails: bool) {
+        self.state().fails = fails;
+    }
+
+    /// A bit turns.
+    pub(crate) fn rot(&self, at: u64) {
+        let state = &mut *self.state();
+        if !state.bytes.is_empty() {
+            let place = (at % state.bytes.len() as u64) as usize;
+            state.bytes[place] ^= 1 << (at >> 32 & 7);
+        }
+    }
+}
+
+impl State {
+    fn working(&self) -> io::Result<()> {
+        if self.fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+
+    fn remember(&mut self, offset: usize, len: usize) {
+        let end = (offset + len).min(self.bytes.len());
+        if offset < end {
+            let before = self.bytes[offset..end].to_vec();
+            self.undo.push((offset, before));
+        }
+    }
+}
+
+impl StorageBackend for Platter {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        let offset = offset as usize;
+        let found = state.bytes.get(offset..offset + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let state = &mut *self.state();
+        state.working()?;
+        let len = len as usize;
+        if len < state.bytes.len() {
+            state.remember(len, state.bytes.len() - len);
+        }
+        state.bytes.resize(len, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let state = &mut *self.state();
+        state.working()?;
+        if !state.lying {
+            state.undo.clear();
+            state.synced_len = state.bytes.len();
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let state = &mut *self.state();
+        state.working()?;
+        let offset = offset as usize;
+        state.remember(offset, data.len());
+        let place = state.bytes.get_mut(offset..offset + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        place.copy_from_slice(data);
+        Ok(())
+    }
+}
