@@ -351,7 +351,8 @@ impl Follow {
             }
             // A leader that did not answer may be gone: then any voter, who knows better.
             let turn = (now.0 / 1_000_000) as usize + index;
-            let any = || voters.iter().filter(|voter| roster.is_connected(**voter)).cycle().nth(turn % voters.len().max(1));
+            let any =
+                || voters.iter().filter(|voter| roster.is_connected(**voter)).cycle().nth(turn % voters.len().max(1));
             let to = if first { self.leader.or_else(|| any().copied()) } else { any().copied().or(self.leader) };
             if let Some(to) = to {
                 effects.send(to, Frame::Proposal { call: asked.call, entry: asked.entry.encode() });

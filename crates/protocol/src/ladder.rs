@@ -235,11 +235,12 @@ impl Ladder {
             }
             JoinStage::Kubelet => {
                 let (number, holder) = context.ledger.etcd_turn()?;
-                (holder == context.me)
-                    .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
+                (holder == context.me).then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
-            JoinStage::Etcd(_) if member.etcd_member => Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt })),
+            JoinStage::Etcd(_) if member.etcd_member => {
+                Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt }))
+            }
             JoinStage::Etcd(number) => {
                 // The leader ended the turn before its success was known: what was added is taken away again.
                 if context.ledger.etcd_turn() != Some((number, context.me)) {
@@ -534,10 +535,18 @@ impl Ladder {
         let initialises = ledger.live_claim().is_some_and(|(_, machine)| machine == me);
         match (durable.started, durable.completed) {
             (Some(started), Some(completed)) if started == completed => {
-                if member.joined { Phase::Ready } else { Phase::Settling }
+                if member.joined {
+                    Phase::Ready
+                } else {
+                    Phase::Settling
+                }
             }
             (Some(started), _) if self.underway == Some(started) => {
-                if started.init { Phase::Initialising } else { Phase::Joining }
+                if started.init {
+                    Phase::Initialising
+                } else {
+                    Phase::Joining
+                }
             }
             _ if initialises && self.unable.is_none() => Phase::Initialising,
             _ => Phase::Preparing,

@@ -133,13 +133,8 @@ impl Lead {
     /// Wants everyone admitted who is there. Returns whether all the living are.
     fn admit(&mut self, context: &mut Context<'_>) -> bool {
         let ledger = context.ledger;
-        let mut newcomers: Vec<&SignedCard> = context
-            .roster
-            .known()
-            .values()
-            .map(|known| &known.card)
-            .filter(|card| admissible(card, context))
-            .collect();
+        let mut newcomers: Vec<&SignedCard> =
+            context.roster.known().values().map(|known| &known.card).filter(|card| admissible(card, context)).collect();
         newcomers.retain(|card| !self.waits_for_removal(context, card.card().machine));
         if ledger.member(context.me()).is_none() && !ledger.was_removed(context.me()) {
             newcomers.push(context.mine);
@@ -152,7 +147,8 @@ impl Lead {
         });
         let mut planes: BTreeSet<MachineId> = ledger.control_planes().collect();
         planes.extend(context.charter.voters.iter().filter(|voter| !ledger.was_removed(**voter)));
-        let mut names: BTreeSet<String> = ledger.members().values().map(|member| member.admitted.name.clone()).collect();
+        let mut names: BTreeSet<String> =
+            ledger.members().values().map(|member| member.admitted.name.clone()).collect();
         for card in newcomers.into_iter().take(AT_ONCE) {
             let card = card.card();
             let role = if planes.contains(&card.machine) || planes.len() < context.control_planes as usize {
@@ -310,7 +306,8 @@ impl Lead {
     fn ticket(&mut self, context: &mut Context<'_>, member: &Member, attempt: u32, own: &Bytes) {
         let recipient = recipient(member);
         let machine = recipient.machine;
-        if !self.idle(context, machine, |job| matches!(job, Job::Ticket { .. })) || self.tickets.contains_key(&machine) {
+        if !self.idle(context, machine, |job| matches!(job, Job::Ticket { .. })) || self.tickets.contains_key(&machine)
+        {
             return;
         }
         // Before init is ready, whoever is admitted is on init's list; InitReady voids the tickets of those who are not.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_wire::{
-    Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard,
-};
+use muster_wire::{Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
@@ -247,7 +245,9 @@ impl Machine {
                 return false;
             }
             Input::TurnedAway { whom, why } => {
-                if self.turned_away.len() < TURNED_AWAY_MAX || self.turned_away.contains_key(&(whom.clone(), why.clone())) {
+                if self.turned_away.len() < TURNED_AWAY_MAX
+                    || self.turned_away.contains_key(&(whom.clone(), why.clone()))
+                {
                     *self.turned_away.entry((whom, why)).or_default() += 1;
                 }
                 return false;
@@ -393,7 +393,8 @@ impl Machine {
     /// Follows a charter from now on, for good (promise S7).
     fn follow_charter(&mut self, now: Time, certificate: Certificate, effects: &mut Effects) {
         let charter = certificate.charter();
-        let text = format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
+        let text =
+            format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
         self.durable.charter = Some(certificate);
         effects.persist(&self.durable).done();
         effects.notice(false, "charter", text);
@@ -409,9 +410,11 @@ impl Machine {
         let Some(certificate) = &self.durable.charter else { return };
         let charter = certificate.charter();
         let place = charter.voters.iter().position(|voter| *voter == me);
-        let later = self.follow.ledger().member(me).is_some_and(|member| {
-            member.admitted.role == muster_wire::Role::ControlPlane
-        });
+        let later = self
+            .follow
+            .ledger()
+            .member(me)
+            .is_some_and(|member| member.admitted.role == muster_wire::Role::ControlPlane);
         if place.is_none() && !later {
             return;
         }
@@ -533,7 +536,9 @@ impl Machine {
             }
             Entry::PkiSealed { sealed, .. } => ("pki", format!("the CA is sealed to {} control planes", sealed.len())),
             Entry::InitReady { attempt, .. } => ("init-ready", format!("attempt {attempt} made the cluster")),
-            Entry::InitAbandoned { attempt, why } => ("init-abandoned", format!("attempt {attempt} is abandoned: {why}")),
+            Entry::InitAbandoned { attempt, why } => {
+                ("init-abandoned", format!("attempt {attempt} is abandoned: {why}"))
+            }
             Entry::Ticket { machine, .. } => ("ticket", format!("{} has its ticket", name(machine))),
             Entry::EtcdJoin { machine, turn, .. } => ("etcd", format!("{}: etcd turn {turn:?}", name(machine))),
             Entry::Joined { machine } => {

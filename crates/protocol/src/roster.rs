@@ -27,7 +27,6 @@ pub(crate) struct Known {
     pub(crate) heard: Option<Time>,
 }
 
-
 /// What this machine believes about the others.
 pub(crate) struct Roster {
     me: MachineId,
@@ -295,7 +294,11 @@ impl Roster {
         }
         let room = limits::CARDS_MAX - cards.len();
         let others = self.known.iter().filter(|(machine, _)| **machine != peer).map(|(_, known)| &known.card);
-        if self.known.len() <= room { cards.extend(others.cloned()) } else { cards.extend(others.sample(rng, room).into_iter().cloned()) }
+        if self.known.len() <= room {
+            cards.extend(others.cloned())
+        } else {
+            cards.extend(others.sample(rng, room).into_iter().cloned())
+        }
         cards
     }
 
@@ -310,11 +313,6 @@ impl Roster {
 }
 
 /// The first words to `peer`.
-pub(crate) fn hello(
-    mine: &SignedCard,
-    charter: Option<&Certificate>,
-    cards: Vec<SignedCard>,
-    answer: bool,
-) -> Frame {
+pub(crate) fn hello(mine: &SignedCard, charter: Option<&Certificate>, cards: Vec<SignedCard>, answer: bool) -> Frame {
     Frame::Hello { card: mine.clone(), charter: charter.cloned().map(Box::new), cards, answer }
 }

@@ -217,5 +217,8 @@ fn a_wiped_machine_returns_as_a_new_one_with_its_old_name_and_role() {
     let ledger = site.seats[&7].machine.ledger();
     assert!(ledger.was_removed(initialiser));
     let member = ledger.member(site.id(7)).expect("is admitted");
-    assert_eq!((member.admitted.role, member.admitted.name.as_str()), (Role::ControlPlane, format!("node-{seat}").as_str()));
+    assert_eq!(
+        (member.admitted.role, member.admitted.name.as_str()),
+        (Role::ControlPlane, format!("node-{seat}").as_str())
+    );
 }

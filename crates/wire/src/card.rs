@@ -119,7 +119,11 @@ impl SignedCard {
 
 impl std::fmt::Debug for SignedCard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "card of {} ({}, boot {}.{})", self.card.machine, self.card.hostname, self.card.boot, self.card.serial)
+        write!(
+            f,
+            "card of {} ({}, boot {}.{})",
+            self.card.machine, self.card.hostname, self.card.boot, self.card.serial
+        )
     }
 }
 

@@ -191,9 +191,7 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
     Ok(match change {
         Change::Admitted(admitted) => Entry::Admitted(Admitted::from_proto(admitted)?),
         Change::Removed(removed) => Entry::Removed { machine: machine(&removed.machine)? },
-        Change::InitClaimed(claim) => {
-            Entry::InitClaimed { attempt: claim.attempt, machine: machine(&claim.machine)? }
-        }
+        Change::InitClaimed(claim) => Entry::InitClaimed { attempt: claim.attempt, machine: machine(&claim.machine)? },
         Change::PkiSealed(pki) => Entry::PkiSealed {
             attempt: pki.attempt,
             ca_hash: Digest::from_slice(&pki.ca_hash, "entry.ca_hash")?,

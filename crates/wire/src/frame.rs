@@ -144,8 +144,8 @@ impl Frame {
         if bytes.len() > limits::FRAME_BYTES_MAX {
             return Err(WireError::TooLarge { what: "frame", bytes: bytes.len(), max: limits::FRAME_BYTES_MAX });
         }
-        let frame = proto::Frame::decode(bytes)
-            .map_err(|why| WireError::Malformed { what: "frame", why: why.to_string() })?;
+        let frame =
+            proto::Frame::decode(bytes).map_err(|why| WireError::Malformed { what: "frame", why: why.to_string() })?;
         if frame.version != limits::PROTOCOL_VERSION {
             return Err(WireError::Version { theirs: frame.version });
         }
@@ -202,20 +202,12 @@ impl Frame {
             }
             Frame::Accepted { cluster, vote } => Body::Accepted(vote.to_proto(cluster)),
             Frame::Chartered(certificate) => Body::Chartered(certificate.to_proto()),
-            Frame::LedgerPoll { call, since } => {
-                Body::LedgerPoll(proto::LedgerPoll { call: *call, since: *since })
-            }
+            Frame::LedgerPoll { call, since } => Body::LedgerPoll(proto::LedgerPoll { call: *call, since: *since }),
             Frame::LedgerNews(news) => Body::LedgerNews(news_to_proto(news)),
-            Frame::Proposal { call, entry } => {
-                Body::Proposal(proto::Proposal { call: *call, entry: entry.clone() })
-            }
+            Frame::Proposal { call, entry } => Body::Proposal(proto::Proposal { call: *call, entry: entry.clone() }),
             Frame::ProposalAnswer { call, outcome } => Body::ProposalAnswer(answer_to_proto(*call, outcome)),
-            Frame::RaftCall { call, body } => {
-                Body::RaftCall(proto::RaftCall { call: *call, body: body.clone() })
-            }
-            Frame::RaftAnswer { call, body } => {
-                Body::RaftAnswer(proto::RaftCall { call: *call, body: body.clone() })
-            }
+            Frame::RaftCall { call, body } => Body::RaftCall(proto::RaftCall { call: *call, body: body.clone() }),
+            Frame::RaftAnswer { call, body } => Body::RaftAnswer(proto::RaftCall { call: *call, body: body.clone() }),
         }
     }
 }
@@ -230,9 +222,7 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
         },
         Body::Swim(bytes) => Frame::Swim(bounded_bytes(bytes, limits::SWIM_BYTES_MAX, "frame.swim")?),
         Body::Cards(list) => Frame::Cards(cards(list.cards, "cards.cards")?),
-        Body::Prepare(prepare) => {
-            Frame::Prepare(ballot_from_proto(required(prepare.ballot, "prepare.ballot")?)?)
-        }
+        Body::Prepare(prepare) => Frame::Prepare(ballot_from_proto(required(prepare.ballot, "prepare.ballot")?)?),
         Body::Promise(promise) => Frame::Promise(promise_from_proto(promise)?),
         Body::Refusal(refusal) => Frame::Refusal {
             ballot: ballot_from_proto(required(refusal.ballot, "refusal.ballot")?)?,

@@ -59,6 +59,45 @@ impl std::fmt::Debug for Identity {
 
 /// Checks `signature` of `machine` over `body` under `label`, strictly (no small-order keys).
 pub(crate) fn verify(machine: MachineId, label: &[u8], body: &[u8], signature: &[u8]) -> Result<(), WireError> {
+    #[cfg(feature = "remember-verified")]
+    return memory::verify(machine, label, body, signature);
+    #[cfg(not(feature = "remember-verified"))]
+    verify_now(machine, label, body, signature)
+}
+
+/// What a thread has found good before.
+#[cfg(feature = "remember-verified")]
+mod memory {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::verify_now;
+    use crate::{Digest, MachineId, WireError};
+
+    /// Beyond this many all are forgotten.
+    const REMEMBERED_MAX: usize = 100_000;
+
+    thread_local! {
+        static GOOD: RefCell<BTreeSet<Digest>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn verify(machine: MachineId, label: &[u8], body: &[u8], signature: &[u8]) -> Result<(), WireError> {
+        let statement = Digest::of("verified", &[&machine.0, label, body, signature]);
+        if GOOD.with_borrow(|good| good.contains(&statement)) {
+            return Ok(());
+        }
+        verify_now(machine, label, body, signature)?;
+        GOOD.with_borrow_mut(|good| {
+            if good.len() >= REMEMBERED_MAX {
+                good.clear();
+            }
+            good.insert(statement);
+        });
+        Ok(())
+    }
+}
+
+fn verify_now(machine: MachineId, label: &[u8], body: &[u8], signature: &[u8]) -> Result<(), WireError> {
     let refused = WireError::Signature(machine);
     let key = VerifyingKey::from_bytes(&machine.0).map_err(|_| refused.clone())?;
     let signature = Signature::from_slice(signature).map_err(|_| refused.clone())?;

@@ -228,7 +228,8 @@ fn fields_of_a_later_version_survive_in_what_is_signed() {
 fn another_version_is_named() {
     use muster_wire::{WireError, proto};
     use prost::Message;
-    let frame = proto::Frame { version: 7, ..proto::Frame::decode(frames()[4].1.encode().as_slice()).expect("decodes") };
+    let frame =
+        proto::Frame { version: 7, ..proto::Frame::decode(frames()[4].1.encode().as_slice()).expect("decodes") };
     assert_eq!(Frame::decode(frame.encode_to_vec().into()), Err(WireError::Version { theirs: 7 }));
 }
 

@@ -13,7 +13,8 @@ impl Ledger {
     /// The bytes that [`Ledger::decode`] takes.
     pub fn encode(&self) -> Vec<u8> {
         let id = |machine: &MachineId| Bytes::copy_from_slice(&machine.0);
-        let claimed = |(attempt, machine): &(u32, MachineId)| proto::InitClaimed { attempt: *attempt, machine: id(machine) };
+        let claimed =
+            |(attempt, machine): &(u32, MachineId)| proto::InitClaimed { attempt: *attempt, machine: id(machine) };
         proto::LedgerState {
             revision: self.revision,
             members: self.members.values().map(member_to_proto).collect(),
@@ -76,9 +77,10 @@ impl Ledger {
             });
         }
         if !state.ca_hash.is_empty() {
-            let sealed = state.pki.into_iter().map(|sealed| {
-                Sealed::from_proto(sealed).map(|sealed| (sealed.machine, sealed.ciphertext))
-            });
+            let sealed = state
+                .pki
+                .into_iter()
+                .map(|sealed| Sealed::from_proto(sealed).map(|sealed| (sealed.machine, sealed.ciphertext)));
             let ca_hash = Digest::from_slice(&state.ca_hash, "ledger.ca_hash")?;
             ledger.pki = Some(Pki { ca_hash, sealed: sealed.collect::<Result<_, _>>()? });
         }

@@ -29,7 +29,9 @@ impl Machine {
             phase: self.phase,
             role: member.map(|member| member.admitted.role),
             charter: charter.map(|charter| charter.id_hex()),
-            voters: charter.map(|charter| charter.voters.iter().map(|voter| voter.to_hex()).collect()).unwrap_or_default(),
+            voters: charter
+                .map(|charter| charter.voters.iter().map(|voter| voter.to_hex()).collect())
+                .unwrap_or_default(),
             leader: self.follow.leader.map(MachineId::to_hex),
             term: self.follow.term,
             revision: ledger.revision(),
@@ -131,7 +133,8 @@ impl Machine {
             self.roster.known().keys().copied().filter(|machine| !electorate.contains(machine)).collect();
         if electorate.len() < quorum as usize {
             let names: Vec<String> = away.iter().take(5).map(|machine| self.heard(*machine, now)).collect();
-            let known = if names.is_empty() { String::new() } else { format!("; known but not voting: {}", names.join("; ")) };
+            let known =
+                if names.is_empty() { String::new() } else { format!("; known but not voting: {}", names.join("; ")) };
             let text = format!(
                 "meeting: {} of {} machines are here, founding needs {quorum}{known}",
                 electorate.len(),
@@ -170,23 +173,33 @@ impl Machine {
         if self.follow.raft && self.follow.leader.is_none() {
             let names: Vec<String> = lost.iter().map(|machine| self.heard(*machine, now)).collect();
             let names = if names.is_empty() { "the election is under way".to_owned() } else { names.join("; ") };
-            add("leader", format!("no leader: {} of {} voters are here; {names}", voters.len() - lost.len(), voters.len()), &lost);
+            add(
+                "leader",
+                format!("no leader: {} of {} voters are here; {names}", voters.len() - lost.len(), voters.len()),
+                &lost,
+            );
         }
         let Some(member) = ledger.member(me) else {
-            let why = if self.follow.turned_down { "a voter says that this machine is not admitted yet" } else { "no voter has answered yet" };
+            let why = if self.follow.turned_down {
+                "a voter says that this machine is not admitted yet"
+            } else {
+                "no voter has answered yet"
+            };
             add("admission", format!("waiting to be admitted by the leader; {why}"), &voters);
             return;
         };
         if member.joined || self.phase == Phase::Halted {
             return;
         }
-        let waits_for = |about: &str, text: String, machines: &[MachineId], add: &mut dyn FnMut(&str, String, &[MachineId])| {
-            add(about, text, machines);
-        };
+        let waits_for =
+            |about: &str, text: String, machines: &[MachineId], add: &mut dyn FnMut(&str, String, &[MachineId])| {
+                add(about, text, machines);
+            };
         match (ledger.ready(), ledger.live_claim()) {
             (None, None) => add("init", "waiting for the leader to give one machine the right to init".to_owned(), &[]),
             (None, Some((attempt, machine))) if machine != me => {
-                let text = format!("waiting for {} to initialise the cluster (attempt {attempt})", self.heard(machine, now));
+                let text =
+                    format!("waiting for {} to initialise the cluster (attempt {attempt})", self.heard(machine, now));
                 waits_for("init", text, &[machine], add);
             }
             (Some(ready), _) if ready.machine != me && member.ticket.is_none() => {

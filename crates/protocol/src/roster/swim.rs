@@ -218,10 +218,7 @@ impl Swim {
     fn run(
         &mut self,
         now: Time,
-        call: impl FnOnce(
-            &mut Foca<Life, Datagrams, ChaCha8Rng, Cards>,
-            &mut Gathered,
-        ) -> Result<(), foca::Error>,
+        call: impl FnOnce(&mut Foca<Life, Datagrams, ChaCha8Rng, Cards>, &mut Gathered) -> Result<(), foca::Error>,
     ) {
         let mut gathered = Gathered::default();
         if call(&mut self.foca, &mut gathered).is_err() {
@@ -250,10 +247,17 @@ impl Swim {
         let known = self
             .foca
             .iter_membership_state()
-            .any(|member| member.id().machine == machine && member.id().boot == boot);
-        if !known {
-            let member = foca::Member::alive(Life::new(machine, boot));
-            self.run(now, |foca, out| foca.apply_many(std::iter::once(member), true, out));
+            .find(|member| member.id().machine == machine && member.id().boot == boot)
+            .map(|member| (member.id().clone(), member.state()));
+        match known {
+            None => {
+                let member = foca::Member::alive(Life::new(machine, boot));
+                self.run(now, |foca, out| foca.apply_many(std::iter::once(member), true, out));
+            }
+            // It cannot know that it is held for dead here. Told so, it takes a new life at once; otherwise only the next
+            // announcement to the dead would mend this, a minute later.
+            Some((life, foca::State::Down)) => self.run(now, |foca, out| foca.announce(life, out)),
+            Some(_) => {}
         }
     }
 

@@ -82,7 +82,14 @@ impl Site {
     }
 
     /// Boots a machine whose disk is a copy of another seat's, if `identity` differs from `seat`.
-    pub(crate) fn boot_as(&mut self, seat: usize, identity: usize, durable: Durable, settings: Settings, hostname: &str) {
+    pub(crate) fn boot_as(
+        &mut self,
+        seat: usize,
+        identity: usize,
+        durable: Durable,
+        settings: Settings,
+        hostname: &str,
+    ) {
         self.boots += 1;
         let mut random = [self.boots; 32];
         random[1] = seat as u8;
@@ -276,7 +283,6 @@ impl Site {
     pub(crate) fn formed(&self) -> bool {
         let charters: BTreeSet<_> =
             self.seats.values().map(|seat| seat.machine.charter().map(|one| one.charter().id)).collect();
-        charters.len() == 1
-            && self.seats.values().all(|seat| seat.machine.phase() == muster_protocol::Phase::Ready)
+        charters.len() == 1 && self.seats.values().all(|seat| seat.machine.phase() == muster_protocol::Phase::Ready)
     }
 }

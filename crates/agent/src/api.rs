@@ -1,0 +1,107 @@
+//! The local API: HTTP and JSON on a unix socket that only its owner may use.
+//!
+//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/metrics`; `/v1/events` and `/v1/logs` give the last lines, and go on
+//! with `?follow=true`. Nothing here is secret, nothing here changes anything.
+
+use std::convert::Infallible;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use serde::Deserialize;
+use tokio::net::UnixListener;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::logs::Ring;
+
+/// What the machine's owner is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject {
+    Status,
+    Explain,
+    Ledger,
+    Metrics,
+}
+
+/// A question to the machine's owner, answered with JSON.
+pub(crate) type Question = (Subject, oneshot::Sender<String>);
+
+#[derive(Clone)]
+struct Api {
+    questions: mpsc::Sender<Question>,
+    events: Ring,
+    logs: Ring,
+}
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ring, logs: Ring) -> std::io::Result<()> {
+    if let Some(directory) = socket.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    // A former agent's socket: this one holds the state directory's lock, so that agent is gone.
+    match fs::remove_file(socket) {
+        Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    let router = Router::new()
+        .route("/v1/status", get(|State(api): State<Api>| api.answer(Subject::Status)))
+        .route("/v1/explain", get(|State(api): State<Api>| api.answer(Subject::Explain)))
+        .route("/v1/ledger", get(|State(api): State<Api>| api.answer(Subject::Ledger)))
+        .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))
+        .route("/v1/events", get(|State(api): State<Api>, query| async move { lines(&api.events, &query) }))
+        .route("/v1/logs", get(|State(api): State<Api>, query| async move { lines(&api.logs, &query) }))
+        .with_state(Api { questions, events, logs });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(())
+}
+
+impl Api {
+    async fn answer(self, subject: Subject) -> Response {
+        let (sender, answer) = oneshot::channel();
+        let asked = self.questions.send((subject, sender)).await;
+        match (asked, answer.await) {
+            (Ok(()), Ok(json)) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping").into_response(),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Following {
+    #[serde(default)]
+    follow: bool,
+}
+
+fn lines(ring: &Ring, Query(following): &Query<Following>) -> Response {
+    let (kept, coming) = ring.follow();
+    let kept = stream::iter(kept);
+    let line = |line: String| Ok::<_, Infallible>(Bytes::from(line + "\n"));
+    if !following.follow {
+        return Body::from_stream(kept.map(line)).into_response();
+    }
+    let coming = stream::unfold(coming, |mut coming| async move {
+        loop {
+            match coming.recv().await {
+                Ok(line) => return Some((line, coming)),
+                // Too slow a reader misses lines; it goes on with the next.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    });
+    Body::from_stream(kept.chain(coming).map(line)).into_response()
+}

@@ -1,0 +1,158 @@
+//! The API endpoint: every machine listens on one port and passes each connection through to a living API server.
+//!
+//! Nothing is decrypted here, so nothing needs to be trusted here. An API server counts as living when it takes a
+//! connection; one that stops answering loses its connections by TCP's own keep-alive.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, warn};
+
+/// Longest wait for an API server to take a connection.
+const CONNECT: Duration = Duration::from_millis(1_000);
+
+/// Most connections at once: kubelet, kube-proxy and controllers hold some tens.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// The list of API servers, shared with the shell.
+#[derive(Clone, Default)]
+pub(crate) struct Balancer {
+    servers: Arc<Mutex<Vec<SocketAddr>>>,
+    turn: Arc<AtomicUsize>,
+    /// While this holds, connections are refused and standing ones dropped.
+    closed: Arc<watch::Sender<bool>>,
+}
+
+impl Balancer {
+    /// The servers from now on, the preferred one first.
+    pub(crate) fn servers(&self, servers: &[String]) {
+        let parsed = servers.iter().filter_map(|server| server.parse().ok()).collect();
+        *self.servers.lock().expect("no holder panics") = parsed;
+    }
+
+    /// Refuses connections, or takes them again. See [`muster_kubeadm::Command::starts_etcd_at`].
+    pub(crate) fn close(&self, closed: bool) {
+        self.closed.send_replace(closed);
+    }
+
+    /// Listens until the process ends.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub(crate) async fn listen(&self, at: SocketAddr) -> std::io::Result<()> {
+        let listener = TcpListener::bind(at).await?;
+        let balancer = self.clone();
+        tokio::spawn(async move { balancer.accept(listener).await });
+        Ok(())
+    }
+
+    async fn accept(self, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let client = match listener.accept().await {
+                Ok((client, _)) => client,
+                Err(why) => {
+                    warn!(%why, "the API endpoint cannot take a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = room.clone().try_acquire_owned() else { continue };
+            let balancer = self.clone();
+            tokio::spawn(async move {
+                balancer.pass(client).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn pass(&self, mut client: TcpStream) {
+        let mut closed = self.closed.subscribe();
+        if *closed.borrow_and_update() {
+            return;
+        }
+        let Some(mut server) = self.connect().await else { return };
+        let _ = client.set_nodelay(true);
+        let _ = server.set_nodelay(true);
+        keep_alive(&client);
+        keep_alive(&server);
+        tokio::select! {
+            _ = copy_bidirectional(&mut client, &mut server) => {}
+            _ = closed.wait_for(|closed| *closed) => debug!("connections are dropped while etcd grows"),
+        }
+    }
+
+    /// The first server that takes a connection: this machine's own, then the others in turn.
+    async fn connect(&self) -> Option<TcpStream> {
+        let servers = self.servers.lock().expect("no holder panics").clone();
+        let (own, others) = servers.split_first()?;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let others = (0..others.len()).map(|step| &others[(turn + step) % others.len()]);
+        for server in std::iter::once(own).chain(others) {
+            match tokio::time::timeout(CONNECT, TcpStream::connect(server)).await {
+                Ok(Ok(stream)) => return Some(stream),
+                Ok(Err(why)) => debug!(%server, %why, "an API server takes no connection"),
+                Err(_) => debug!(%server, "an API server does not answer"),
+            }
+        }
+        None
+    }
+}
+
+/// A server that lost its power says nothing: after some 10 s of silence its connections end.
+fn keep_alive(stream: &TcpStream) {
+    let keep_alive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(2);
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_keepalive(&keep_alive);
+    let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(10)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn server(name: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let address = listener.local_addr().expect("has an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(name).await;
+            }
+        });
+        address
+    }
+
+    async fn free() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.expect("listens").local_addr().expect("has an address")
+    }
+
+    async fn ask(at: SocketAddr) -> String {
+        let mut text = String::new();
+        let mut stream = TcpStream::connect(at).await.expect("connects");
+        let _ = stream.read_to_string(&mut text).await;
+        text
+    }
+
+    #[tokio::test]
+    async fn a_dead_server_is_passed_over_and_a_closed_endpoint_refuses() {
+        let (living, dead, at) = (server(b"living").await, free().await, free().await);
+        let balancer = Balancer::default();
+        balancer.listen(at).await.expect("listens");
+        assert_eq!(ask(at).await, "", "without servers there is nobody to pass to");
+        balancer.servers(&[dead.to_string(), living.to_string()]);
+        assert_eq!(ask(at).await, "living");
+        balancer.close(true);
+        assert_eq!(ask(at).await, "");
+        balancer.close(false);
+        assert_eq!(ask(at).await, "living");
+    }
+}

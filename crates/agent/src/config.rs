@@ -1,0 +1,61 @@
+//! What the agent is started with: plain data, already parsed and checked by the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use muster_protocol::Tuning;
+use muster_wire::{Digest, Settings};
+use zeroize::Zeroizing;
+
+/// Everything a machine goes by.
+pub struct AgentConfig {
+    /// The cluster's name in the image.
+    pub cluster: String,
+    /// What all machines must share.
+    pub settings: Settings,
+    /// Key of the machines' network.
+    pub mesh_key: Zeroizing<[u8; 32]>,
+    /// Where to listen for other machines.
+    pub listen: SocketAddr,
+    /// Whether to look for others by mDNS.
+    pub mdns: bool,
+    /// Where others may be, `host:port`; names are looked up before each dial.
+    pub peers: Vec<String>,
+    /// The machine's name; its host name when absent.
+    pub name: Option<String>,
+    /// Where the identity and the promises are.
+    pub state_dir: PathBuf,
+    /// Where the local API's socket `muster.sock` is made.
+    pub run_dir: PathBuf,
+    /// What concerns kubeadm. Its `work_dir` should be below `run_dir`.
+    pub kubernetes: muster_kubeadm::Settings,
+    /// Port of the balancer that every machine offers.
+    pub endpoint_port: u16,
+    /// Where the API endpoint's name is written.
+    pub hosts_file: PathBuf,
+    /// Set for kubeadm besides the agent's own environment.
+    pub kubeadm_env: Vec<(String, String)>,
+    /// What tells the hardware apart, instead of what the agent finds: several machines of a lab share hardware.
+    pub fingerprint: Option<Digest>,
+    /// Intervals.
+    pub tuning: Tuning,
+}
+
+impl AgentConfig {
+    /// The local API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("muster.sock")
+    }
+}
+
+impl std::fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentConfig")
+            .field("cluster", &self.cluster)
+            .field("mesh_key", &"[redacted]")
+            .field("listen", &self.listen)
+            .field("peers", &self.peers)
+            .field("state_dir", &self.state_dir)
+            .finish_non_exhaustive()
+    }
+}

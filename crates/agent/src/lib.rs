@@ -1,0 +1,28 @@
+//! muster's agent: the shell around the pure machine. It decides nothing.
+//!
+//! One task owns the [`muster_protocol::Machine`], feeds it inputs, and carries out its effects in order; the rooms around
+//! it are the mesh ([`net`]), the disk, Raft, the kubeadm device, the balancer and the local API.
+
+mod api;
+mod ask;
+mod balancer;
+mod config;
+mod counters;
+mod device;
+mod disk;
+mod files;
+mod hardware;
+mod logs;
+pub mod net;
+mod process;
+mod raft;
+mod shell;
+
+pub use config::AgentConfig;
+pub use counters::Counters;
+pub use device::PhaseTime;
+pub use disk::DiskError;
+pub use hardware::fingerprint;
+pub use logs::Ring;
+pub use muster_consensus::LOG_DIRECTIVE;
+pub use shell::{AgentError, run};

@@ -1,0 +1,388 @@
+//! The shell: one task, one machine, one `match` over its effects.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use muster_protocol::{Boot, Effect, Effects, Input, Machine, RunId, StartRefusal, StepFailure, Time};
+use muster_wire::{Frame, MachineId};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{debug, info, warn};
+
+use crate::api::{self, Question, Subject};
+use crate::balancer::Balancer;
+use crate::config::AgentConfig;
+use crate::counters::Counters;
+use crate::device::{self, Device};
+use crate::disk::{Disk, DiskError, Loaded};
+use crate::logs::Ring;
+use crate::net::{Command, Event, Mesh, Settings as MeshSettings};
+use crate::raft::Raft;
+
+/// Most inputs that wait for the machine. The mesh stops reading while it is full, which is what bounds a flood.
+const INPUTS_MAX: usize = 1_024;
+
+/// Most frames that wait for the mesh.
+const COMMANDS_MAX: usize = 4_096;
+
+/// Why an agent does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The state on disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The core refuses the state.
+    #[error("{path}: {refusal}. Wipe the directory to begin anew")]
+    Start {
+        /// The state directory.
+        path: String,
+        /// The core's reason.
+        refusal: StartRefusal,
+    },
+    /// Anything of the system around.
+    #[error("{0}")]
+    System(String),
+}
+
+struct Shell {
+    machine: Machine,
+    disk: Disk,
+    net: mpsc::Sender<Command>,
+    raft: Raft,
+    device: Arc<Device>,
+    runs: BTreeMap<RunId, JoinHandle<()>>,
+    inputs: mpsc::Sender<Input>,
+    counters: Arc<Counters>,
+    events: Ring,
+    started: Instant,
+    trusted_at: u64,
+}
+
+/// Runs the agent until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// See [`AgentError`]. The process should then end with a failure: it starts again from what is on disk.
+pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
+    let system = |what: &str, why: &dyn std::fmt::Display| AgentError::System(format!("{what}: {why}"));
+    let fingerprint = match config.fingerprint {
+        Some(fingerprint) => fingerprint,
+        None => crate::fingerprint(Path::new("/sys")).map_err(AgentError::System)?,
+    };
+    let Loaded { disk, durable } = Disk::open(&config.state_dir, fingerprint, || [device::seed(), device::seed()])?;
+    let identity = disk.identity();
+    let me = identity.machine();
+    info!(machine = %me, cluster = config.cluster, "starts");
+
+    let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
+    let (mesh_events, mut from_mesh) = mpsc::channel(INPUTS_MAX);
+    let (inputs, mut from_devices) = mpsc::channel(INPUTS_MAX);
+    let (questions, mut asked) = mpsc::channel(16);
+    let counters = Arc::new(Counters::default());
+    let events = Ring::default();
+
+    let mesh = MeshSettings {
+        listen: config.listen,
+        mesh_key: *config.mesh_key,
+        mdns: config.mdns,
+        peers: config.peers.clone(),
+    };
+    let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
+    let balancer = Balancer::default();
+    let endpoint = SocketAddr::new(config.listen.ip(), config.endpoint_port);
+    balancer
+        .listen(endpoint)
+        .await
+        .map_err(|why| system(&format!("the API endpoint cannot listen on {endpoint}"), &why))?;
+    let socket = config.socket();
+    api::serve(&socket, questions, events.clone(), logs).map_err(|why| system(&socket.display().to_string(), &why))?;
+
+    let started = Instant::now();
+    let device = Arc::new(Device {
+        me,
+        key: disk.sealing_key(),
+        settings: config.kubernetes.clone(),
+        env: config.kubeadm_env.clone(),
+        hosts_file: config.hosts_file.clone(),
+        endpoint: reachable(endpoint),
+        balancer,
+        started,
+        times: Mutex::default(),
+        plan: Mutex::default(),
+    });
+    let boot = Boot {
+        identity,
+        sealing_key: disk.sealing_key().public(),
+        durable,
+        cluster: config.cluster.clone(),
+        settings: config.settings.clone(),
+        hostname: config.name.clone().unwrap_or_else(hostname),
+        addresses: Vec::new(),
+        api_port: config.kubernetes.api_port,
+        fingerprint,
+        seed: *device::seed(),
+        tuning: config.tuning.clone(),
+    };
+    let mut effects = Effects::default();
+    let machine = Machine::new(boot, Time(0), &mut effects);
+    let machine =
+        machine.map_err(|refusal| AgentError::Start { path: config.state_dir.display().to_string(), refusal })?;
+    let raft = Raft::new(me, commands.clone(), inputs.clone());
+    let mut shell = Shell {
+        machine,
+        disk,
+        net: commands,
+        raft,
+        device,
+        runs: BTreeMap::new(),
+        inputs,
+        counters,
+        events,
+        started,
+        trusted_at: 0,
+    };
+    shell.carry_out(&mut effects).await?;
+    tokio::spawn(mesh.run());
+    let mut terminate = signal(SignalKind::terminate()).map_err(|why| system("signals", &why))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| system("signals", &why))?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut watchdog = watchdog();
+
+    loop {
+        let wakeup = shell.next_wakeup();
+        let input = tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(question) = asked.recv() => {
+                shell.answer(question);
+                continue;
+            }
+            Some(event) = shell.raft.events.recv() => match Raft::input(event).map_err(AgentError::System)? {
+                Some(input) => input,
+                None => continue,
+            },
+            Some(call) = shell.raft.outgoing.recv() => {
+                shell.raft.call(call);
+                continue;
+            }
+            Some(input) = from_devices.recv() => input,
+            () = tokio::time::sleep_until(wakeup.into()) => Input::Wake,
+            Some(event) = from_mesh.recv() => match shell.mesh_input(event) {
+                Some(input) => input,
+                None => continue,
+            },
+            () = tick(&mut watchdog) => {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                continue;
+            }
+        };
+        shell.handle(input, &mut effects).await?;
+    }
+    info!("stops");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    for run in shell.runs.values() {
+        // Kills the process group of what it runs.
+        run.abort();
+    }
+    shell.raft.stop().await;
+    let _ = std::fs::remove_file(&socket);
+    Ok(())
+}
+
+impl Shell {
+    fn now(&self) -> Time {
+        Time(self.started.elapsed().as_micros() as u64)
+    }
+
+    fn next_wakeup(&self) -> Instant {
+        // Without anything to wait for, a look now and then costs nothing.
+        let due = self.machine.next_wakeup().map_or(Duration::from_secs(60), |(due, _)| Duration::from_micros(due.0));
+        self.started + due
+    }
+
+    async fn handle(&mut self, input: Input, effects: &mut Effects) -> Result<(), AgentError> {
+        if let Input::Finished { run, .. } = &input {
+            self.runs.remove(run);
+        }
+        self.machine.handle(self.now(), input, effects);
+        self.carry_out(effects).await?;
+        let revision = self.machine.ledger().revision();
+        if revision != self.trusted_at {
+            self.trusted_at = revision;
+            self.raft.trust(self.machine.ledger().control_planes());
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effects: &mut Effects) -> Result<(), AgentError> {
+        for effect in effects.drain() {
+            match effect {
+                Effect::Persist(durable) => self.disk.persist(durable)?,
+                Effect::Send { to, frame } => self.tell_mesh(Command::Send(to, frame.encode())),
+                Effect::Learn { machine, addresses } => self.tell_mesh(Command::Learn(machine, addresses)),
+                Effect::Refuse { machine, why } => {
+                    warn!(%machine, why, "refused");
+                    self.tell_mesh(Command::Refuse(machine));
+                }
+                Effect::StartRaft { charter } => {
+                    self.raft.start(&charter, &mut self.disk).await.map_err(AgentError::System)?;
+                }
+                Effect::InitializeRaft => self.raft.initialize(),
+                Effect::StopRaft => self.raft.stop().await,
+                Effect::SetVoters(voters) => self.raft.set_voters(voters),
+                Effect::Propose { call, entry } => self.raft.propose(call, entry),
+                Effect::Run { run, step } => self.start(run, step),
+                Effect::Abort { run } => self.abort(run),
+                Effect::ApiServers(servers) => self.device.balancer.servers(&servers),
+                Effect::Notice(notice) => self.notice(&notice),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_mesh(&self, command: Command) {
+        if self.net.try_send(command).is_err() {
+            self.counters.dropped("mesh busy");
+        }
+    }
+
+    fn start(&mut self, run: RunId, step: muster_protocol::Step) {
+        debug!(run = run.0, step = step.name(), "begins");
+        let (device, inputs) = (self.device.clone(), self.inputs.clone());
+        let task = tokio::spawn(async move {
+            let phases = inputs.clone();
+            let progress = move |phase: &str| {
+                // For people only: a full queue may lose it.
+                let _ = phases.try_send(Input::Progress { run, phase: phase.to_owned() });
+            };
+            let result = device.carry_out(step, &progress).await;
+            let _ = inputs.send(Input::Finished { run, result }).await;
+        });
+        self.runs.insert(run, task);
+    }
+
+    fn abort(&mut self, run: RunId) {
+        let Some(task) = self.runs.get(&run) else { return };
+        // Its answer may be on its way already; the core takes the first.
+        task.abort();
+        let inputs = self.inputs.clone();
+        let failure = StepFailure { step: "step", phase: None, why: "it was overtaken".to_owned(), hopeless: false };
+        tokio::spawn(async move { inputs.send(Input::Finished { run, result: Err(failure) }).await });
+    }
+
+    fn notice(&self, notice: &muster_protocol::effect::Notice) {
+        match notice.warning {
+            true => warn!(kind = notice.kind, "{}", notice.text),
+            false => info!(kind = notice.kind, "{}", notice.text),
+        }
+        if notice.kind == "phase" {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&notice.text)]);
+        }
+        let event = serde_json::json!({
+            "ms": self.started.elapsed().as_millis() as u64,
+            "kind": notice.kind,
+            "warning": notice.warning,
+            "text": notice.text,
+        });
+        self.events.push(event.to_string());
+    }
+
+    /// What the mesh says is for the core, except Raft's frames.
+    fn mesh_input(&mut self, event: Event) -> Option<Input> {
+        Some(match event {
+            Event::Connected(machine) => Input::Connected(machine),
+            Event::Disconnected(machine) => {
+                self.raft.disconnected(machine);
+                Input::Disconnected(machine)
+            }
+            Event::Received(from, Frame::RaftCall { call, body }) => {
+                self.raft.called(from, call, body);
+                return None;
+            }
+            Event::Received(from, Frame::RaftAnswer { call, body }) => {
+                self.raft.answered(from, call, body);
+                return None;
+            }
+            Event::Received(from, frame) => Input::Received { from, frame },
+            Event::TurnedAway(whom, why) => Input::TurnedAway { whom, why },
+            Event::Addresses(addresses) => Input::Addresses(addresses),
+        })
+    }
+
+    fn answer(&self, (subject, answer): Question) {
+        let json = match subject {
+            Subject::Status => self.status(),
+            Subject::Explain => serde_json::json!(self.machine.reasons(self.now())),
+            Subject::Ledger => self.ledger(),
+            Subject::Metrics => serde_json::json!(self.counters.all()),
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(json.to_string());
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let mut status = serde_json::json!(self.machine.status(self.now()));
+        status["uptime_ms"] = serde_json::json!(self.started.elapsed().as_millis() as u64);
+        status["steps"] = serde_json::json!(*self.device.times.lock().expect("no holder panics"));
+        status
+    }
+
+    /// The ledger without its ciphertexts.
+    fn ledger(&self) -> serde_json::Value {
+        let ledger = self.machine.ledger();
+        let members = ledger.members().values().map(|member| {
+            serde_json::json!({
+                "machine": member.admitted.machine.to_hex(),
+                "name": member.admitted.name,
+                "role": member.admitted.role,
+                "address": member.admitted.address,
+                "ticket": member.ticket.as_ref().map(|(attempt, _)| attempt),
+                "etcd_member": member.etcd_member,
+                "joined": member.joined,
+            })
+        });
+        let machine = |machine: MachineId| machine.to_hex();
+        serde_json::json!({
+            "revision": ledger.revision(),
+            "members": members.collect::<Vec<_>>(),
+            "claim": ledger.live_claim().map(|(attempt, holder)| serde_json::json!({"attempt": attempt, "machine": machine(holder)})),
+            "ready": ledger.ready().map(|ready| serde_json::json!({"attempt": ready.attempt, "machine": machine(ready.machine)})),
+            "abandoned": ledger.abandoned().iter().map(|(attempt, who, why)| {
+                serde_json::json!({"attempt": attempt, "machine": machine(*who), "why": why})
+            }).collect::<Vec<_>>(),
+            "etcd_turn": ledger.etcd_turn().map(|(number, holder)| serde_json::json!({"number": number, "machine": machine(holder)})),
+        })
+    }
+}
+
+/// Where this machine itself reaches what listens on all addresses.
+fn reachable(at: SocketAddr) -> SocketAddr {
+    match at.ip().is_unspecified() {
+        true if at.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], at.port())),
+        true => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, at.port())),
+        false => at,
+    }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Half of systemd's watchdog interval, if it watches.
+fn watchdog() -> Option<tokio::time::Interval> {
+    let interval = sd_notify::watchdog_enabled()?;
+    Some(tokio::time::interval(interval / 2))
+}
+
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
