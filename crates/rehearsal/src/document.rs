@@ -42,15 +42,20 @@ impl Documents {
         let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         let Some((group, api)) = api_version.split_once('/') else {
-            return Err(fail(format!("invalid configuration: kind and apiVersion is mandatory information that must be specified, not {api_version:?} {kind:?}")));
+            return Err(fail(format!(
+                "invalid configuration: kind and apiVersion is mandatory information that must be specified, not {api_version:?} {kind:?}"
+            )));
         };
         if group != "kubeadm.k8s.io" {
             return match (group, kind.as_str()) {
-                ("kubelet.config.k8s.io", "KubeletConfiguration") | ("kubeproxy.config.k8s.io", "KubeProxyConfiguration") => {
+                ("kubelet.config.k8s.io", "KubeletConfiguration")
+                | ("kubeproxy.config.k8s.io", "KubeProxyConfiguration") => {
                     self.components.push(value);
                     Ok(())
                 }
-                _ => Err(fail(format!("invalid configuration: no kind {kind:?} is registered for version {api_version:?}"))),
+                _ => Err(fail(format!(
+                    "invalid configuration: no kind {kind:?} is registered for version {api_version:?}"
+                ))),
             };
         }
         let api = accepted(api, version)?;
@@ -59,7 +64,11 @@ impl Documents {
             "ClusterConfiguration" => (&mut self.cluster, schema::CLUSTER),
             "JoinConfiguration" => (&mut self.join, schema::JOIN),
             "ResetConfiguration" if api == Api::B4 => (&mut self.reset, schema::RESET),
-            _ => return Err(fail(format!("invalid configuration: no kind {kind:?} is registered for version {api_version:?}"))),
+            _ => {
+                return Err(fail(format!(
+                    "invalid configuration: no kind {kind:?} is registered for version {api_version:?}"
+                )));
+            }
         };
         if slot.is_some() {
             return Err(fail(format!("invalid configuration: kind {kind:?} is specified twice in YAML file")));
@@ -86,7 +95,10 @@ fn accepted(api: &str, version: &Version) -> Result<Api, Failure> {
         _ => None,
     };
     known.ok_or_else(|| {
-        fail(format!("your configuration file uses an API spec that kubeadm {} does not read: \"kubeadm.k8s.io/{api}\"", version.text))
+        fail(format!(
+            "your configuration file uses an API spec that kubeadm {} does not read: \"kubeadm.k8s.io/{api}\"",
+            version.text
+        ))
     })
 }
 
@@ -151,13 +163,14 @@ pub(crate) fn seconds(text: &str) -> Option<f64> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        total += number * match &rest[digits..unit_end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
+        total += number
+            * match &rest[digits..unit_end] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 0.001,
+                _ => return None,
+            };
         rest = &rest[unit_end..];
     }
     (!text.is_empty()).then_some(total)
@@ -199,7 +212,8 @@ mod tests {
         assert!(unknown.contains("unknown field \"timeouts\""), "{unknown}");
         let map = error("v1beta4", "v1.31.0", "ClusterConfiguration", "apiServer: {extraArgs: {v: \"4\"}}");
         assert!(map.contains("apiServer.extraArgs: it must be a list"), "{map}");
-        let list = error("v1beta3", "v1.31.0", "ClusterConfiguration", "scheduler: {extraArgs: [{name: v, value: \"4\"}]}");
+        let list =
+            error("v1beta3", "v1.31.0", "ClusterConfiguration", "scheduler: {extraArgs: [{name: v, value: \"4\"}]}");
         assert!(list.contains("scheduler.extraArgs: it must be a map of strings"), "{list}");
         let token = error("v1beta4", "v1.31.0", "JoinConfiguration", "discovery: {tlsBootstrapToken: hunter2}");
         assert!(token.contains("discovery.tlsBootstrapToken") && !token.contains("hunter2"), "{token}");

@@ -39,8 +39,7 @@ const fn all(name: &'static str, holds: Type) -> Field {
 
 const TEXTS: Type = List(&Text);
 const ARGUMENT: Type = Object(&[all("name", Text), all("value", Text)]);
-const ENVIRONMENT: Type =
-    List(&Object(&[all("name", Text), all("value", Text), all("valueFrom", Object(&[]))]));
+const ENVIRONMENT: Type = List(&Object(&[all("name", Text), all("value", Text), all("valueFrom", Object(&[]))]));
 const VOLUMES: Type = List(&Object(&[
     all("name", Text),
     all("hostPath", Text),
@@ -104,14 +103,17 @@ const EXTERNAL_ETCD: Type = Object(&[
 ]);
 
 pub(crate) const INIT: &[Field] = &[
-    all("bootstrapTokens", List(&Object(&[
-        all("token", Token),
-        all("description", Text),
-        all("ttl", Duration),
-        all("expires", Text),
-        all("usages", TEXTS),
-        all("groups", TEXTS),
-    ]))),
+    all(
+        "bootstrapTokens",
+        List(&Object(&[
+            all("token", Token),
+            all("description", Text),
+            all("ttl", Duration),
+            all("expires", Text),
+            all("usages", TEXTS),
+            all("groups", TEXTS),
+        ])),
+    ),
     all("nodeRegistration", REGISTRATION),
     all("localAPIEndpoint", ENDPOINT),
     all("certificateKey", Text),
@@ -129,12 +131,15 @@ pub(crate) const CLUSTER: &[Field] = &[
     all("apiServer", API_SERVER),
     all("controllerManager", Object(&COMPONENT)),
     all("scheduler", Object(&COMPONENT)),
-    all("dns", Object(&[
-        Field("type", Text, B2, B2),
-        all("imageRepository", Text),
-        all("imageTag", Text),
-        Field("disabled", Switch, B4, B4),
-    ])),
+    all(
+        "dns",
+        Object(&[
+            Field("type", Text, B2, B2),
+            all("imageRepository", Text),
+            all("imageTag", Text),
+            Field("disabled", Switch, B4, B4),
+        ]),
+    ),
     Field("proxy", Object(&[all("disabled", Switch)]), B4, B4),
     all("certificatesDir", Text),
     all("imageRepository", Text),
@@ -149,17 +154,23 @@ pub(crate) const CLUSTER: &[Field] = &[
 pub(crate) const JOIN: &[Field] = &[
     all("nodeRegistration", REGISTRATION),
     all("caCertPath", Text),
-    all("discovery", Object(&[
-        all("bootstrapToken", Object(&[
-            all("token", Token),
-            all("apiServerEndpoint", Text),
-            all("caCertHashes", TEXTS),
-            all("unsafeSkipCAVerification", Switch),
-        ])),
-        all("file", Object(&[all("kubeConfigPath", Text)])),
-        all("tlsBootstrapToken", Token),
-        Field("timeout", Duration, B2, B3),
-    ])),
+    all(
+        "discovery",
+        Object(&[
+            all(
+                "bootstrapToken",
+                Object(&[
+                    all("token", Token),
+                    all("apiServerEndpoint", Text),
+                    all("caCertHashes", TEXTS),
+                    all("unsafeSkipCAVerification", Switch),
+                ]),
+            ),
+            all("file", Object(&[all("kubeConfigPath", Text)])),
+            all("tlsBootstrapToken", Token),
+            Field("timeout", Duration, B2, B3),
+        ]),
+    ),
     all("controlPlane", Object(&[all("localAPIEndpoint", ENDPOINT), all("certificateKey", Text)])),
     Field("skipPhases", TEXTS, B3, B4),
     Field("patches", PATCHES, B3, B4),

@@ -56,9 +56,11 @@ impl Setting {
             var(name).map(PathBuf::from).ok_or_else(unset)
         };
         let pace = var("PACE").unwrap_or_else(|| "0".into());
-        let pace: f64 = pace.parse().ok().filter(|pace| (0.0..=100.0).contains(pace)).ok_or_else(|| {
-            fail(format!("MUSTER_REHEARSAL_PACE={pace:?} is not a number from 0 to 100"))
-        })?;
+        let pace: f64 = pace
+            .parse()
+            .ok()
+            .filter(|pace| (0.0..=100.0).contains(pace))
+            .ok_or_else(|| fail(format!("MUSTER_REHEARSAL_PACE={pace:?} is not a number from 0 to 100")))?;
         let mut version = Version::parse(&var("VERSION").unwrap_or_else(|| "v1.31.4".into()))?;
         let mut faults = Vec::new();
         for word in var("FAULT").unwrap_or_default().split(',').filter(|word| !word.is_empty()) {
@@ -69,7 +71,14 @@ impl Setting {
             }
         }
         let dir = needed("DIR")?;
-        Ok(Self { dir, kubelet_dir: needed("KUBELET_DIR")?, hosts: var("HOSTS").map(PathBuf::from), version, pace, faults })
+        Ok(Self {
+            dir,
+            kubelet_dir: needed("KUBELET_DIR")?,
+            hosts: var("HOSTS").map(PathBuf::from),
+            version,
+            pace,
+            faults,
+        })
     }
 
     /// Waits as long as the real thing would take, at this pace.

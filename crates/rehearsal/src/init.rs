@@ -1,0 +1,154 @@
+//! `kubeadm init` and its phases.
+
+use serde_json::{Value, json};
+
+use crate::arguments::Arguments;
+use crate::client::Identity;
+use crate::document::{Documents, seconds};
+use crate::failure::{Failure, fail};
+use crate::machine::Machine;
+use crate::preflight::Checks;
+use crate::setting::{Setting, Version};
+use crate::{kubeconfig, pki, pods, workflow};
+
+/// What init's documents say.
+pub(crate) struct Init<'a> {
+    pub(crate) machine: Machine<'a>,
+    pub(crate) cluster: Value,
+    init: Value,
+    components: Vec<Value>,
+}
+
+impl<'a> Init<'a> {
+    /// Reads and checks the documents of `--config`.
+    pub(crate) fn load(setting: &'a Setting, arguments: &Arguments) -> Result<Self, Failure> {
+        let path = arguments.flag("config").ok_or_else(|| fail("the rehearsal needs --config"))?;
+        let documents = Documents::read(path, &setting.version)?;
+        let cluster = documents.cluster.unwrap_or_else(|| json!({}));
+        let init = documents.init.unwrap_or_else(|| json!({}));
+        let wanted = cluster["kubernetesVersion"].as_str().ok_or_else(|| {
+            fail("could not fetch a Kubernetes version from the internet: kubernetesVersion is not set")
+        })?;
+        let wanted = Version::parse(wanted)?;
+        if !(wanted.minor..=wanted.minor + 1).contains(&setting.version.minor) {
+            return Err(fail(format!(
+                "this version of kubeadm ({}) cannot deploy Kubernetes {}: kubernetesVersion: Invalid value: ",
+                setting.version.text, wanted.text
+            )));
+        }
+        let machine = Machine::new(setting, &init, &init["localAPIEndpoint"], &cluster)?;
+        Ok(Self { machine, cluster, init, components: documents.components })
+    }
+
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, f64)> {
+        let tokens = self.init["bootstrapTokens"].as_array().into_iter().flatten();
+        tokens.filter_map(|token| {
+            Some((token["token"].as_str()?, token["ttl"].as_str().and_then(seconds).unwrap_or(86400.0)))
+        })
+    }
+
+    fn phase(&self, leaf: &str, arguments: &Arguments) -> Result<(), Failure> {
+        let (machine, setting) = (&self.machine, self.machine.setting);
+        let (top, part) = leaf.split_once('/').unwrap_or((leaf, ""));
+        match top {
+            "preflight" => self.preflight(arguments),
+            "certs" => {
+                setting.take(0.15);
+                machine.certificates(part)
+            }
+            "kubeconfig" => {
+                setting.take(0.08);
+                machine.kubeconfig(part)
+            }
+            "kubelet-start" => {
+                machine.start_kubelet(&json!(self.components))?;
+                pods::start(setting)
+            }
+            "control-plane" => {
+                machine.manifest(part)?;
+                pods::start(setting)
+            }
+            "etcd" => {
+                machine.etcd_manifest(&[machine.as_member()])?;
+                pods::start(setting)
+            }
+            "wait-control-plane" => {
+                println!("[wait-control-plane] Waiting for the kubelet to boot up the control plane as static Pods");
+                machine.wait_for_own_server()
+            }
+            "upload-config" => self.upload(part),
+            "upload-certs" => {
+                println!("[upload-certs] Skipping phase. Please see --upload-certs");
+                Ok(())
+            }
+            "mark-control-plane" => {
+                println!("[mark-control-plane] Marking the node {} as control-plane", machine.name);
+                setting.take(0.9);
+                self.op(json!({ "op": "mark-control-plane", "name": machine.name }))
+            }
+            "bootstrap-token" => self.bootstrap_tokens(),
+            "kubelet-finalize" | "addon" | "show-join-command" => {
+                println!("[{top}] {part}: nothing of it in a rehearsal");
+                setting.take(0.3);
+                Ok(())
+            }
+            _ => Err(fail(format!("the rehearsal knows no phase {leaf:?}"))),
+        }
+    }
+
+    fn preflight(&self, arguments: &Arguments) -> Result<(), Failure> {
+        let (machine, setting) = (&self.machine, self.machine.setting);
+        setting.take(0.7);
+        let mut checks = Checks::new(setting, ignored(arguments, &self.init));
+        checks.free(&machine.address, machine.port);
+        for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"] {
+            checks.absent(&setting.manifests().join(format!("{component}.yaml")));
+        }
+        checks.empty(&machine.etcd_dir);
+        checks.finish()
+    }
+
+    fn upload(&self, part: &str) -> Result<(), Failure> {
+        println!("[upload-config] Storing the configuration of {part}");
+        self.machine.setting.take(1.0);
+        match part {
+            "kubeadm" => self.op(json!({ "op": "upload-cluster", "configuration": self.cluster })),
+            _ => self.op(json!({ "op": "upload-components", "components": self.components })),
+        }
+    }
+
+    fn bootstrap_tokens(&self) -> Result<(), Failure> {
+        self.machine.setting.take(0.5);
+        // kubeadm makes a token when it is given none.
+        let shown: Vec<_> = self.tokens().map(|(token, _)| token).collect();
+        println!("[bootstrap-token] Using tokens: {shown:?}");
+        println!("[bootstrap-token] Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles");
+        for (token, ttl_seconds) in self.tokens() {
+            self.op(json!({ "op": "create-token", "token": token, "ttl_seconds": ttl_seconds, "replace": true }))?;
+        }
+        let ca = pki::read(&self.machine.pki_dir.join("ca.crt"))?;
+        let kubeconfig = kubeconfig::text(&self.machine.endpoint, &ca, "", &Identity::Nobody);
+        self.op(json!({ "op": "publish-cluster-info", "kubeconfig": kubeconfig }))
+    }
+
+    fn op(&self, op: Value) -> Result<(), Failure> {
+        self.machine.admin()?.post("/rehearsal/v1/op", &op).map(drop)
+    }
+}
+
+/// Checks to ignore, from the flag and the document.
+pub(crate) fn ignored(arguments: &Arguments, own: &Value) -> Vec<String> {
+    let document = own["nodeRegistration"]["ignorePreflightErrors"].as_array().into_iter().flatten();
+    let flag = arguments.list("ignore-preflight-errors").into_iter();
+    flag.chain(document.filter_map(Value::as_str)).map(str::to_owned).collect()
+}
+
+/// Runs init, or one phase of it.
+pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
+    let leaves = workflow::selected("init", &workflow::init(setting.version.minor), arguments)?;
+    let init = Init::load(setting, arguments)?;
+    for leaf in leaves {
+        workflow::run(setting, "init", &leaf, || init.phase(&leaf, arguments))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `kubeadm reset`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::arguments::Arguments;
+use crate::document::Documents;
+use crate::failure::{Doing as _, Failure, fail};
+use crate::pods::{self, Pods};
+use crate::setting::Setting;
+use crate::{kubeconfig, workflow};
+
+/// Undoes init or join on this machine; does nothing where nothing is.
+pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
+    arguments.allow(&["config", "force", "cert-dir", "cri-socket", "ignore-preflight-errors", "kubeconfig"])?;
+    let document = match arguments.flag("config") {
+        Some(path) => Documents::read(path, &setting.version)?.reset.unwrap_or_else(|| json!({})),
+        None => json!({}),
+    };
+    if arguments.flag("force").is_none() && document["force"] != true {
+        return Err(fail("[reset] Are you sure you want to proceed? nobody answered"));
+    }
+    workflow::run(setting, "", "reset", || undo(setting, arguments, &document))
+}
+
+fn undo(setting: &Setting, arguments: &Arguments, document: &Value) -> Result<(), Failure> {
+    setting.take(1.7);
+    let data_dir = leave_etcd(setting);
+    pods::stop(setting);
+    println!("[reset] Deleting contents of directories");
+    let pki = document["certificatesDir"].as_str().or(arguments.flag("cert-dir")).map(PathBuf::from);
+    let mut directories =
+        vec![setting.manifests(), pki.unwrap_or_else(|| setting.dir.join("pki")), setting.kubelet_dir.clone()];
+    directories.extend(data_dir);
+    for directory in directories {
+        empty(&directory)?;
+    }
+    let configs = ["admin", "super-admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler"];
+    for config in configs {
+        let _ = fs::remove_file(setting.dir.join(format!("{config}.conf")));
+    }
+    Ok(())
+}
+
+/// Gives this machine's membership up, unless it is the last; answers with the data directory.
+fn leave_etcd(setting: &Setting) -> Option<PathBuf> {
+    let pods = Pods::read(&setting.dir).ok()?;
+    let client = kubeconfig::client(&setting.admin_conf(), setting.hosts.clone());
+    let removed =
+        client.and_then(|client| client.post("/rehearsal/v1/op", &json!({ "op": "remove-member", "name": pods.name })));
+    if let Err(error) = removed {
+        println!("[reset] WARNING: the etcd member was not removed: {error}");
+    }
+    Some(pods.data_dir().to_owned())
+}
+
+fn empty(directory: &Path) -> Result<(), Failure> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.doing(format!("couldn't remove {}", path.display()))?;
+    }
+    Ok(())
+}

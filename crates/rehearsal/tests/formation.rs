@@ -1,0 +1,157 @@
+//! Whole clusters formed by carrying plans out against the double.
+
+mod support;
+
+use muster_kubeadm::{Command, FailureKind, StepInput, Version};
+use muster_wire::Role;
+use serde_json::Value;
+use support::{DOUBLE, Machine, Site};
+
+fn nodes(machine: &Machine) -> Vec<(String, bool)> {
+    let (status, body) = machine.get("api.test.muster:7443", "/api/v1/nodes", &machine.admin_conf()).expect("answers");
+    assert_eq!(status, 200);
+    let list: Value = serde_json::from_slice(&body).expect("JSON");
+    let is_control_plane =
+        |node: &Value| node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"].is_string();
+    let items = list["items"].as_array().expect("a list");
+    items
+        .iter()
+        .map(|node| (node["metadata"]["name"].as_str().expect("a name").to_owned(), is_control_plane(node)))
+        .collect()
+}
+
+/// Three control planes and two workers, joining at once but for the etcd turns.
+fn form(version: &str, number: u8) {
+    let site = Site::new(version, number);
+    let machines: Vec<Machine> = (1..=5).map(|n| site.machine(n)).collect();
+    let [first, second, third, ..] = &machines[..] else { unreachable!("there are five") };
+    let others: Vec<_> = machines.iter().skip(1).collect();
+    first.carry_out(&StepInput::Prepare { role: Role::ControlPlane }).expect("prepares");
+    site.init(first, &others).expect("initialises");
+    std::thread::scope(|scope| {
+        scope.spawn(|| first.carry_out(&StepInput::InitFinish).expect("finishes"));
+        for (at, machine) in machines.iter().enumerate().skip(1) {
+            let role = if at < 3 { Role::ControlPlane } else { Role::Worker };
+            let site = &site;
+            scope.spawn(move || {
+                site.join(machine, role).unwrap_or_else(|error| panic!("{version}: {}: {error}", machine.node.name))
+            });
+        }
+    });
+    for machine in [second, third] {
+        machine.carry_out(&StepInput::JoinEtcd).unwrap_or_else(|error| panic!("{version}: {error}"));
+        site.serve_by(machine);
+        machine.carry_out(&StepInput::JoinFinish).unwrap_or_else(|error| panic!("{version}: {error}"));
+    }
+    for machine in &machines {
+        machine.await_ready().unwrap_or_else(|error| panic!("{version}: {error}"));
+        let left: Vec<_> = std::fs::read_dir(machine.root.join("run/muster/kubeadm")).expect("a directory").collect();
+        assert!(left.is_empty(), "no document with a token stays: {left:?}");
+    }
+    let expected: Vec<_> = (1..=5).map(|n| (format!("m{n}"), n <= 3)).collect();
+    assert_eq!(nodes(first), expected, "{version}");
+
+    first.kill_server();
+    assert_eq!(nodes(second), expected, "{version}: the survivors serve on");
+    let token = site.pki.token_for(third.id);
+    second.carry_out(&StepInput::DeleteToken { token: &token }).expect("deletes");
+    second.carry_out(&StepInput::DeleteToken { token: &token }).expect("is gone, which is fine");
+}
+
+#[test]
+fn forms_with_v1beta2() {
+    form("v1.20.2", 20);
+}
+
+#[test]
+fn forms_with_v1beta3() {
+    form("v1.25.16", 25);
+    form("v1.30.1", 30);
+}
+
+#[test]
+fn forms_with_v1beta4() {
+    form("v1.31.4", 31);
+    form("v1.33.0", 33);
+    form("v1.36.0", 36);
+}
+
+#[test]
+fn a_reset_gives_the_member_up_and_leaves_the_node() {
+    let site = Site::new("v1.31.4", 1);
+    let (first, second) = (site.machine(1), site.machine(2));
+    site.init(&first, &[&second]).expect("initialises");
+    site.join(&second, Role::ControlPlane).expect("joins");
+    second.carry_out(&StepInput::JoinEtcd).expect("joins etcd");
+    second.carry_out(&StepInput::Reset).expect("resets");
+    second.carry_out(&StepInput::Reset).expect("may be repeated");
+    assert!(!second.admin_conf().exists() && second.server_pid().is_none());
+    assert!(!second.root.join("etc/kubernetes/pki/ca.key").exists());
+    // Its member is gone with the reset, but its Node is not, as with kubeadm: a Ready one keeps that name out.
+    let error = site.join(&second, Role::ControlPlane).expect_err("the Node is still there");
+    assert_eq!(error.kind, FailureKind::AlreadyExists);
+    let third = site.machine(3);
+    first.carry_out(&StepInput::CreateToken { token: &site.pki.token_for(third.id) }).expect("creates");
+    site.join(&third, Role::ControlPlane).expect("joins");
+    third.carry_out(&StepInput::JoinEtcd).expect("joins etcd");
+}
+
+#[test]
+fn a_crashed_etcd_join_blocks_the_next_until_it_is_reset() {
+    let site = Site::new("v1.31.4", 2);
+    let (first, third) = (site.machine(1), site.machine(3));
+    let mut second = site.machine(2);
+    site.init(&first, &[&second, &third]).expect("initialises");
+    site.join(&second, Role::ControlPlane).expect("joins");
+    site.join(&third, Role::ControlPlane).expect("joins");
+    // The member is added, and its server never comes up: something else has its port.
+    let _taken = std::net::TcpListener::bind((second.node.address, 6443)).expect("a free port");
+    second.limit = Some(std::time::Duration::from_millis(700));
+    assert_eq!(second.carry_out(&StepInput::JoinEtcd).expect_err("hangs").kind, FailureKind::TimedOut);
+    assert_eq!(third.carry_out(&StepInput::JoinEtcd).expect_err("has to wait").kind, FailureKind::EtcdBusy);
+    second.limit = None;
+    second.carry_out(&StepInput::Reset).expect("resets");
+    third.carry_out(&StepInput::JoinEtcd).expect("may now");
+}
+
+#[test]
+fn a_token_made_later_lets_a_machine_in() {
+    let site = Site::new("v1.31.4", 3);
+    let (first, late) = (site.machine(1), site.machine(2));
+    site.init(&first, &[]).expect("initialises");
+    let token = site.pki.token_for(late.id);
+    assert_eq!(site.join(&late, Role::Worker).expect_err("is unknown").kind, FailureKind::TokenUnknown);
+    first.carry_out(&StepInput::CreateToken { token: &token }).expect("creates");
+    first.carry_out(&StepInput::CreateToken { token: &token }).expect("exists, which is fine");
+    late.carry_out(&StepInput::Reset).expect("resets");
+    site.join(&late, Role::Worker).expect("joins");
+}
+
+#[test]
+fn says_in_every_output_that_it_is_a_double() {
+    let site = Site::new("v1.31.4", 4);
+    let machine = site.machine(1);
+    machine.carry_out(&StepInput::Reset).expect("resets nothing");
+    assert!(machine.said.lock().expect("unpoisoned").contains("rehearsal kubeadm: a test double, no cluster is made"));
+}
+
+#[test]
+fn its_version_is_what_it_is_told() {
+    let site = Site::new("v1.28.3", 5);
+    let version = |machine: &Machine| {
+        let command = Command::version(DOUBLE.into());
+        let output = std::process::Command::new(&command.program)
+            .args(&command.args)
+            .env("MUSTER_REHEARSAL_DIR", machine.root.join("etc/kubernetes"))
+            .env("MUSTER_REHEARSAL_KUBELET_DIR", machine.root.join("var/lib/kubelet"))
+            .envs(&machine.environment)
+            .output()
+            .expect("runs");
+        Version::from_kubeadm(&output.stdout)
+    };
+    assert_eq!(version(&site.machine(1)).expect("a version").to_string(), "v1.28.3");
+    let old = version(&site.machine(2).fault("too-old")).expect_err("too old").to_string();
+    assert!(old.contains("v1.19.16 is too old"), "{old}");
+    assert!(version(&site.machine(3).fault("lie:version")).is_err());
+    assert!(version(&site.machine(4).fault("nonsense:version")).is_err());
+}
