@@ -66,6 +66,7 @@ pub(crate) fn boot(
 ) -> Result<Testbed> {
     let testbed = Testbed::create(paths, image, form)?;
     make_layer(&testbed, muster)?;
+    allow_watches(testbed.machines.len())?;
     network::make_bridge(&testbed)?;
     report.step(format!("booting {} machines on {} ({}/24)", form.machines, testbed.bridge(), testbed.host_address));
     for (number, machine) in testbed.machines.iter().enumerate() {
@@ -86,6 +87,18 @@ pub(crate) fn boot(
     }
     report.step("all machines have booted");
     Ok(testbed)
+}
+
+/// Raises the host's limit on file watches, which all machines share, if it is too low for so many; it stays raised.
+fn allow_watches(machines: usize) -> Result<()> {
+    const PATH: &str = "/proc/sys/fs/inotify/max_user_instances";
+    // Counted: 14 a machine with systemd, containerd, kubelet and their pods, and some for the host and its other testbeds.
+    let wanted = 256 + 32 * machines;
+    let now: usize = fs::read_to_string(PATH)?.trim().parse().context("the kernel's limit on file watches")?;
+    if now < wanted {
+        fs::write(PATH, wanted.to_string()).with_context(|| format!("cannot write {PATH}"))?;
+    }
+    Ok(())
 }
 
 /// Writes what the image of this testbed has besides the shared image: muster and its configuration, for all the same.
