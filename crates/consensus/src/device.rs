@@ -195,9 +195,10 @@ impl<R: Runtime> Consensus<R> {
         let target = metrics.borrow().last_log_index;
         let reached = |metrics: &RaftMetrics<MachineId, EmptyNode>| match &metrics.replication {
             None => true,
-            Some(matched) => voters.iter().filter(|voter| **voter != self.inner.me).all(|voter| {
-                matched.get(voter).is_some_and(|matched| matched.map(|id| id.index) >= target)
-            }),
+            Some(matched) => voters
+                .iter()
+                .filter(|voter| **voter != self.inner.me)
+                .all(|voter| matched.get(voter).is_some_and(|matched| matched.map(|id| id.index) >= target)),
         };
         metrics.wait_for(reached).await.map_err(|_| STOPPED)?;
         self.leading()
@@ -288,9 +289,7 @@ async fn report<R: Runtime>(raft: Raft<Types<R>>, events: mpsc::Sender<Event>) {
             let _ = events.send(Event::Stopped { why }).await;
             return;
         }
-        if told.replace(now) != Some(now)
-            && events.send(Event::Leading { term: now.0, leader: now.1 }).await.is_err()
-        {
+        if told.replace(now) != Some(now) && events.send(Event::Leading { term: now.0, leader: now.1 }).await.is_err() {
             return;
         }
         if metrics.changed().await.is_err() {

@@ -11,6 +11,10 @@ use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, Sto
 /// snapshot, and an agent has 15 MB in all.
 const CACHE_BYTES: usize = 1 << 20;
 
+/// What a redb file begins with, and its unit of writing (redb's design.md, "Database header").
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+const PAGE_BYTES: usize = 4096;
+
 /// Why a database, or something in it, cannot be used. Every text names the file and, if there is one, the record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskError {
@@ -86,9 +90,17 @@ impl Disk {
     /// # Errors
     /// [`DiskError::Unusable`] and [`DiskError::Damaged`].
     pub fn open_on(place: &str, backend: impl StorageBackend) -> Result<Self, DiskError> {
+        if never_finished(&backend)
+            .map_err(|why| DiskError::Unusable { place: place.to_owned(), why: why.to_string() })?
+        {
+            let cleared = backend.set_len(0);
+            cleared.map_err(|why| DiskError::Unusable { place: place.to_owned(), why: why.to_string() })?;
+        }
         // Every page is verified, and with two-phase commits a newest state that does not verify is damage: with one
         // phase redb takes it for a commit that was cut short and goes back to the state before, forgetting a vote.
-        let open = || Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create_with_backend(backend);
+        let open = || {
+            Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create_with_backend(backend)
+        };
         match catch_unwind(AssertUnwindSafe(open)) {
             Ok(Ok(database)) => Ok(Self { database: Arc::new(database), place: place.into() }),
             Ok(Err(why)) => Err(opening(place, &why)),
@@ -150,9 +162,7 @@ impl Disk {
     pub(crate) fn failed(&self, why: &redb::Error) -> DiskError {
         let place = self.place.to_string();
         match why {
-            redb::Error::Corrupted(why) => {
-                DiskError::Damaged { place, record: String::new(), why: why.clone() }
-            }
+            redb::Error::Corrupted(why) => DiskError::Damaged { place, record: String::new(), why: why.clone() },
             why => DiskError::Unusable { place, why: why.to_string() },
         }
     }
@@ -160,6 +170,31 @@ impl Disk {
     pub(crate) fn damaged(&self, record: impl Into<String>, why: impl Into<String>) -> DiskError {
         DiskError::Damaged { place: self.place.to_string(), record: record.into(), why: why.into() }
     }
+}
+
+/// Whether making the database was cut short before anything could be kept in it. redb writes its magic number last of
+/// all, and refuses a file without it ever after; but a first page with nothing behind it never held a commit.
+fn never_finished(backend: &impl StorageBackend) -> std::io::Result<bool> {
+    let len = backend.len()?;
+    let mut head = [0; MAGIC.len()];
+    if len < PAGE_BYTES as u64 {
+        return Ok(len > 0 && len < MAGIC.len() as u64);
+    }
+    backend.read(0, &mut head)?;
+    if head == MAGIC {
+        return Ok(false);
+    }
+    let mut page = [0; PAGE_BYTES];
+    let mut at = PAGE_BYTES as u64;
+    while at < len {
+        let part = &mut page[..(len - at).min(PAGE_BYTES as u64) as usize];
+        backend.read(at, part)?;
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += PAGE_BYTES as u64;
+    }
+    Ok(true)
 }
 
 fn opening(place: &str, why: &redb::DatabaseError) -> DiskError {

@@ -76,7 +76,12 @@ pub(crate) fn membership_to_proto(membership: &Membership) -> proto::RaftMembers
             .iter()
             .map(|set| proto::RaftVoters { machines: set.iter().map(write).collect() })
             .collect(),
-        learners: membership.nodes().map(|(machine, _)| machine).filter(|one| !voters.contains(one)).map(write).collect(),
+        learners: membership
+            .nodes()
+            .map(|(machine, _)| machine)
+            .filter(|one| !voters.contains(one))
+            .map(write)
+            .collect(),
     }
 }
 
@@ -116,11 +121,7 @@ pub(crate) fn record_from_proto<R: Runtime>(record: proto::RaftRecord, unsaid: U
     let payload = match (record.membership, record.entry.is_empty()) {
         (None, true) => EntryPayload::Blank,
         (None, false) if record.entry.len() > limits::ENTRY_BYTES_MAX => {
-            return Err(WireError::TooLarge {
-                what: "entry",
-                bytes: record.entry.len(),
-                max: limits::ENTRY_BYTES_MAX,
-            });
+            return Err(WireError::TooLarge { what: "entry", bytes: record.entry.len(), max: limits::ENTRY_BYTES_MAX });
         }
         (None, false) => EntryPayload::Normal(record.entry),
         (Some(membership), true) => EntryPayload::Membership(membership_from_proto(&membership)?),

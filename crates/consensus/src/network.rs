@@ -89,10 +89,13 @@ impl<R: Runtime> Peer<R> {
         let mut failures = 0;
         loop {
             let end = data.len().min(offset + PART_BYTES);
-            let part = Part { vote, meta: snapshot.meta.clone(), size: data.len(), offset, data: data.slice(offset..end) };
+            let part =
+                Part { vote, meta: snapshot.meta.clone(), size: data.len(), offset, data: data.slice(offset..end) };
             let failure = match self.call(&Request::Part(part), PART_DEADLINE).await {
                 Ok(Response::Part { vote: theirs, .. }) if theirs > vote => return Ok(theirs),
-                Ok(Response::Part { vote: theirs, next }) if next == data.len() && end == data.len() => return Ok(theirs),
+                Ok(Response::Part { vote: theirs, next }) if next == data.len() && end == data.len() => {
+                    return Ok(theirs);
+                }
                 Ok(Response::Part { next, .. }) if next == end => {
                     offset = end;
                     failures = 0;

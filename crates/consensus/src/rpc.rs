@@ -4,9 +4,7 @@
 
 use bytes::Bytes;
 use muster_wire::{MachineId, WireError, limits, proto};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use prost::Message;
 use proto::raft_request::Call;
 use proto::raft_response::Answer;
@@ -71,10 +69,9 @@ impl<R: Runtime> Request<R> {
                 committed: id(&append.leader_commit),
                 records: append.entries.iter().map(|record| record_to_proto(record, unsaid)).collect(),
             }),
-            Request::Ask(ask) => Call::Ask(proto::RaftAsk {
-                vote: Some(vote_to_proto(&ask.vote, unsaid)),
-                last: id(&ask.last_log_id),
-            }),
+            Request::Ask(ask) => {
+                Call::Ask(proto::RaftAsk { vote: Some(vote_to_proto(&ask.vote, unsaid)), last: id(&ask.last_log_id) })
+            }
             Request::Part(part) => Call::Part(proto::RaftPart {
                 vote: Some(vote_to_proto(&part.vote, unsaid)),
                 snapshot: Some(snapshot_to_proto(&part.meta, part.size, unsaid)),

@@ -8,7 +8,8 @@ use openraft::TokioRuntime;
 pub trait Runtime: openraft::AsyncRuntime {
     /// Runs `work`, which may wait for the disk, without holding up the other tasks. `None` if the runtime is stopping
     /// and never will.
-    fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> impl Future<Output = Option<T>> + Send;
+    fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
+    -> impl Future<Output = Option<T>> + Send;
 }
 
 impl Runtime for TokioRuntime {

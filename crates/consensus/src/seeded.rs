@@ -338,6 +338,5 @@ impl Runtime for Seeded {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

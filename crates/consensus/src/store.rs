@@ -112,12 +112,8 @@ impl<R: Runtime> Store<R> {
     /// written, [`DiskError::Unusable`] if the disk refuses.
     pub fn open(disk: &Disk, cluster: [u8; 16], machine: MachineId) -> Result<Self, DiskError> {
         let owner = Owner { cluster, machine };
-        let store = Self {
-            disk: disk.clone(),
-            owner: Arc::new(owner),
-            snapshots: Arc::default(),
-            runtime: PhantomData,
-        };
+        let store =
+            Self { disk: disk.clone(), owner: Arc::new(owner), snapshots: Arc::default(), runtime: PhantomData };
         match store.read_owner()? {
             Some(found) if found == *store.owner => {}
             Some(found) => {
@@ -163,7 +159,8 @@ impl<R: Runtime> Store<R> {
         change: impl FnOnce(&Self) -> Result<(), DiskError> + Send + 'static,
     ) -> Result<(), StorageError> {
         let store = self.clone();
-        let stopped = || DiskError::Unusable { place: self.disk.place().to_owned(), why: "muster is stopping".to_owned() };
+        let stopped =
+            || DiskError::Unusable { place: self.disk.place().to_owned(), why: "muster is stopping".to_owned() };
         let done = R::blocking(move || change(&store)).await.unwrap_or_else(|| Err(stopped()));
         done.map_err(|why| failure(subject, ErrorVerb::Write, &why))
     }
@@ -180,7 +177,11 @@ impl<R: Runtime> Store<R> {
         read(message).map(Some).map_err(|why| damaged(why.to_string()))
     }
 
-    fn value(&self, table: TableDefinition<'static, &'static str, &'static [u8]>, key: &str) -> Result<Option<Vec<u8>>, DiskError> {
+    fn value(
+        &self,
+        table: TableDefinition<'static, &'static str, &'static [u8]>,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, DiskError> {
         self.disk.read(|transaction| match transaction.open_table(table) {
             Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
@@ -342,8 +343,7 @@ impl<R: Runtime> Store<R> {
     /// The ledger of the snapshot, or an empty one.
     pub(crate) fn read_ledger(&self) -> Result<(Option<SnapshotMeta>, Ledger), DiskError> {
         let Some((meta, data)) = self.read_snapshot()? else { return Ok((None, Ledger::default())) };
-        let ledger =
-            Ledger::decode(&data).map_err(|why| self.disk.damaged("raft-data/snapshot", why.to_string()))?;
+        let ledger = Ledger::decode(&data).map_err(|why| self.disk.damaged("raft-data/snapshot", why.to_string()))?;
         Ok((Some(meta), ledger))
     }
 }

@@ -27,7 +27,9 @@ impl<R: Runtime> Store<R> {
                 return Err(missing(expected));
             }
             if before.is_some_and(|before| id.leader_id < before.leader_id) {
-                return Err(self.disk.damaged(format!("raft-log/{}", id.index), "it is older than the record before it"));
+                return Err(self
+                    .disk
+                    .damaged(format!("raft-log/{}", id.index), "it is older than the record before it"));
             }
             expected += 1;
             before = Some(id);

@@ -79,9 +79,7 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for LogStore<R> {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        self.0
-            .write_committed(committed.as_ref())
-            .map_err(|why| failure(ErrorSubject::Store, ErrorVerb::Write, &why))
+        self.0.write_committed(committed.as_ref()).map_err(|why| failure(ErrorSubject::Store, ErrorVerb::Write, &why))
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
