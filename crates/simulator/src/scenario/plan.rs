@@ -36,9 +36,11 @@ fn milliseconds(value: f64) -> f64 {
 fn draw(swarm: &Swarm, scenario: &Scenario, rng: &mut ChaCha8Rng) -> Fault {
     let kind = *swarm.sorts.choose(rng).expect("the parser refuses a swarm without sorts");
     let time = scenario.phases.faults_s;
-    let at_s = milliseconds(rng.random_range(0.0..=time));
-    let left = (time - at_s).max(0.001);
-    let for_s = milliseconds(rng.random_range(0.0..=left));
+    // Most of what can go wrong goes wrong early: a cluster is founded within a second and joined within ten. So times are
+    // drawn evenly in orders of magnitude.
+    let early = |rng: &mut ChaCha8Rng, most: f64| milliseconds(most * 1e-3f64.powf(rng.random_range(0.0..=1.0)));
+    let at_s = early(rng, time);
+    let for_s = early(rng, (time - at_s).max(0.001));
     let machines = match rng.random_range(0..10) {
         0 => Pick::Leader,
         1 => Pick::Initialiser,

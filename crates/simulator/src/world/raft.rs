@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::World;
 use super::chance::MS;
-use super::event::{Event, Slot};
+use super::event::{At, Event, Slot};
 use super::platter::Platter;
 use crate::watch::Seen;
 
@@ -45,7 +45,7 @@ pub(crate) struct Voter {
     /// The machine's clock when the executor's stood at zero.
     begun: Time,
     driving: bool,
-    alarm: Option<Duration>,
+    alarm: Option<At>,
     setting_voters: bool,
 }
 
@@ -143,6 +143,7 @@ impl World {
         let host = &mut self.hosts[slot as usize];
         if host.life == life
             && let Some(voter) = &mut host.voter
+            && voter.alarm == Some(self.now)
         {
             voter.alarm = None;
             self.raft_drive(slot);
@@ -187,11 +188,11 @@ impl World {
         let host = &mut self.hosts[slot as usize];
         let Some(voter) = host.voter.as_mut().filter(|_| host.life == life) else { return };
         voter.driving = false;
-        let due = voter.executor.next_timer();
-        if due.is_some() && due != voter.alarm {
-            voter.alarm = due;
-            let due = due.unwrap_or_default() + Duration::from_nanos(999);
-            let at = host.clock.when(voter.begun + due).max(self.now);
+        let Some(due) = voter.executor.next_timer() else { return };
+        let at = host.clock.when(voter.begun + (due + Duration::from_nanos(999))).max(self.now);
+        // An alarm that rings too early only looks again.
+        if voter.alarm.is_none_or(|alarm| at < alarm || alarm < self.now) {
+            voter.alarm = Some(at);
             self.events.push(at, Event::RaftTimer { slot, life });
         }
     }
