@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use crate::version::{ConfigApi, Version};
 
 /// Tokens live this long unless their machine joins earlier, which deletes them.
-const TOKEN_TTL: &str = "24h0m0s";
+pub(crate) const TOKEN_TTL: &str = "24h0m0s";
 
 /// Why a user's document cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,10 +160,10 @@ impl Documents {
     }
 
     /// What all phases of init read.
-    pub(crate) fn init(&self, node: &Node, tokens: &[Token]) -> Secret {
+    pub(crate) fn init(&self, node: &Node, tokens: &[Token], ttl: &str) -> Secret {
         let mut init = self.init.clone();
         init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
-        init.insert("bootstrapTokens".into(), tokens.iter().map(bootstrap_token).collect());
+        init.insert("bootstrapTokens".into(), tokens.iter().map(|token| bootstrap_token(token, ttl)).collect());
         name(&mut init, node);
         let components = self.components.iter();
         Self::render(&[&init, &self.cluster].into_iter().chain(components).collect::<Vec<_>>())
@@ -223,7 +223,7 @@ impl Documents {
     /// What `token create` reads. Without the ClusterConfiguration's version it would ask the internet for one.
     pub(crate) fn token(&self, token: &Token) -> Secret {
         let mut init = self.placeless_init();
-        init.insert("bootstrapTokens".into(), json!([bootstrap_token(token)]));
+        init.insert("bootstrapTokens".into(), json!([bootstrap_token(token, TOKEN_TTL)]));
         Self::render(&[&init, &self.cluster])
     }
 
@@ -273,11 +273,11 @@ fn ca_pin(hash: &Digest) -> String {
 }
 
 /// The groups and usages are kubeadm's defaults, spelled out since some versions default only whole tokens.
-fn bootstrap_token(token: &Token) -> Value {
+fn bootstrap_token(token: &Token, ttl: &str) -> Value {
     json!({
         "token": token.expose(),
         "description": "made by muster for one machine",
-        "ttl": TOKEN_TTL,
+        "ttl": ttl,
         "usages": ["signing", "authentication"],
         "groups": ["system:bootstrappers:kubeadm:default-node-token"],
     })

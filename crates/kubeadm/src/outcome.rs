@@ -175,8 +175,13 @@ fn kind(text: &str) -> FailureKind {
         "unknown field",
         "no kind \"",
         "nor can be converted",
-    ]) || has(&["is invalid: ", "invalid configuration", "can not mix '--config'", "Invalid value: "])
-    {
+    ]) || has(&[
+        "is invalid: ",
+        "invalid configuration",
+        "uses an old API spec",
+        "can not mix '--config'",
+        "Invalid value: ",
+    ]) {
         FailureKind::Configuration
     } else if has(&["already exists"]) {
         FailureKind::AlreadyExists

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use muster_wire::Role;
+use muster_wire::{MachineId, Role};
 
 use crate::action::{Action, Command, Settled};
 use crate::api::{Until, Wait};
-use crate::document::{DocumentError, Documents};
+use crate::document::{DocumentError, Documents, TOKEN_TTL};
 use crate::phases::{self, Form, Run, Workflow};
 use crate::pki::{PkiBundle, Ticket};
 use crate::secret::{Secret, Token};
@@ -167,7 +167,10 @@ impl Plan {
     fn init_cluster(&self, node: &Node, pki: &PkiBundle, tokens: &[Token]) -> Vec<Action> {
         let skip = &self.settings.skip_phases;
         let mut actions = self.write_pki(pki);
-        actions.push(self.write("init.yaml", self.documents.init(node, tokens)));
+        // Without any token kubeadm would make one of its own, which lives for a day and nobody deletes.
+        let spare = [pki.token_for(MachineId::default())];
+        let (tokens, ttl) = if tokens.is_empty() { (&spare[..], "1m0s") } else { (tokens, TOKEN_TTL) };
+        actions.push(self.write("init.yaml", self.documents.init(node, tokens, ttl)));
         for run in phases::before_serving(&self.kubeadm, skip) {
             actions.extend(self.run(&run));
         }

@@ -84,7 +84,7 @@ impl Client {
         let mut answer = Vec::new();
         match (&mut stream).take(ANSWER_LIMIT).read_to_end(&mut answer) {
             Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-                Err(error).map_err(tls_words).doing(doing())
+                Err(fail(format!("{}: {}", doing(), tls_words(error))))
             }
             _ => parse(&answer).ok_or_else(|| fail(format!("{}: the answer is not HTTP", doing()))),
         }

@@ -92,7 +92,7 @@ fn by_token(discovery: &Value, timeout: f64, setting: &Setting) -> Result<(Strin
 /// Looks once, and then every five seconds at kubeadm's own pace; a double without a pace looks more often and gives up
 /// sooner.
 fn poll<T>(timeout: f64, setting: &Setting, look: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
-    let scale = setting.pace.clamp(0.02, 1.0);
+    let scale = setting.pace.clamp(0.01, 1.0);
     let deadline = Instant::now() + Duration::from_secs_f64(timeout * scale);
     loop {
         match look() {

@@ -94,11 +94,14 @@ fn accepted(api: &str, version: &Version) -> Result<Api, Failure> {
         ("v1beta4", 31..) => Some(Api::B4),
         _ => None,
     };
-    known.ok_or_else(|| {
-        fail(format!(
-            "your configuration file uses an API spec that kubeadm {} does not read: \"kubeadm.k8s.io/{api}\"",
+    known.ok_or_else(|| match (api, version.minor) {
+        ("v1beta1" | "v1beta2" | "v1beta3", 22..) => fail(format!(
+            "your configuration file uses an old API spec: \"kubeadm.k8s.io/{api}\" (kubeadm is {})",
             version.text
-        ))
+        )),
+        _ => {
+            fail(format!("no kind \"InitConfiguration\" is registered for version \"kubeadm.k8s.io/{api}\" in scheme"))
+        }
     })
 }
 

@@ -86,10 +86,10 @@ impl Setting {
         std::thread::sleep(Duration::from_secs_f64(seconds * self.pace));
     }
 
-    /// The fault told for this phase, if any; `workflow` is `init`, `join` or empty.
-    pub(crate) fn fault(&self, workflow: &str, phase: &str) -> Option<Fault> {
+    /// The fault told for this phase, if any, and the name by which it was told; `workflow` is `init`, `join` or empty.
+    pub(crate) fn fault(&self, workflow: &str, phase: &str) -> Option<(Fault, &str)> {
         let full = format!("{workflow}/{phase}");
-        self.faults.iter().find(|(_, at)| at == phase || *at == full).map(|(fault, _)| *fault)
+        self.faults.iter().find(|(_, at)| at == phase || *at == full).map(|(fault, at)| (*fault, at.as_str()))
     }
 
     pub(crate) fn manifests(&self) -> PathBuf {

@@ -142,7 +142,7 @@ impl State {
     pub(crate) fn cluster_info(&self, now: u64) -> Option<Value> {
         let kubeconfig = self.cluster_info.as_ref()?;
         let mut data = json!({ "kubeconfig": kubeconfig });
-        for (id, _) in &self.tokens {
+        for id in self.tokens.keys() {
             if let Some(secret) = self.secret_of(id, now) {
                 data[format!("jws-kubeconfig-{id}")] = json!(jws::sign(kubeconfig, id, secret));
             }

@@ -155,7 +155,9 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let top = leaf.split('/').next().unwrap_or(leaf);
     let name = if workflow.is_empty() { leaf.to_owned() } else { format!("{workflow}/{leaf}") };
-    match setting.fault(workflow, leaf).or_else(|| setting.fault(workflow, top)) {
+    let told = setting.fault(workflow, leaf).or_else(|| setting.fault(workflow, top));
+    let (fault, told) = told.map_or((None, ""), |(fault, told)| (Some(fault), told));
+    match fault {
         None => work().map_err(|error| if workflow.is_empty() { error } else { error.at(leaf) }),
         Some(Fault::Lie) => {
             println!("[{top}] done");
@@ -164,7 +166,7 @@ pub(crate) fn run(
         Some(Fault::Fail) => Err(fail(format!("the rehearsal was told to fail at {name}")).at(leaf)),
         Some(Fault::FailOnce) => {
             // Beside kubeadm's directory, which a reset empties.
-            let marker = setting.dir.with_file_name(format!("rehearsal-failed-{}", name.replace('/', "-")));
+            let marker = setting.dir.with_file_name(format!("rehearsal-failed-{}", told.replace('/', "-")));
             if marker.exists() {
                 return work().map_err(|error| error.at(leaf));
             }
@@ -177,7 +179,7 @@ pub(crate) fn run(
         },
         Some(Fault::Nonsense) => {
             println!("\u{fffd}%!s(<nil>) \u{7}\u{1b}[31m panic: goroutine 1 [running]: {{]]");
-            std::process::exit(3);
+            Err(fail("\u{1b}[0m<nil>"))
         }
         Some(Fault::Die) => {
             // What it did stays; nobody hears of it.

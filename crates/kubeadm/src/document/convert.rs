@@ -18,8 +18,11 @@ const ARGUMENTS: [(Kind, &str); 6] = [
     (Kind::ClusterConfiguration, "etcd.local.extraArgs"),
 ];
 
+/// A field of a kind of document.
+type Place = (Kind, &'static str);
+
 /// A timeout that has a place before v1beta4 as well: the old place and the new one.
-const TIMEOUTS: [((Kind, &str), (Kind, &str)); 2] = [
+const TIMEOUTS: [(Place, Place); 2] = [
     (
         (Kind::ClusterConfiguration, "apiServer.timeoutForControlPlane"),
         (Kind::InitConfiguration, "timeouts.controlPlaneComponentHealthCheck"),
@@ -105,7 +108,7 @@ fn fields(document: &mut UserDocument, kind: Kind, from: ConfigApi, to: ConfigAp
     }
     for (_, path, harmless) in UNTIL_V1BETA2.iter().filter(|(of, ..)| *of == kind && from < old && to >= old) {
         let found = take(&mut document.fields, path).filter(|value| !is_nothing(value));
-        if found.is_some_and(|value| value.as_str() != Some(harmless) && value.to_string() != *harmless) {
+        if found.is_some_and(|value| super::merge::as_text(&value) != *harmless) {
             return Err(inexpressible(kind, document, path, to));
         }
     }
@@ -117,7 +120,7 @@ fn move_timeouts(
     user: &mut UserDocuments,
     kind: Kind,
     target: ConfigApi,
-    direction: impl Fn((Kind, &'static str), (Kind, &'static str)) -> ((Kind, &'static str), (Kind, &'static str)),
+    direction: impl Fn(Place, Place) -> (Place, Place),
 ) -> Result<(), DocumentError> {
     for (old, new) in TIMEOUTS {
         let ((from, from_path), (to, to_path)) = direction(old, new);

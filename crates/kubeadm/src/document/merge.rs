@@ -16,6 +16,13 @@ enum Rule {
 
 /// Refuses fields that are muster's to set.
 pub(super) fn check(user: &UserDocuments, wanted: &Version, settings: &Settings) -> Result<(), DocumentError> {
+    for (kind, document) in user {
+        let scalar = |field: &&&str| document.fields.get(**field).is_some_and(|value| !is_map(value));
+        if let Some(field) = MAPS.iter().find(scalar) {
+            let (place, field) = (document.place.clone(), (*field).to_owned());
+            return Err(DocumentError { place, kind: Some(*kind), field, why: "it must be a map".to_owned() });
+        }
+    }
     for (kind, path, rule) in rules(wanted, settings) {
         let Some(document) = user.get(&kind) else { continue };
         let Some(found) = lookup(&document.fields, path) else { continue };
@@ -27,6 +34,13 @@ pub(super) fn check(user: &UserDocuments, wanted: &Version, settings: &Settings)
         return Err(DocumentError { place: document.place.clone(), kind: Some(kind), field: path.into(), why });
     }
     Ok(())
+}
+
+/// Fields that muster writes into.
+const MAPS: [&str; 5] = ["nodeRegistration", "localAPIEndpoint", "discovery", "networking", "etcd"];
+
+fn is_map(value: &Value) -> bool {
+    value.is_object() || value.is_null()
 }
 
 fn rules(wanted: &Version, settings: &Settings) -> Vec<(Kind, &'static str, Rule)> {
@@ -76,6 +90,8 @@ fn rules(wanted: &Version, settings: &Settings) -> Vec<(Kind, &'static str, Rule
 pub(super) fn over(base: &mut Object, over: &Object) {
     for (name, value) in over.iter().filter(|(name, _)| *name != "apiVersion") {
         match (base.get_mut(name), value) {
+            // A field without a value says nothing.
+            (Some(_), Value::Null) => {}
             (Some(Value::Object(base)), Value::Object(value)) => self::over(base, value),
             _ => {
                 base.insert(name.clone(), value.clone());
@@ -99,7 +115,8 @@ pub(super) fn lookup<'a>(fields: &'a Object, path: &str) -> Option<&'a Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-fn as_text(value: &Value) -> String {
+/// A value as people write it, without quotes; bounded.
+pub(super) fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string().chars().take(80).collect(),

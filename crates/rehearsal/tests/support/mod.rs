@@ -140,7 +140,7 @@ impl Machine {
         self.carry_out(&StepInput::AwaitReady { name: &self.node.name })
     }
 
-    fn act(&self, action: &Action) -> Result<(), Failure> {
+    pub(crate) fn act(&self, action: &Action) -> Result<(), Failure> {
         match action {
             Action::WriteFile { path, mode, contents } => {
                 std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
@@ -264,6 +264,10 @@ impl Machine {
     pub(crate) fn kill_server(&self) {
         let pid = self.server_pid().expect("it runs");
         assert!(Process::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs").success());
+        // Its socket takes connections until the kernel has torn the process down.
+        while TcpStream::connect((self.node.address, API_PORT)).is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
