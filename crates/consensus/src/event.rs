@@ -7,7 +7,9 @@ use muster_wire::MachineId;
 /// once in this process's lifetime, except those that another [`Event::Restored`] contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The whole ledger: from disk at the start, or from the leader to a machine that was too far behind.
+    /// The whole ledger: at the start as far as the disk says it is committed (a crash may have lost the last news of
+    /// commits, so this can be older than what the process before knew), later from the leader if this machine was too far
+    /// behind.
     Restored {
         /// The ledger's revision.
         revision: u64,

@@ -1,7 +1,7 @@
 //! openraft's view of the ledger.
 //!
 //! The ledger lives in memory; on disk are its last snapshot and the log after it. At a start the snapshot is loaded and
-//! openraft applies the committed records again.
+//! the committed records after it are applied again.
 
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
@@ -15,6 +15,9 @@ use crate::disk::DiskError;
 use crate::event::Event;
 use crate::runtime::Runtime;
 use crate::types::{Applied, LogId, Record, SnapshotMeta, StorageError, StoredMembership, Types};
+
+/// Bytes of records read at a time at a start.
+const CATCH_UP_BYTES: usize = 256 * 1024;
 
 /// The ledger, fed by openraft, feeding the machine.
 #[derive(Debug)]
@@ -35,27 +38,44 @@ pub struct SnapshotBuilder<R> {
 }
 
 impl<R: Runtime> Store<R> {
-    /// openraft's view of the ledger as the last snapshot has it. `events` gets that ledger at once, then every entry that is
-    /// applied and every snapshot that is installed, in order.
+    /// openraft's view of the ledger, as far as this machine knows it to be committed. `events` gets that ledger at once,
+    /// then every entry that is applied and every snapshot that is installed, in order.
     ///
     /// # Errors
     /// [`DiskError`], as at opening.
     pub async fn state_machine(&self, events: mpsc::Sender<Event>) -> Result<StateMachine<R>, DiskError> {
         let (meta, ledger) = self.read_ledger()?;
         let meta = meta.unwrap_or_default();
-        let machine = StateMachine {
+        let mut machine = StateMachine {
             store: self.clone(),
             ledger,
             applied: meta.last_log_id,
             membership: meta.last_membership,
             events,
         };
+        // openraft would do the same, but its applying tells every entry, to a reader that may not be reading yet.
+        machine.catch_up()?;
         machine.restored(machine.ledger.encode().into()).await;
         Ok(machine)
     }
 }
 
 impl<R: Runtime> StateMachine<R> {
+    fn catch_up(&mut self) -> Result<(), DiskError> {
+        let Some(committed) = self.store.read_facts()?.committed else { return Ok(()) };
+        while self.applied < Some(committed) {
+            let next = self.applied.map_or(0, |id| id.index + 1);
+            let records = self.store.read_records(next..=committed.index, CATCH_UP_BYTES, false)?;
+            if records.is_empty() {
+                return Err(self.store.disk.damaged(format!("raft-log/{next}"), "it was committed and is missing"));
+            }
+            for record in &records {
+                self.apply_one(record);
+            }
+        }
+        Ok(())
+    }
+
     fn apply_one(&mut self, record: &Record<R>) -> Applied {
         let revision = record.log_id.index;
         self.applied = Some(record.log_id);

@@ -51,3 +51,62 @@ impl<R: Runtime> Store<R> {
         kept
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use muster_protocol::ledger::Ledger;
+    use muster_wire::MachineId;
+    use openraft::CommittedLeaderId;
+    use openraft::storage::RaftLogStorage;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::disk::Disk;
+    use crate::seeded::{Executor, Seeded};
+
+    fn end(index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(1, MachineId::default()), index)
+    }
+
+    /// Starts to remove what is covered up to 5 while a snapshot up to `coming` comes; returns whether it is done after
+    /// each of: nothing, and `then`.
+    fn removing(coming: u64, then: impl Future<Output = ()> + Send + 'static, store: &Store<Seeded>) -> [bool; 2] {
+        let executor = Executor::new(1);
+        let done = std::sync::Arc::new(AtomicBool::new(false));
+        store.snapshot_coming(Some(end(coming)));
+        let (mut log, told) = (store.log(), done.clone());
+        executor.spawn(async move {
+            log.purge(end(5)).await.unwrap();
+            told.store(true, Ordering::Relaxed);
+        });
+        executor.run(1_000);
+        let early = done.load(Ordering::Relaxed);
+        executor.spawn(then);
+        executor.run(1_000);
+        [early, done.load(Ordering::Relaxed)]
+    }
+
+    #[test]
+    fn nothing_is_removed_before_the_snapshot_that_covers_it_is_on_disk() {
+        let disk = Disk::open_on("memory", InMemoryBackend::new()).unwrap();
+        let store = Store::<Seeded>::open(&disk, [7; 16], MachineId::default()).unwrap();
+        let meta = SnapshotMeta { last_log_id: Some(end(5)), ..SnapshotMeta::default() };
+        let (keeping, data) = (store.clone(), Ledger::default().encode().into());
+        let kept = async move { keeping.keep_snapshot(meta, data).await.unwrap() };
+        assert_eq!(removing(4, async {}, &store), [true, true], "another snapshot");
+        assert_eq!(removing(5, kept, &store), [false, true]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_snapshot_that_was_refused_or_failed() {
+        for failed in [false, true] {
+            let disk = Disk::open_on("memory", InMemoryBackend::new()).unwrap();
+            let store = Store::<Seeded>::open(&disk, [7; 16], MachineId::default()).unwrap();
+            let ending = store.clone();
+            let end = async move { if failed { ending.snapshot_failed() } else { ending.snapshot_done() } };
+            assert_eq!(removing(5, end, &store), [false, true]);
+        }
+    }
+}
