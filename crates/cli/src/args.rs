@@ -95,9 +95,6 @@ pub(crate) struct RunArguments {
     /// What to log: error, warn, info, debug, trace, or tracing's filter language
     #[arg(long, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
-    /// Record everything that happens to the machine, for `muster-sim replay`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) record: Option<PathBuf>,
     /// Stop when the process that started this one ends
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,

@@ -9,7 +9,7 @@ use muster_wire::{Digest, Settings};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::RunArguments;
@@ -57,9 +57,9 @@ fn log(filter: EnvFilter, ring: &Ring) {
     // The journal has its own clock.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let stderr = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let (stderr, untimed) = if journal { (None, Some(stderr.without_time())) } else { (Some(stderr), None) };
+    let stderr = if journal { stderr.without_time().boxed() } else { stderr.boxed() };
     let kept = fmt::layer().with_writer(ring.clone()).with_ansi(false);
-    tracing_subscriber::registry().with(filter).with(stderr).with(untimed).with(kept).init();
+    tracing_subscriber::registry().with(filter).with(stderr).with(kept).init();
 }
 
 /// Reads and layers the configuration. Warnings go to standard error.
@@ -130,7 +130,6 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         // Machines that share one computer share its hardware; each one's directory tells it apart.
         fingerprint: root.map(|root| Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()])),
         tuning: muster_protocol::Tuning::default(),
-        record: arguments.record.clone(),
     }
 }
 
