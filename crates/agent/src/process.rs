@@ -57,12 +57,16 @@ pub(crate) async fn run(command: &Command, env: &[(String, String)], line: &(imp
             );
         };
         tokio::pin!(ended, reading);
+        let mut read = false;
         let exit = tokio::select! {
             exit = &mut ended => exit,
-            () = &mut reading => ended.await,
+            () = &mut reading => {
+                read = true;
+                ended.await
+            }
         };
-        // What it printed last may still be in the pipes. When both ended before, this is over at once.
-        if exit.is_ok() {
+        // What it printed last may still be in the pipes.
+        if exit.is_ok() && !read {
             let _ = tokio::time::timeout(LINGER, reading).await;
         }
         exit
