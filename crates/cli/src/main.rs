@@ -22,7 +22,7 @@ use args::{Arguments, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
-    if is_called_kubeadm() {
+    if muster_rehearsal::is_called_by(std::env::args_os()) {
         return muster_rehearsal::main(std::env::args_os());
     }
     let arguments = Arguments::parse();
@@ -55,11 +55,6 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
     }
-}
-
-/// A lab's `kubeadm` is a link to this program.
-fn is_called_kubeadm() -> bool {
-    std::env::args_os().next().is_some_and(|called| std::path::Path::new(&called).file_name() == Some("kubeadm".as_ref()))
 }
 
 /// One thread: it waits nearly always, and a lab's machines are to end with the thread that started them.
