@@ -73,7 +73,7 @@ fn run(words: impl Iterator<Item = String>) -> Result<(), Failure> {
     if let [pods::SERVE, dir] = words[..] {
         return server::Server::run(pods::Pods::read(Path::new(dir))?);
     }
-    let setting = Setting::from_environment()?;
+    let setting = Setting::from_environment(words != ["version"])?;
     match words[..] {
         ["version"] => version(&setting, &arguments),
         ["init", ..] => init::run(&setting, &arguments),

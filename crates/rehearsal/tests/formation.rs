@@ -136,14 +136,20 @@ fn says_in_every_output_that_it_is_a_double() {
 }
 
 #[test]
+fn it_touches_nothing_without_directories_of_its_own() {
+    let output = std::process::Command::new(DOUBLE).args(["reset", "-f"]).output().expect("runs");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("MUSTER_REHEARSAL_DIR is not set: without it this double touches nothing"), "{said}");
+}
+
+#[test]
 fn its_version_is_what_it_is_told() {
     let site = Site::new("v1.28.3", 5);
     let version = |machine: &Machine| {
         let command = Command::version(DOUBLE.into());
         let output = std::process::Command::new(&command.program)
             .args(&command.args)
-            .env("MUSTER_REHEARSAL_DIR", machine.root.join("etc/kubernetes"))
-            .env("MUSTER_REHEARSAL_KUBELET_DIR", machine.root.join("var/lib/kubelet"))
             .envs(&machine.environment)
             .output()
             .expect("runs");
