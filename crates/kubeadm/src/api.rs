@@ -90,3 +90,48 @@ pub fn node_readiness(node: &Value) -> Readiness {
         ["message", "reason", "status"].iter().find_map(|key| ready[key].as_str().filter(|text| !text.is_empty()));
     Readiness::NotReady { reason: words.unwrap_or("no reason given").chars().take(200).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wait(until: Until) -> Wait {
+        Wait {
+            phase: "await-ready".into(),
+            server: "api.site.muster:7443".into(),
+            path: "/api/v1/nodes/m1".into(),
+            kubeconfig: "/etc/kubernetes/kubelet.conf".into(),
+            until,
+            limit: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_node_is_ready_when_it_says_so() {
+        let node = |conditions: &str| format!("{{\"status\": {{\"conditions\": {conditions}}}}}");
+        let met = |body: &str| wait(Until::NodeReady).met(200, body.as_bytes());
+        assert_eq!(
+            met(&node(r#"[{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}]"#)),
+            Ok(())
+        );
+        let waiting = met(&node(r#"[{"type": "Ready", "status": "False", "message": "cni plugin not initialized"}]"#));
+        assert_eq!(waiting, Err("the Node is not Ready: cni plugin not initialized".into()));
+        let unknown = met(&node(r#"[{"type": "Ready", "status": "Unknown"}]"#));
+        assert_eq!(unknown, Err("the Node is not Ready: Unknown".into()));
+        assert_eq!(met("{}"), Err("the Node is not Ready: the kubelet has reported nothing yet".into()));
+        assert_eq!(met("<html>"), Err("its answer is not JSON".into()));
+        assert_eq!(wait(Until::NodeReady).met(404, b""), Err("it is not there yet".into()));
+        assert!(wait(Until::NodeReady).met(401, b"").is_err());
+        assert_eq!(wait(Until::Serving).met(200, b"anything"), Ok(()));
+        assert!(wait(Until::Serving).met(500, b"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(status in any::<u16>(), body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = wait(Until::NodeReady).met(status, &body);
+        }
+    }
+}

@@ -271,3 +271,138 @@ fn is_secret(word: &str) -> bool {
 fn tail(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(OUTPUT_LIMIT)..]).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failed(phase: &str, output: &str) -> Failure {
+        let command = Command::new(phase, "kubeadm".into(), [], std::time::Duration::ZERO);
+        outcome(&command, &Exit::Code(1), b"", output.as_bytes()).expect_err("it failed")
+    }
+
+    /// Words of kubeadm 1.20 and later, each with the class it belongs to.
+    #[test]
+    fn tells_kubeadms_failures_apart() {
+        let cases = [
+            (
+                "error execution phase preflight: [preflight] Some fatal errors occurred:\n\t[ERROR Port-6443]: Port 6443 is in use\n",
+                FailureKind::PortInUse,
+            ),
+            (
+                "error execution phase preflight: couldn't validate the identity of the API Server: could not find a JWS signature in the cluster-info ConfigMap for token ID \"abcdef\"\n",
+                FailureKind::TokenUnknown,
+            ),
+            (
+                "error execution phase preflight: couldn't validate the identity of the API Server: cluster CA found in cluster-info ConfigMap is invalid: none of the public keys \"sha256:00\" are pinned\n",
+                FailureKind::CaMismatch,
+            ),
+            (
+                "error execution phase preflight: unable to fetch the kubeadm-config ConfigMap: failed to get config map: Unauthorized\n",
+                FailureKind::TokenUnknown,
+            ),
+            (
+                "error execution phase control-plane-join/etcd: error creating local etcd static pod manifest file: etcdserver: unhealthy cluster\n",
+                FailureKind::EtcdBusy,
+            ),
+            (
+                "error execution phase etcd-join: error adding member: etcdserver: too many learner members in cluster\n",
+                FailureKind::EtcdBusy,
+            ),
+            (
+                "error execution phase kubelet-start: a Node with name \"m2\" and status \"Ready\" already exists in the cluster.\n",
+                FailureKind::AlreadyExists,
+            ),
+            (
+                "error execution phase kubelet-start: error uploading crisocket: timed out waiting for the condition\n",
+                FailureKind::Unreachable,
+            ),
+            (
+                "error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster\n",
+                FailureKind::Other,
+            ),
+            (
+                "no kind \"InitConfiguration\" is registered for version \"kubeadm.k8s.io/v1beta4\" in scheme\n",
+                FailureKind::Configuration,
+            ),
+            (
+                "your configuration file uses an old API spec: \"kubeadm.k8s.io/v1beta2\". Please use kubeadm v1.22 instead\n",
+                FailureKind::Configuration,
+            ),
+            ("Segmentation fault\n", FailureKind::Other),
+            ("", FailureKind::Other),
+        ];
+        for (words, kind) in cases {
+            assert_eq!(failed("join/x", words).kind, kind, "{words}");
+        }
+    }
+
+    #[test]
+    fn names_every_failed_check() {
+        let output = "[preflight] Running pre-flight checks\n\t[WARNING Hostname]: no\nerror execution phase preflight: \
+                      [preflight] Some fatal errors occurred:\n\t[ERROR Swap]: running with swap on is not supported\n\t\
+                      [ERROR FileAvailable--etc-kubernetes-kubelet.conf]: /etc/kubernetes/kubelet.conf already exists\n";
+        let failure = failed("join/preflight+kubelet-start", output);
+        let checks = vec!["Swap".to_owned(), "FileAvailable--etc-kubernetes-kubelet.conf".to_owned()];
+        assert_eq!(failure.kind, FailureKind::Preflight(checks));
+        assert_eq!(failure.phase, "join/preflight");
+        assert!(failure.excerpt.starts_with("error execution phase preflight"), "{failure}");
+    }
+
+    #[test]
+    fn a_killed_run_is_placed_by_its_last_phase() {
+        let command = Command::new("join/preflight+kubelet-start", "kubeadm".into(), [], std::time::Duration::ZERO);
+        let said = b"[preflight] Running pre-flight checks\n[kubelet-start] Waiting for the kubelet\n";
+        let failure = outcome(&command, &Exit::TimedOut, said, b"").expect_err("it was killed");
+        assert_eq!((failure.phase.as_str(), failure.kind), ("join/kubelet-start", FailureKind::TimedOut));
+        let failure = outcome(&command, &Exit::Signal(9), b"\xff\xfe[", b"").expect_err("it was killed");
+        assert_eq!(failure.phase, "join/preflight+kubelet-start");
+    }
+
+    #[test]
+    fn what_is_done_already_is_done() {
+        let mut command = Command::new("token/create", "kubeadm".into(), [], std::time::Duration::ZERO);
+        let exists = b"a token with id \"abcdef\" already exists";
+        assert!(outcome(&command, &Exit::Code(1), b"", exists).is_err());
+        command.settled = Settled::Existing;
+        assert!(outcome(&command, &Exit::Code(1), b"", exists).is_ok());
+        assert!(outcome(&command, &Exit::Code(1), b"", b"connection refused").is_err());
+        command.settled = Settled::Anyhow;
+        assert!(outcome(&command, &Exit::Code(1), b"", b"connection refused").is_ok());
+        assert!(outcome(&command, &Exit::NotStarted("no such file".into()), b"", b"").is_err());
+    }
+
+    #[test]
+    fn no_secret_is_quoted() {
+        let key = "6a".repeat(32);
+        let words = format!(
+            "error execution phase preflight: token abcdef.0123456789abcdef refused, --certificate-key {key} and \
+             {{\"token\":\"ghijkl.0123456789abcdef\"}} too"
+        );
+        let shown = failed("join/preflight", &words).to_string();
+        for secret in ["0123456789abcdef", key.as_str()] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("[redacted]"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_stays_short(stdout in proptest::collection::vec(any::<u8>(), 0..300), stderr in ".{0,300}") {
+            let command = Command::new("init/certs", "kubeadm".into(), [], std::time::Duration::ZERO);
+            for exit in [Exit::Code(1), Exit::Signal(9), Exit::TimedOut] {
+                let failure = outcome(&command, &exit, &stdout, stderr.as_bytes()).expect_err("it failed");
+                prop_assert!(failure.excerpt.chars().count() <= EXCERPT + 3);
+                prop_assert!(!failure.to_string().chars().any(char::is_control));
+            }
+        }
+
+        #[test]
+        fn a_token_anywhere_is_redacted(before in "[a-z0-9 =:\"/]{0,20}", after in "[A-Z =:\"]{0,20}") {
+            let shown = redact(&format!("{before}abcdef.0123456789abcdef{after}"));
+            prop_assert!(!shown.contains("0123456789abcdef"), "{}", shown);
+        }
+    }
+}
