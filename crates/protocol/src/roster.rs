@@ -121,13 +121,15 @@ impl Roster {
     }
 
     /// The peer's Hello came. Returns whether it still waits for ours.
-    pub(crate) fn hello(&mut self, now: Time, peer: MachineId, boot: u64) -> bool {
-        // A Hello may overtake the news of its own connection; then ours has not been sent.
-        let owed = !self.links.contains_key(&peer);
+    pub(crate) fn hello(&mut self, now: Time, peer: MachineId, boot: u64, answer: bool) -> bool {
         self.ungreeted.remove(&peer);
-        if self.links.insert(peer, true) != Some(true) {
+        let before = self.links.insert(peer, true);
+        if before != Some(true) {
             self.changed = true;
         }
+        // A Hello may overtake the news of its own connection; then ours has not been sent. One that comes again says that ours
+        // was lost, or that the peer restarted before its old connection was missed.
+        let owed = before.is_none() || (before == Some(true) && !answer);
         self.swim.alive(now, peer, boot);
         self.heard(now, peer);
         owed

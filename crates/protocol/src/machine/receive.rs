@@ -9,12 +9,12 @@ use crate::{Effect, Effects, Time};
 impl Machine {
     pub(super) fn receive(&mut self, now: Time, from: MachineId, frame: Frame, effects: &mut Effects) {
         match frame {
-            Frame::Hello { card, charter, cards, .. } => {
+            Frame::Hello { card, charter, cards, answer } => {
                 if card.card().machine != from {
                     self.roster.count("hello of someone else");
                     return;
                 }
-                self.receive_hello(now, from, card, charter.map(|charter| *charter), cards, effects);
+                self.receive_hello(now, from, card, charter.map(|charter| *charter), cards, answer, effects);
             }
             Frame::Swim(datagram) => self.roster.datagram(now, from, &datagram),
             Frame::Cards(cards) => cards.into_iter().for_each(|card| self.learn(now, card, effects)),
@@ -68,6 +68,7 @@ impl Machine {
         card: muster_wire::SignedCard,
         charter: Option<Certificate>,
         cards: Vec<muster_wire::SignedCard>,
+        answer: bool,
         effects: &mut Effects,
     ) {
         if card.card().cluster != self.cluster {
@@ -80,7 +81,7 @@ impl Machine {
         for card in cards {
             self.learn(now, card, effects);
         }
-        if self.roster.hello(now, from, boot) {
+        if self.roster.hello(now, from, boot, answer) {
             let hello = self.hello(from, true);
             effects.send(from, hello);
         }
