@@ -299,7 +299,7 @@ impl World {
 
     /// The machines that run a voter of Raft.
     pub(crate) fn voters(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.watch.control_planes().filter_map(|machine| self.directory.get(&machine).copied())
+        self.hosts.iter().filter(|host| host.voter.is_some()).map(|host| host.slot)
     }
 
     /// Whether a machine's process runs.

@@ -172,6 +172,10 @@ impl World {
         if self.hosts[slot as usize].up() {
             self.hosts[slot as usize].wake_at = None;
             self.set_alarm(slot);
+            if let Some(voter) = &mut self.hosts[slot as usize].voter {
+                voter.forget_alarm();
+            }
+            self.raft_drive(slot);
         }
     }
 

@@ -49,6 +49,13 @@ pub(crate) struct Voter {
     setting_voters: bool,
 }
 
+impl Voter {
+    /// The clock was set: the alarm is for another moment now.
+    pub(super) fn forget_alarm(&mut self) {
+        self.alarm = None;
+    }
+}
+
 enum Ask {
     Initialize(BTreeSet<MachineId>),
     Propose { call: u64, entry: Bytes },
