@@ -229,6 +229,7 @@ impl Mesh {
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addresses.clone())
+            .allocate_new_port()
             .build();
         // Already dialling, or no room: both are fine here.
         let _ = self.swarm.dial(options);
@@ -249,7 +250,9 @@ impl Mesh {
         }
         for hint in open.into_iter().filter(|hint| !self.own.contains(hint)) {
             if let Some(address) = address::dialable(&hint) {
-                let options = DialOpts::unknown_peer_id().address(address).build();
+                // From a port of its own: two machines that dial each other from their listening ports would be one
+                // connection to TCP, which on one host the system refuses.
+                let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
                 let connection = options.connection_id();
                 if self.swarm.dial(options).is_ok() {
                     self.dialled.insert(connection, hint);
@@ -306,6 +309,7 @@ impl Mesh {
             let options = DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(vec![address.clone()])
+                .allocate_new_port()
                 .build();
             let _ = self.swarm.dial(options);
             if let Some(address) = socket(&address).filter(|_| self.hints.len() < HINTS_MAX) {
