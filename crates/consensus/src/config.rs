@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use openraft::SnapshotPolicy;
 
+use crate::device::OpenError;
 use crate::rpc::SNAPSHOT_BYTES_MAX;
 
 /// Raft's times and bounds.
@@ -48,7 +49,7 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn raft(&self, cluster: [u8; 16]) -> Result<openraft::Config, openraft::ConfigError> {
+    pub(crate) fn raft(&self, cluster: [u8; 16]) -> Result<openraft::Config, OpenError> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         openraft::Config {
             cluster_name: cluster.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -64,5 +65,6 @@ impl Config {
             ..openraft::Config::default()
         }
         .validate()
+        .map_err(|why| OpenError::Config(why.to_string()))
     }
 }

@@ -102,7 +102,7 @@ impl<R: Runtime> Consensus<R> {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, OpenError> {
         let me = store.machine();
-        let raft = config.raft(store.cluster()).map_err(|why| OpenError::Config(why.to_string()))?;
+        let raft = config.raft(store.cluster())?;
         let network = Network { me, calls, runtime: PhantomData };
         let machine = store.state_machine(events.clone()).await?;
         let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;

@@ -111,7 +111,24 @@ impl<R: Runtime> Store<R> {
     /// [`DiskError::Foreign`] if it is another's, [`DiskError::Damaged`] naming the record that is not as it was
     /// written, [`DiskError::Unusable`] if the disk refuses.
     pub fn open(disk: &Disk, cluster: [u8; 16], machine: MachineId) -> Result<Self, DiskError> {
-        let owner = Owner { cluster, machine };
+        Self::open_or(disk, Owner { cluster, machine }, Self::begin)
+    }
+
+    /// As [`Store::open`], for a machine that knows that it has begun its state before: one that is empty was lost, and its
+    /// votes with it, so the identity must not be used any more (promise S9).
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`DiskError::Damaged`] if there is no state.
+    pub fn reopen(disk: &Disk, cluster: [u8; 16], machine: MachineId) -> Result<Self, DiskError> {
+        let gone = |store: &Self| Err(store.disk.damaged("raft-facts/owner", "the state of Raft is gone"));
+        Self::open_or(disk, Owner { cluster, machine }, gone)
+    }
+
+    fn open_or(
+        disk: &Disk,
+        owner: Owner,
+        begin: impl FnOnce(&Self) -> Result<(), DiskError>,
+    ) -> Result<Self, DiskError> {
         let store =
             Self { disk: disk.clone(), owner: Arc::new(owner), snapshots: Arc::default(), runtime: PhantomData };
         match store.read_owner()? {
@@ -123,7 +140,7 @@ impl<R: Runtime> Store<R> {
                     ours: store.owner.to_string(),
                 });
             }
-            None => store.begin()?,
+            None => begin(&store)?,
         }
         store.check()?;
         Ok(store)

@@ -82,8 +82,8 @@ async fn three_voters_on_files_elect_commit_replace_and_stop_without_an_error_in
     let device = |me: &MachineId| peers.lock().unwrap()[me].clone();
     let first = *voters.first().unwrap();
     assert!(device(&first).initialize(voters.clone()).await.unwrap());
-    for mut happened in events.values_mut() {
-        assert_eq!(leader(&mut happened).await, first);
+    for happened in events.values_mut() {
+        assert_eq!(leader(happened).await, first);
     }
     let proposed = Entry::Removed { machine: MachineId::from(9) };
     let applied = device(&first).propose(proposed.encode()).await.unwrap();

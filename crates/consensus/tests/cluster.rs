@@ -318,3 +318,23 @@ fn a_run_is_a_function_of_its_seed() {
     }
     assert_ne!(turmoil(20), turmoil(21));
 }
+
+/// tokio and the standard library draw entropy once a process; nothing of it may show.
+#[test]
+fn another_process_runs_the_same() {
+    let run = || {
+        let mut this = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = this.args(["--exact", "a_run_for_another_process", "--ignored", "--nocapture"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let hash = text.lines().find(|line| line.contains("trace ")).map(str::to_owned);
+        hash.unwrap_or_else(|| panic!("no trace in {text}"))
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+#[ignore = "its output is for another_process_runs_the_same"]
+fn a_run_for_another_process() {
+    let trace = turmoil(31).join("\n");
+    println!("trace {:016x}", xxhash_rust::xxh3::xxh3_64(trace.as_bytes()));
+}

@@ -196,6 +196,17 @@ fn the_state_of_another_machine_or_cluster_is_refused() {
 }
 
 #[test]
+fn a_state_that_is_gone_is_not_begun_again() {
+    for bytes in [vec![], vec![0; 1 << 16]] {
+        let disk = Disk::open_on("raft.redb", Platter::holding(bytes)).unwrap();
+        let refused = Store::<Seeded>::reopen(&disk, CLUSTER, me()).unwrap_err();
+        assert!(refused.to_string().contains("the state of Raft is gone"), "{refused}");
+        Store::<Seeded>::open(&disk, CLUSTER, me()).unwrap();
+        Store::<Seeded>::reopen(&disk, CLUSTER, me()).unwrap();
+    }
+}
+
+#[test]
 fn a_full_disk_is_an_error_and_loses_nothing() {
     let platter = Platter::default();
     let disk = Disk::open_on("raft.redb", platter.clone()).unwrap();
@@ -215,8 +226,10 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
 #[test]
 fn rot_is_found_or_does_no_harm() {
     let platter = Platter::default();
-    let kept = live(&platter).pop().unwrap().1;
-    let (clean, killed) = (platter.bytes(), platter.after_power_loss(platter.age(), Loss::None));
+    let (end, kept) = live(&platter).pop().unwrap();
+    // Closed in good order, and killed after the last answer: redb then looks whether its newest state is whole.
+    let (clean, killed) = (platter.bytes(), platter.after_power_loss(end, Loss::None));
+    assert_ne!(clean, killed);
     let mut found = 0;
     for image in [&clean, &killed] {
         let used: Vec<usize> = (0..image.len()).filter(|at| image[*at] != 0).collect();

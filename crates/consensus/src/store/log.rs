@@ -29,6 +29,7 @@ impl<R: Runtime> Store<R> {
         LogStore(self.clone())
     }
 
+    #[expect(clippy::result_large_err, reason = "openraft's error")]
     fn entries(&self, range: impl RangeBounds<u64>, bytes: usize) -> Result<Vec<Record<R>>, StorageError> {
         self.read_records(range, bytes, false).map_err(|why| failure(ErrorSubject::Logs, ErrorVerb::Read, &why))
     }
