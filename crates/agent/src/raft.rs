@@ -7,7 +7,7 @@ use muster_consensus::{Call, Calls, Config, Consensus, Disk as RaftDisk, Event, 
 use muster_protocol::Input;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Charter, Entry, Frame, MachineId};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::{debug, error, warn};
 
 use crate::disk::Disk;
@@ -122,8 +122,9 @@ impl Raft {
         }
     }
 
-    /// A call of another machine's Raft.
-    pub(crate) fn called(&self, from: MachineId, call: u64, body: Bytes) {
+    /// A call of another machine's Raft. It holds its `room` in the mesh until it is answered, so that callers that do not
+    /// wait for answers wait for room.
+    pub(crate) fn called(&self, from: MachineId, call: u64, body: Bytes, room: OwnedSemaphorePermit) {
         let Some(raft) = self.running.clone() else { return };
         let net = self.net.clone();
         tokio::spawn(async move {
@@ -133,6 +134,7 @@ impl Raft {
                 }
                 Err(why) => debug!(%from, %why, "a Raft call is refused"),
             }
+            drop(room);
         });
     }
 

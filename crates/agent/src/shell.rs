@@ -171,14 +171,15 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
             }
             Some(input) = from_devices.recv() => input,
             () = tokio::time::sleep_until(wakeup.into()) => Input::Wake,
-            Some(event) = from_mesh.recv() => match shell.mesh_input(event) {
-                Some(input) => input,
-                None => continue,
-            },
             () = tick(&mut watchdog) => {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
                 continue;
             }
+            // Last, because a flood of frames must not keep anything else from being seen to.
+            Some(event) = from_mesh.recv() => match shell.mesh_input(event) {
+                Some(input) => input,
+                None => continue,
+            },
         };
         shell.handle(input, &mut effects).await?;
     }
@@ -299,15 +300,15 @@ impl Shell {
                 self.raft.disconnected(machine);
                 Input::Disconnected(machine)
             }
-            Event::Received(from, Frame::RaftCall { call, body }) => {
-                self.raft.called(from, call, body);
+            Event::Received(from, Frame::RaftCall { call, body }, room) => {
+                self.raft.called(from, call, body, room);
                 return None;
             }
-            Event::Received(from, Frame::RaftAnswer { call, body }) => {
+            Event::Received(from, Frame::RaftAnswer { call, body }, _) => {
                 self.raft.answered(from, call, body);
                 return None;
             }
-            Event::Received(from, frame) => Input::Received { from, frame },
+            Event::Received(from, frame, _) => Input::Received { from, frame },
             Event::TurnedAway(whom, why) => Input::TurnedAway { whom, why },
             Event::Addresses(addresses) => Input::Addresses(addresses),
         })

@@ -1,0 +1,140 @@
+//! Whom to dial, and where: addresses from cards, hints, mDNS.
+
+use std::net::SocketAddr;
+
+use libp2p::swarm::behaviour::NewListenAddr;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{DialError, FromSwarm, NetworkBehaviour as _};
+use libp2p::{Multiaddr, PeerId};
+use muster_wire::MachineId;
+use tracing::{debug, warn};
+
+use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
+
+/// Most of this machine's own addresses remembered.
+const OWN_MAX: usize = 256;
+
+impl Mesh {
+    /// Dials a machine at the addresses on its card, unless a connection stands.
+    pub(super) fn dial(&mut self, machine: MachineId) {
+        if let Some(addresses) = self.machines.get(&machine) {
+            let addresses = addresses.iter().filter(|address| !self.own.contains(address));
+            let addresses = addresses.copied().map(multiaddr).collect();
+            self.dial_at(machine, addresses);
+        }
+    }
+
+    fn dial_at(&mut self, machine: MachineId, addresses: Vec<Multiaddr>) {
+        if addresses.is_empty() || self.peers.contains_key(&machine) || self.is_refused(machine) {
+            return;
+        }
+        let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me) else { return };
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            .allocate_new_port()
+            .build();
+        // Already dialling, or no room: both are fine here.
+        let _ = self.swarm.dial(options);
+    }
+
+    /// Dials what hints are due. Names are looked up first, which may take its time.
+    pub(super) fn try_hints(&mut self) {
+        for hint in self.hints.take() {
+            match hint.parse() {
+                Ok(address) => self.try_address(address),
+                Err(_) => {
+                    let words = self.words.0.clone();
+                    tokio::spawn(async move {
+                        let addresses = address::resolve(&hint).await;
+                        let _ = words.send(Word::Resolved(addresses)).await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Dials an address, unless whoever is known to be there is connected.
+    pub(super) fn try_address(&mut self, address: SocketAddr) {
+        let dialled = self.dialled.values().any(|at| *at == address);
+        let connected = self.connections.values().any(|(_, _, at)| *at == Some(address));
+        if dialled || connected || self.own.contains(&address) {
+            return;
+        }
+        let there = self.machines.iter().find(|(_, addresses)| addresses.contains(&address));
+        if let Some(machine) = there.map(|(machine, _)| *machine)
+            && self.peers.contains_key(&machine)
+        {
+            return;
+        }
+        // From a port of its own: two machines that dial each other from their listening ports would be one connection to
+        // TCP, which on one host the system refuses.
+        let options = DialOpts::unknown_peer_id().address(multiaddr(address)).allocate_new_port().build();
+        let connection = options.connection_id();
+        if self.swarm.dial(options).is_ok() {
+            self.dialled.insert(connection, address);
+        }
+    }
+
+    /// Someone answered by mDNS. Its records are unauthenticated, so they are hints like any other, and bounded.
+    pub(super) fn discovered(&mut self, peer: PeerId, at: Multiaddr) {
+        let Some(machine) = key::machine(&peer).filter(|_| peer != self.me) else { return };
+        if self.peers.contains_key(&machine) || self.is_refused(machine) {
+            return;
+        }
+        if let Some(address) = socket(&at) {
+            self.hints.heard(address.to_string());
+        }
+        self.dial_at(machine, vec![at]);
+    }
+
+    /// Asks for others often or seldom: the answers of a formed cluster to its own questions are most of its noise.
+    pub(super) fn be_quiet(&mut self, quiet: bool) {
+        if self.quiet == quiet {
+            return;
+        }
+        self.quiet = quiet;
+        if !self.swarm.behaviour().mdns.is_enabled() {
+            return;
+        }
+        match swarm::discovery(self.me, quiet) {
+            Ok(mut mdns) => {
+                // It begins after the swarm told its behaviours where it listens.
+                for (address, listener_id) in &self.listening {
+                    let (listener_id, address) = (*listener_id, multiaddr(*address));
+                    mdns.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: &address }));
+                }
+                self.swarm.behaviour_mut().mdns = Some(mdns).into();
+            }
+            Err(why) => warn!(why, quiet, "mDNS goes on as it was"),
+        }
+    }
+
+    pub(super) async fn dial_failed(&mut self, hint: Option<SocketAddr>, error: DialError) {
+        match &error {
+            DialError::LocalPeerId { address } => {
+                if self.own.len() < OWN_MAX {
+                    self.own.extend(hint.or_else(|| socket(address)));
+                }
+            }
+            // Another machine has this address now.
+            DialError::WrongPeerId { address, .. } => {
+                self.hints.heard(socket(address).map(|address| address.to_string()).unwrap_or_default());
+            }
+            DialError::Transport(causes) => {
+                for (address, cause) in causes {
+                    // Nobody there yet is what booting looks like. Somebody who says the wrong things is not.
+                    if let Some(address) = socket(address)
+                        && self.reached.take(&address)
+                    {
+                        debug!(%address, ?cause, "a handshake failed");
+                        self.away
+                            .turned("handshake failed", address.to_string(), super::events::HANDSHAKE.to_owned())
+                            .await;
+                    }
+                }
+            }
+            _ => debug!(%error, "a dial failed"),
+        }
+    }
+}

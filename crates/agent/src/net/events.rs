@@ -1,0 +1,128 @@
+//! What libp2p tells: connections come and go, addresses change, somebody is turned away.
+
+use std::time::Duration;
+
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, mdns};
+use muster_wire::{MachineId, limits};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::swarm::BehaviourEvent;
+use super::{Event, Mesh, address, key, socket};
+
+/// What is said of a failed handshake: another mesh key makes noise of every byte, so nothing more is known.
+pub(super) const HANDSHAKE: &str = "the handshake failed: another mesh key, or not muster";
+
+/// Connections to one peer that come within this time are those of two machines that dialled each other at once. A later
+/// one from outside says that the peer does not have the former any more: it lost its power and is back.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+impl Mesh {
+    pub(super) async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.established(peer_id, connection_id, &endpoint).await;
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established, connection_id, .. } => {
+                let whose = self.connections.remove(&connection_id).map(|(machine, ..)| machine);
+                if let Some(machine) = whose.filter(|_| num_established == 0) {
+                    debug!(%machine, %peer_id, "disconnected");
+                    self.disconnected(machine).await;
+                    // A machine that merely restarts is soon there again.
+                    self.hints.hurry();
+                    self.dial(machine);
+                }
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                self.listening.extend(socket(&address).map(|address| (address, listener_id)));
+                self.tell_addresses().await;
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                if let Some(address) = socket(&address) {
+                    self.listening.remove(&address);
+                }
+                self.tell_addresses().await;
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                self.incoming_failed(&send_back_addr, error).await;
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                let hint = self.dialled.remove(&connection_id);
+                self.dial_failed(hint, error).await;
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                for (peer, address) in found {
+                    self.discovered(peer, address);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        self.dialled.remove(&connection);
+        let dialled = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => socket(address),
+            ConnectedPoint::Listener { .. } => None,
+        };
+        if let Some(address) = &dialled {
+            self.reached.take(address);
+        }
+        let Some(machine) = key::machine(&peer).filter(|machine| !self.is_refused(*machine)) else {
+            if key::machine(&peer).is_none() {
+                self.away.turned("not a machine", peer.to_string(), "its key is not Ed25519".to_owned()).await;
+            }
+            // It closes without ever having been told of.
+            self.swarm.close_connection(connection);
+            return;
+        };
+        let now = Instant::now();
+        if endpoint.is_listener() && self.drop_former(machine, now) {
+            self.disconnected(machine).await;
+        }
+        self.connections.insert(connection, (machine, now, dialled));
+        if !self.peers.contains_key(&machine) {
+            self.connected(machine, peer).await;
+        }
+    }
+
+    /// Closes the connections of a peer that came back without them. Returns whether there were any.
+    fn drop_former(&mut self, machine: MachineId, now: Instant) -> bool {
+        let former = self
+            .connections
+            .iter()
+            .filter(|(_, (whose, since, _))| *whose == machine && now.duration_since(*since) > AT_ONCE);
+        let former: Vec<ConnectionId> = former.map(|(connection, _)| *connection).collect();
+        for connection in &former {
+            self.connections.remove(connection);
+            self.swarm.close_connection(*connection);
+        }
+        !former.is_empty()
+    }
+
+    async fn incoming_failed(&mut self, from: &Multiaddr, error: ListenError) {
+        let whom = socket(from).map_or_else(|| "someone".to_owned(), |from| from.ip().to_string());
+        match error {
+            // This machine dialled itself, or the other side let go of one of two connections.
+            ListenError::LocalPeerId { .. } | ListenError::Aborted => {}
+            ListenError::Denied { cause } => {
+                debug!(whom, %cause, "no room");
+                self.away.turned("no room", whom, "there are too many connections".to_owned()).await;
+            }
+            ListenError::WrongPeerId { .. } | ListenError::Transport(_) => {
+                debug!(whom, ?error, "an incoming connection failed");
+                self.away.turned("handshake failed", whom, HANDSHAKE.to_owned()).await;
+            }
+        }
+    }
+
+    async fn tell_addresses(&mut self) {
+        let addresses = address::advertised(self.listen, self.listening.keys().copied(), limits::ADDRESSES_MAX);
+        if addresses != self.advertised {
+            self.advertised.clone_from(&addresses);
+            let _ = self.events.send(Event::Addresses(addresses)).await;
+        }
+    }
+}
