@@ -175,7 +175,9 @@ impl Follow {
         if let Some(state) = news.state {
             self.restored(&state);
         }
-        news.entries.into_iter().filter_map(|(revision, entry)| self.applied(revision, entry)).collect()
+        let skipped = |index: &usize| crate::planted::planted("entry-skipped") && index % 7 == 3;
+        let entries = news.entries.into_iter().enumerate().filter(|(index, _)| !skipped(index)).map(|(_, entry)| entry);
+        entries.filter_map(|(revision, entry)| self.applied(revision, entry)).collect()
     }
 
     /// This leader was handed a proposal. What its sender may not propose never comes here.
@@ -229,7 +231,7 @@ impl Follow {
     fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
         // A machine that restarted counts its calls anew, so the number alone does not tell a later poll from a held one.
         let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64, asked: Time| {
-            askers.get(machine).is_some_and(|asker| asker.call == call && asker.asked == asked)
+            askers.get(machine).is_some_and(|asker| asker.call == call && (asker.asked == asked || crate::planted::planted("poll-held-for-ever")))
         };
         while let Some((asked, machine, call)) = self.holds.front().copied() {
             if current(&self.askers, &machine, call, asked) {
@@ -247,7 +249,7 @@ impl Follow {
         let newest = self.recent.back().map_or(self.floor, |(revision, _)| *revision);
         let mut answers = Vec::new();
         for (machine, asker) in &self.askers {
-            let admitted = self.ledger.member(*machine).is_some();
+            let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
             let behind = asker.since < newest || asker.since < self.floor;
             if (admitted && behind) || now.since(asker.asked) >= tuning.poll_hold {
                 answers.push((*machine, admitted));
@@ -270,7 +272,7 @@ impl Follow {
             not_admitted: !admitted,
             leader: self.leader,
         };
-        if !admitted {
+        if !admitted && !crate::planted::planted("ledger-for-strangers") {
             return news;
         }
         news.revision = self.ledger.revision();
@@ -312,7 +314,7 @@ impl Follow {
             let patience = tuning.poll_hold + tuning.resend * 4;
             let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
             let lost = gone && now.since(poll.sent) >= tuning.resend;
-            if !lost && now.since(poll.sent) < patience {
+            if !lost && now.since(poll.sent) < patience || crate::planted::planted("polls-stop") {
                 return;
             }
             self.poll_turn += 1;

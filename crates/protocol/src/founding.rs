@@ -16,6 +16,7 @@ use rand::{Rng, RngExt};
 
 use crate::machine::Tuning;
 use crate::roster::Roster;
+use crate::planted::planted;
 use crate::{Effects, Time};
 
 /// Why no charter can be founded until a person does something, or a machine goes away.
@@ -96,7 +97,7 @@ impl Founding {
         let seen = durable.promised.map(|ballot| ballot.round);
         let accepted = durable.accepted.as_ref().map(|(ballot, _)| ballot.round);
         Self {
-            round_seen: seen.max(accepted).unwrap_or(0),
+            round_seen: if planted("ballot-reused") { 0 } else { seen.max(accepted).unwrap_or(0) },
             attempt: None,
             propose_at: None,
             failures: 0,
@@ -216,9 +217,13 @@ impl Founding {
         context.durable.promised = Some(ballot);
         let promise = Promise {
             ballot,
-            accepted: context.durable.accepted.clone(),
+            accepted: context.durable.accepted.clone().filter(|_| !planted("vote-untold")),
             cards: context.roster.cards_for(from, context.rng),
         };
+        if planted("promise-before-disk") {
+            context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise) });
+            return context.effects.persist(context.durable).done();
+        }
         context.effects.persist(context.durable).send(from, Frame::Promise(promise));
     }
 
@@ -234,6 +239,10 @@ impl Founding {
         self.yield_to(context, ballot);
         let vote = cast(context, ballot, charter.clone());
         let frame = Frame::Accepted { cluster: context.cluster.to_owned(), vote };
+        if planted("vote-before-disk") {
+            context.effects.push(crate::Effect::Send { to: from, frame });
+            return context.effects.persist(context.durable).done();
+        }
         context.effects.persist(context.durable).send(from, frame);
     }
 
@@ -249,7 +258,7 @@ impl Founding {
             "the proposer's vote does not count here: other settings, a clone, or wiped".to_owned()
         } else if let Some(impediment) = &self.impediment {
             impediment.to_string()
-        } else if context.durable.promised.is_some_and(|promised| promised > ballot) {
+        } else if context.durable.promised.is_some_and(|promised| promised > ballot) && !planted("promise-broken") {
             String::new()
         } else {
             return false;
@@ -290,11 +299,14 @@ impl Founding {
         attempt.promises.insert(from, promise.accepted);
         // Whom a promiser's cards unmasked since then does not count any more.
         attempt.promises.retain(|machine, _| context.votes_count(*machine));
-        if attempt.promises.len() < context.settings.quorum() as usize {
+        if attempt.promises.len() + usize::from(planted("quorum-off-by-one")) < context.settings.quorum() as usize {
             return;
         }
         // The value of the highest ballot anyone of this quorum voted in, or else one of our own (Lamport, P2c).
         let highest = attempt.promises.values().flatten().max_by_key(|(ballot, _)| *ballot);
+        let highest = highest.filter(|_| !planted("value-ignored"));
+        let lowest = attempt.promises.values().flatten().min_by_key(|(ballot, _)| *ballot);
+        let highest = if planted("lowest-value") { lowest } else { highest };
         let charter = match highest {
             Some((_, charter)) => charter.clone(),
             None => own_charter(&self.electorate, context),
@@ -396,7 +408,9 @@ fn impediment(context: &Context<'_>, alive: &[MachineId]) -> Option<Impediment> 
 fn cast(context: &mut Context<'_>, ballot: Ballot, charter: Bytes) -> Vote {
     let hash = charter_hash(&charter);
     context.durable.promised = Some(ballot);
-    context.durable.accepted = Some((ballot, charter));
+    if !planted("vote-not-kept") {
+        context.durable.accepted = Some((ballot, charter));
+    }
     Vote::sign(context.identity, context.cluster, ballot, hash)
 }
 

@@ -13,6 +13,7 @@ use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::machine::Tuning;
 use crate::roster::Roster;
+use crate::planted::planted;
 use crate::{Effect, Effects, Ledger, Recipient, RunId, Step, StepFailure, StepOutput, Time};
 
 /// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.
@@ -185,7 +186,9 @@ impl Lead {
             Some((known, seen)) if known == attempt => seen,
             _ => self.claim_seen.insert((attempt, context.now)).1,
         };
-        let why = if self.dead_for(context, "claim", machine, context.tuning.initialiser_patience) {
+        let why = if planted("initialiser-awaited") {
+            None
+        } else if self.dead_for(context, "claim", machine, context.tuning.initialiser_patience) {
             Some(format!("{machine} stopped answering while it initialised"))
         } else if context.now.since(seen) >= context.tuning.init_max {
             Some(format!("{machine} took longer than {} s", context.tuning.init_max.as_secs()))
@@ -304,8 +307,11 @@ impl Lead {
     }
 
     fn ticket(&mut self, context: &mut Context<'_>, member: &Member, attempt: u32, own: &Bytes) {
-        let recipient = recipient(member);
+        let mut recipient = recipient(member);
         let machine = recipient.machine;
+        if planted("wrong-recipient") {
+            recipient.sealing_key = context.mine.card().sealing_key;
+        }
         if !self.idle(context, machine, |job| matches!(job, Job::Ticket { .. })) || self.tickets.contains_key(&machine)
         {
             return;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use crate::planted::planted;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
 
@@ -162,7 +163,7 @@ impl Ledger {
 
     fn admit(&mut self, admitted: &Admitted) -> Result<(), Refusal> {
         let machine = admitted.machine;
-        if self.removed.contains(&machine) {
+        if self.removed.contains(&machine) && !planted("removed-returns") {
             return Err(Refusal::WasRemoved(machine));
         }
         if self.members.contains_key(&machine) {
@@ -214,7 +215,7 @@ impl Ledger {
         if let Some(ready) = &self.ready {
             return Err(Refusal::AlreadyReady(ready.attempt));
         }
-        if let Some((live, _)) = self.claim {
+        if let Some((live, _)) = self.claim.filter(|_| !planted("claim-while-live")) {
             return Err(Refusal::NotLive { named: attempt, live: Some(live) });
         }
         if attempt != self.attempt + 1 {
@@ -257,7 +258,9 @@ impl Ledger {
             return Err(Refusal::AlreadyReady(ready.attempt));
         }
         let live = self.claim.map(|(live, _)| live);
-        let Some((_, machine)) = self.claim.filter(|(live, _)| *live == attempt) else {
+        let abandoned = self.abandoned.iter().find(|(gone, ..)| *gone == attempt && planted("ready-of-abandoned"));
+        let claim = self.claim.filter(|(live, _)| *live == attempt);
+        let Some((_, machine)) = claim.or(abandoned.map(|(gone, machine, _)| (*gone, *machine))) else {
             return Err(Refusal::NotLive { named: attempt, live });
         };
         match &self.pki {
@@ -312,8 +315,8 @@ impl Ledger {
 
     fn etcd_join(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> Result<(), Refusal> {
         match (turn, self.etcd_turn) {
-            (EtcdTurn::Started, Some((_, holder))) => Err(Refusal::EtcdBusy(holder)),
-            (EtcdTurn::Started, None) => {
+            (EtcdTurn::Started, Some((_, holder))) if !planted("two-etcd-turns") => Err(Refusal::EtcdBusy(holder)),
+            (EtcdTurn::Started, _) => {
                 let ready = self.ready.as_ref().map(|ready| ready.attempt);
                 if ready.is_none() {
                     return Err(Refusal::NotLive { named: 0, live: self.claim.map(|(live, _)| live) });

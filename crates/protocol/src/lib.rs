@@ -21,6 +21,7 @@ mod ladder;
 mod lead;
 pub mod ledger;
 pub mod machine;
+pub mod planted;
 mod roster;
 pub mod status;
 pub mod time;

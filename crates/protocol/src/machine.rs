@@ -12,6 +12,7 @@ use crate::founding::{self, Founding};
 use crate::ladder::{self, Ladder};
 use crate::lead::{self, Lead};
 use crate::roster::{self, Learned, Roster};
+use crate::planted::planted;
 use crate::{Effect, Effects, Input, Phase, Time};
 
 mod explain;
@@ -142,6 +143,10 @@ impl Machine {
         let mut durable = boot.durable;
         if !durable.cluster.is_empty() && durable.cluster != boot.cluster {
             return Err(StartRefusal::OtherCluster { ours: boot.cluster, theirs: durable.cluster });
+        }
+        if planted("promises-forgotten") {
+            durable.promised = None;
+            durable.accepted = None;
         }
         let mut rng = ChaCha8Rng::from_seed(boot.seed);
         durable.cluster.clone_from(&boot.cluster);
@@ -515,7 +520,7 @@ impl Machine {
     fn choose_swim_period(&mut self, now: Time) {
         let ledger = self.follow.ledger();
         let idle = ledger.joined_count() >= (self.settings.machines as usize).max(ledger.members().len());
-        let period = if idle { self.tuning.swim_idle } else { self.tuning.swim_forming };
+        let period = if idle && !planted("restless") { self.tuning.swim_idle } else { self.tuning.swim_forming };
         self.roster.change_period(now, period, &self.mine, &mut self.rng);
     }
 

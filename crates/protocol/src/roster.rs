@@ -129,7 +129,7 @@ impl Roster {
         }
         // A Hello may overtake the news of its own connection; then ours has not been sent. One that comes again says that ours
         // was lost, or that the peer restarted before its old connection was missed.
-        let owed = before.is_none() || (before == Some(true) && !answer);
+        let owed = before.is_none() || (before == Some(true) && !answer && !crate::planted::planted("greeting-unanswered"));
         self.swim.alive(now, peer, boot);
         self.heard(now, peer);
         owed
@@ -243,7 +243,9 @@ impl Roster {
     }
 
     pub(crate) fn is_alive(&self, machine: MachineId) -> bool {
-        machine == self.me || self.alive.contains(&machine)
+        machine == self.me
+            || self.alive.contains(&machine)
+            || crate::planted::planted("roster-of-all") && self.known.contains_key(&machine)
     }
 
     pub(crate) fn is_connected(&self, machine: MachineId) -> bool {
