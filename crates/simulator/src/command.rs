@@ -1,9 +1,12 @@
 //! The command line.
 
 mod list;
+mod mistakes;
 mod one;
+mod page;
 mod reduce;
 mod several;
+mod steps;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +38,12 @@ enum Command {
     Sweep(several::Sweep),
     /// Find the smallest list of faults with which a seed still fails, and save it as a scenario.
     Shrink(reduce::Shrink),
+    /// Step through a run: stop at a time or at a condition, and show what the machines know then.
+    Replay(steps::Replay),
+    /// Write one run as a self-contained HTML page.
+    Report(page::Report),
+    /// Plant mistakes in the protocol, one at a time, and say how many seeds it took to see each.
+    Planted(mistakes::Planted),
     /// List scenarios, promises, faults and "sometimes".
     List(list::List),
 }
@@ -78,6 +87,9 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Sweep(sweep) => sweep.execute(),
         Command::Shrink(shrink) => shrink.execute(),
+        Command::Replay(replay) => replay.execute(),
+        Command::Report(report) => report.execute(),
+        Command::Planted(planted) => planted.execute(),
         Command::List(list) => list.execute(),
     };
     match done {

@@ -6,6 +6,9 @@
 pub mod check;
 pub mod command;
 pub mod junit;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;

@@ -81,6 +81,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The verdict when a run was stopped on the way: what is not known yet is not missing.
+    pub(crate) fn verdict_so_far(&self) -> Verdict {
+        if self.verdict == Verdict::NotEnoughSeen { Verdict::Held } else { self.verdict }
+    }
+
     /// What there is to say of it in one line.
     pub fn what(&self) -> String {
         if let Some(broken) = &self.broken {
@@ -112,7 +117,12 @@ pub fn run_traced(scenario: &Scenario, seed: u64, trace: Trace) -> (Outcome, Wor
 fn finish(mut world: World, seed: u64) -> (Outcome, World) {
     let begun = Instant::now();
     world.run();
-    let wall_us = begun.elapsed().as_micros() as u64;
+    let outcome = outcome_of(&world, seed, begun.elapsed().as_micros() as u64);
+    (outcome, world)
+}
+
+/// What came of a world so far.
+pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
     let watch = &world.watch;
     let broken = watch.broken_promise().cloned();
     let liveness = watch.checks.liveness.standing().clone();
@@ -123,7 +133,7 @@ fn finish(mut world: World, seed: u64) -> (Outcome, World) {
         None if unknown => Verdict::NotEnoughSeen,
         None => Verdict::Held,
     };
-    let outcome = Outcome {
+    Outcome {
         seed,
         verdict,
         broken,
@@ -138,6 +148,5 @@ fn finish(mut world: World, seed: u64) -> (Outcome, World) {
         frame_bytes: world.hosts.iter().map(|host| host.sent_bytes).sum(),
         lost: watch.frames_lost().clone(),
         wall_us,
-    };
-    (outcome, world)
+    }
 }

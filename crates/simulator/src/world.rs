@@ -16,13 +16,13 @@ mod raft;
 use std::collections::BTreeMap;
 
 use muster_protocol::{Effects, Input, Machine, Phase};
-use muster_wire::{Digest, Identity, MachineId, Settings};
+use muster_wire::{Digest, MachineId, Settings};
 
 pub use event::{At, Slot};
 pub use host::Power;
 pub use kubeadm::{Cluster, SealedTo};
 
-use crate::scenario::{Differs, Fault, Scenario, Sort, plan};
+use crate::scenario::{Differs, Fault, Policy, Scenario, Sort, plan};
 use crate::watch::{Seen, Watch};
 use chance::{Chance, S, seconds};
 use connect::Link;
@@ -247,6 +247,12 @@ impl World {
         if differs == Some(Differs::Machines) {
             machines = machines.saturating_sub(1).max(self.scenario.image.control_planes);
         }
+        if let (Policy::Threshold, Some(expect)) = (self.scenario.image.policy, self.scenario.image.expect) {
+            // Whoever sees `expect` machines founds with them, however many there are: to the founding code that is an image
+            // of as many machines as `expect` is a majority of.
+            machines = (expect.max(1) - 1) * 2;
+            machines = machines.max(1);
+        }
         let name = if differs == Some(Differs::Settings) { "other image" } else { "image" };
         Settings {
             machines,
@@ -266,10 +272,6 @@ impl World {
         self.hosts.iter().filter(|host| {
             !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_))
         })
-    }
-
-    fn identity(&self, slot: Slot) -> Identity {
-        Identity::from_seed(&self.hosts[slot as usize].identity_seed)
     }
 
     /// The core of a machine, while it runs.
@@ -295,6 +297,16 @@ impl World {
     /// Whether some machine runs under this identity.
     pub(crate) fn runs(&self, machine: MachineId) -> bool {
         self.hosts.iter().any(|host| host.me == machine && host.power == Power::On)
+    }
+
+    /// What a machine says of itself, while it runs.
+    pub fn status(&self, slot: Slot) -> Option<muster_protocol::Status> {
+        Some(self.machine(slot)?.status(self.shown(slot)?))
+    }
+
+    /// The machine that last ran under this identity.
+    pub(crate) fn slot_of(&self, machine: MachineId) -> Option<Slot> {
+        self.directory.get(&machine).copied()
     }
 
     /// The machines that run a voter of Raft.

@@ -59,7 +59,11 @@ impl Facts {
     pub(crate) fn begin(&mut self, scenario: &Scenario, _slots: Slot) {
         let machines = scenario.image_machines();
         self.baseline = scenario.image.policy == Policy::Threshold;
-        self.quorum = if scenario.image.durable { machines / 2 + 1 } else { machines } as usize;
+        self.quorum = match (scenario.image.expect.filter(|_| self.baseline), scenario.image.durable) {
+            (Some(expect), _) => expect,
+            (None, true) => machines / 2 + 1,
+            (None, false) => machines,
+        } as usize;
     }
 
     pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, sometimes: &mut Sometimes) {
