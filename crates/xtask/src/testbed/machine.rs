@@ -14,8 +14,9 @@ use super::layout::Paths;
 use super::network;
 use crate::command::{command, run};
 
-/// Directories that cannot live on the overlay: containerd stacks overlays of its own on one, and the others sync.
-const DISKS: [&str; 3] = ["containerd", "kubelet", "etcd"];
+/// Directories that cannot live on the overlay: containerd stacks overlays of its own on one, the others are synced and
+/// must be what they would be on a disk.
+const DISKS: [&str; 4] = ["containerd", "kubelet", "etcd", "muster"];
 /// How long the kernel may take to end a killed machine's processes.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -55,7 +56,7 @@ impl Machine {
         }
         let part = self.directory.join("disk.part");
         let _ = fs::remove_dir_all(&part);
-        for name in ["upper", "work", "kubelet", "etcd"] {
+        for name in ["upper", "work", "kubelet", "etcd", "muster"] {
             fs::create_dir_all(part.join(name))?;
         }
         // Container images come with the image. Their files are never changed, so hard links do where they can be made;
