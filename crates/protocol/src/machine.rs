@@ -502,7 +502,9 @@ impl Machine {
             (None, None) => false,
         };
         let mut machines: Vec<MachineId> = ledger.control_planes().filter(serves).collect();
-        machines.sort_by_key(|machine| (*machine != me, *machine));
+        // A new member's API server takes connections some seconds before it answers; it is the last resort until then.
+        let joined = |machine: &MachineId| ledger.member(*machine).is_some_and(|member| member.joined);
+        machines.sort_by_key(|machine| (!joined(machine), *machine != me, *machine));
         let addresses = machines.into_iter().filter_map(|machine| ledger.member(machine));
         let servers: Vec<String> = addresses
             .map(|member| match member.admitted.address.contains(':') {
