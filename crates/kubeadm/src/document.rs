@@ -165,8 +165,15 @@ impl Documents {
         init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
         init.insert("bootstrapTokens".into(), tokens.iter().map(|token| bootstrap_token(token, ttl)).collect());
         name(&mut init, node);
-        let components = self.components.iter();
-        Self::render(&[&init, &self.cluster].into_iter().chain(components).collect::<Vec<_>>())
+        self.with_components(&init)
+    }
+
+    /// What the phases of init after the tokens' read. It holds no secret.
+    pub(crate) fn finish(&self, node: &Node) -> Secret {
+        let mut init = self.init.clone();
+        init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
+        name(&mut init, node);
+        self.with_components(&init)
     }
 
     /// What the first run of a join reads: discovery by the file at `discovery_file`, which needs no signed token. The
@@ -252,6 +259,10 @@ impl Documents {
 
     fn local_endpoint(&self, node: &Node) -> Value {
         json!({ "advertiseAddress": node.address.to_string(), "bindPort": self.api_port })
+    }
+
+    fn with_components(&self, init: &Object) -> Secret {
+        Self::render(&[init, &self.cluster].into_iter().chain(&self.components).collect::<Vec<_>>())
     }
 
     fn render(documents: &[&Object]) -> Secret {

@@ -13,25 +13,39 @@ use crate::version::Version;
 /// One run of kubeadm within a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {
-    pub(crate) workflow: Workflow,
+    pub(crate) reads: Reads,
     pub(crate) form: Form,
     pub(crate) limit: Duration,
-    /// Whether it is the first run of a join, which looks for the cluster by file.
-    pub(crate) discovers: bool,
     /// Whether it adds an etcd member.
     pub(crate) adds_member: bool,
 }
 
 impl Run {
-    fn new(workflow: Workflow, form: Form, limit: Duration) -> Self {
-        Self { workflow, form, limit, discovers: false, adds_member: false }
+    fn new(reads: Reads, form: Form, limit: Duration) -> Self {
+        Self { reads, form, limit, adds_member: false }
     }
 }
 
+/// Which of the documents a run reads; each belongs to one of kubeadm's workflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Workflow {
+pub(crate) enum Reads {
+    /// init's, with the tokens.
     Init,
+    /// init's without them: it stays on disk, for a machine that stops before its init is finished.
+    Finish,
+    /// A join's that looks for the cluster by file.
     Join,
+    /// A join's that looks for the cluster by token.
+    JoinLater,
+}
+
+impl Reads {
+    pub(crate) fn workflow(self) -> &'static str {
+        match self {
+            Reads::Init | Reads::Finish => "init",
+            Reads::Join | Reads::JoinLater => "join",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,24 +112,24 @@ pub(crate) const RESET_LIMIT: Duration = Duration::from_secs(3 * 60);
 pub(crate) fn before_serving(version: &Version, skip: &[String]) -> Vec<Run> {
     let kubeconfig = if version.minor >= 29 { &KUBECONFIG_SUPER } else { &KUBECONFIG };
     match version.minor {
-        ..28 => runs(&[&PREFLIGHT, &CERTS, kubeconfig, &KUBELET_START, &CONTROL_PLANE, &ETCD], skip),
-        28.. => runs(&[&PREFLIGHT, &CERTS, kubeconfig, &ETCD, &CONTROL_PLANE, &KUBELET_START], skip),
+        ..28 => runs(Reads::Init, &[&PREFLIGHT, &CERTS, kubeconfig, &KUBELET_START, &CONTROL_PLANE, &ETCD], skip),
+        28.. => runs(Reads::Init, &[&PREFLIGHT, &CERTS, kubeconfig, &ETCD, &CONTROL_PLANE, &KUBELET_START], skip),
     }
 }
 
 pub(crate) fn once_serving(skip: &[String]) -> Vec<Run> {
-    runs(&[&BOOTSTRAP_TOKEN, &UPLOAD_CONFIG], skip)
+    runs(Reads::Init, &[&BOOTSTRAP_TOKEN, &UPLOAD_CONFIG], skip)
 }
 
 /// What no other machine waits for. `mark-control-plane` is among it: it waits for the Node to register.
 pub(crate) fn init_finish(version: &Version, skip: &[String]) -> Vec<Run> {
     let finalize = if version.minor >= 33 { &KUBELET_FINALIZE } else { &KUBELET_FINALIZE_OLD };
-    runs(&[&MARK_CONTROL_PLANE, finalize, &ADDON], skip)
+    runs(Reads::Finish, &[&MARK_CONTROL_PLANE, finalize, &ADDON], skip)
 }
 
-fn runs(phases: &[&InitPhase], skip: &[String]) -> Vec<Run> {
+fn runs(reads: Reads, phases: &[&InitPhase], skip: &[String]) -> Vec<Run> {
     let skipped = |name: &str| skip.iter().any(|skipped| skipped == name);
-    let run = |limit, words| Run::new(Workflow::Init, Form::Phase(words), limit);
+    let run = |limit, words| Run::new(reads, Form::Phase(words), limit);
     let mut runs = Vec::new();
     for phase in phases.iter().filter(|phase| !skipped(phase.name)) {
         let part_skipped = |part: &&&str| skipped(&format!("{}/{part}", phase.name));
@@ -147,7 +161,7 @@ pub(crate) fn join(version: &Version, role: Role) -> Run {
             20 * 60,
         ),
     };
-    Run { discovers: true, ..skipping(runs, skip, seconds) }
+    Run { reads: Reads::Join, ..skipping(runs, skip, seconds) }
 }
 
 const PREPARE: &str = "preflight+control-plane-prepare+kubelet-start";
@@ -183,11 +197,11 @@ pub(crate) fn join_finish(version: &Version) -> Vec<Run> {
 }
 
 fn join_phase(words: Vec<&'static str>, seconds: u64) -> Run {
-    Run::new(Workflow::Join, Form::Phase(words), Duration::from_secs(seconds))
+    Run::new(Reads::JoinLater, Form::Phase(words), Duration::from_secs(seconds))
 }
 
 fn skipping(runs: &'static str, skip: Vec<&'static str>, seconds: u64) -> Run {
-    Run::new(Workflow::Join, Form::Skipping { runs, skip }, Duration::from_secs(seconds))
+    Run::new(Reads::JoinLater, Form::Skipping { runs, skip }, Duration::from_secs(seconds))
 }
 
 /// Whether muster can do without this phase. The others make what it reads, or what other machines wait for.

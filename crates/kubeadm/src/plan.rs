@@ -8,7 +8,7 @@ use muster_wire::{MachineId, Role};
 use crate::action::{Action, Command, Settled};
 use crate::api::{Until, Wait};
 use crate::document::{DocumentError, Documents, TOKEN_TTL};
-use crate::phases::{self, Form, Run, Workflow};
+use crate::phases::{self, Form, Reads, Run};
 use crate::pki::{PkiBundle, Ticket};
 use crate::secret::{Secret, Token};
 use crate::settings::Settings;
@@ -171,6 +171,8 @@ impl Plan {
         let spare = [pki.token_for(MachineId::default())];
         let (tokens, ttl) = if tokens.is_empty() { (&spare[..], "1m0s") } else { (tokens, TOKEN_TTL) };
         actions.push(self.write("init.yaml", self.documents.init(node, tokens, ttl)));
+        let contents = self.documents.finish(node);
+        actions.push(Action::WriteFile { path: self.finish_document(), mode: 0o600, contents });
         for run in phases::before_serving(&self.kubeadm, skip) {
             actions.extend(self.run(&run));
         }
@@ -181,6 +183,7 @@ impl Plan {
         // What a joining machine asks for first: kubeadm that made nothing of the kind has not run `bootstrap-token`.
         let cluster_info = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
         actions.push(self.await_serving(node, "init/bootstrap-token", cluster_info));
+        actions.push(remove(self.work("init.yaml")));
         actions
     }
 
@@ -198,9 +201,7 @@ impl Plan {
 
     fn init_finish(&self) -> Vec<Action> {
         let runs = phases::init_finish(&self.kubeadm, &self.settings.skip_phases);
-        let mut actions: Vec<_> = runs.iter().flat_map(|run| self.run(run)).collect();
-        actions.push(remove(self.work("init.yaml")));
-        actions
+        runs.iter().flat_map(|run| self.run(run)).collect()
     }
 
     fn join(&self, role: Role, node: &Node, ticket: &Ticket, pki: Option<&PkiBundle>) -> Vec<Action> {
@@ -282,6 +283,7 @@ impl Plan {
         actions.push(Action::Run(reset));
         let leftovers = ["prepare.yaml", "init.yaml", "discovery.conf", "join.yaml", "join-later.yaml", "reset.yaml"];
         actions.extend(leftovers.map(|name| remove(self.work(name))));
+        actions.push(remove(self.finish_document()));
         // kubeadm reset empties its certificates' directory, yet a run that was cut short may not have.
         actions.extend(PkiBundle::file_names().map(|name| remove(self.settings.pki_dir().join(name))));
         actions
@@ -289,10 +291,12 @@ impl Plan {
 
     /// One run, and what must exist after it.
     fn run(&self, run: &Run) -> Vec<Action> {
-        let (workflow, config) = match run.workflow {
-            Workflow::Init => ("init", self.work("init.yaml")),
-            Workflow::Join if run.discovers => ("join", self.work("join.yaml")),
-            Workflow::Join => ("join", self.work("join-later.yaml")),
+        let workflow = run.reads.workflow();
+        let config = match run.reads {
+            Reads::Init => self.work("init.yaml"),
+            Reads::Finish => self.finish_document(),
+            Reads::Join => self.work("join.yaml"),
+            Reads::JoinLater => self.work("join-later.yaml"),
         };
         let (phase, mut command) = match &run.form {
             Form::Phase(words) => {
@@ -366,6 +370,11 @@ impl Plan {
         command.env = self.settings.environment();
         command.args = args.iter().map(|&arg| arg.to_owned()).collect();
         command
+    }
+
+    /// Not in the working directory, which may be gone after a restart: an init that others have joined must be finished.
+    fn finish_document(&self) -> PathBuf {
+        self.settings.dir.join("muster-init.yaml")
     }
 
     fn work(&self, name: &str) -> PathBuf {

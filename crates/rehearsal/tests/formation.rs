@@ -115,6 +115,19 @@ fn a_crashed_etcd_join_blocks_the_next_until_it_is_reset() {
 }
 
 #[test]
+fn an_init_is_finished_after_a_restart() {
+    let site = Site::new("v1.31.4", 6);
+    let machine = site.machine(1);
+    site.init(&machine, &[]).expect("initialises");
+    // What systemd does to a runtime directory, or a reboot to /run.
+    std::fs::remove_dir_all(machine.root.join("run")).expect("is there");
+    for _ in 0..2 {
+        machine.carry_out(&StepInput::InitFinish).expect("finishes, and may be repeated");
+    }
+    machine.await_ready().expect("is Ready");
+}
+
+#[test]
 fn a_token_made_later_lets_a_machine_in() {
     let site = Site::new("v1.31.4", 3);
     let (first, late) = (site.machine(1), site.machine(2));
