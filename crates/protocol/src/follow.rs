@@ -231,7 +231,9 @@ impl Follow {
     fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
         // A machine that restarted counts its calls anew, so the number alone does not tell a later poll from a held one.
         let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64, asked: Time| {
-            askers.get(machine).is_some_and(|asker| asker.call == call && (asker.asked == asked || crate::planted::planted("poll-held-for-ever")))
+            askers.get(machine).is_some_and(|asker| {
+                asker.call == call && (asker.asked == asked || crate::planted::planted("poll-held-for-ever"))
+            })
         };
         while let Some((asked, machine, call)) = self.holds.front().copied() {
             if current(&self.askers, &machine, call, asked) {

@@ -15,8 +15,8 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 
 use crate::machine::Tuning;
-use crate::roster::Roster;
 use crate::planted::planted;
+use crate::roster::Roster;
 use crate::{Effects, Time};
 
 /// Why no charter can be founded until a person does something, or a machine goes away.

@@ -235,7 +235,8 @@ impl Ladder {
             }
             JoinStage::Kubelet => {
                 let (number, holder) = context.ledger.etcd_turn()?;
-                (holder == context.me || crate::planted::planted("etcd-turn-unwaited")).then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
+                (holder == context.me || crate::planted::planted("etcd-turn-unwaited"))
+                    .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
             JoinStage::Etcd(_) if member.etcd_member => {

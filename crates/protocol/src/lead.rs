@@ -12,8 +12,8 @@ use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId, Role, SignedCard}
 use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::machine::Tuning;
-use crate::roster::Roster;
 use crate::planted::planted;
+use crate::roster::Roster;
 use crate::{Effect, Effects, Ledger, Recipient, RunId, Step, StepFailure, StepOutput, Time};
 
 /// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.

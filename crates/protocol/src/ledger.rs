@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use crate::planted::planted;
+use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
 

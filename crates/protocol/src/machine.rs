@@ -11,8 +11,8 @@ use crate::follow::{Follow, Subject};
 use crate::founding::{self, Founding};
 use crate::ladder::{self, Ladder};
 use crate::lead::{self, Lead};
-use crate::roster::{self, Learned, Roster};
 use crate::planted::planted;
+use crate::roster::{self, Learned, Roster};
 use crate::{Effect, Effects, Input, Phase, Time};
 
 mod explain;

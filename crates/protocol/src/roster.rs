@@ -129,7 +129,8 @@ impl Roster {
         }
         // A Hello may overtake the news of its own connection; then ours has not been sent. One that comes again says that ours
         // was lost, or that the peer restarted before its old connection was missed.
-        let owed = before.is_none() || (before == Some(true) && !answer && !crate::planted::planted("greeting-unanswered"));
+        let owed =
+            before.is_none() || (before == Some(true) && !answer && !crate::planted::planted("greeting-unanswered"));
         self.swim.alive(now, peer, boot);
         self.heard(now, peer);
         owed

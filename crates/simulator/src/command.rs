@@ -2,6 +2,7 @@
 
 mod list;
 mod mistakes;
+mod numbers;
 mod one;
 mod page;
 mod reduce;
@@ -44,6 +45,8 @@ enum Command {
     Report(page::Report),
     /// Plant mistakes in the protocol, one at a time, and say how many seeds it took to see each.
     Planted(mistakes::Planted),
+    /// Print numbers from papers beside ours, on the same conditions.
+    Tables(numbers::Tables),
     /// List scenarios, promises, faults and "sometimes".
     List(list::List),
 }
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Replay(replay) => replay.execute(),
         Command::Report(report) => report.execute(),
         Command::Planted(planted) => planted.execute(),
+        Command::Tables(tables) => tables.execute(),
         Command::List(list) => list.execute(),
     };
     match done {

@@ -14,6 +14,7 @@ pub mod scenario;
 pub mod shrink;
 pub mod sometimes;
 pub mod sweep;
+pub mod tables;
 pub mod trace;
 pub mod watch;
 pub mod world;

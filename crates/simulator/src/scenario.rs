@@ -44,6 +44,9 @@ pub struct Scenario {
     /// How long a synced write takes.
     #[serde(default)]
     pub disk: Disk,
+    /// Raft's times.
+    #[serde(default)]
+    pub raft: Raft,
     /// How long kubeadm takes.
     #[serde(default)]
     pub kubeadm: Kubeadm,
@@ -192,6 +195,22 @@ pub struct Disk {
 impl Default for Disk {
     fn default() -> Self {
         Self { sync_ms: [0.2, 4.0] }
+    }
+}
+
+/// Raft's times, as the agent has them unless given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raft {
+    /// Between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Shortest and longest time to an election after the lease.
+    pub election_ms: [u64; 2],
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self { heartbeat_ms: 500, election_ms: [1_500, 3_000] }
     }
 }
 

@@ -79,7 +79,9 @@ impl Trace {
                 (None, "fault", format!("{} begins on {targets:?} for {} s", fault.kind.word(), fault.for_s))
             }
             Seen::FaultEnds { index } => (None, "fault", format!("fault {index} ends")),
-            Seen::Copied { copy, original } => (None, "disk", format!("machine {copy} has a copy of {original}'s disk")),
+            Seen::Copied { copy, original } => {
+                (None, "disk", format!("machine {copy} has a copy of {original}'s disk"))
+            }
             Seen::Forgot { slot } => (Some(*slot), "disk", "the disk forgot something".into()),
             Seen::Wiped { slot } => (Some(*slot), "disk", "the disk is empty".into()),
             Seen::Healed => (None, "heal", "all faults end".into()),

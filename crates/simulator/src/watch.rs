@@ -14,8 +14,9 @@ use crate::sometimes::Sometimes;
 use crate::trace::Trace;
 use crate::world::{At, Cluster, SealedTo, Slot, World};
 
-/// One thing that happened in the world, as it happened.
+/// One thing that happened in the world, as it happened. `slot` is the machine it happened on, `machine` its identity.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "each variant's line names what is in it")]
 pub enum Seen<'a> {
     /// A process starts on this disk.
     Booting { slot: Slot, machine: MachineId, generation: u64, sealing_key: [u8; 32], durable: &'a Durable },

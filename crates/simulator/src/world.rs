@@ -269,9 +269,9 @@ impl World {
 
     /// Machines that ought to form the cluster: those with the image's settings that could be started.
     pub(crate) fn expected(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter().filter(|host| {
-            !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_))
-        })
+        self.hosts
+            .iter()
+            .filter(|host| !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_)))
     }
 
     /// The core of a machine, while it runs.

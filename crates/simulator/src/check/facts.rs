@@ -219,7 +219,9 @@ impl Facts {
                     self.claim = None;
                 }
             }
-            Entry::InitAbandoned { attempt, .. } if self.claim.is_some_and(|(live, _)| live == *attempt) => self.abandon(),
+            Entry::InitAbandoned { attempt, .. } if self.claim.is_some_and(|(live, _)| live == *attempt) => {
+                self.abandon()
+            }
             Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. } => sometimes.reached("etcd-turn-given-up"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);

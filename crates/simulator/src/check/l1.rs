@@ -50,9 +50,10 @@ pub(super) fn joined(world: &World, facts: &Facts) -> Result<(), String> {
 pub(super) fn able(world: &World, facts: &Facts) -> Result<(), String> {
     let alive: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
-    let voters = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| {
-        machine.charter().map(|certificate| certificate.charter().voters.clone())
-    });
+    let voters = world
+        .expected()
+        .filter_map(|host| world.machine(host.slot))
+        .find_map(|machine| machine.charter().map(|certificate| certificate.charter().voters.clone()));
     match voters {
         Some(voters) => {
             let left = voters.iter().filter(|voter| alive.contains(voter) && !facts.excused.contains(voter)).count();

@@ -88,7 +88,12 @@ impl Liveness {
         })
     }
 
-    pub(super) fn look(&mut self, world: &World, facts: &Facts, sometimes: &mut Sometimes) -> Vec<(&'static str, String)> {
+    pub(super) fn look(
+        &mut self,
+        world: &World,
+        facts: &Facts,
+        sometimes: &mut Sometimes,
+    ) -> Vec<(&'static str, String)> {
         let now = world.now;
         let after = now.saturating_sub(self.healed);
         if self.charter_after_us.is_none() && l1::chartered(world).is_ok() {
@@ -97,7 +102,9 @@ impl Liveness {
         let mut broken = Vec::new();
         for promise in self.bounds.check.clone() {
             let word = name(promise);
-            if matches!(self.standing.get(word), Some(Standing::Held { .. })) && !matches!(promise, Promise::L3 | Promise::L4) {
+            if matches!(self.standing.get(word), Some(Standing::Held { .. }))
+                && !matches!(promise, Promise::L3 | Promise::L4)
+            {
                 continue;
             }
             let (look, bound_s) = match promise {

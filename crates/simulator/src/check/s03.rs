@@ -16,6 +16,9 @@ use crate::world::{Slot, World};
 pub(super) struct Raft {
     entries: BTreeMap<u64, u64>,
     applied: BTreeMap<Slot, u64>,
+    /// By charter and revision: who was seen with it first, and the ledger's hash.
+    ledgers: BTreeMap<([u8; 16], u64), (Slot, u64)>,
+    looked_at: BTreeMap<Slot, ([u8; 16], u64)>,
 }
 
 impl Raft {
@@ -44,16 +47,23 @@ impl Raft {
         }
     }
 
-    /// Ledgers of one revision are the same.
-    pub(super) fn look(&self, world: &World) -> Verdict {
-        let mut first: BTreeMap<(Option<[u8; 16]>, u64), (Slot, &muster_protocol::Ledger)> = BTreeMap::new();
+    /// Ledgers of one revision are the same. Each is looked at once for every revision it stands at.
+    pub(super) fn look(&mut self, world: &World) -> Verdict {
         for slot in 0..world.slots() {
             let Some(machine) = world.machine(slot) else { continue };
-            let charter = machine.charter().map(|certificate| certificate.charter().id);
+            let Some(certificate) = machine.charter() else { continue };
             let ledger = machine.ledger();
-            let (other, same) = *first.entry((charter, ledger.revision())).or_insert((slot, ledger));
-            if same != ledger {
-                return Err(format!("machines {other} and {slot} hold different ledgers of revision {}", ledger.revision()));
+            let standing = (certificate.charter().id, ledger.revision());
+            if self.looked_at.insert(slot, standing) == Some(standing) {
+                continue;
+            }
+            let hash = xxh3_64(&ledger.encode());
+            let (other, same) = *self.ledgers.entry(standing).or_insert((slot, hash));
+            if same != hash {
+                return Err(format!(
+                    "machines {other} and {slot} hold different ledgers of revision {}",
+                    ledger.revision()
+                ));
             }
         }
         Ok(())

@@ -33,7 +33,8 @@ impl Identities {
             return Ok(());
         }
         let ledger = machine.ledger();
-        let back = facts.removed.iter().find(|removed| ledger.was_removed(**removed) && ledger.member(**removed).is_some());
+        let back =
+            facts.removed.iter().find(|removed| ledger.was_removed(**removed) && ledger.member(**removed).is_some());
         match back {
             Some(back) => Err(format!("{back} was removed and is a member again")),
             None => Ok(()),

@@ -48,7 +48,10 @@ impl List {
         let listed = Listed {
             scenarios: scenarios(),
             promises: PROMISES.to_vec(),
-            faults: Sort::every().into_iter().map(|sort| (sort.word(), sort.takes(), Sort::all().contains(&sort))).collect(),
+            faults: Sort::every()
+                .into_iter()
+                .map(|sort| (sort.word(), sort.takes(), Sort::all().contains(&sort)))
+                .collect(),
             sometimes: SOMETIMES,
         };
         if self.json {

@@ -27,8 +27,23 @@ pub(super) struct Run {
 
 /// Kinds of lines that matter most: what a person follows a formation by.
 const TOLD: [&str; 17] = [
-    "fault", "heal", "boot", "stop", "refuses", "refuse", "charter", "leads", "init-claimed", "init-ready",
-    "init-abandoned", "clone", "founding-halted", "founding-goes-on", "disk", "removed", "ready",
+    "fault",
+    "heal",
+    "boot",
+    "stop",
+    "refuses",
+    "refuse",
+    "charter",
+    "leads",
+    "init-claimed",
+    "init-ready",
+    "init-abandoned",
+    "clone",
+    "founding-halted",
+    "founding-goes-on",
+    "disk",
+    "removed",
+    "ready",
 ];
 
 impl Run {

@@ -135,9 +135,19 @@ impl Sweep {
         spread("from the start to everyone Ready", summary.ready_at_s);
         println!(
             "{:.1} s on {} threads: {:.0} seeds a minute, {:.1} machine-hours per second of a core, {} events",
-            summary.wall_s, summary.jobs, summary.seeds_per_minute, summary.machine_hours_per_core_second, summary.events
+            summary.wall_s,
+            summary.jobs,
+            summary.seeds_per_minute,
+            summary.machine_hours_per_core_second,
+            summary.events
         );
-        let twice = if self.twice_every == 0 { "not checked" } else if differing.is_empty() { "the same twice" } else { "DIFFER" };
+        let twice = if self.twice_every == 0 {
+            "not checked"
+        } else if differing.is_empty() {
+            "the same twice"
+        } else {
+            "DIFFER"
+        };
         println!("hash of all runs {} ({twice})", summary.hash);
         if !summary.missing.is_empty() {
             println!("never reached, though the scenario expects it: {}", summary.missing.join(", "));

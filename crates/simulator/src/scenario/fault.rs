@@ -81,9 +81,32 @@ impl Sort {
     pub fn all() -> Vec<Sort> {
         use Sort::*;
         vec![
-            Loss, Delay, Duplicate, Corrupt, Bandwidth, Swallow, Split, OneWay, Ring, Bridge, Flap, Crash, CrashLoop,
-            Pause, Slow, PowerLoss, Restart, CrashOnWrite, Full, IoError, ClockDrift, ClockJump, KubeadmHang,
-            KubeadmFail, KubeadmLostAnswer, KubeadmLate,
+            Loss,
+            Delay,
+            Duplicate,
+            Corrupt,
+            Bandwidth,
+            Swallow,
+            Split,
+            OneWay,
+            Ring,
+            Bridge,
+            Flap,
+            Crash,
+            CrashLoop,
+            Pause,
+            Slow,
+            PowerLoss,
+            Restart,
+            CrashOnWrite,
+            Full,
+            IoError,
+            ClockDrift,
+            ClockJump,
+            KubeadmHang,
+            KubeadmFail,
+            KubeadmLostAnswer,
+            KubeadmLate,
         ]
     }
 

@@ -38,7 +38,11 @@ impl Scenario {
 
     fn check(&self, text: &str) -> Result<(), ScenarioError> {
         let rule = |holds: bool, section: &str, nth: usize, key: &str, rule: String| {
-            if holds { Ok(()) } else { Err(ScenarioError::Value { line: line_of(text, section, nth, key), key: key.to_owned(), rule }) }
+            if holds {
+                Ok(())
+            } else {
+                Err(ScenarioError::Value { line: line_of(text, section, nth, key), key: key.to_owned(), rule })
+            }
         };
         let machines = self.machines;
         rule((1..=10_000).contains(&machines), "", 0, "machines", "must be 1 to 10000".into())?;
@@ -59,18 +63,38 @@ impl Scenario {
             rule(least >= 0.0 && least <= most, section, 0, key, "must be [least, most], 0 or more".into())?;
         }
         rule((0.0..=1.0).contains(&self.network.loss), "network", 0, "loss", "must be 0 to 1".into())?;
+        let [shortest, longest] = self.raft.election_ms;
+        rule(
+            self.raft.heartbeat_ms > 0 && self.raft.heartbeat_ms < shortest && shortest < longest,
+            "raft",
+            0,
+            "election_ms",
+            "must be [shortest, longest], both above heartbeat_ms".into(),
+        )?;
         if let Some(swarm) = &self.swarm {
             rule(!swarm.sorts.is_empty(), "swarm", 0, "sorts", "must name at least one sort".into())?;
             rule(swarm.faults[0] <= swarm.faults[1], "swarm", 0, "faults", "must be [least, most]".into())?;
             rule((0.0..=1.0).contains(&swarm.loss_max), "swarm", 0, "loss_max", "must be 0 to 1".into())?;
         }
         for seed in &self.discovery.seeds {
-            rule(*seed < machines, "discovery", 0, "seeds", format!("names machine {seed}, the last is {}", machines - 1))?;
+            rule(
+                *seed < machines,
+                "discovery",
+                0,
+                "seeds",
+                format!("names machine {seed}, the last is {}", machines - 1),
+            )?;
         }
         for name in &self.expect.sometimes {
             let known = crate::sometimes::names();
             let accepted = known.join(", ");
-            rule(known.contains(&name.as_str()), "expect", 0, "sometimes", format!("has {name:?}; accepted: {accepted}"))?;
+            rule(
+                known.contains(&name.as_str()),
+                "expect",
+                0,
+                "sometimes",
+                format!("has {name:?}; accepted: {accepted}"),
+            )?;
         }
         for (nth, fault) in self.faults.iter().enumerate() {
             check_fault(fault, machines, &|holds, key, why| rule(holds, "fault", nth, key, why))?;

@@ -8,8 +8,18 @@ use super::{Fault, Pick, Scenario, Sort, Swarm};
 
 /// The steps of the kubeadm device that a swarm disturbs.
 const STEPS: [&str; 12] = [
-    "check", "prepare", "make-pki", "seal-pki", "issue-ticket", "init", "init-finish", "join", "join-etcd",
-    "join-finish", "await-ready", "reset",
+    "check",
+    "prepare",
+    "make-pki",
+    "seal-pki",
+    "issue-ticket",
+    "init",
+    "init-finish",
+    "join",
+    "join-etcd",
+    "join-finish",
+    "await-ready",
+    "reset",
 ];
 
 /// The faults of one run, ordered by when they begin, with the machines named wherever the seed alone decides them.

@@ -48,11 +48,8 @@ impl World {
         let discovery = &self.scenario.discovery;
         let room = self.net.connections_max().saturating_sub(self.hosts[slot as usize].links.len());
         if room > 0 && !self.hosts[slot as usize].paused {
-            let mut heard: Vec<Slot> = if discovery.segment {
-                (0..self.hosts.len() as Slot).collect()
-            } else {
-                discovery.seeds.clone()
-            };
+            let mut heard: Vec<Slot> =
+                if discovery.segment { (0..self.hosts.len() as Slot).collect() } else { discovery.seeds.clone() };
             heard.retain(|other| *other != slot && self.hosts[*other as usize].power == Power::On);
             heard.retain(|other| !self.linked(slot, *other));
             if heard.len() > room.min(DIALS_MAX) {
@@ -73,7 +70,10 @@ impl World {
 
     fn linked(&self, slot: Slot, other: Slot) -> bool {
         let id = self.hosts[other as usize].me;
-        self.hosts[slot as usize].links.iter().any(|(peer, link)| *peer == id && self.other_end(*link, slot) == Some(other))
+        self.hosts[slot as usize]
+            .links
+            .iter()
+            .any(|(peer, link)| *peer == id && self.other_end(*link, slot) == Some(other))
     }
 
     fn other_end(&self, link: LinkId, slot: Slot) -> Option<Slot> {
@@ -218,11 +218,8 @@ impl World {
             let Some(link) = self.link(id) else { continue };
             let other = link.slots[1 - link.end(slot)];
             let told = !dark && !self.net.blocked(slot, other);
-            let after = if told {
-                self.net.latency(&self.chance, slot, other)
-            } else {
-                self.chance.draw(KEEPALIVE_S, S)
-            };
+            let after =
+                if told { self.net.latency(&self.chance, slot, other) } else { self.chance.draw(KEEPALIVE_S, S) };
             self.events.push(self.now + after, Event::Silent { link: id });
         }
     }

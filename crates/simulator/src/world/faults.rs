@@ -2,10 +2,10 @@
 
 use muster_wire::MachineId;
 
+use super::World;
 use super::chance::{MS, S, seconds};
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
-use super::World;
 use super::platter::Platter;
 use crate::scenario::{Pick, Sort};
 use crate::watch::Seen;
@@ -127,7 +127,11 @@ impl World {
             Sort::BitRot => {
                 // Either of its two files, as chance has it.
                 let at = self.chance.fixed("rot", slot.into(), self.now);
-                if at % 2 == 0 { self.hosts[slot as usize].disk.break_file() } else { self.hosts[slot as usize].platter.rot(at / 2) }
+                if at % 2 == 0 {
+                    self.hosts[slot as usize].disk.break_file()
+                } else {
+                    self.hosts[slot as usize].platter.rot(at / 2)
+                }
             }
             _ => {}
         }

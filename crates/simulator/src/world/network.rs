@@ -88,7 +88,9 @@ impl Net {
 
     /// Whether a partition is in force.
     pub(crate) fn divided(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule.sort, Sort::Split | Sort::OneWay | Sort::Ring | Sort::Bridge | Sort::Flap))
+        self.rules
+            .iter()
+            .any(|rule| matches!(rule.sort, Sort::Split | Sort::OneWay | Sort::Ring | Sort::Bridge | Sort::Flap))
     }
 
     /// Share of frames that are lost between two machines.
@@ -178,5 +180,37 @@ impl Rule {
             }
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Pick;
+
+    fn net(sort: Sort, targets: &[Slot]) -> Net {
+        let mut net = Net::new(Network::default(), 6);
+        assert!(net.begin(0, &Fault::new(sort, 0.0, 1.0, Pick::All), targets));
+        net
+    }
+
+    fn reached(net: &Net, from: Slot) -> Vec<Slot> {
+        (0..6).filter(|to| *to != from && !net.blocked(from, *to)).collect()
+    }
+
+    #[test]
+    fn partitions_block_whom_they_should() {
+        assert_eq!(reached(&net(Sort::Split, &[0, 1]), 0), [1]);
+        assert_eq!(reached(&net(Sort::OneWay, &[0]), 0), [] as [Slot; 0]);
+        assert_eq!(reached(&net(Sort::OneWay, &[0]), 3), [0, 1, 2, 4, 5]);
+        assert_eq!(reached(&net(Sort::Ring, &[]), 0), [1, 5]);
+        assert_eq!(reached(&net(Sort::Bridge, &[2]), 0), [1, 2]);
+        assert_eq!(reached(&net(Sort::Bridge, &[2]), 2), [0, 1, 3, 4, 5]);
+        let mut flapping = net(Sort::Flap, &[0]);
+        assert_eq!(reached(&flapping, 0), [] as [Slot; 0]);
+        flapping.turn(0, false);
+        assert_eq!(reached(&flapping, 0).len(), 5);
+        flapping.end(0);
+        assert_eq!(reached(&flapping, 0).len(), 5);
     }
 }

@@ -128,3 +128,37 @@ impl StorageBackend for Platter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_power_loss_takes_back_what_was_not_synced_and_no_more() {
+        let platter = Platter::default();
+        platter.set_len(8).unwrap();
+        platter.write(0, b"old data").unwrap();
+        platter.sync_data().unwrap();
+        platter.write(4, b"next").unwrap();
+        platter.write(6, b"!!").unwrap();
+        platter.set_len(12).unwrap();
+        assert!(!platter.lose_power());
+        let mut bytes = [0; 8];
+        platter.read(0, &mut bytes).unwrap();
+        assert_eq!((&bytes, platter.len().unwrap()), (b"old data", 8));
+    }
+
+    #[test]
+    fn a_sync_that_lies_loses_what_it_promised() {
+        let platter = Platter::default();
+        platter.set_len(4).unwrap();
+        platter.sync_data().unwrap();
+        platter.set_lying(true);
+        platter.write(0, b"vote").unwrap();
+        platter.sync_data().unwrap();
+        assert!(platter.lose_power());
+        let mut bytes = [0; 4];
+        platter.read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 4]);
+    }
+}

@@ -5,12 +5,12 @@ use muster_protocol::{Boot, Effect, Effects, Input, Machine, Tuning};
 use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity};
 
+use super::World;
+use super::chance::MS;
 use super::clock::Clock;
 use super::disk::{File, Found};
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
-use super::World;
-use super::chance::MS;
 use crate::scenario::Sort;
 use crate::watch::Seen;
 

@@ -78,12 +78,22 @@ impl World {
         let done = Arc::new(Mutex::new(Vec::new()));
         let (platter, me, trusted) = (host.platter.clone(), host.me, charter.voters.iter().copied().collect());
         let (cluster, told) = (charter.id, done.clone());
+        let times = &self.scenario.raft;
+        let config = Config {
+            heartbeat: Duration::from_millis(times.heartbeat_ms),
+            election_min: Duration::from_millis(times.election_ms[0]),
+            election_max: Duration::from_millis(times.election_ms[1]),
+            ..Config::default()
+        };
         executor.spawn(async move {
-            let opened = open(platter, cluster, me, trusted, calls, tell).await;
-            push(&told, match opened {
-                Ok(consensus) => Done::Opened(Box::new(consensus)),
-                Err(why) => Done::Failed(why),
-            });
+            let opened = open(config, platter, cluster, me, trusted, calls, tell).await;
+            push(
+                &told,
+                match opened {
+                    Ok(consensus) => Done::Opened(Box::new(consensus)),
+                    Err(why) => Done::Failed(why),
+                },
+            );
         });
         host.voter = Some(Box::new(Voter {
             executor,
@@ -294,6 +304,7 @@ impl World {
 }
 
 async fn open(
+    config: Config,
     platter: Platter,
     cluster: [u8; 16],
     me: MachineId,
@@ -303,7 +314,7 @@ async fn open(
 ) -> Result<Consensus<Seeded>, String> {
     let disk = Disk::open_on("raft.redb", platter).map_err(|error| error.to_string())?;
     let store = Store::open(&disk, cluster, me).map_err(|error| error.to_string())?;
-    Consensus::open(Config::default(), store, trusted, calls, events).await.map_err(|error| error.to_string())
+    Consensus::open(config, store, trusted, calls, events).await.map_err(|error| error.to_string())
 }
 
 fn push(done: &Arc<Mutex<Vec<Done>>>, what: Done) {
