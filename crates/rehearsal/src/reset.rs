@@ -27,6 +27,7 @@ pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failur
 
 fn undo(setting: &Setting, arguments: &Arguments, document: &Value) -> Result<(), Failure> {
     setting.take(1.7);
+    stop_kubelet(setting);
     let data_dir = leave_etcd(setting);
     pods::stop(setting);
     println!("[reset] Deleting contents of directories");
@@ -42,6 +43,24 @@ fn undo(setting: &Setting, arguments: &Arguments, document: &Value) -> Result<()
         let _ = fs::remove_file(setting.dir.join(format!("{config}.conf")));
     }
     Ok(())
+}
+
+/// The Node stays, and is found to be dead once its kubelet has been missed for 40 seconds.
+fn stop_kubelet(setting: &Setting) {
+    println!("[reset] Stopping the kubelet service");
+    let Ok(kubelet) = kubeconfig::client(&setting.kubelet_conf(), setting.hosts.clone()) else { return };
+    let missed_after_ms = (40_000.0 * setting.pace) as u64;
+    let op = json!({ "op": "kubelet-stopped", "name": node_name(setting), "missed_after_ms": missed_after_ms });
+    if let Err(error) = kubelet.post("/rehearsal/v1/op", &op) {
+        println!("[reset] WARNING: the API server does not hear of it: {error}");
+    }
+}
+
+/// The name in the kubelet's kubeconfig, `system:node:NAME`.
+fn node_name(setting: &Setting) -> String {
+    let text = fs::read_to_string(setting.kubelet_conf()).unwrap_or_default();
+    let (_, rest) = text.split_once("system:node:").unwrap_or_default();
+    rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).collect()
 }
 
 /// Gives this machine's membership up, unless it is the last; answers with the data directory.

@@ -44,6 +44,8 @@ struct Node {
     control_plane: bool,
     /// Milliseconds since 1970 from which it is Ready.
     ready_from: u64,
+    /// Milliseconds since 1970 from which its kubelet is missed.
+    missed_from: Option<u64>,
 }
 
 /// A change.
@@ -56,6 +58,7 @@ pub(crate) enum Op {
     UploadComponents { components: Value },
     PublishClusterInfo { kubeconfig: String },
     RegisterNode { name: String, ready_after_ms: u64 },
+    KubeletStopped { name: String, missed_after_ms: u64 },
     MarkControlPlane { name: String },
     AddMember { name: String, address: String },
     MemberStarted { name: String, address: String },
@@ -78,7 +81,11 @@ impl State {
             Op::PublishClusterInfo { kubeconfig } => self.cluster_info = Some(kubeconfig),
             Op::RegisterNode { name, ready_after_ms } => {
                 let control_plane = self.nodes.get(&name).is_some_and(|node| node.control_plane);
-                self.nodes.insert(name, Node { control_plane, ready_from: now + ready_after_ms });
+                self.nodes.insert(name, Node { control_plane, ready_from: now + ready_after_ms, missed_from: None });
+            }
+            Op::KubeletStopped { name, missed_after_ms } => {
+                let node = self.nodes.get_mut(&name).ok_or_else(|| (404, format!("nodes {name:?} not found")))?;
+                node.missed_from = Some(now + missed_after_ms);
             }
             Op::MarkControlPlane { name } => {
                 let node = self.nodes.get_mut(&name).ok_or_else(|| (404, format!("nodes {name:?} not found")))?;
@@ -166,7 +173,9 @@ impl State {
     /// A Node object.
     pub(crate) fn node(&self, name: &str, now: u64) -> Option<Value> {
         let node = self.nodes.get(name)?;
+        let missed = node.missed_from.is_some_and(|from| now >= from);
         let (status, reason, message) = match now >= node.ready_from {
+            _ if missed => ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status (a rehearsal)"),
             true => ("True", "KubeletReady", "a rehearsal: no kubelet runs"),
             false => ("False", "KubeletNotReady", "container runtime network not ready (a rehearsal)"),
         };
@@ -214,6 +223,20 @@ mod tests {
         add(&mut state, "m3").expect("is added");
         state.apply(Op::RemoveMember { name: "m3".into() }, 0).expect("is removed");
         add(&mut state, "m4").expect("nobody waits any more");
+    }
+
+    #[test]
+    fn a_node_is_ready_after_a_while_and_as_long_as_its_kubelet_runs() {
+        let mut state = State::default();
+        let register = || Op::RegisterNode { name: "m1".into(), ready_after_ms: 10 };
+        state.apply(register(), 0).expect("registers");
+        let status =
+            |state: &State, now| state.node("m1", now).expect("is there")["status"]["conditions"][0]["status"].clone();
+        assert_eq!((status(&state, 9), status(&state, 10)), (json!("False"), json!("True")));
+        state.apply(Op::KubeletStopped { name: "m1".into(), missed_after_ms: 40 }, 20).expect("stops");
+        assert_eq!((status(&state, 59), status(&state, 60)), (json!("True"), json!("Unknown")));
+        state.apply(register(), 100).expect("registers again");
+        assert_eq!(status(&state, 110), json!("True"));
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn forms_with_v1beta4() {
 }
 
 #[test]
-fn a_reset_gives_the_member_up_and_leaves_the_node() {
+fn a_reset_machine_joins_again() {
     let site = Site::new("v1.31.4", 1);
     let (first, second) = (site.machine(1), site.machine(2));
     site.init(&first, &[&second]).expect("initialises");
@@ -87,13 +87,21 @@ fn a_reset_gives_the_member_up_and_leaves_the_node() {
     second.carry_out(&StepInput::Reset).expect("may be repeated");
     assert!(!second.admin_conf().exists() && second.server_pid().is_none());
     assert!(!second.root.join("etc/kubernetes/pki/ca.key").exists());
-    // Its member is gone with the reset, but its Node is not, as with kubeadm: a Ready one keeps that name out.
-    let error = site.join(&second, Role::ControlPlane).expect_err("the Node is still there");
-    assert_eq!(error.kind, FailureKind::AlreadyExists);
-    let third = site.machine(3);
-    first.carry_out(&StepInput::CreateToken { token: &site.pki.token_for(third.id) }).expect("creates");
-    site.join(&third, Role::ControlPlane).expect("joins");
-    third.carry_out(&StepInput::JoinEtcd).expect("joins etcd");
+    // Its member is gone with the reset. Its Node is not, but is soon found to be dead.
+    site.join(&second, Role::ControlPlane).expect("joins again");
+    second.carry_out(&StepInput::JoinEtcd).expect("joins etcd again");
+    second.carry_out(&StepInput::JoinFinish).expect("finishes");
+    second.await_ready().expect("is Ready");
+}
+
+#[test]
+fn a_ready_node_keeps_its_name() {
+    let site = Site::new("v1.31.4", 7);
+    let (first, second, mut third) = (site.machine(1), site.machine(2), site.machine(3));
+    site.init(&first, &[&second, &third]).expect("initialises");
+    site.join(&second, Role::Worker).expect("joins");
+    third.node.name = second.node.name.clone();
+    assert_eq!(site.join(&third, Role::Worker).expect_err("the name is taken").kind, FailureKind::AlreadyExists);
 }
 
 #[test]
