@@ -20,7 +20,7 @@ pub(crate) struct Setting {
     pub(crate) hosts: Option<PathBuf>,
     pub(crate) version: Version,
     pub(crate) pace: f64,
-    pub(crate) faults: Vec<(Fault, String)>,
+    pub(crate) faults: Vec<Told>,
 }
 
 /// The version the double pretends to be.
@@ -28,6 +28,14 @@ pub(crate) struct Setting {
 pub(crate) struct Version {
     pub(crate) minor: u32,
     pub(crate) text: String,
+}
+
+/// A fault at a phase. A fault whose name ends in `-once` happens the first time only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) fault: Fault,
+    pub(crate) once: bool,
+    pub(crate) phase: String,
 }
 
 /// What goes wrong at a phase, `hang:certs,fail:join/kubelet-start`. A phase is named as kubeadm names it, with or
@@ -38,8 +46,6 @@ pub(crate) enum Fault {
     Hang,
     /// It fails.
     Fail,
-    /// It fails the first time.
-    FailOnce,
     /// It reports success and does nothing.
     Lie,
     /// It prints nonsense and fails.
@@ -68,7 +74,10 @@ impl Setting {
         for word in var("FAULT").unwrap_or_default().split(',').filter(|word| !word.is_empty()) {
             match word.split_once(':') {
                 None if word == "too-old" => version = Version::parse("v1.19.16")?,
-                Some((name, phase)) => faults.push((Fault::parse(name)?, phase.to_owned())),
+                Some((name, phase)) => {
+                    let (kind, once) = name.strip_suffix("-once").map_or((name, false), |kind| (kind, true));
+                    faults.push(Told { fault: Fault::parse(kind)?, once, phase: phase.to_owned() });
+                }
                 None => return Err(fail(format!("MUSTER_REHEARSAL_FAULT: {word:?} is not FAULT:PHASE"))),
             }
         }
@@ -88,10 +97,10 @@ impl Setting {
         std::thread::sleep(Duration::from_secs_f64(seconds * self.pace));
     }
 
-    /// The fault told for this phase, if any, and the name by which it was told; `workflow` is `init`, `join` or empty.
-    pub(crate) fn fault(&self, workflow: &str, phase: &str) -> Option<(Fault, &str)> {
+    /// The fault told for this phase, if any; `workflow` is `init`, `join` or empty.
+    pub(crate) fn fault(&self, workflow: &str, phase: &str) -> Option<&Told> {
         let full = format!("{workflow}/{phase}");
-        self.faults.iter().find(|(_, at)| at == phase || *at == full).map(|(fault, at)| (*fault, at.as_str()))
+        self.faults.iter().find(|told| told.phase == phase || told.phase == full)
     }
 
     pub(crate) fn manifests(&self) -> PathBuf {
@@ -137,7 +146,6 @@ impl Fault {
         Ok(match name {
             "hang" => Self::Hang,
             "fail" => Self::Fail,
-            "fail-once" => Self::FailOnce,
             "lie" => Self::Lie,
             "nonsense" => Self::Nonsense,
             "die" => Self::Die,

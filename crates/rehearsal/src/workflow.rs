@@ -3,7 +3,7 @@
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, fail};
-use crate::setting::{Fault, Setting};
+use crate::setting::{Fault, Setting, Told};
 
 /// A phase as kubeadm lists it.
 #[derive(Debug, Clone, Copy)]
@@ -156,7 +156,10 @@ pub(crate) fn run(
     let top = leaf.split('/').next().unwrap_or(leaf);
     let name = if workflow.is_empty() { leaf.to_owned() } else { format!("{workflow}/{leaf}") };
     let told = setting.fault(workflow, leaf).or_else(|| setting.fault(workflow, top));
-    let (fault, told) = told.map_or((None, ""), |(fault, told)| (Some(fault), told));
+    let fault = match told {
+        Some(told) if !told.once || is_first_time(setting, told)? => Some(told.fault),
+        _ => None,
+    };
     match fault {
         None => work().map_err(|error| if workflow.is_empty() { error } else { error.at(leaf) }),
         Some(Fault::Lie) => {
@@ -164,15 +167,6 @@ pub(crate) fn run(
             Ok(())
         }
         Some(Fault::Fail) => Err(fail(format!("the rehearsal was told to fail at {name}")).at(leaf)),
-        Some(Fault::FailOnce) => {
-            // Beside kubeadm's directory, which a reset empties.
-            let marker = setting.dir.with_file_name(format!("rehearsal-failed-{}", told.replace('/', "-")));
-            if marker.exists() {
-                return work().map_err(|error| error.at(leaf));
-            }
-            crate::pki::write(&marker, "")?;
-            Err(fail(format!("the rehearsal was told to fail once at {name}")).at(leaf))
-        }
         Some(Fault::Hang) => loop {
             println!("[{top}] the rehearsal was told to hang");
             std::thread::sleep(std::time::Duration::from_secs(3600));
@@ -187,6 +181,16 @@ pub(crate) fn run(
             kill_self()
         }
     }
+}
+
+/// Remembers the fault beside kubeadm's directory, which a reset empties.
+fn is_first_time(setting: &Setting, told: &Told) -> Result<bool, Failure> {
+    let name = format!("rehearsal-{:?}-{}", told.fault, told.phase.replace('/', "-"));
+    let marker = setting.dir.with_file_name(name);
+    if marker.exists() {
+        return Ok(false);
+    }
+    crate::pki::write(&marker, "").map(|()| true)
 }
 
 fn kill_self() -> ! {

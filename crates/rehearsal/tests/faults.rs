@@ -85,6 +85,18 @@ fn what_failed_once_succeeds_after_a_reset() {
 }
 
 #[test]
+fn a_machine_that_died_while_it_joined_etcd_joins_after_a_reset() {
+    let site = Site::new("v1.31.4", 11);
+    let (first, second) = (site.machine(1), site.machine(2).fault("die-once:control-plane-join/etcd"));
+    site.init(&first, &[&second]).expect("initialises");
+    site.join(&second, Role::ControlPlane).expect("joins");
+    assert_eq!(second.carry_out(&StepInput::JoinEtcd).expect_err("dies").kind, FailureKind::Killed(9));
+    second.carry_out(&StepInput::Reset).expect("resets");
+    site.join(&second, Role::ControlPlane).expect("joins again");
+    second.carry_out(&StepInput::JoinEtcd).expect("joins etcd");
+}
+
+#[test]
 fn a_taken_port_is_named() {
     let site = Site::new("v1.31.4", 5);
     let machine = site.machine(1);
