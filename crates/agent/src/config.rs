@@ -39,6 +39,8 @@ pub struct AgentConfig {
     pub fingerprint: Option<Digest>,
     /// Intervals.
     pub tuning: Tuning,
+    /// Directory in which everything that the core is given is recorded, for a replay; one file a start.
+    pub record: Option<PathBuf>,
 }
 
 impl AgentConfig {

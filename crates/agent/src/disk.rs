@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity, proto};
 use prost::Message;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 const MAGIC: &[u8; 8] = b"muster\x00\x01";
 const HEADER_BYTES: usize = MAGIC.len() + 32;
@@ -100,7 +100,7 @@ impl Disk {
             return Err(DiskError::InUse(directory.to_owned()));
         }
         let path = directory.join("state");
-        let file = match read(&path)? {
+        let mut file = match read(&path)? {
             Some(bytes) => parse(&path, &bytes)?,
             None => {
                 let [identity, sealing] = entropy();
@@ -128,7 +128,10 @@ impl Disk {
             let machine = Identity::from_seed(&identity_seed).machine().to_string();
             return Err(DiskError::OtherHardware { path, machine });
         }
-        let durable = Durable::from_proto(file.durable.unwrap_or_default()).map_err(|why| damaged(&why.to_string()))?;
+        let raft_begun = file.raft_begun;
+        let durable = Durable::from_proto(file.durable.take().unwrap_or_default());
+        forget(file);
+        let durable = durable.map_err(|why| damaged(&why.to_string()))?;
         let disk = Self {
             path,
             directory: handle,
@@ -136,7 +139,7 @@ impl Disk {
             identity_seed,
             sealing_seed,
             fingerprint,
-            raft_begun: file.raft_begun,
+            raft_begun,
             durable: durable.clone(),
         };
         Ok(Loaded { disk, durable })
@@ -199,6 +202,7 @@ impl Disk {
             raft_begun: self.raft_begun,
         };
         let body = Zeroizing::new(file.encode_to_vec());
+        forget(file);
         let digest = Digest::of("muster/state/v1", &[&body]);
         let beside = self.path.with_extension("new");
         let mut new = private(&beside).map_err(io(&beside, "cannot be written"))?;
@@ -208,6 +212,15 @@ impl Disk {
         new.sync_all().map_err(io(&beside, "cannot be synced"))?;
         fs::rename(&beside, &self.path).map_err(io(&self.path, "cannot be replaced"))?;
         self.directory.sync_all().map_err(io(&self.path, "its directory cannot be synced"))
+    }
+}
+
+/// Zeroes what a message holds of secrets, where nobody else holds the same bytes.
+fn forget(file: proto::StateFile) {
+    for secret in [file.identity_seed, file.sealing_secret] {
+        if let Ok(mut secret) = secret.try_into_mut() {
+            secret.zeroize();
+        }
     }
 }
 
@@ -310,6 +323,31 @@ mod tests {
         drop(disk);
         let refused = open(directory.path(), 2).err().expect("refused").to_string();
         assert!(refused.contains("must not be copied"), "{refused}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named_and_the_former_state_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
+        disk.persist(durable(1)).expect("writes");
+        let beside = directory.path().join("state.new");
+        std::os::unix::fs::symlink("/dev/full", &beside).expect("links");
+        let refused = disk.persist(durable(2)).expect_err("there is no room").to_string();
+        assert!(refused.contains(&beside.display().to_string()), "{refused}");
+        drop(disk);
+        fs::remove_file(&beside).expect("removes");
+        assert_eq!(open(directory.path(), 1).expect("opens").durable, durable(1));
+    }
+
+    #[test]
+    fn a_raft_store_that_is_gone_is_a_loss() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
+        disk.check_raft().expect("there was none yet");
+        disk.raft_begun().expect("writes");
+        drop(disk);
+        let Loaded { disk, .. } = open(directory.path(), 1).expect("opens");
+        assert!(matches!(disk.check_raft(), Err(DiskError::Damaged { .. })));
     }
 
     #[test]

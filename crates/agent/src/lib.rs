@@ -16,6 +16,7 @@ mod logs;
 pub mod net;
 mod process;
 mod raft;
+mod record;
 mod shell;
 
 pub use config::AgentConfig;

@@ -33,6 +33,8 @@ mod key;
 mod link;
 mod reader;
 mod swarm;
+#[cfg(test)]
+mod tests;
 
 pub use address::{multiaddr, socket};
 
@@ -59,8 +61,8 @@ pub enum Command {
     Learn(MachineId, Vec<String>),
     /// Turn a machine away for some minutes.
     Refuse(MachineId),
-    /// Whether the cluster is formed, and asking for others is to be rare.
-    Quiet(bool),
+    /// Whether this machine is Ready: then it asks for others seldom.
+    AtRest(bool),
 }
 
 /// What the mesh tells the shell.
@@ -137,6 +139,7 @@ pub struct Mesh {
     refused: BTreeMap<MachineId, Instant>,
     listening: BTreeMap<SocketAddr, ListenerId>,
     advertised: Vec<String>,
+    at_rest: bool,
     quiet: bool,
     away: Away,
     room: Arc<Semaphore>,
@@ -180,6 +183,7 @@ impl Mesh {
             refused: BTreeMap::new(),
             listening: BTreeMap::new(),
             advertised: Vec::new(),
+            at_rest: false,
             quiet: false,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             counters,
@@ -218,7 +222,10 @@ impl Mesh {
                 self.dial(machine);
             }
             Command::Refuse(machine) => self.refuse(machine, REFUSED_FOR),
-            Command::Quiet(quiet) => self.be_quiet(quiet),
+            Command::AtRest(at_rest) => {
+                self.at_rest = at_rest;
+                self.choose_quiet();
+            }
         }
     }
 
@@ -305,11 +312,13 @@ impl Mesh {
             }
         });
         self.peers.insert(machine, Peer { queue, writer, reader: None, since });
+        self.choose_quiet();
         let _ = self.events.send(Event::Connected(machine)).await;
     }
 
     async fn disconnected(&mut self, machine: MachineId) {
         if self.peers.remove(&machine).is_some() {
+            self.choose_quiet();
             let _ = self.events.send(Event::Disconnected(machine)).await;
         }
     }

@@ -138,6 +138,19 @@ impl Raft {
         });
     }
 
+    /// How many calls of others were refused, by reason.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.running.as_ref().map(|raft| {
+            let refusals = raft.refusals();
+            [
+                ("Raft call of a stranger", refusals.strangers()),
+                ("Raft call in another's name", refusals.impostors()),
+                ("malformed Raft call", refusals.malformed()),
+            ]
+        });
+        counts.into_iter().flatten().filter(|(_, count)| *count > 0)
+    }
+
     pub(crate) fn answered(&mut self, from: MachineId, call: u64, body: Bytes) {
         self.calls.answered(from, call, body);
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use muster_protocol::{Boot, Effect, Effects, Input, Machine, RunId, StartRefusal, StepFailure, Time};
+use muster_protocol::{Boot, Effect, Effects, Input, Machine, Phase, RunId, StartRefusal, StepFailure, Time};
 use muster_wire::{Frame, MachineId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use crate::disk::{Disk, DiskError, Loaded};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Mesh, Settings as MeshSettings};
 use crate::raft::Raft;
+use crate::record::Recorder;
 
 /// Most inputs that wait for the machine. The mesh stops reading while it is full, which is what bounds a flood.
 const INPUTS_MAX: usize = 1_024;
@@ -58,8 +59,11 @@ struct Shell {
     inputs: mpsc::Sender<Input>,
     counters: Arc<Counters>,
     events: Ring,
+    recorder: Recorder,
     started: Instant,
     trusted_at: u64,
+    /// Whether the mesh was told that this machine is Ready.
+    at_rest: bool,
 }
 
 /// Runs the agent until it is told to stop (SIGTERM, SIGINT).
@@ -126,6 +130,10 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         seed: *device::seed(),
         tuning: config.tuning.clone(),
     };
+    let recorder = match &config.record {
+        Some(directory) => Recorder::begin(directory, &boot).map_err(AgentError::System)?,
+        None => Recorder::default(),
+    };
     let mut effects = Effects::default();
     let machine = Machine::new(boot, Time(0), &mut effects);
     let machine =
@@ -141,8 +149,10 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         inputs,
         counters,
         events,
+        recorder,
         started,
         trusted_at: 0,
+        at_rest: false,
     };
     shell.carry_out(&mut effects).await?;
     tokio::spawn(mesh.run());
@@ -209,8 +219,15 @@ impl Shell {
         if let Input::Finished { run, .. } = &input {
             self.runs.remove(run);
         }
-        self.machine.handle(self.now(), input, effects);
+        let now = self.now();
+        self.recorder.input(now, &input);
+        self.machine.handle(now, input, effects);
         self.carry_out(effects).await?;
+        let at_rest = self.machine.phase() == Phase::Ready;
+        if at_rest != self.at_rest {
+            self.at_rest = at_rest;
+            self.tell_mesh(Command::AtRest(at_rest));
+        }
         let revision = self.machine.ledger().revision();
         if revision != self.trusted_at {
             self.trusted_at = revision;
@@ -319,7 +336,11 @@ impl Shell {
             Subject::Status => self.status(),
             Subject::Explain => serde_json::json!(self.machine.reasons(self.now())),
             Subject::Ledger => self.ledger(),
-            Subject::Metrics => serde_json::json!(self.counters.all()),
+            Subject::Metrics => {
+                let mut all = self.counters.all();
+                all.extend(self.raft.refusals().map(|(why, count)| (format!("dropped: {why}"), count)));
+                serde_json::json!(all)
+            }
         };
         // Whoever asked may have gone.
         let _ = answer.send(json.to_string());

@@ -82,7 +82,8 @@ fn formed(lab: &mut Child) -> Result<Vec<Machine>, String> {
     let output = lab.stdout.take().ok_or("the lab has no output")?;
     let mut dir = PathBuf::new();
     for line in BufReader::new(output).lines() {
-        let event: Value = serde_json::from_str(&line.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        let event: Value =
+            serde_json::from_str(&line.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
         if event["event"] == "started" {
             dir = PathBuf::from(event["dir"].as_str().unwrap_or_default());
         }
@@ -179,7 +180,9 @@ fn metrics(socket: &Path) -> Result<Value, String> {
 
 /// What the kernel counts for each established connection of a process, by `ss`. Empty where there is no `ss`.
 fn connections(pid: u32) -> Result<BTreeMap<String, (u64, u64)>, String> {
-    let Ok(output) = Command::new("ss").args(["-tinpHO", "state", "established"]).output() else { return Ok(BTreeMap::new()) };
+    let Ok(output) = Command::new("ss").args(["-tinpHO", "state", "established"]).output() else {
+        return Ok(BTreeMap::new());
+    };
     let text = String::from_utf8_lossy(&output.stdout);
     let owner = format!("pid={pid},");
     let mut connections = BTreeMap::new();

@@ -40,7 +40,9 @@ impl std::fmt::Display for Unheard {
                 write!(f, "{} may only be used by the user whose agent it is: try sudo", socket.display())
             }
             Unheard::Nowhere(why) => f.write_str(why),
-            Unheard::Broken(socket, why) => write!(f, "the agent at {} does not answer as it should: {why}", socket.display()),
+            Unheard::Broken(socket, why) => {
+                write!(f, "the agent at {} does not answer as it should: {why}", socket.display())
+            }
         }
     }
 }
@@ -73,7 +75,10 @@ impl Agent {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
         // Ends with the answer's body; what goes wrong shows there.
         tokio::spawn(connection);
-        let request = Request::get(path).header("host", "muster").body(Empty::<Bytes>::new()).map_err(|error| self.broken(error))?;
+        let request = Request::get(path)
+            .header("host", "muster")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| self.broken(error))?;
         let answer = sender.send_request(request).await.map_err(|error| self.broken(error))?;
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),

@@ -95,6 +95,9 @@ pub(crate) struct RunArguments {
     /// What to log: error, warn, info, debug, trace, or tracing's filter language
     #[arg(long, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
+    /// Record what the machine is given in this directory, for muster-sim replay; no secret is in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
     /// Stop when the process that started this one ends
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,
@@ -262,8 +265,14 @@ fn pace(text: &str) -> Result<f64, String> {
 const FAULTS: [&str; 6] = ["hang", "fail", "fail-once", "lie", "nonsense", "die"];
 
 fn fault(text: &str) -> Result<Fault, String> {
-    let form = || format!("must be MACHINE=WHAT:PHASE, such as lab-2=hang:etcd, where WHAT is {}; or MACHINE=too-old", FAULTS.join(", "));
+    let form = || {
+        format!(
+            "must be MACHINE=WHAT:PHASE, such as lab-2=hang:etcd, where WHAT is {}; or MACHINE=too-old",
+            FAULTS.join(", ")
+        )
+    };
     let (machine, what) = text.split_once('=').ok_or_else(form)?;
-    let known = what == "too-old" || what.split_once(':').is_some_and(|(what, phase)| FAULTS.contains(&what) && !phase.is_empty());
+    let known = what == "too-old"
+        || what.split_once(':').is_some_and(|(what, phase)| FAULTS.contains(&what) && !phase.is_empty());
     if known { Ok(Fault { machine: machine.to_owned(), what: what.to_owned() }) } else { Err(form()) }
 }

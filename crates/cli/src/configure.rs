@@ -38,7 +38,10 @@ fn check(file: &std::path::Path, json: bool, set: &[String]) -> Exit {
         Ok(loaded) => {
             let image = &loaded.image;
             if json {
-                println!("{}", json!({"right": true, "file": path.to_string(), "digest": image.digest, "problems": loaded.findings}));
+                println!(
+                    "{}",
+                    json!({"right": true, "file": path.to_string(), "digest": image.digest, "problems": loaded.findings})
+                );
                 return Exit::Done;
             }
             if !loaded.warnings.is_empty() {
@@ -67,7 +70,11 @@ fn show(file: &std::path::Path, set: &[String]) -> Exit {
             if !loaded.warnings.is_empty() {
                 eprintln!("{}", loaded.warnings);
             }
-            let rows = loaded.image.shown.into_iter().map(|(key, value, origin)| vec![key.to_owned(), value, format!("# {origin}")]);
+            let rows = loaded
+                .image
+                .shown
+                .into_iter()
+                .map(|(key, value, origin)| vec![key.to_owned(), value, format!("# {origin}")]);
             let rows: Vec<Vec<String>> = rows.collect();
             println!("{}", text::table(&rows).join("\n"));
             Exit::Done

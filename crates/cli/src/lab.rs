@@ -77,8 +77,11 @@ impl Lab {
             None => u64::from(getrandom::u32().map_err(std::io::Error::other)?),
         };
         let place = Place::take(arguments.dir.as_deref(), names)?;
-        let machines: Vec<Machine> =
-            names.iter().enumerate().map(|(number, name)| Machine::new(&place.dir, name, place.address(number))).collect();
+        let machines: Vec<Machine> = names
+            .iter()
+            .enumerate()
+            .map(|(number, name)| Machine::new(&place.dir, name, place.address(number)))
+            .collect();
         let image = site::image(&place, &arguments, control_planes, &machines)?;
         let report = Report::new(arguments.json, machines.len());
         let lab = Self {
@@ -222,9 +225,10 @@ impl Lab {
 
     /// Ctrl-C: the ordinary end of a lab that formed, an interruption of one that did not.
     fn interrupted(&self) -> Exit {
-        let formed = self.machines.iter().all(|machine| {
-            machine.status.as_ref().is_some_and(|status| status.phase == Phase::Ready)
-        });
+        let formed = self
+            .machines
+            .iter()
+            .all(|machine| machine.status.as_ref().is_some_and(|status| status.phase == Phase::Ready));
         if formed && !self.arguments.once { Exit::Done } else { Exit::Interrupted }
     }
 

@@ -18,7 +18,9 @@ const WATCH_PERIOD: Duration = Duration::from_secs(1);
 fn agent(whom: &Whom) -> Result<Agent, Unheard> {
     let socket: PathBuf = match (&whom.machine, &whom.lab) {
         (None, None) => whom.socket.clone(),
-        (machine, lab) => place::socket(lab.as_deref(), machine.as_deref()).map_err(|why| Unheard::Nowhere(format!("{why:#}")))?,
+        (machine, lab) => {
+            place::socket(lab.as_deref(), machine.as_deref()).map_err(|why| Unheard::Nowhere(format!("{why:#}")))?
+        }
     };
     Ok(Agent::at(&socket))
 }
@@ -30,7 +32,8 @@ pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> 
     loop {
         let bytes = agent.read("/v1/status").await?;
         let status: Status = serde_json::from_slice(&bytes)?;
-        let shown = if arguments.json { String::from_utf8_lossy(&bytes).trim_end().to_owned() } else { describe(&status) };
+        let shown =
+            if arguments.json { String::from_utf8_lossy(&bytes).trim_end().to_owned() } else { describe(&status) };
         if !arguments.watch {
             println!("{shown}");
             return Ok(if status.phase == Phase::Ready { Exit::Done } else { Exit::Failed });
@@ -61,9 +64,12 @@ pub(crate) fn describe(status: &Status) -> String {
         None if machine == status.machine => format!("{} ({}), this machine", status.name, status.short),
         None => machine.chars().take(8).collect(),
     };
-    let mut lines = vec![format!("{} ({})  {}  {}", status.name, status.short, status.phase.word(), text::role(status.role))];
+    let mut lines =
+        vec![format!("{} ({})  {}  {}", status.name, status.short, status.phase.word(), text::role(status.role))];
     let charter = match &status.charter {
-        Some(charter) => format!("charter {}, {} voters", charter.chars().take(12).collect::<String>(), status.voters.len()),
+        Some(charter) => {
+            format!("charter {}, {} voters", charter.chars().take(12).collect::<String>(), status.voters.len())
+        }
         None => "no charter yet".to_owned(),
     };
     lines.push(format!(
@@ -71,15 +77,24 @@ pub(crate) fn describe(status: &Status) -> String {
         status.cluster, status.machines, status.control_planes
     ));
     match &status.leader {
-        Some(leader) => lines.push(format!("leader {}, term {}, ledger at revision {}", name_of(leader), status.term, status.revision)),
-        None if status.charter.is_some() => lines.push(format!("no leader known, ledger at revision {}", status.revision)),
+        Some(leader) => lines.push(format!(
+            "leader {}, term {}, ledger at revision {}",
+            name_of(leader),
+            status.term,
+            status.revision
+        )),
+        None if status.charter.is_some() => {
+            lines.push(format!("no leader known, ledger at revision {}", status.revision))
+        }
         None => {}
     }
     if let Some(doing) = &status.doing {
         lines.push(format!("doing {doing}"));
     }
     lines.push(String::new());
-    let mut rows = vec![["NAME", "MACHINE", "ROLE", "ALIVE", "CONNECTED", "HEARD", "READY", "ADDRESS"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["NAME", "MACHINE", "ROLE", "ALIVE", "CONNECTED", "HEARD", "READY", "ADDRESS"].map(str::to_owned).to_vec(),
+    ];
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     for peer in &status.peers {
         let heard = peer.heard_ms_ago.map_or("never".to_owned(), |ms| format!("{} s ago", ms / 1_000));

@@ -120,7 +120,11 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
             service_subnet: kubernetes.service_subnet,
             image_repository: kubernetes.image_repository,
             cri_socket: kubernetes.cri_socket,
-            documents: kubernetes.documents.into_iter().map(|(name, text)| muster_kubeadm::UserFile { name, text }).collect(),
+            documents: kubernetes
+                .documents
+                .into_iter()
+                .map(|(name, text)| muster_kubeadm::UserFile { name, text })
+                .collect(),
             skip_phases: kubernetes.skip_phases,
             ignore_preflight: kubernetes.ignore_preflight,
         },
@@ -130,6 +134,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         // Machines that share one computer share its hardware; each one's directory tells it apart.
         fingerprint: root.map(|root| Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()])),
         tuning: muster_protocol::Tuning::default(),
+        record: arguments.record.clone(),
     }
 }
 

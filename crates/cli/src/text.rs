@@ -7,7 +7,9 @@ use muster_wire::Role;
 /// Lines of columns, two spaces between them, none after the last.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| console::measure_text_width(cell)).max();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| console::measure_text_width(cell)).max()
+    };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| {
@@ -39,7 +41,8 @@ mod tests {
 
     #[test]
     fn aligns_columns() {
-        let rows = [vec!["NAME".to_owned(), "X".to_owned()], vec!["a".to_owned(), "longer".to_owned()], vec!["b".to_owned()]];
+        let rows =
+            [vec!["NAME".to_owned(), "X".to_owned()], vec!["a".to_owned(), "longer".to_owned()], vec!["b".to_owned()]];
         assert_eq!(table(&rows), ["NAME  X", "a     longer", "b"]);
     }
 }

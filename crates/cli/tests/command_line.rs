@@ -37,7 +37,13 @@ fn help_teaches() {
     golden!("help-run", dir.path(), ["run", "--help"]);
     golden!("help-lab", dir.path(), ["lab", "--help"]);
     golden!("help-looking", dir.path(), ["status", "--help"], ["explain", "--help"], ["logs", "--help"]);
-    golden!("help-config", dir.path(), ["config", "--help"], ["config", "check", "--help"], ["config", "example", "--help"]);
+    golden!(
+        "help-config",
+        dir.path(),
+        ["config", "--help"],
+        ["config", "check", "--help"],
+        ["config", "example", "--help"]
+    );
     golden!("version", dir.path(), ["version"], ["version", "--json"]);
 }
 
@@ -90,7 +96,9 @@ version = \"v1.31.4\"
     fs::write(dir.path().join("wrong.toml"), wrong).expect("written");
     fs::write(dir.path().join("broken.toml"), "cluster = \"site\nmachines = 5\n").expect("written");
     let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
-    let even = format!("cluster = \"site\"\nmachines = 5\ncontrol_planes = 2\nmesh_key = \"{key}\"\n[state]\ndurable = true\n");
+    let even = format!(
+        "cluster = \"site\"\nmachines = 5\ncontrol_planes = 2\nmesh_key = \"{key}\"\n[state]\ndurable = true\n"
+    );
     let even_path = dir.path().join("even.toml");
     fs::write(&even_path, even).expect("written");
     fs::set_permissions(&even_path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");

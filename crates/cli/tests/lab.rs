@@ -32,7 +32,9 @@ fn events(output: &Output) -> (Vec<Value>, Value) {
 fn processes(dir: &Path) -> usize {
     let dir = dir.to_string_lossy().into_owned();
     let entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
-    entries.filter(|entry| fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&dir))).count()
+    entries
+        .filter(|entry| fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&dir)))
+        .count()
 }
 
 /// What is left of labs in a temporary directory.
@@ -96,8 +98,10 @@ fn one_machine_is_a_cluster_and_two_labs_do_not_disturb_each_other() {
 #[test]
 fn a_running_lab_can_be_looked_into_and_ctrl_c_ends_it_cleanly() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut child =
-        muster(dir.path(), &["lab", "--json", "--machines", "3"]).stdout(Stdio::piped()).spawn().expect("the lab starts");
+    let mut child = muster(dir.path(), &["lab", "--json", "--machines", "3"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the lab starts");
     let last = wait_until_ready(&mut child);
     let ask = |arguments: &[&str]| {
         let output = muster(dir.path(), arguments).output().expect("muster starts");
@@ -122,8 +126,10 @@ fn a_running_lab_can_be_looked_into_and_ctrl_c_ends_it_cleanly() {
 #[test]
 fn what_a_crashed_lab_left_does_not_hinder_the_next() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut child =
-        muster(dir.path(), &["lab", "--json", "--machines", "1"]).stdout(Stdio::piped()).spawn().expect("the lab starts");
+    let mut child = muster(dir.path(), &["lab", "--json", "--machines", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the lab starts");
     wait_until_ready(&mut child);
     signal(&child, Signal::KILL);
     child.wait().expect("it ends");
@@ -154,7 +160,8 @@ fn a_machine_whose_kubeadm_fails_once_joins_all_the_same() {
 #[test]
 fn a_lab_that_cannot_form_says_so_and_whom_it_waits_for() {
     let dir = tempfile::tempdir().expect("a directory");
-    let output = lab(dir.path(), &["--machines", "3", "--control-planes", "1", "--fault", "lab-3=too-old", "--timeout", "8"]);
+    let output =
+        lab(dir.path(), &["--machines", "3", "--control-planes", "1", "--fault", "lab-3=too-old", "--timeout", "8"]);
     let (_, last) = events(&output);
     assert_eq!((output.status.code(), &last["ready"]), (Some(1), &false.into()));
     let third = &last["machines"][2];

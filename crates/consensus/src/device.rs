@@ -79,6 +79,7 @@ struct Inner<R: Runtime> {
     trusted: Mutex<BTreeSet<MachineId>>,
     refusals: Refusals,
     proposals: Semaphore,
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl<R: Runtime> Consensus<R> {
@@ -116,6 +117,7 @@ impl<R: Runtime> Consensus<R> {
             trusted: Mutex::new(trusted),
             refusals: Refusals::default(),
             proposals: Semaphore::new(PROPOSALS_MAX),
+            changing: tokio::sync::Mutex::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -175,7 +177,13 @@ impl<R: Runtime> Consensus<R> {
     }
 
     async fn change_voters(&self, voters: BTreeSet<MachineId>) -> Result<(), ProposeError> {
+        let _alone = self.inner.changing.try_lock().map_err(|_| CHANGING)?;
         let membership = self.inner.raft.metrics().borrow().membership_config.membership().clone();
+        // A leader that has taken itself out leads on until that is committed, and openraft panics if it is then asked for
+        // another change.
+        if membership.get_node(&self.inner.me).is_none() {
+            return Err(ProposeError::NotLeading { leader: None });
+        }
         if membership.get_joint_config().len() == 1 && membership.voter_ids().collect::<BTreeSet<_>>() == voters {
             return Ok(());
         }
@@ -254,6 +262,8 @@ impl<R: Runtime> Consensus<R> {
     }
 }
 
+const CHANGING: ProposeError = ProposeError::Unavailable("another change of voters is under way");
+
 const STOPPED: ProposeError = ProposeError::Unavailable("Raft has stopped");
 
 fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>) -> ProposeError {
@@ -261,9 +271,7 @@ fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             ProposeError::NotLeading { leader: forward.leader_id }
         }
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) => {
-            ProposeError::Unavailable("another change of voters is under way")
-        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) => CHANGING,
         RaftError::Fatal(_) => STOPPED,
     }
 }

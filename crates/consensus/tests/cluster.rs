@@ -185,6 +185,26 @@ fn machines_become_voters_and_stop_being_voters() {
 }
 
 #[test]
+fn a_leader_may_take_itself_out_and_changes_nothing_more_then() {
+    for seed in 40..60 {
+        let mut site = Site::founded(seed, 3, 3, Config::default());
+        admit(&mut site, 0);
+        let old = site.leader().unwrap();
+        let rest: BTreeSet<_> = everyone(&site).into_iter().filter(|me| *me != old).collect();
+        site.set_voters(old, rest.clone());
+        // Asked again at every moment until it is done, and after.
+        while site.changes.len() < 10 {
+            site.run_for(Duration::from_millis(1));
+            site.set_voters(old, everyone(&site).into_iter().collect());
+        }
+        site.until("one of the others leads", |site| site.leader().is_some_and(|leader| leader != old));
+        admit(&mut site, 1);
+        let leader = site.leader().unwrap();
+        assert_eq!(site.running(leader).consensus.members(), (rest, BTreeSet::new()));
+    }
+}
+
+#[test]
 fn a_machine_that_does_not_answer_gets_no_vote() {
     let mut site = Site::founded(13, 4, 3, Config::default());
     admit(&mut site, 0);
@@ -280,29 +300,48 @@ fn an_idle_cluster_is_quiet() {
     assert!(bytes / messages <= 20, "{bytes} bytes in {messages} messages");
 }
 
+/// Everything at once: lost and doubled messages, slow disks, cuts, power losses, snapshots, changing voters.
 fn turmoil(seed: u64) -> Vec<String> {
     let config = Config { snapshot_after: 20, keep: 5, ..Config::default() };
     let mut site = Site::founded(seed, 5, 5, config);
+    site.loss = seed % 30;
+    site.sync = Duration::from_millis(seed % 7 * 20);
     for number in 0..30 {
         admit(&mut site, number);
         let victim = id(1 + (seed + number) % 5);
         match number % 6 {
+            0 => {
+                let leader = site.leader().unwrap_or(victim);
+                let voters = (1..=5).map(id).filter(|one| *one != victim || number % 4 == 0).collect();
+                if site.machines[&leader].running.is_some() {
+                    site.set_voters(leader, voters);
+                }
+            }
             1 => site.cut = BTreeSet::from([victim]),
             3 => site.cut.clear(),
             4 => site.kill(victim, Loss::Some(seed.rotate_left(number as u32))),
-            5 => site
-                .machines
-                .values()
-                .filter(|one| one.running.is_none())
-                .map(|one| one.me)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|me| site.start(me)),
+            5 => {
+                let down: Vec<_> =
+                    site.machines.values().filter(|one| one.running.is_none()).map(|one| one.me).collect();
+                down.into_iter().for_each(|me| site.start(me));
+            }
             _ => {}
         }
     }
     site.cut.clear();
-    let all = everyone(&site);
+    site.loss = 0;
+    let all: BTreeSet<_> = (1..=5).map(id).collect();
+    // A machine without a part in Raft is not sent the log.
+    loop {
+        site.until("a leader", |site| site.leader().is_some());
+        site.changes.clear();
+        let leader = site.leader().unwrap();
+        site.set_voters(leader, all.clone());
+        site.until("the change ends", |site| !site.changes.is_empty());
+        if site.changes == [Ok(())] {
+            break;
+        }
+    }
     site.until("all have all", |site| site.all_have(all.clone(), 29));
     site.assert_agreement();
     site.trace

@@ -246,7 +246,7 @@ impl Lead {
         voters.retain(|voter| !context.ledger.was_removed(*voter));
         voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
-        if voters == founding || voters.len() % 2 == 0 && voters.len() < context.control_planes as usize {
+        if voters == founding || voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize {
             return;
         }
         let again = context.tuning.resend * 15;

@@ -22,6 +22,7 @@ mod lead;
 pub mod ledger;
 pub mod machine;
 pub mod planted;
+pub mod record;
 mod roster;
 pub mod status;
 pub mod time;

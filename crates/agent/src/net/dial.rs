@@ -88,8 +88,10 @@ impl Mesh {
         self.dial_at(machine, vec![at]);
     }
 
-    /// Asks for others often or seldom: the answers of a formed cluster to its own questions are most of its noise.
-    pub(super) fn be_quiet(&mut self, quiet: bool) {
+    /// Asks for others often or seldom: the answers of a formed cluster to its own questions are most of its noise. A
+    /// machine that lost everybody asks like a new one.
+    pub(super) fn choose_quiet(&mut self) {
+        let quiet = self.at_rest && !self.peers.is_empty();
         if self.quiet == quiet {
             return;
         }

@@ -82,9 +82,11 @@ fn sizes(values: &Values, problems: &mut Vec<Problem>) -> (Option<u32>, Option<u
     if control_planes > machines {
         let text = format!("`control_planes` is {control_planes}, more than `machines`, which is {machines}");
         problems.push(Problem::error(place, text));
-    } else if control_planes % 2 == 0 {
+    } else if control_planes.is_multiple_of(2) {
         let fewer = control_planes - 1;
-        let text = format!("`control_planes` is {control_planes}: it survives no more losses than {fewer} would; choose an odd number");
+        let text = format!(
+            "`control_planes` is {control_planes}: it survives no more losses than {fewer} would; choose an odd number"
+        );
         problems.push(Problem::warning(place, text));
     }
     (Some(machines), Some(control_planes))
@@ -104,7 +106,10 @@ fn mesh_key(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option
             None
         }
         (None, None) => {
-            problems.push(missing("mesh_key", "a key that all machines share; `openssl rand -hex 32` makes one, or use `mesh_key_file`"));
+            problems.push(missing(
+                "mesh_key",
+                "a key that all machines share; `openssl rand -hex 32` makes one, or use `mesh_key_file`",
+            ));
             None
         }
         (Some(text), None) => {
@@ -116,7 +121,9 @@ fn mesh_key(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option
         }
         (None, Some(path)) => {
             let place = values.place("mesh_key_file");
-            match key_file(Path::new(&path)).and_then(|text| decode(&text).ok_or("does not hold exactly 64 hexadecimal digits".to_owned())) {
+            match key_file(Path::new(&path))
+                .and_then(|text| decode(&text).ok_or("does not hold exactly 64 hexadecimal digits".to_owned()))
+            {
                 Ok(key) => Some(key),
                 Err(why) => {
                     problems.push(Problem::error(place, format!("`mesh_key_file`: {path} {why}")));
@@ -143,7 +150,9 @@ fn documents(values: &Values, problems: &mut Vec<Problem>) -> Vec<(String, Strin
     for path in values.texts("kubernetes.documents") {
         let read = match Path::new(&path).metadata() {
             Ok(metadata) if !metadata.is_file() => Err("is not a file".to_owned()),
-            Ok(metadata) if metadata.len() > DOCUMENT_BYTES_MAX => Err(format!("is longer than {DOCUMENT_BYTES_MAX} bytes")),
+            Ok(metadata) if metadata.len() > DOCUMENT_BYTES_MAX => {
+                Err(format!("is longer than {DOCUMENT_BYTES_MAX} bytes"))
+            }
             Ok(_) => std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}")),
             Err(error) => Err(format!("cannot be read: {error}")),
         };
@@ -159,7 +168,8 @@ fn documents(values: &Values, problems: &mut Vec<Problem>) -> Vec<(String, Strin
 }
 
 fn ports(values: &Values, problems: &mut Vec<Problem>) {
-    let listen = values.text("discovery.listen").and_then(|text| socket_address(&text)).map(|address| u32::from(address.port()));
+    let listen =
+        values.text("discovery.listen").and_then(|text| socket_address(&text)).map(|address| u32::from(address.port()));
     let ports = [
         ("discovery.listen", listen),
         ("kubernetes.endpoint_port", values.whole("kubernetes.endpoint_port")),
@@ -195,7 +205,10 @@ fn durable(values: &Values, problems: &mut Vec<Problem>) -> Option<bool> {
     let disk = match disk::below(Path::new(&dir)) {
         Ok(disk) => disk,
         Err(error) => {
-            problems.push(Problem::error(values.place("state.dir"), format!("`state.dir`: {dir} cannot be looked at: {error}")));
+            problems.push(Problem::error(
+                values.place("state.dir"),
+                format!("`state.dir`: {dir} cannot be looked at: {error}"),
+            ));
             return None;
         }
     };
@@ -229,7 +242,9 @@ fn digest(values: &Values, kubernetes: &Kubernetes, control_planes: u32, durable
             "state.durable" => Some(Value::Switch(durable)),
             "kubernetes.version" => kubernetes.version.clone().map(Value::Text),
             // Where they lie is a machine's own business, what they say is not.
-            "kubernetes.documents" => Some(Value::Texts(kubernetes.documents.iter().map(|(_, text)| text.clone()).collect())),
+            "kubernetes.documents" => {
+                Some(Value::Texts(kubernetes.documents.iter().map(|(_, text)| text.clone()).collect()))
+            }
             path => values.get(path).map(|(value, _)| value),
         };
         parts.push(key.path.to_owned());

@@ -21,11 +21,17 @@ pub(crate) fn read(line: &str, values: &mut Values, problems: &mut Vec<Problem>)
         match known.find(|(kernel, _)| *kernel == name) {
             Some((_, key)) => match (text, key.kind) {
                 (Some(text), _) => values.override_with(key, &format!("muster.{name}"), text, Place::Kernel, problems),
-                (None, Kind::Switch) => values.override_with(key, &format!("muster.{name}"), "true", Place::Kernel, problems),
-                (None, _) => problems.push(error(format!("`muster.{name}` needs a value; it must be {}", key.kind.accepts()))),
+                (None, Kind::Switch) => {
+                    values.override_with(key, &format!("muster.{name}"), "true", Place::Kernel, problems)
+                }
+                (None, _) => {
+                    problems.push(error(format!("`muster.{name}` needs a value; it must be {}", key.kind.accepts())))
+                }
             },
             None if name.starts_with("mesh_key") => {
-                problems.push(error(format!("`muster.{name}`: every user of a machine can read {PATH}; the key belongs in the image")));
+                problems.push(error(format!(
+                    "`muster.{name}`: every user of a machine can read {PATH}; the key belongs in the image"
+                )));
             }
             None => {
                 let near = nearest(name, KEYS.iter().filter_map(|key| key.kernel));
@@ -43,7 +49,11 @@ fn parameters(line: &str) -> Vec<&str> {
         quoted ^= c == '"';
         c.is_ascii_whitespace() && !quoted
     };
-    line.trim_end_matches('\0').split(outside).filter(|part| !part.is_empty()).take_while(|part| *part != "--").collect()
+    line.trim_end_matches('\0')
+        .split(outside)
+        .filter(|part| !part.is_empty())
+        .take_while(|part| *part != "--")
+        .collect()
 }
 
 #[cfg(test)]
@@ -58,8 +68,9 @@ mod tests {
 
     #[test]
     fn takes_what_is_ours_and_leaves_the_rest() {
-        let (values, problems) =
-            read_line("BOOT_IMAGE=/vmlinuz quiet muster.peers=10.0.0.1,10.0.0.2:99 muster.name=\"left\" muster.mdns ro -- muster.dns=x\n");
+        let (values, problems) = read_line(
+            "BOOT_IMAGE=/vmlinuz quiet muster.peers=10.0.0.1,10.0.0.2:99 muster.name=\"left\" muster.mdns ro -- muster.dns=x\n",
+        );
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(values.texts("discovery.peers"), ["10.0.0.1", "10.0.0.2:99"]);
         assert_eq!(values.text("name").as_deref(), Some("left"));
@@ -80,6 +91,9 @@ mod tests {
             ]
         );
         let (_, problems) = read_line("muster.mesh_key=00ff");
-        assert_eq!(problems, ["`muster.mesh_key`: every user of a machine can read /proc/cmdline; the key belongs in the image"]);
+        assert_eq!(
+            problems,
+            ["`muster.mesh_key`: every user of a machine can read /proc/cmdline; the key belongs in the image"]
+        );
     }
 }

@@ -65,9 +65,15 @@ impl Kind {
             Kind::Peers => "a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]".into(),
             Kind::HostName => "a host name, such as \"muster.example.org\"".into(),
             Kind::Version => "a Kubernetes version, such as \"v1.31.4\"".into(),
-            Kind::Subnet => "a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families".into(),
-            Kind::Repository => "an image repository without a scheme, such as \"registry.example.org/kubernetes\"".into(),
-            Kind::Socket => "the path or unix:// URL of a socket, such as \"unix:///run/containerd/containerd.sock\"".into(),
+            Kind::Subnet => {
+                "a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families".into()
+            }
+            Kind::Repository => {
+                "an image repository without a scheme, such as \"registry.example.org/kubernetes\"".into()
+            }
+            Kind::Socket => {
+                "the path or unix:// URL of a socket, such as \"unix:///run/containerd/containerd.sock\"".into()
+            }
             Kind::Words => "a list of kubeadm's names, such as [\"addon/coredns\"]".into(),
         }
     }
@@ -140,7 +146,9 @@ impl Kind {
             Kind::Label => is_label(text, 40),
             // A key is secret even when it is wrong: it is never repeated.
             Kind::Key if text.len() == 64 && hex::decode(text).is_ok() => true,
-            Kind::Key => return Err(format!("has {} characters, or others than hexadecimal digits", text.chars().count())),
+            Kind::Key => {
+                return Err(format!("has {} characters, or others than hexadecimal digits", text.chars().count()));
+            }
             Kind::Path => is_path(text),
             Kind::Listen => socket_address(text).is_some(),
             Kind::HostName => text.len() <= 253 && text.split('.').all(|label| is_label(&label.to_lowercase(), 63)),
@@ -157,7 +165,10 @@ impl Kind {
 /// Reads `address`, `address:port`, `[v6]` or `[v6]:port`; the port is [`PORT`] when none is named.
 pub(crate) fn socket_address(text: &str) -> Option<SocketAddr> {
     let bare = || text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-    text.parse().ok().filter(|address: &SocketAddr| address.port() != 0).or_else(|| Some(SocketAddr::new(bare()?, PORT)))
+    text.parse()
+        .ok()
+        .filter(|address: &SocketAddr| address.port() != 0)
+        .or_else(|| Some(SocketAddr::new(bare()?, PORT)))
 }
 
 fn subnet(text: &str) -> Result<Value, String> {
@@ -190,7 +201,8 @@ fn is_version(text: &str) -> bool {
     let numbers = text.strip_prefix('v').unwrap_or(text);
     let numbers = &numbers[..numbers.find(['-', '+']).unwrap_or(numbers.len())];
     let parts: Vec<&str> = numbers.split('.').collect();
-    parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.len() <= 5 && part.bytes().all(|b| b.is_ascii_digit()))
+    parts.len() == 3
+        && parts.iter().all(|part| !part.is_empty() && part.len() <= 5 && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn is_repository(text: &str) -> bool {

@@ -69,7 +69,8 @@ impl Source<'_> {
                 if !may_hold_key(text) && !text.trim().is_empty() && text.len() <= 160 {
                     let before = self.text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
                     let column = self.text[before..span.start].chars().count();
-                    let width = self.text.get(span.clone()).map_or(1, |part| part.lines().next().unwrap_or("").chars().count());
+                    let width =
+                        self.text.get(span.clone()).map_or(1, |part| part.lines().next().unwrap_or("").chars().count());
                     let indent = " ".repeat(line.to_string().len());
                     let marks = "^".repeat(width.max(1));
                     _ = write!(shown, "\n {line} | {text}\n {indent} | {}{marks}", " ".repeat(column));

@@ -30,7 +30,12 @@ fn right(text: &str) -> Image {
 fn problems(text: &str, set: &[&str]) -> Vec<String> {
     let Err(refused) = read_text(text, set) else { panic!("this is not refused:\n{text}") };
     assert!(!refused.text.contains(KEY), "the key is shown: {refused}");
-    refused.text.lines().filter(|line| line.starts_with("error: ")).map(|line| line["error: ".len()..].to_owned()).collect()
+    refused
+        .text
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .map(|line| line["error: ".len()..].to_owned())
+        .collect()
 }
 
 #[test]
@@ -50,15 +55,30 @@ fn the_shortest_configuration_has_sensible_defaults() {
 fn every_unknown_key_is_named_with_its_line_and_what_was_meant() {
     let unknown = |rest: &str| problems(&with(rest), &[]);
     assert_eq!(unknown("machnes = 5"), ["muster.toml:4: unknown key `machnes`; did you mean `machines`?"]);
-    assert_eq!(unknown("control-planes = 3"), ["muster.toml:4: unknown key `control-planes`; did you mean `control_planes`?"]);
+    assert_eq!(
+        unknown("control-planes = 3"),
+        ["muster.toml:4: unknown key `control-planes`; did you mean `control_planes`?"]
+    );
     assert_eq!(unknown("peers = []"), ["muster.toml:4: unknown key `peers`; `peers` belongs in [discovery]"]);
-    assert_eq!(unknown("[discovry]\nmdns = true"), ["muster.toml:4: unknown key `discovry`; did you mean `discovery`?"]);
-    assert_eq!(unknown("[kubernetes]\n\nversoin = \"v1.31.4\""), ["muster.toml:6: unknown key `versoin` in [kubernetes]; did you mean `version`?"]);
-    assert_eq!(unknown("[discovery]\ncontrol_planes = 3"), [
-        "muster.toml:5: unknown key `control_planes` in [discovery]; `control_planes` belongs at the top, before the first section"
-    ]);
+    assert_eq!(
+        unknown("[discovry]\nmdns = true"),
+        ["muster.toml:4: unknown key `discovry`; did you mean `discovery`?"]
+    );
+    assert_eq!(
+        unknown("[kubernetes]\n\nversoin = \"v1.31.4\""),
+        ["muster.toml:6: unknown key `versoin` in [kubernetes]; did you mean `version`?"]
+    );
+    assert_eq!(
+        unknown("[discovery]\ncontrol_planes = 3"),
+        [
+            "muster.toml:5: unknown key `control_planes` in [discovery]; `control_planes` belongs at the top, before the first section"
+        ]
+    );
     assert_eq!(unknown("colour = \"blue\""), ["muster.toml:4: unknown key `colour`"]);
-    assert_eq!(unknown("discovery.mnds = true"), ["muster.toml:4: unknown key `mnds` in [discovery]; did you mean `mdns`?"]);
+    assert_eq!(
+        unknown("discovery.mnds = true"),
+        ["muster.toml:4: unknown key `mnds` in [discovery]; did you mean `mdns`?"]
+    );
     let name = unknown("name = \"left\"");
     assert!(name[0].starts_with("muster.toml:4: `name` may not stand here"), "{name:?}");
 }
@@ -75,20 +95,56 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         ("control_planes = 7", "`control_planes` is 7, more than `machines`, which is 5"),
         ("discovery = true", "`discovery` must be a section: [discovery]"),
         ("discovery.mdns = \"yes\"", "`discovery.mdns` is a text in quotes; it must be true or false"),
-        ("discovery.listen = \"7390\"", "`discovery.listen` is \"7390\"; it must be an address and a port, such as \"0.0.0.0:7390\""),
-        ("discovery.peers = [\"10.0.0.1\", \"left\"]", "`discovery.peers` holds \"left\"; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]"),
-        ("discovery.peers = [1]", "`discovery.peers` holds a whole number; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]"),
-        ("discovery.peers = \"10.0.0.1\"", "`discovery.peers` is a text in quotes; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]"),
-        ("discovery.dns = \"no such name\"", "`discovery.dns` is \"no such name\"; it must be a host name, such as \"muster.example.org\""),
-        ("kubernetes.version = \"1.31\"", "`kubernetes.version` is \"1.31\"; it must be a Kubernetes version, such as \"v1.31.4\""),
-        ("kubernetes.version = 1.31", "`kubernetes.version` is a number with a fraction; it must be a Kubernetes version, such as \"v1.31.4\""),
-        ("kubernetes.pod_subnet = \"10.244.0.1/16\"", "`kubernetes.pod_subnet` is \"10.244.0.1/16\", whose address lies inside the subnet 10.244.0.0/16; it must be a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families"),
-        ("kubernetes.image_repository = \"https://x.org/k\"", "`kubernetes.image_repository` is \"https://x.org/k\"; it must be an image repository without a scheme, such as \"registry.example.org/kubernetes\""),
+        (
+            "discovery.listen = \"7390\"",
+            "`discovery.listen` is \"7390\"; it must be an address and a port, such as \"0.0.0.0:7390\"",
+        ),
+        (
+            "discovery.peers = [\"10.0.0.1\", \"left\"]",
+            "`discovery.peers` holds \"left\"; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]",
+        ),
+        (
+            "discovery.peers = [1]",
+            "`discovery.peers` holds a whole number; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]",
+        ),
+        (
+            "discovery.peers = \"10.0.0.1\"",
+            "`discovery.peers` is a text in quotes; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]",
+        ),
+        (
+            "discovery.dns = \"no such name\"",
+            "`discovery.dns` is \"no such name\"; it must be a host name, such as \"muster.example.org\"",
+        ),
+        (
+            "kubernetes.version = \"1.31\"",
+            "`kubernetes.version` is \"1.31\"; it must be a Kubernetes version, such as \"v1.31.4\"",
+        ),
+        (
+            "kubernetes.version = 1.31",
+            "`kubernetes.version` is a number with a fraction; it must be a Kubernetes version, such as \"v1.31.4\"",
+        ),
+        (
+            "kubernetes.pod_subnet = \"10.244.0.1/16\"",
+            "`kubernetes.pod_subnet` is \"10.244.0.1/16\", whose address lies inside the subnet 10.244.0.0/16; it must be a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families",
+        ),
+        (
+            "kubernetes.image_repository = \"https://x.org/k\"",
+            "`kubernetes.image_repository` is \"https://x.org/k\"; it must be an image repository without a scheme, such as \"registry.example.org/kubernetes\"",
+        ),
         ("kubernetes.api_port = 65536", "`kubernetes.api_port` is 65536; it must be a whole number from 1 to 65535"),
         ("kubernetes.api_port = 7443", "`kubernetes.api_port` and `kubernetes.endpoint_port` both use port 7443"),
-        ("kubernetes.dir = \"etc\"", "`kubernetes.dir` is \"etc\"; it must be an absolute path, such as \"/var/lib/muster\""),
-        ("kubernetes.documents = [\"/no/such\"]", "`documents`: /no/such cannot be read: No such file or directory (os error 2)"),
-        ("kubernetes.skip_phases = [\"--all\"]", "`kubernetes.skip_phases` holds \"--all\"; it must be a list of kubeadm's names, such as [\"addon/coredns\"]"),
+        (
+            "kubernetes.dir = \"etc\"",
+            "`kubernetes.dir` is \"etc\"; it must be an absolute path, such as \"/var/lib/muster\"",
+        ),
+        (
+            "kubernetes.documents = [\"/no/such\"]",
+            "`documents`: /no/such cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "kubernetes.skip_phases = [\"--all\"]",
+            "`kubernetes.skip_phases` holds \"--all\"; it must be a list of kubeadm's names, such as [\"addon/coredns\"]",
+        ),
         ("mesh_key_file = \"/etc/muster/mesh.key\"", "`mesh_key` and `mesh_key_file` are both given: keep one"),
     ];
     for (rest, expected) in cases {
@@ -100,21 +156,27 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
 
 #[test]
 fn what_is_missing_is_named() {
-    assert_eq!(problems("", &[]), [
-        "muster.toml: `machines` is missing: how many machines carry this image",
-        "muster.toml: `cluster` is missing: the cluster's name",
-        "muster.toml: `mesh_key` is missing: a key that all machines share; `openssl rand -hex 32` makes one, or use `mesh_key_file`",
-    ]);
+    assert_eq!(
+        problems("", &[]),
+        [
+            "muster.toml: `machines` is missing: how many machines carry this image",
+            "muster.toml: `cluster` is missing: the cluster's name",
+            "muster.toml: `mesh_key` is missing: a key that all machines share; `openssl rand -hex 32` makes one, or use `mesh_key_file`",
+        ]
+    );
 }
 
 #[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     let text = "cluster = \"Site\"\nmachines = 0\nmesh_kye = 1\n";
-    assert_eq!(problems(text, &[]), [
-        "muster.toml:1: `cluster` is \"Site\"; it must be a name of at most 40 lower-case letters, digits and hyphens, such as \"site-1\"",
-        "muster.toml:2: `machines` is 0; it must be a whole number from 1 to 10000",
-        "muster.toml:3: unknown key `mesh_kye`; did you mean `mesh_key`?",
-    ]);
+    assert_eq!(
+        problems(text, &[]),
+        [
+            "muster.toml:1: `cluster` is \"Site\"; it must be a name of at most 40 lower-case letters, digits and hyphens, such as \"site-1\"",
+            "muster.toml:2: `machines` is 0; it must be a whole number from 1 to 10000",
+            "muster.toml:3: unknown key `mesh_kye`; did you mean `mesh_key`?",
+        ]
+    );
 }
 
 #[test]
@@ -127,7 +189,9 @@ fn what_is_not_toml_is_named_with_its_line() {
 
 #[test]
 fn the_line_is_shown_with_a_mark_unless_it_may_hold_the_key() {
-    let Err(refused) = read_text("cluster = \"site\"\nmachines = 5\ncontrol_planes = 12\n", &[]) else { panic!("not refused") };
+    let Err(refused) = read_text("cluster = \"site\"\nmachines = 5\ncontrol_planes = 12\n", &[]) else {
+        panic!("not refused")
+    };
     let expected = "error: muster.toml:3: `control_planes` is 12; it must be a whole number from 1 to 9\n 3 | control_planes = 12\n   |                  ^^";
     assert_eq!(refused.text, expected);
     for name in ["mesh_key", "mesh_kye", "password"] {
@@ -149,7 +213,12 @@ fn an_even_number_of_control_planes_is_only_warned_about() {
 fn the_mesh_key_is_exactly_32_bytes() {
     let key = |key: &str| problems(&format!("cluster = \"site\"\nmachines = 5\nmesh_key = \"{key}\"\n"), &[]);
     let short = key(&KEY[..63]);
-    assert_eq!(short, ["muster.toml:3: `mesh_key` has 63 characters, or others than hexadecimal digits; it must be exactly 64 hexadecimal digits, as `openssl rand -hex 32` prints"]);
+    assert_eq!(
+        short,
+        [
+            "muster.toml:3: `mesh_key` has 63 characters, or others than hexadecimal digits; it must be exactly 64 hexadecimal digits, as `openssl rand -hex 32` prints"
+        ]
+    );
     assert_eq!(key(&KEY.replace('a', "g")).len(), 1);
     assert_eq!(key("").len(), 1);
 }
@@ -175,7 +244,8 @@ fn the_kernel_command_line_overrides_the_file_and_flags_override_both() {
         kernel: "muster.peers=10.0.0.7 muster.mdns=off muster.name=left muster.listen=10.0.0.1:99".to_owned(),
         set: vec!["discovery.listen=10.0.0.2:98".to_owned()],
     };
-    let Ok(loaded) = read(&Source { path: "muster.toml", text: &with("discovery.peers = [\"10.0.0.3\"]") }, &overrides) else {
+    let Ok(loaded) = read(&Source { path: "muster.toml", text: &with("discovery.peers = [\"10.0.0.3\"]") }, &overrides)
+    else {
         panic!("refused")
     };
     let image = loaded.image;
@@ -188,20 +258,42 @@ fn the_kernel_command_line_overrides_the_file_and_flags_override_both() {
 #[test]
 fn a_wrong_override_is_named() {
     let set = |assignment: &str| problems(&with(""), &[assignment]);
-    assert_eq!(set("discovery.peer=10.0.0.1"), ["command line: --set: unknown key `discovery.peer`; did you mean `discovery.peers`?"]);
-    assert_eq!(set("machines=many"), ["command line: `--set machines` is many; it must be a whole number from 1 to 10000"]);
-    assert_eq!(set("machines"), ["command line: --set \"machines\" must be KEY=VALUE, such as --set discovery.mdns=false"]);
-    assert_eq!(set(&format!("mesh_key={KEY}")), ["command line: --set mesh_key: every user of a machine can read command lines; use mesh_key_file"]);
+    assert_eq!(
+        set("discovery.peer=10.0.0.1"),
+        ["command line: --set: unknown key `discovery.peer`; did you mean `discovery.peers`?"]
+    );
+    assert_eq!(
+        set("machines=many"),
+        ["command line: `--set machines` is many; it must be a whole number from 1 to 10000"]
+    );
+    assert_eq!(
+        set("machines"),
+        ["command line: --set \"machines\" must be KEY=VALUE, such as --set discovery.mdns=false"]
+    );
+    assert_eq!(
+        set(&format!("mesh_key={KEY}")),
+        ["command line: --set mesh_key: every user of a machine can read command lines; use mesh_key_file"]
+    );
 }
 
 #[test]
 fn the_digest_covers_what_all_machines_share_and_nothing_else() {
     let digest = |rest: &str| right(&with(rest)).digest;
     let plain = digest("");
-    for own in ["discovery.mdns = false", "discovery.peers = [\"10.0.0.1\"]", "kubernetes.kubeadm = \"/opt/kubeadm\"", "control_planes = 3"] {
+    for own in [
+        "discovery.mdns = false",
+        "discovery.peers = [\"10.0.0.1\"]",
+        "kubernetes.kubeadm = \"/opt/kubeadm\"",
+        "control_planes = 3",
+    ] {
         assert_eq!(digest(own), plain, "{own}");
     }
-    for shared in ["control_planes = 1", "kubernetes.version = \"v1.31.4\"", "kubernetes.pod_subnet = \"10.1.0.0/16\"", "kubernetes.skip_phases = [\"addon/coredns\"]"] {
+    for shared in [
+        "control_planes = 1",
+        "kubernetes.version = \"v1.31.4\"",
+        "kubernetes.pod_subnet = \"10.1.0.0/16\"",
+        "kubernetes.skip_phases = [\"addon/coredns\"]",
+    ] {
         assert_ne!(digest(shared), plain, "{shared}");
     }
     assert_eq!(digest("kubernetes.version = \"v1.31.4\""), digest("kubernetes.version = \"1.31.4\""));
@@ -232,7 +324,10 @@ fn without_a_word_about_it_memory_is_not_durable() {
 fn the_example_is_right_as_it_stands_and_with_every_comment_made_a_line() {
     let text = example::example("site", 5, 3, KEY);
     assert_eq!((right(&text).machines, right(&text).cluster.as_str()), (5, "site"));
-    let set: String = text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))).collect();
+    let set: String = text
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)))
+        .collect();
     let told = problems(&set, &[]);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("both given"), "{told:?}");
@@ -245,7 +340,10 @@ fn the_documentation_names_every_key_and_its_meaning() {
         let name = key.path.rsplit('.').next().unwrap_or(key.path);
         assert!(page.contains(&format!("`{name}`")), "docs/configuration.md does not name {}", key.path);
         if let Some(kernel) = key.kernel {
-            assert!(page.contains(&format!("`muster.{kernel}=`")), "docs/configuration.md does not name muster.{kernel}=");
+            assert!(
+                page.contains(&format!("`muster.{kernel}=`")),
+                "docs/configuration.md does not name muster.{kernel}="
+            );
         }
     }
 }

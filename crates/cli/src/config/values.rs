@@ -29,11 +29,15 @@ impl Values {
 
     fn read_table(&mut self, section: &str, table: &DeTable<'_>, problems: &mut Vec<Problem>) {
         for (name, value) in table {
-            let path = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+            let path =
+                if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
             if section.is_empty() && key::sections().any(|section| section == path) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.read_table(&path, inner, problems),
-                    _ => problems.push(Problem::error(Place::File(value.span()), format!("`{path}` must be a section: [{path}]"))),
+                    _ => problems.push(Problem::error(
+                        Place::File(value.span()),
+                        format!("`{path}` must be a section: [{path}]"),
+                    )),
                 }
             } else if path == "name" {
                 let text = "`name` may not stand here, for this file is the same on every machine; use the host name, muster.name= on the \
@@ -56,7 +60,14 @@ impl Values {
     }
 
     /// Takes one override, its value as text. `name` is how the user wrote the key.
-    pub(crate) fn override_with(&mut self, key: &'static Key, name: &str, text: &str, place: Place, problems: &mut Vec<Problem>) {
+    pub(crate) fn override_with(
+        &mut self,
+        key: &'static Key,
+        name: &str,
+        text: &str,
+        place: Place,
+        problems: &mut Vec<Problem>,
+    ) {
         match key.kind.read_text(text) {
             Ok(value) => _ = self.values.insert(key.path, (value, place)),
             Err(why) => problems.push(wrong(key, name, &why, place)),
@@ -147,7 +158,10 @@ fn unknown(section: &str, path: &str, span: Range<usize>) -> Problem {
         Some(None) => format!("; `{name}` belongs at the top, before the first section"),
         None => {
             let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
-            let here = KEYS.iter().filter_map(|key| key.path.strip_prefix(&prefix)).filter(|name| !name.contains('.') && *name != "name");
+            let here = KEYS
+                .iter()
+                .filter_map(|key| key.path.strip_prefix(&prefix))
+                .filter(|name| !name.contains('.') && *name != "name");
             let sections = key::sections().filter(|_| section.is_empty());
             suggestion(nearest(name, here.chain(sections)))
         }

@@ -130,7 +130,8 @@ impl Machine {
 
     /// Asks the agent to end.
     pub(crate) fn begin_stop(&self) {
-        if let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+        if let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+        {
             let _ = kill_process(pid, Signal::TERM);
         }
     }

@@ -53,7 +53,7 @@ impl Place {
     pub(crate) fn take(dir: Option<&Path>, machines: &[String]) -> anyhow::Result<Self> {
         let base = base()?;
         remove_leftovers(&base)?;
-        let (net, claim) = (1..=LABS_MAX).find_map(claim).with_context(|| {
+        let (net, claim) = (1..=LABS_MAX).filter(|net| dir.is_some() || !base.join(net.to_string()).exists()).find_map(claim).with_context(|| {
             format!("no free loopback addresses: something listens on all of 127.77.1.0 to 127.77.{LABS_MAX}.0, ports {MESH_PORT}, {ENDPOINT_PORT}, {API_PORT}")
         })?;
         let dir = match dir {
@@ -64,7 +64,11 @@ impl Place {
                     sweep::remove(&dir)?;
                     fs::create_dir(&dir)?;
                 }
-                ensure!(dir.read_dir()?.next().is_none(), "{} is not empty: the lab wants a directory of its own", dir.display());
+                ensure!(
+                    dir.read_dir()?.next().is_none(),
+                    "{} is not empty: the lab wants a directory of its own",
+                    dir.display()
+                );
                 dir
             }
             None => {
@@ -73,8 +77,13 @@ impl Place {
                 dir
             }
         };
-        let longest = machines.iter().map(|name| dir.join(name).join(SOCKET_IN_MACHINE).as_os_str().len()).max().unwrap_or(0);
-        ensure!(longest <= SOCKET_PATH_MAX, "{} is too long a path for a lab: sockets below it would have {longest} bytes, {SOCKET_PATH_MAX} are allowed", dir.display());
+        let longest =
+            machines.iter().map(|name| dir.join(name).join(SOCKET_IN_MACHINE).as_os_str().len()).max().unwrap_or(0);
+        ensure!(
+            longest <= SOCKET_PATH_MAX,
+            "{} is too long a path for a lab: sockets below it would have {longest} bytes, {SOCKET_PATH_MAX} are allowed",
+            dir.display()
+        );
         let mark = Mark { net, machines: machines.to_vec() };
         fs::write(dir.join(MARK), serde_json::to_vec(&mark)?)?;
         Ok(Self { dir, net, _claim: claim })

@@ -34,7 +34,9 @@ impl Event {
             Event::Started { dir, machines, control_planes, seed } => {
                 json!({"event": "started", "dir": dir, "machines": machines, "control_planes": control_planes, "seed": seed})
             }
-            Event::Phase { machine, id, phase } => json!({"event": "phase", "machine": machine, "id": id, "phase": phase}),
+            Event::Phase { machine, id, phase } => {
+                json!({"event": "phase", "machine": machine, "id": id, "phase": phase})
+            }
             Event::Charter { charter } => json!({"event": "charter", "charter": charter}),
             Event::Leader { machine } => json!({"event": "leader", "machine": machine}),
             Event::Died { machine, how, log } => json!({"event": "died", "machine": machine, "how": how, "log": log}),
@@ -224,13 +226,15 @@ fn outcome_text(outcome: &Outcome, machines: &[Machine]) -> String {
     let flag = &outcome.lab_flag;
     if outcome.ready {
         let example = machines.last().map_or("", |machine| machine.name.as_str());
-        let founded = outcome.charter_after.map(|after| format!(" (founded after {})", text::seconds(after))).unwrap_or_default();
+        let founded =
+            outcome.charter_after.map(|after| format!(" (founded after {})", text::seconds(after))).unwrap_or_default();
         return format!(
             "Ready in {}{founded}. Look inside: muster status{flag} --machine {example} | explain | logs",
             text::seconds(outcome.took)
         );
     }
-    let waiting: Vec<&str> = machines.iter().filter(|machine| !is_ready(machine)).map(|machine| machine.name.as_str()).collect();
+    let waiting: Vec<&str> =
+        machines.iter().filter(|machine| !is_ready(machine)).map(|machine| machine.name.as_str()).collect();
     let first = waiting.first().copied().unwrap_or("lab-1");
     format!(
         "NOT Ready after {}: {}. Why: muster explain{flag} --machine {first} | logs",

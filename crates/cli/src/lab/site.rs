@@ -15,7 +15,12 @@ use crate::config::example::fresh_key;
 ///
 /// # Errors
 /// When the lab's directory cannot be written.
-pub(crate) fn image(place: &Place, arguments: &LabArguments, control_planes: u32, machines: &[Machine]) -> anyhow::Result<Image> {
+pub(crate) fn image(
+    place: &Place,
+    arguments: &LabArguments,
+    control_planes: u32,
+    machines: &[Machine],
+) -> anyhow::Result<Image> {
     let muster = std::env::current_exe().context("this program's own file is not known")?;
     let kubeadm = place.dir.join("kubeadm");
     // By this name the program is the rehearsal kubeadm.
@@ -42,7 +47,8 @@ pub(crate) fn image(place: &Place, arguments: &LabArguments, control_planes: u32
 
 /// What one machine's rehearsal kubeadm is told to do wrong.
 pub(crate) fn environment_of(machine: &str, faults: &[Fault]) -> Vec<(String, String)> {
-    let faults: Vec<&str> = faults.iter().filter(|fault| fault.machine == machine).map(|fault| fault.what.as_str()).collect();
+    let faults: Vec<&str> =
+        faults.iter().filter(|fault| fault.machine == machine).map(|fault| fault.what.as_str()).collect();
     if faults.is_empty() { Vec::new() } else { vec![("MUSTER_REHEARSAL_FAULT".to_owned(), faults.join(","))] }
 }
 

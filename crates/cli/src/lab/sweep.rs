@@ -25,7 +25,8 @@ fn processes(dir: &Path) -> Vec<Pid> {
 
 /// Whether a process runs this very program; one whose file was replaced since has another name and counts as well.
 fn is_muster(pid: i32) -> bool {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+    let name =
+        |path: &Path| path.file_name().map(|name| name.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
     let theirs = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let ours = std::env::current_exe().ok();
     theirs.as_deref().and_then(name).is_some_and(|theirs| ours.as_deref().and_then(name) == Some(theirs))

@@ -54,7 +54,7 @@ pub(crate) struct Seen {
     pub(crate) stopped: Option<Option<String>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Message {
     Call(u64, Bytes),
     Answer(u64, Bytes),
@@ -69,6 +69,10 @@ pub(crate) struct Site {
     seed: u64,
     sent: u64,
     under_way: BTreeMap<(Duration, u64), (MachineId, MachineId, Message)>,
+    /// Messages lost in a hundred; half as many come twice, and late.
+    pub(crate) loss: u64,
+    /// How long disks take to sync.
+    pub(crate) sync: Duration,
     /// Machines that nothing reaches and that reach nothing.
     pub(crate) cut: BTreeSet<MachineId>,
     pub(crate) outcomes: BTreeMap<u64, Result<Applied, ProposeError>>,
@@ -106,6 +110,8 @@ impl Site {
             seed,
             sent: 0,
             under_way: BTreeMap::new(),
+            loss: 0,
+            sync: Duration::ZERO,
             cut: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             changes: Vec::new(),
@@ -144,6 +150,7 @@ impl Site {
         let executor =
             Executor::new(self.seed ^ u64::from_be_bytes(me.0[..8].try_into().unwrap()) << 32 ^ machine.lives);
         let (calls, called) = mpsc::channel(64);
+        executor.set_disk_delay(self.sync);
         // Small, so that the state machine has to wait for its reader.
         let (events, happened) = mpsc::channel(4);
         let opened = Arc::new(Mutex::new(None));
@@ -307,9 +314,16 @@ impl Site {
         }
         self.sent += 1;
         // One to three milliseconds, in no order.
-        let jitter = (self.seed ^ self.sent).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 53;
-        let due = self.now + Duration::from_micros(1_000 + jitter);
-        self.under_way.insert((due, self.sent), (from, to, message));
+        let draw = (self.seed ^ self.sent).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let due = self.now + Duration::from_micros(1_000 + (draw >> 53));
+        let fate = (draw >> 20) % 100;
+        if fate >= 100 - self.loss / 2 {
+            let again = due + Duration::from_millis(draw % 2_000);
+            self.under_way.insert((again, self.sent), (from, to, message.clone()));
+        }
+        if fate >= self.loss {
+            self.under_way.insert((due, self.sent), (from, to, message));
+        }
     }
 
     fn deliver(&mut self, from: MachineId, to: MachineId, message: Message) {

@@ -1,10 +1,18 @@
 //! Frames from other machines, each to the part it is for, after the checks that are nobody else's.
 
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Entry, Frame, MachineId, Role};
+use muster_wire::{Certificate, Entry, Frame, MachineId, Role, SignedCard};
 
 use super::Machine;
 use crate::{Effect, Effects, Time};
+
+/// A Hello's contents.
+struct Greeting {
+    card: SignedCard,
+    charter: Option<Certificate>,
+    cards: Vec<SignedCard>,
+    answer: bool,
+}
 
 impl Machine {
     pub(super) fn receive(&mut self, now: Time, from: MachineId, frame: Frame, effects: &mut Effects) {
@@ -14,7 +22,8 @@ impl Machine {
                     self.roster.count("hello of someone else");
                     return;
                 }
-                self.receive_hello(now, from, card, charter.map(|charter| *charter), cards, answer, effects);
+                let greeting = Greeting { card, charter: charter.map(|charter| *charter), cards, answer };
+                self.receive_hello(now, from, greeting, effects);
             }
             Frame::Swim(datagram) => self.roster.datagram(now, from, &datagram),
             Frame::Cards(cards) => cards.into_iter().for_each(|card| self.learn(now, card, effects)),
@@ -61,16 +70,8 @@ impl Machine {
         }
     }
 
-    fn receive_hello(
-        &mut self,
-        now: Time,
-        from: MachineId,
-        card: muster_wire::SignedCard,
-        charter: Option<Certificate>,
-        cards: Vec<muster_wire::SignedCard>,
-        answer: bool,
-        effects: &mut Effects,
-    ) {
+    fn receive_hello(&mut self, now: Time, from: MachineId, greeting: Greeting, effects: &mut Effects) {
+        let Greeting { card, charter, cards, answer } = greeting;
         if card.card().cluster != self.cluster {
             let theirs = card.card().cluster.clone();
             self.refuse_peer(from, format!("it belongs to cluster {theirs:?}, this is {:?}", self.cluster), effects);

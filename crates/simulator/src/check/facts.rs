@@ -46,7 +46,6 @@ pub struct Facts {
     pub joined: BTreeSet<MachineId>,
     /// Time of heal.
     pub healed: Option<At>,
-    votes_before_charter: BTreeSet<MachineId>,
     charters: BTreeSet<MachineId>,
     proposers: BTreeSet<MachineId>,
     last_term: u64,

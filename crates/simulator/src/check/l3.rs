@@ -22,7 +22,7 @@ impl EqualRosters {
     /// They may differ at any time, since machines come and go, but never for longer than the bound.
     pub(super) fn look(&mut self, world: &World, healed: At, bound_s: f64) -> Look {
         self.looks += 1;
-        if self.differ.is_none() && self.equal && self.looks % LOOK_EVERY != 0 {
+        if self.differ.is_none() && self.equal && !self.looks.is_multiple_of(LOOK_EVERY) {
             return Look::Holds;
         }
         match equal(world) {

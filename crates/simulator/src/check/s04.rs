@@ -13,13 +13,13 @@ pub(super) struct OneInit {
 
 impl OneInit {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
-        if let Seen::JoinedKube { slot, cluster } = seen {
-            if facts.ready != Some(cluster.attempt) {
-                return Err(format!(
-                    "machine {slot} joined what attempt {} made, but the cluster is that of {:?}",
-                    cluster.attempt, facts.ready
-                ));
-            }
+        if let Seen::JoinedKube { slot, cluster } = seen
+            && facts.ready != Some(cluster.attempt)
+        {
+            return Err(format!(
+                "machine {slot} joined what attempt {} made, but the cluster is that of {:?}",
+                cluster.attempt, facts.ready
+            ));
         }
         Ok(())
     }

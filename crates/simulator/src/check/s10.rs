@@ -72,7 +72,7 @@ impl Bounds {
 
     pub(super) fn look(&mut self, world: &World) -> Verdict {
         self.looks += 1;
-        if self.looks % LOOK_EVERY != 0 {
+        if !self.looks.is_multiple_of(LOOK_EVERY) {
             return Ok(());
         }
         for slot in 0..world.slots() {

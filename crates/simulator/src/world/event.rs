@@ -102,9 +102,4 @@ impl Events {
         }
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
-
-    /// How many are waiting.
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
 }

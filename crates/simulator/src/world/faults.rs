@@ -127,7 +127,7 @@ impl World {
             Sort::BitRot => {
                 // Either of its two files, as chance has it.
                 let at = self.chance.fixed("rot", slot.into(), self.now);
-                if at % 2 == 0 {
+                if at.is_multiple_of(2) {
                     self.hosts[slot as usize].disk.break_file()
                 } else {
                     self.hosts[slot as usize].platter.rot(at / 2)
@@ -143,7 +143,7 @@ impl World {
         let period = seconds(self.plan[index].period_s.unwrap_or(1.0));
         match self.plan[index].kind {
             Sort::Flap => {
-                self.net.turn(index, turn % 2 == 0);
+                self.net.turn(index, turn.is_multiple_of(2));
                 self.doubt_links();
             }
             Sort::CrashLoop => {

@@ -86,13 +86,6 @@ impl Net {
         self.rules.iter().any(|rule| rule.blocks(from, to))
     }
 
-    /// Whether a partition is in force.
-    pub(crate) fn divided(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| matches!(rule.sort, Sort::Split | Sort::OneWay | Sort::Ring | Sort::Bridge | Sort::Flap))
-    }
-
     /// Share of frames that are lost between two machines.
     pub(crate) fn loss(&self, from: Slot, to: Slot) -> f64 {
         let arrives = self.rules.iter().filter(|rule| rule.sort == Sort::Loss && rule.touches(from, to));

@@ -1,0 +1,239 @@
+//! Real meshes on loopback, and peers that do not do what a mesh does.
+
+use bytes::Bytes;
+use futures::AsyncReadExt as _;
+
+use super::*;
+
+const KEY: [u8; 32] = [9; 32];
+
+struct Node {
+    id: MachineId,
+    at: SocketAddr,
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<Event>,
+    counters: Arc<Counters>,
+    room: Arc<Semaphore>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    async fn start(seed: u8, mesh_key: [u8; 32], peers: &[SocketAddr]) -> Self {
+        let identity = Identity::from_seed(&[seed; 32]);
+        let (commands, wanted) = mpsc::channel(4_096);
+        let (told, mut events) = mpsc::channel(1_024);
+        let counters = Arc::new(Counters::default());
+        let settings = Settings {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            mesh_key,
+            mdns: false,
+            peers: peers.iter().map(SocketAddr::to_string).collect(),
+        };
+        let mesh = Mesh::new(&identity, settings, wanted, told, counters.clone()).expect("listens");
+        let room = mesh.room.clone();
+        let task = tokio::spawn(mesh.run());
+        let Some(Event::Addresses(addresses)) = events.recv().await else { panic!("it listens somewhere") };
+        let at = addresses[0].parse().expect("an address");
+        Self { id: identity.machine(), at, commands, events, counters, room, task }
+    }
+
+    async fn event(&mut self) -> Event {
+        self.events.recv().await.expect("the mesh runs")
+    }
+
+    async fn connected(&mut self, to: &Node) {
+        assert!(matches!(self.event().await, Event::Connected(machine) if machine == to.id));
+    }
+
+    async fn say(&self, to: MachineId, call: u64) {
+        self.commands.send(Command::Send(to, frame(call, 10))).await.expect("the mesh runs");
+    }
+
+    /// The next frame's call number; anything else is none.
+    async fn hears(&mut self, from: MachineId) -> u64 {
+        match self.event().await {
+            Event::Received(machine, Frame::RaftCall { call, .. }, _) if machine == from => call,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn dropped(&self, why: &str) -> u64 {
+        self.counters.all().get(&format!("dropped: {why}")).copied().unwrap_or_default()
+    }
+}
+
+fn frame(call: u64, bytes: usize) -> Vec<u8> {
+    Frame::RaftCall { call, body: Bytes::from(vec![0; bytes]) }.encode()
+}
+
+/// A peer with the mesh key and a key of its own that writes what it likes.
+async fn stranger(seed: u8, to: &Node) -> (MachineId, libp2p::Stream, JoinHandle<()>) {
+    let identity = Identity::from_seed(&[seed; 32]);
+    let mut swarm =
+        swarm::build(key::keypair(&identity), key::fence(&KEY), false, Reached::default()).expect("a swarm");
+    let mut streams = swarm.behaviour().streams.new_control();
+    swarm.dial(multiaddr(to.at)).expect("dials");
+    let peer = key::peer(to.id).expect("a key");
+    loop {
+        if let libp2p::swarm::SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await {
+            break;
+        }
+    }
+    let driver = tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let mut stream = streams.open_stream(peer, PROTOCOL).await.expect("opens");
+    stream.read_exact(&mut [0]).await.expect("is accepted");
+    (identity.machine(), stream, driver)
+}
+
+fn with_length(frame: &[u8]) -> Vec<u8> {
+    [&(frame.len() as u32).to_be_bytes()[..], frame].concat()
+}
+
+#[tokio::test]
+async fn machines_that_dial_each_other_are_connected_once_and_hear_each_other() {
+    let mut first = Node::start(1, KEY, &[]).await;
+    let mut second = Node::start(2, KEY, &[first.at]).await;
+    // It learns the other addresses as a core does from cards, so both sides dial.
+    let learn = Command::Learn(second.id, vec![second.at.to_string()]);
+    first.commands.send(learn).await.expect("the mesh runs");
+    first.connected(&second).await;
+    second.connected(&first).await;
+    let mut third = Node::start(3, KEY, &[first.at, second.at]).await;
+    first.connected(&third).await;
+    second.connected(&third).await;
+    for _ in 0..2 {
+        assert!(
+            matches!(third.event().await, Event::Connected(machine) if machine == first.id || machine == second.id)
+        );
+    }
+    for call in 0..100 {
+        first.say(third.id, call).await;
+        third.say(second.id, call).await;
+    }
+    for call in 0..100 {
+        assert_eq!(third.hears(first.id).await, call);
+        assert_eq!(second.hears(third.id).await, call);
+    }
+    assert_eq!(first.dropped("queue full"), 0);
+}
+
+#[tokio::test]
+async fn a_machine_that_starts_again_is_gone_and_back() {
+    let mut first = Node::start(1, KEY, &[]).await;
+    let mut second = Node::start(2, KEY, &[first.at]).await;
+    first.connected(&second).await;
+    second.connected(&first).await;
+    let id = second.id;
+    drop(second);
+    assert!(matches!(first.event().await, Event::Disconnected(machine) if machine == id));
+    let mut second = Node::start(2, KEY, &[first.at]).await;
+    first.connected(&second).await;
+    second.connected(&first).await;
+    first.say(id, 7).await;
+    assert_eq!(second.hears(first.id).await, 7);
+}
+
+#[tokio::test]
+async fn another_mesh_key_is_turned_away_and_named() {
+    let mut first = Node::start(1, KEY, &[]).await;
+    let mut other = Node::start(2, [8; 32], &[first.at]).await;
+    for node in [&mut first, &mut other] {
+        match node.event().await {
+            Event::TurnedAway(whom, why) => {
+                assert!(whom.starts_with("127.0.0.1") && why.contains("mesh key"), "{whom}: {why}");
+            }
+            event => panic!("{event:?}"),
+        }
+        assert!(node.dropped("handshake failed") >= 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_frame_is_dropped_counted_and_told_once_and_then_the_peer_is_left_alone() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    let (id, mut stream, _driver) = stranger(2, &node).await;
+    assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
+    stream.write_all(&with_length(&frame(1, 10))).await.expect("writes");
+    assert_eq!(node.hears(id).await, 1);
+    for byte in 0..20 {
+        // It may have been cut off before the last of them.
+        let _ = stream.write_all(&with_length(&[255, byte, 255])).await;
+        let _ = stream.flush().await;
+    }
+    assert!(matches!(node.event().await, Event::TurnedAway(whom, _) if whom == id.to_string()));
+    assert!(matches!(node.event().await, Event::Disconnected(machine) if machine == id));
+    assert_eq!(node.dropped("malformed frame"), 16);
+}
+
+#[tokio::test]
+async fn a_frame_over_the_bound_ends_the_connection() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    let (id, mut stream, _driver) = stranger(2, &node).await;
+    assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
+    stream.write_all(&[255; 4]).await.expect("writes");
+    stream.flush().await.expect("writes");
+    match node.event().await {
+        Event::TurnedAway(whom, why) => assert!(whom == id.to_string() && why.contains("over the bound"), "{why}"),
+        event => panic!("{event:?}"),
+    }
+    assert!(matches!(node.event().await, Event::Disconnected(machine) if machine == id));
+}
+
+#[tokio::test]
+async fn a_cut_frame_costs_its_stream_alone() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    let (id, mut stream, _driver) = stranger(2, &node).await;
+    assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
+    let whole = with_length(&frame(1, 100));
+    stream.write_all(&whole[..whole.len() / 2]).await.expect("writes");
+    stream.close().await.expect("closes");
+    let (again, mut stream, _driver) = stranger(3, &node).await;
+    assert!(matches!(node.event().await, Event::Connected(machine) if machine == again));
+    stream.write_all(&with_length(&frame(2, 100))).await.expect("writes");
+    stream.flush().await.expect("writes");
+    assert_eq!(node.hears(again).await, 2);
+    assert!(node.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_flood_waits_for_room_and_nothing_of_it_is_lost() {
+    const FRAMES: u64 = 400;
+    const BYTES: usize = 100_000;
+    let mut node = Node::start(1, KEY, &[]).await;
+    let (id, mut stream, _driver) = stranger(2, &node).await;
+    assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
+    let flood = tokio::spawn(async move {
+        for call in 0..FRAMES {
+            stream.write_all(&with_length(&frame(call, BYTES))).await.expect("writes");
+        }
+        stream.close().await.expect("closes");
+    });
+    let mut held = Vec::new();
+    while held.len() < WAITING_BYTES_MAX / (BYTES + 100) {
+        match node.event().await {
+            Event::Received(_, _, room) => held.push(room),
+            event => panic!("{event:?}"),
+        }
+    }
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(node.events.try_recv().is_err(), "more was let in than there is room for");
+    assert!(node.room.available_permits() < BYTES && !flood.is_finished());
+    let before = held.len() as u64;
+    held.clear();
+    for call in before..FRAMES {
+        assert_eq!(node.hears(id).await, call);
+    }
+    flood.await.expect("all is written");
+}
