@@ -25,7 +25,7 @@ pub enum Action {
         /// Which.
         path: PathBuf,
     },
-    /// Run kubeadm and judge it with [`crate::outcome`].
+    /// Run kubeadm and judge it with [`crate::outcome()`].
     Run(Command),
     /// This file must exist now. kubeadm that ended well without having made it lied: see [`crate::Failure::left_undone`].
     Require {
