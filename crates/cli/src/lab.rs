@@ -120,17 +120,17 @@ impl Lab {
             charter_after: self.charter_after,
             lab_flag: self.arguments.dir.as_ref().map(|dir| format!(" --lab {}", dir.display())).unwrap_or_default(),
         };
-        self.report.outcome(&outcome, &self.machines);
+        let told = self.report.outcome(&outcome, &self.machines);
         if self.arguments.once {
             return Ok(if ready { Exit::Done } else { Exit::Failed });
         }
-        let hint = "Ctrl-C ends the lab";
+        let hint = format!("{told} (Ctrl-C ends the lab)");
         loop {
             tokio::time::sleep(FORMED_PERIOD).await;
             // Only a person who watches is worth the machines' answers: an idle lab is measured.
             if matches!(self.report, Report::Live(_)) {
                 self.ask().await;
-                self.report.draw(self.begin.elapsed(), &self.machines, hint);
+                self.report.draw(self.begin.elapsed(), &self.machines, &hint);
             }
             self.bury();
         }

@@ -133,23 +133,25 @@ impl Report {
         }
     }
 
-    /// Tells what came of it.
-    pub(crate) fn outcome(&self, outcome: &Outcome, machines: &[Machine]) {
+    /// Tells what came of it. The answer is the line for people.
+    pub(crate) fn outcome(&self, outcome: &Outcome, machines: &[Machine]) -> String {
+        let text = outcome_text(outcome, machines);
         match self {
             Report::Json => print_line(&outcome_json(outcome, machines).to_string()),
             Report::Lines => {
                 for row in rows(machines) {
                     print_line(&row);
                 }
-                print_line(&outcome_text(outcome, machines));
+                print_line(&text);
             }
             Report::Live(live) => {
-                self.draw(outcome.took, machines, &outcome_text(outcome, machines));
+                self.draw(outcome.took, machines, &text);
                 for line in &live.lines {
                     line.tick();
                 }
             }
         }
+        text
     }
 
     /// Leaves the table as it stands, so that what is printed next comes below it.
@@ -198,11 +200,11 @@ pub(crate) fn leader(machines: &[Machine]) -> Option<String> {
 
 fn rows(machines: &[Machine]) -> Vec<String> {
     let mut rows = vec![["NAME", "MACHINE", "ROLE", "PHASE", "WAITS FOR"].map(str::to_owned).to_vec()];
-    rows.extend(machines.iter().map(row));
+    rows.extend(machines.iter().map(|machine| row(machine, machines)));
     text::table(&rows)
 }
 
-fn row(machine: &Machine) -> Vec<String> {
+fn row(machine: &Machine, machines: &[Machine]) -> Vec<String> {
     let name = machine.name.clone();
     let Some(status) = &machine.status else {
         let what = match machine.ended {
@@ -219,7 +221,14 @@ fn row(machine: &Machine) -> Vec<String> {
     };
     let first = status.waiting.first().map(|reason| reason.text.clone());
     let waits = if status.phase == Phase::Ready { None } else { first.or_else(|| status.doing.clone()) };
-    vec![name, status.short.clone(), text::role(status.role).to_owned(), phase.to_string(), waits.unwrap_or_default()]
+    let waits = with_names(waits.unwrap_or_default(), machines);
+    vec![name, status.short.clone(), text::role(status.role).to_owned(), phase.to_string(), waits]
+}
+
+/// A machine's reasons name others by their ids; here each has a name that is easier to find in the table.
+fn with_names(text: String, machines: &[Machine]) -> String {
+    let named = machines.iter().filter_map(|machine| Some((&machine.status.as_ref()?.short, &machine.name)));
+    named.fold(text, |text, (short, name)| text.replace(short.as_str(), name))
 }
 
 fn outcome_text(outcome: &Outcome, machines: &[Machine]) -> String {
