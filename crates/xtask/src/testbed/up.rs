@@ -137,7 +137,8 @@ pub(crate) fn booted_at(testbed: &Testbed) -> Result<f64> {
     times.collect::<Result<Vec<_>>>()?.into_iter().reduce(f64::max).context("a testbed has machines")
 }
 
-fn now() -> f64 {
+/// Seconds since 1970.
+pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
