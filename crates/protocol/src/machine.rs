@@ -639,8 +639,10 @@ impl Machine {
     /// When it wants to be woken, and why: `muster explain` is made of these reasons too.
     pub fn next_wakeup(&self) -> Option<(Time, &'static str)> {
         let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
-        let follow = if self.durable.charter.is_some() { self.follow.next_wakeup(&self.tuning) } else { None };
-        let initialize = self.initialize_at.map(|due| (due, "Raft's first leader"));
+        // A machine whose identity runs elsewhere does none of this, and must not be woken for it for ever.
+        let follows = self.durable.charter.is_some() && !self.cloned;
+        let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
+        let initialize = self.initialize_at.filter(|_| !self.cloned).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let parts = [self.roster.next_wakeup(), founding, look, follow, initialize, self.due];
         parts.into_iter().flatten().min()
