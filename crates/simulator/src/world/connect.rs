@@ -298,7 +298,9 @@ impl World {
         host.sent += 1;
         host.sent_bytes += bytes.len() as u64;
         let machine = host.me;
-        self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });
+        if !self.elsewhere(slot) {
+            self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });
+        }
         let fate = self.net.fate(&mut self.chance, self.now, slot, other, bytes.len());
         if let Some(why) = fate.lost {
             return self.watch.lost(why);

@@ -115,7 +115,7 @@ impl World {
             self.hosts[slot as usize].kube.dirty = true;
         }
         if matches!(step, Step::JoinEtcd { .. }) {
-            let others = self.site.adding_etcd.len();
+            let others = self.others_adding(slot);
             self.site.adding_etcd.insert(slot);
             self.see(Seen::EtcdAdding { slot, others });
         }
@@ -124,6 +124,12 @@ impl World {
         let life = host.life;
         host.runs.insert(run.0, Running { step, turn, begun: self.now, aborted: false });
         self.events.push(self.now + takes.min(step_max), Event::Step { slot, life, run: run.0 });
+    }
+
+    /// How many other machines of the same cluster are adding their etcd members.
+    fn others_adding(&self, slot: Slot) -> usize {
+        let same = |other: &&Slot| **other != slot && self.elsewhere(**other) == self.elsewhere(slot);
+        self.site.adding_etcd.iter().filter(same).count()
     }
 
     fn clean(&self, slot: Slot) -> bool {
@@ -240,7 +246,7 @@ impl World {
             Step::JoinEtcd { .. } => {
                 self.in_cluster(slot)?;
                 self.api_of(slot).ok_or(Trouble::NoApi)?;
-                if self.site.adding_etcd.len() > 1 {
+                if self.others_adding(slot) > 0 {
                     return Err(Trouble::Failed("etcdserver: too many learner members in cluster"));
                 }
                 self.hosts[slot as usize].kube.etcd = true;
