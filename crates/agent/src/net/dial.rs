@@ -7,6 +7,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, FromSwarm, NetworkBehaviour as _};
 use libp2p::{Multiaddr, PeerId};
 use muster_wire::MachineId;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
@@ -40,7 +41,7 @@ impl Mesh {
 
     /// Dials what hints are due. Names are looked up first, which may take its time.
     pub(super) fn try_hints(&mut self) {
-        for hint in self.hints.take() {
+        for hint in self.hints.take(Instant::now()) {
             match hint.parse() {
                 Ok(address) => self.try_address(address),
                 Err(_) => {
@@ -83,7 +84,7 @@ impl Mesh {
             return;
         }
         if let Some(address) = socket(&at) {
-            self.hints.heard(address.to_string());
+            self.hints.heard(address.to_string(), Instant::now());
         }
         self.dial_at(machine, vec![at]);
     }
@@ -121,7 +122,9 @@ impl Mesh {
             }
             // Another machine has this address now.
             DialError::WrongPeerId { address, .. } => {
-                self.hints.heard(socket(address).map(|address| address.to_string()).unwrap_or_default());
+                if let Some(address) = socket(address) {
+                    self.hints.heard(address.to_string(), Instant::now());
+                }
             }
             DialError::Transport(causes) => {
                 for (address, cause) in causes {
