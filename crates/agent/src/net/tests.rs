@@ -85,9 +85,19 @@ async fn stranger(seed: u8, to: &Node) -> (MachineId, libp2p::Stream, JoinHandle
             break;
         }
     }
+    // It takes the mesh's own stream, or the mesh would give the connection up after some tries.
+    let mut incoming = streams.accept(PROTOCOL).expect("nobody accepts yet");
     let driver = tokio::spawn(async move {
+        let mut taken = Vec::new();
         loop {
-            swarm.select_next_some().await;
+            tokio::select! {
+                _ = swarm.select_next_some() => {}
+                Some((_, mut stream)) = incoming.next() => {
+                    if link::accept(&mut stream).await.is_ok() {
+                        taken.push(stream);
+                    }
+                }
+            }
         }
     });
     let mut stream = streams.open_stream(peer, PROTOCOL).await.expect("opens");
