@@ -24,7 +24,7 @@ Exit codes: 0 done; 1 failed, or not everything is Ready; 2 wrong usage or confi
 
 /// Machines that boot one image become one Kubernetes cluster by themselves.
 #[derive(Parser, Debug)]
-#[command(name = "muster", version, about, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "muster", bin_name = "muster", version, about, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -183,6 +183,11 @@ pub(crate) fn read(source: &Source<'_>, overrides: &Overrides) -> Result<Loaded,
     }
     // What is missing or does not fit together is only looked for once every value by itself is right.
     let image = if problems.is_empty() { check::image(&values, Path::new(source.path), &mut problems) } else { None };
+    // As people read the file; what has no place in it comes last.
+    problems.sort_by_key(|problem| match &problem.place {
+        Place::File(span) => span.start,
+        _ => usize::MAX,
+    });
     let text = source.show_all(&problems);
     let findings = problems.iter().map(|problem| finding(source, problem)).collect();
     match image {

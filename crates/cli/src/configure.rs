@@ -40,7 +40,7 @@ fn check(file: &std::path::Path, json: bool, set: &[String]) -> Exit {
             if json {
                 println!(
                     "{}",
-                    json!({"right": true, "file": path.to_string(), "digest": image.digest, "problems": loaded.findings})
+                    json!({"right": true, "file": path.to_string(), "digest": hex::encode(image.digest.0), "problems": loaded.findings})
                 );
                 return Exit::Done;
             }

@@ -80,14 +80,9 @@ impl Source<'_> {
         shown
     }
 
-    /// All problems, in the order of the file.
+    /// All problems, one after the other.
     pub(crate) fn show_all(&self, problems: &[Problem]) -> String {
-        let mut ordered: Vec<&Problem> = problems.iter().collect();
-        ordered.sort_by_key(|problem| match &problem.place {
-            Place::File(span) => span.start,
-            _ => usize::MAX,
-        });
-        ordered.into_iter().map(|problem| self.show(problem)).collect::<Vec<_>>().join("\n")
+        problems.iter().map(|problem| self.show(problem)).collect::<Vec<_>>().join("\n")
     }
 }
 
