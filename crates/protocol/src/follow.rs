@@ -138,6 +138,19 @@ impl Follow {
         }
     }
 
+    /// A connection to `peer` stands anew. What was asked of it before is lost, with the former connection or for want of
+    /// one, and a voter may hold a question for long: it is asked again.
+    pub(crate) fn connected(&mut self, peer: MachineId) {
+        self.poll.take_if(|poll| poll.to == peer);
+    }
+
+    /// The connection to `peer` is gone, and its answer with it: another voter is asked.
+    pub(crate) fn disconnected(&mut self, peer: MachineId) {
+        if self.poll.take_if(|poll| poll.to == peer).is_some() {
+            self.poll_turn += 1;
+        }
+    }
+
     /// What this machine wants committed now. What is not in `wants` any more is forgotten.
     pub(crate) fn want(&mut self, wants: BTreeMap<Subject, Entry>) {
         self.asked.retain(|subject, asked| wants.get(subject).is_some_and(|entry| *entry == asked.entry));

@@ -238,10 +238,12 @@ impl Machine {
             Input::Connected(peer) => {
                 let hello = self.hello(peer, false);
                 self.roster.connected(now, peer, hello, effects);
+                self.follow.connected(peer);
                 return false;
             }
             Input::Disconnected(peer) => {
                 self.roster.disconnected(peer);
+                self.follow.disconnected(peer);
                 return false;
             }
             Input::Received { from, frame } => {

@@ -115,6 +115,24 @@ fn a_dead_initialiser_is_replaced_and_resets_when_it_returns() {
 }
 
 #[test]
+fn a_restarted_worker_follows_as_soon_as_it_is_connected() {
+    let mut site = Site::new(5, 1);
+    (0..5).for_each(|seat| site.boot(seat));
+    site.run(seconds(60));
+    assert!(site.formed(), "{}", explain(&site));
+    let worker =
+        |one: &site::Seat| one.machine.ledger().member(one.machine.id()).unwrap().admitted.role == Role::Worker;
+    let seat = *site.seats.iter().find(|(_, one)| worker(one)).expect("four are workers").0;
+    let revision = site.seats[&seat].machine.ledger().revision();
+    let disk = site.kill(seat);
+    let settings = site.settings.clone();
+    // It asks for news before it is connected to anyone, and that question is lost.
+    site.boot_with(seat, disk, settings, &format!("node-{seat}"));
+    site.run(seconds(1));
+    assert_eq!(site.seats[&seat].machine.ledger().revision(), revision, "{}", explain(&site));
+}
+
+#[test]
 fn host_names_that_are_all_the_same_give_unique_node_names() {
     let mut site = Site::new(3, 1);
     for seat in 0..3 {

@@ -31,6 +31,8 @@ pub(crate) struct Site {
     /// Steps that are never answered.
     pub(crate) hang: BTreeSet<(usize, &'static str)>,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
+    /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
+    connected: BTreeSet<(usize, MachineId)>,
     log: Vec<Bytes>,
     leader: Option<usize>,
     queue: VecDeque<(usize, Input)>,
@@ -61,6 +63,7 @@ impl Site {
             fail: BTreeSet::new(),
             hang: BTreeSet::new(),
             ids: BTreeMap::new(),
+            connected: BTreeSet::new(),
             log: Vec::new(),
             leader: None,
             queue: VecDeque::new(),
@@ -130,6 +133,7 @@ impl Site {
         let gone = self.id(seat);
         let seat_of = self.seats.remove(&seat).expect("is there");
         self.queue.retain(|(to, _)| *to != seat);
+        self.connected.retain(|(from, to)| *from != seat && *to != gone);
         for other in self.seats.keys() {
             self.queue.push_back((*other, Input::Disconnected(gone)));
         }
@@ -182,6 +186,9 @@ impl Site {
     }
 
     fn deliver(&mut self, from: usize, to: MachineId, frame: Frame) {
+        if !self.connected.contains(&(from, to)) {
+            return;
+        }
         // Through the codec, as on a real wire.
         let frame = Frame::decode(frame.encode().into()).expect("what is sent decodes");
         let from = self.id(from);
@@ -257,6 +264,9 @@ impl Site {
                 // Every millisecond a thousand inputs at most: time goes on even in a burst.
                 self.now = self.now + Duration::from_micros(1);
                 let Some(one) = self.seats.get_mut(&seat) else { continue };
+                if let Input::Connected(peer) = &input {
+                    self.connected.insert((seat, *peer));
+                }
                 let mut effects = Effects::default();
                 one.machine.handle(self.now, input, &mut effects);
                 self.carry_out(seat, effects);
