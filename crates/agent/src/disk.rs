@@ -170,6 +170,11 @@ impl Disk {
         self.path.with_file_name("raft.redb")
     }
 
+    /// Whether this identity has had a Raft store.
+    pub(crate) fn has_begun_raft(&self) -> bool {
+        self.raft_begun
+    }
+
     /// Before Raft's store is opened: one that was begun and is gone took votes with it, and this identity may not go on.
     ///
     /// # Errors

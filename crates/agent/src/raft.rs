@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use muster_consensus::{Call, Calls, Config, Consensus, Disk as RaftDisk, Event, ProposeError, Store, TokioRuntime};
-use muster_protocol::Input;
+use muster_protocol::{Input, Ledger};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Charter, Entry, Frame, MachineId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -54,8 +54,9 @@ impl Raft {
     /// When the store cannot be used. The machine must stop then: its votes are in there.
     pub(crate) async fn start(&mut self, charter: &Charter, disk: &mut Disk) -> Result<(), String> {
         disk.check_raft().map_err(|why| why.to_string())?;
-        let path = disk.raft_path();
-        let store = RaftDisk::open(&path).and_then(|raft| Store::open(&raft, charter.id, self.me));
+        // One that was begun and is empty now has lost its votes: that is no beginning.
+        let open = if disk.has_begun_raft() { Store::reopen } else { Store::open };
+        let store = RaftDisk::open(&disk.raft_path()).and_then(|raft| open(&raft, charter.id, self.me));
         let store = store.map_err(|why| why.to_string())?;
         disk.raft_begun().map_err(|why| why.to_string())?;
         self.voters = charter.voters.iter().copied().collect();
@@ -65,10 +66,11 @@ impl Raft {
         Ok(())
     }
 
-    /// Machines that may speak Raft to this one: the charter's voters and the ledger's control planes.
-    pub(crate) fn trust(&self, control_planes: impl Iterator<Item = MachineId>) {
+    /// Machines that may speak Raft to this one: the charter's voters that were not removed, and the ledger's control planes.
+    pub(crate) fn trust(&self, ledger: &Ledger) {
         if let Some(raft) = &self.running {
-            raft.trust(self.voters.iter().copied().chain(control_planes).collect());
+            let founders = self.voters.iter().copied().filter(|voter| !ledger.was_removed(*voter));
+            raft.trust(founders.chain(ledger.control_planes()).collect());
         }
     }
 

@@ -231,7 +231,7 @@ impl Shell {
         let revision = self.machine.ledger().revision();
         if revision != self.trusted_at {
             self.trusted_at = revision;
-            self.raft.trust(self.machine.ledger().control_planes());
+            self.raft.trust(self.machine.ledger());
         }
         Ok(())
     }
