@@ -4,6 +4,7 @@
 //! decided by the apply rules, so two machines that both think they lead can only waste a proposal.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
@@ -22,11 +23,19 @@ const AT_ONCE: usize = 32;
 /// Pause in resends before a failed ticket is tried again.
 const RETRY_RESENDS: u32 = 4;
 
+/// How long a machine may be there with its ticket and not join before its token is registered anew. Tokens live for a day,
+/// and a machine may have been off for longer.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Pause after that until the next time: half a token's life.
+const TOKEN_RENEWAL: Duration = Duration::from_secs(12 * 3_600);
+
 /// What a run of the leader's is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Job {
     Ticket { machine: MachineId, attempt: u32 },
     SealPki { machine: MachineId },
+    RenewToken { machine: MachineId },
     DeleteToken { machine: MachineId },
 }
 
@@ -38,6 +47,8 @@ pub(crate) struct Lead {
     pki: BTreeMap<MachineId, (Digest, Vec<Sealed>)>,
     not_before: BTreeMap<MachineId, Time>,
     tokens_to_delete: BTreeSet<MachineId>,
+    /// Machines that are there, have a ticket and have not joined: when their tokens are to be registered anew.
+    tokens_to_renew: BTreeMap<MachineId, Time>,
     /// Since when the holder of the claim, or of the etcd turn, is thought dead.
     dead_since: BTreeMap<(&'static str, MachineId), Time>,
     claim_seen: Option<(u32, Time)>,
@@ -290,11 +301,39 @@ impl Lead {
             let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
             context.wants.insert(Subject("pki", *machine, attempt), entry);
         }
-        // Only a machine with a running API server can delete a token.
-        if ledger.member(context.me()).is_some_and(|member| member.joined)
-            && let Some(machine) = self.tokens_to_delete.pop_first()
-        {
-            self.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
+        // Only a machine with a running API server can change tokens.
+        if ledger.member(context.me()).is_some_and(|member| member.joined) {
+            self.renew_tokens(context, attempt, &own);
+            if let Some(machine) = self.tokens_to_delete.pop_first() {
+                self.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
+            }
+        }
+    }
+
+    /// Registers the tokens of machines again that could have joined long since. Their tickets stay as they are: a
+    /// machine's token is always the same.
+    fn renew_tokens(&mut self, context: &mut Context<'_>, attempt: u32, own: &Bytes) {
+        let waits = |machine: &MachineId, member: &Member| {
+            !member.joined && !needs_ticket(member, attempt) && context.roster.is_alive(*machine)
+        };
+        let waiting: Vec<&Member> = context
+            .ledger
+            .members()
+            .iter()
+            .filter(|(machine, member)| waits(machine, member))
+            .map(|(_, member)| member)
+            .collect();
+        self.tokens_to_renew.retain(|machine, _| waiting.iter().any(|member| member.admitted.machine == *machine));
+        for member in waiting {
+            let recipient = recipient(member);
+            let machine = recipient.machine;
+            let due = *self.tokens_to_renew.entry(machine).or_insert(context.now + TOKEN_PATIENCE);
+            context.wake_at(due, "a token to register anew");
+            if due <= context.now && self.jobs.len() < AT_ONCE {
+                self.tokens_to_renew.insert(machine, context.now + TOKEN_RENEWAL);
+                let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered: false };
+                self.start(context, Job::RenewToken { machine }, step);
+            }
         }
     }
 
@@ -360,12 +399,15 @@ impl Lead {
             (Job::SealPki { machine }, Ok(StepOutput::PkiMade { ca_hash, sealed })) => {
                 self.pki.insert(machine, (*ca_hash, sealed.clone()));
             }
-            (Job::DeleteToken { .. }, Ok(_)) => {}
+            (Job::DeleteToken { .. } | Job::RenewToken { .. }, Ok(_)) => {}
             (job, result) => {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
                 let machine = job.machine();
                 effects.notice(false, "retry", format!("for {machine}: {why}; it is tried again"));
                 self.not_before.insert(machine, now + tuning.resend * RETRY_RESENDS);
+                if let Job::RenewToken { machine } = job {
+                    self.tokens_to_renew.insert(machine, now + TOKEN_PATIENCE);
+                }
                 if matches!(job, Job::DeleteToken { .. }) {
                     // The token's own lifetime ends it; one more try is worth a process, endless ones are not.
                     effects.notice(false, "token", format!("the token of {machine} stays until it expires"));
@@ -379,7 +421,10 @@ impl Lead {
 impl Job {
     fn machine(&self) -> MachineId {
         match self {
-            Job::Ticket { machine, .. } | Job::SealPki { machine } | Job::DeleteToken { machine } => *machine,
+            Job::Ticket { machine, .. }
+            | Job::SealPki { machine }
+            | Job::RenewToken { machine }
+            | Job::DeleteToken { machine } => *machine,
         }
     }
 }

@@ -4,7 +4,7 @@ mod site;
 
 use std::time::Duration;
 
-use muster_protocol::Phase;
+use muster_protocol::{Phase, Step};
 use muster_wire::{Durable, Role};
 use site::{Site, settings};
 
@@ -130,6 +130,22 @@ fn a_restarted_worker_follows_as_soon_as_it_is_connected() {
     site.boot_with(seat, disk, settings, &format!("node-{seat}"));
     site.run(seconds(1));
     assert_eq!(site.seats[&seat].machine.ledger().revision(), revision, "{}", explain(&site));
+}
+
+#[test]
+fn the_token_of_a_machine_that_does_not_get_in_is_registered_anew() {
+    let mut site = Site::new(3, 1);
+    // It was off for days, or that is what it looks like: kubeadm says each time that it does not know the token.
+    site.hang.insert((2, "join"));
+    (0..3).for_each(|seat| site.boot(seat));
+    let renewals = |site: &Site| {
+        let steps = site.seats.values().flat_map(|one| one.running.values());
+        steps.filter(|step| matches!(step, Step::IssueTicket { token_registered: false, .. })).count()
+    };
+    site.run(seconds(200));
+    assert_eq!(renewals(&site), 0);
+    site.run(seconds(200));
+    assert_eq!(renewals(&site), 1, "{}", explain(&site));
 }
 
 #[test]
