@@ -211,7 +211,6 @@ impl Disk {
         let digest = Digest::of("muster/state/v1", &[&body]);
         let beside = self.path.with_extension("new");
         let mut new = private(&beside).map_err(io(&beside, "cannot be written"))?;
-        new.set_len(0).map_err(io(&beside, "cannot be written"))?;
         let bytes = Zeroizing::new([&MAGIC[..], &digest.0, &body].concat());
         new.write_all(&bytes).map_err(io(&beside, "cannot be written"))?;
         new.sync_all().map_err(io(&beside, "cannot be synced"))?;
@@ -235,7 +234,7 @@ fn io(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> DiskErr
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, DiskError> {

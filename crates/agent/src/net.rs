@@ -42,6 +42,10 @@ pub use address::{multiaddr, socket};
 const REFUSED_FOR: Duration = Duration::from_secs(300);
 const OFFENDER_FOR: Duration = Duration::from_secs(30);
 
+/// How long a refused peer's connection stands on, unread: what was said to it before, it should hear, or it would not know
+/// why it is left alone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Most peers remembered as refused; the earliest to come back goes first.
 const REFUSED_MAX: usize = 4_096;
 
@@ -221,7 +225,7 @@ impl Mesh {
                 }
                 self.dial(machine);
             }
-            Command::Refuse(machine) => self.refuse(machine, REFUSED_FOR),
+            Command::Refuse(machine) => self.turn_away(machine),
             Command::AtRest(at_rest) => {
                 self.at_rest = at_rest;
                 self.choose_quiet();
@@ -258,7 +262,29 @@ impl Mesh {
         }
     }
 
+    /// Hears no more of a machine, and closes its connection when it has heard us.
+    fn turn_away(&mut self, machine: MachineId) {
+        self.remember_refused(machine, REFUSED_FOR);
+        let Some(peer) = self.peers.get_mut(&machine) else { return };
+        if let Some(reader) = peer.reader.take() {
+            reader.abort();
+        }
+        let (words, since) = (self.words.0.clone(), peer.since);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            let _ = words.send(Word::GiveUp(machine, since, false)).await;
+        });
+    }
+
     fn refuse(&mut self, machine: MachineId, time: Duration) {
+        self.remember_refused(machine, time);
+        if let Some(peer) = key::peer(machine) {
+            // There may be no connection.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+    }
+
+    fn remember_refused(&mut self, machine: MachineId, time: Duration) {
         let now = Instant::now();
         self.refused.retain(|_, until| *until > now);
         if self.refused.len() >= REFUSED_MAX
@@ -267,10 +293,6 @@ impl Mesh {
             self.refused.remove(&first);
         }
         self.refused.insert(machine, now + time);
-        if let Some(peer) = key::peer(machine) {
-            // There may be no connection.
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
     }
 
     fn is_refused(&self, machine: MachineId) -> bool {
@@ -279,7 +301,8 @@ impl Mesh {
 
     /// A peer opened its stream to us. A second one replaces the first: the peer gave that up.
     fn accept(&mut self, peer: PeerId, mut stream: libp2p::Stream) {
-        let machine = key::machine(&peer).and_then(|machine| Some((machine, self.peers.get_mut(&machine)?)));
+        let heard = key::machine(&peer).filter(|machine| !self.is_refused(*machine));
+        let machine = heard.and_then(|machine| Some((machine, self.peers.get_mut(&machine)?)));
         let Some((machine, known)) = machine else {
             tokio::spawn(async move { stream.close().await });
             return;

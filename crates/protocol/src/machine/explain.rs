@@ -108,7 +108,9 @@ impl Machine {
             };
             let text = match impediment {
                 Impediment::OtherSettings(_) => format!(
-                    "founding halts: this image's settings are {}, and {} carry others: boot one image everywhere",
+                    "founding halts: this image says machines = {} (settings {}), and {} carry others: boot one image \
+                     everywhere",
+                    self.settings.machines,
                     self.settings.digest,
                     self.other_settings(&machines),
                 ),
