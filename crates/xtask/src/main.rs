@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod interrupt;
 mod testbed;
 
 use std::process::ExitCode;

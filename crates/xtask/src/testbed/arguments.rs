@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 the cluster did not form (or is not as it should be); 2 this host cannot be provisioned.
+Exit codes: 0 done; 1 the cluster did not form (or is not as it should be); 2 this host cannot be provisioned;
+130 Ctrl-C, after which nothing is left of what the command had begun.
 
 A first round trip (root, Debian 12; the first build takes some six minutes, later ones seconds):
   sudo cargo xtask testbed up --machines 5 --control-planes 3
@@ -84,6 +85,8 @@ pub(crate) enum Action {
     Kill(NameArguments),
     /// Boot a machine that was killed, from its own disk
     Start(NameArguments),
+    /// Kill each control plane in turn, see that kubectl works everywhere else, and start it again
+    Failover(FailoverArguments),
     /// Unplug a machine's network
     Cut(NameArguments),
     /// Plug every machine's network in again
@@ -99,6 +102,16 @@ pub(crate) struct NameArguments {
     /// Names as `status` prints them
     #[arg(required = true, value_name = "MACHINE")]
     pub(crate) machines: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct FailoverArguments {
+    /// How long kubectl may fail after a loss, and how long the machine may take to be back
+    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// How long kubectl must then work without one failure
+    #[arg(long, default_value = "20", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) steady: Duration,
 }
 
 #[derive(Args)]

@@ -1,16 +1,19 @@
 //! `compare`: the same image formed once by hand and once by muster.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::arguments::FormArguments;
-use super::layout::Paths;
+use super::layout::{Paths, Testbed};
 use super::machine::Machine;
 use super::report::{Report, round};
 use super::timeline::{self, Span, Watch};
 use super::up::Formed;
 use super::{build, up};
 use crate::command::output;
+use crate::interrupt;
 
 /// Forms both clusters, one after the other so that neither slows the other, and prints what they took.
 pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
@@ -57,24 +60,33 @@ struct Measured {
 fn measure(
     paths: &Paths,
     form: &FormArguments,
-    image: std::path::PathBuf,
-    muster: Option<&std::path::Path>,
+    image: PathBuf,
+    muster: Option<&Path>,
     report: &Report,
 ) -> Result<Measured> {
     // Whatever an interrupted comparison left would only be in the way.
     if paths.state.exists() {
         up::down(paths, report)?;
     }
-    let testbed = up::boot(paths, form, image, muster, report)?;
-    let watch = Watch::start(&testbed);
-    if form.by_hand {
-        super::by_hand::form(&testbed, report)?;
+    let testbed = Testbed::create(paths, image, form)?;
+    let measured = form_watched(&testbed, form, muster, report);
+    // A cluster that did not form is left for a look.
+    if measured.is_ok() || interrupt::requested() {
+        up::down(paths, report)?;
     }
-    let formed = up::wait_until_formed(&testbed, form.timeout, report)?;
+    measured
+}
+
+fn form_watched(testbed: &Testbed, form: &FormArguments, muster: Option<&Path>, report: &Report) -> Result<Measured> {
+    up::boot(testbed, form, muster, report)?;
+    let watch = Watch::start(testbed);
+    if form.by_hand {
+        super::by_hand::form(testbed, report)?;
+    }
+    let formed = up::wait_until_formed(testbed, form.timeout, report)?;
     let mut spans = watch.finish()?;
     spans.extend(testbed.machines.iter().filter(|machine| machine.muster).flat_map(waits_for_control_plane));
     spans.sort_by(|one, other| one.from.total_cmp(&other.from));
-    up::down(paths, report)?;
     Ok(Measured { formed, spans })
 }
 

@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use super::layout::Testbed;
 use super::machine::Machine;
-use crate::command::output;
+use crate::command::{output, run};
 
 /// How long one question may take: a machine that is cut off must not hold up the others' answers.
 const ANSWER_TIMEOUT: &str = "--request-timeout=3s";
+/// Where kubeadm's API servers listen.
+const API_SERVER_PORT: u16 = 6443;
 
 /// A way to talk to the testbed's cluster as its administrator.
 pub(crate) struct Cluster {
@@ -64,12 +66,22 @@ impl Cluster {
         Err(last.context("no machine's API answers"))
     }
 
-    fn through(testbed: &Testbed, machine: &Machine) -> Self {
+    /// The API through a machine: whichever API server it chooses.
+    pub(crate) fn through(testbed: &Testbed, machine: &Machine) -> Self {
+        Self::with_port(testbed, machine, testbed.endpoint_port)
+    }
+
+    /// A machine's own API server.
+    pub(crate) fn at(testbed: &Testbed, machine: &Machine) -> Self {
+        Self::with_port(testbed, machine, API_SERVER_PORT)
+    }
+
+    fn with_port(testbed: &Testbed, machine: &Machine, port: u16) -> Self {
         Self {
             kubectl: testbed.kubectl.clone(),
             kubeconfig: testbed.state.join("admin.conf"),
             endpoint_name: testbed.endpoint_name.clone(),
-            server: format!("https://{}:{}", machine.address, testbed.endpoint_port),
+            server: format!("https://{}:{port}", machine.address),
         }
     }
 
@@ -94,13 +106,22 @@ impl Cluster {
     }
 
     /// One GET: without kubectl's discovery, which would ask for much more.
-    fn raw(&self, path: &str) -> Result<String> {
+    pub(crate) fn raw(&self, path: &str) -> Result<String> {
         output(&mut self.kubectl(&["get", "--raw", path, ANSWER_TIMEOUT]))
     }
 
     pub(crate) fn nodes(&self) -> Result<Vec<Node>> {
         let list: Value = serde_json::from_str(&self.raw("/api/v1/nodes")?).context("the Node list is no JSON")?;
         list["items"].as_array().context("the Node list has no items")?.iter().map(node).collect()
+    }
+
+    /// When a Node's kubelet last said that it is alive, in seconds since 1970.
+    pub(crate) fn renewed_at(&self, node: &str) -> Result<f64> {
+        let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node}");
+        let lease: Value = serde_json::from_str(&self.raw(&path)?).context("the Lease is no JSON")?;
+        let time = lease["spec"]["renewTime"].as_str().context("the Lease was never renewed")?;
+        let seconds = run("date", ["--utc", "--date", time, "+%s.%N"])?;
+        seconds.trim().parse().with_context(|| format!("{time:?} is no time"))
     }
 
     /// Nodes, etcd members, and through which machines the API answers.

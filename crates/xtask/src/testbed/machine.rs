@@ -76,7 +76,7 @@ impl Machine {
     }
 
     /// Boots the machine from its disk and returns once its first process runs.
-    pub(crate) fn start(&self, _paths: &Paths) -> Result<()> {
+    pub(crate) fn start(&self) -> Result<()> {
         if self.running() {
             return Ok(());
         }
@@ -139,9 +139,14 @@ impl Machine {
                 bail!("process {nspawn} does not end");
             }
             // Its child is the machine's first process: with that one gone the kernel ends all the others.
-            let pids = self.leader().into_iter().chain([nspawn]).map(|pid| pid.to_string());
-            let _ = run("kill", ["-KILL".to_owned()].into_iter().chain(pids));
-            sleep(Duration::from_millis(50));
+            end(self.leader().into_iter().chain([nspawn]))?;
+        }
+        // A start that was cut off may have left what would become the machine a moment later.
+        while let Some(starting) = self.processes().next() {
+            if started.elapsed() > END_TIMEOUT {
+                bail!("process {starting} does not end");
+            }
+            end([starting])?;
         }
         self.clear()
     }
@@ -202,23 +207,40 @@ impl Machine {
         (name.trim() == "systemd").then_some(leader)
     }
 
-    /// The process that holds the machine, found by its command line: that cannot name another process by mistake.
+    /// The process that holds the machine.
     fn nspawn(&self) -> Option<u32> {
-        let argument = self.directory_argument();
-        let processes = fs::read_dir("/proc").ok()?.flatten();
-        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.find(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let mut words = line.split(|byte| *byte == 0);
-            words.next().is_some_and(|program| program.ends_with(b"systemd-nspawn"))
-                && words.any(|word| word == argument.as_bytes())
+        self.processes().find(|pid| {
+            let line = command_line(*pid);
+            line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"systemd-nspawn"))
                 && !is_child_of_nspawn(*pid, &line)
         })
+    }
+
+    /// The processes that hold the machine or start it, found by their command line: that cannot name another process by
+    /// mistake.
+    fn processes(&self) -> impl Iterator<Item = u32> {
+        let argument = self.directory_argument();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(move |pid| command_line(*pid).split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
     }
 
     fn directory_argument(&self) -> String {
         format!("--directory={}", self.root().display())
     }
+}
+
+fn command_line(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// Ends processes at once, and gives the kernel a moment for it.
+fn end(pids: impl IntoIterator<Item = u32>) -> Result<()> {
+    let pids = pids.into_iter().map(|pid| pid.to_string());
+    // One that has just ended by itself is no failure.
+    command("kill", ["-KILL".to_owned()].into_iter().chain(pids)).output().context("cannot start `kill`")?;
+    sleep(Duration::from_millis(50));
+    Ok(())
 }
 
 /// nspawn forks before it runs the machine's systemd; the copy has the same command line.

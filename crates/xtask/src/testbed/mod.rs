@@ -4,6 +4,7 @@ mod arguments;
 mod build;
 mod by_hand;
 mod compare;
+mod failover;
 mod kubernetes;
 mod layout;
 mod machine;
@@ -12,14 +13,17 @@ mod report;
 mod timeline;
 mod up;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 pub(crate) use arguments::Arguments;
 use arguments::{Action, NameArguments};
 use layout::{Paths, Testbed};
 use report::Report;
+
+use crate::interrupt;
 
 /// Runs one `cargo xtask testbed` command and turns its outcome into an exit code.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
@@ -40,17 +44,18 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
             build::build(&paths, report)?;
             build::muster_binary(build.muster)?;
         }
-        Action::Up(form) => up::up(&paths, &form, report)?,
+        Action::Up(form) => {
+            interrupt::watch()?;
+            up::up(&paths, &form, report)?;
+        }
         Action::Status => return status(&paths, report),
         Action::Exec { machine, command } => {
             let testbed = Testbed::load(&paths)?;
-            let status = testbed.machine(&machine)?.exec(&command)?.status().context("cannot start nsenter")?;
-            return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
+            return Err(become_command(testbed.machine(&machine)?.exec(&command)?));
         }
         Action::Kubectl { arguments } => {
             let testbed = Testbed::load(&paths)?;
-            let status = kubernetes::Cluster::find(&testbed)?.kubectl(&arguments).status()?;
-            return Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)));
+            return Err(become_command(kubernetes::Cluster::find(&testbed)?.kubectl(&arguments)));
         }
         Action::Logs { machine, follow, unit } => {
             let testbed = Testbed::load(&paths)?;
@@ -61,10 +66,14 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
             if unit != "all" {
                 command.extend(["--unit".to_owned(), unit]);
             }
-            testbed.machine(&machine)?.exec(&command)?.status().context("cannot start nsenter")?;
+            return Err(become_command(testbed.machine(&machine)?.exec(&command)?));
         }
         Action::Kill(names) => each(&paths, &names, |machine| machine.kill())?,
-        Action::Start(names) => each(&paths, &names, |machine| machine.start(&paths))?,
+        Action::Start(names) => each(&paths, &names, |machine| machine.start())?,
+        Action::Failover(arguments) => {
+            interrupt::watch()?;
+            failover::failover(&paths, &arguments, report)?;
+        }
         Action::Cut(names) => each(&paths, &names, network::cut)?,
         Action::Heal => {
             for machine in &Testbed::load(&paths)?.machines {
@@ -72,9 +81,18 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
             }
         }
         Action::Down => up::down(&paths, report)?,
-        Action::Compare(form) => compare::compare(&paths, &form, report)?,
+        Action::Compare(form) => {
+            interrupt::watch()?;
+            compare::compare(&paths, &form, report)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Turns this process into a command, which then has its terminal, its signals and its exit code; returns only if that fails.
+fn become_command(mut command: Command) -> Error {
+    let error = command.exec();
+    Error::new(error).context(format!("cannot start {}", command.get_program().to_string_lossy()))
 }
 
 fn each(paths: &Paths, names: &NameArguments, act: impl Fn(&machine::Machine) -> Result<()>) -> Result<()> {

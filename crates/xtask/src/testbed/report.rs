@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::kubernetes::View;
 use super::layout::Testbed;
+use crate::interrupt;
 
 /// This host lacks something the testbed needs; the cluster was never put to the test.
 #[derive(Debug)]
@@ -101,6 +102,11 @@ impl Report {
 
     /// The command's failure, as text on standard error, and its exit code.
     pub(crate) fn failed(&self, error: &Error) -> ExitCode {
+        // What was interrupted fails in many ways, a recipe's own Ctrl-C among them; none of them is news.
+        if interrupt::requested() {
+            self.result(&json!({ "ready": false, "interrupted": true }), "interrupted");
+            return ExitCode::from(interrupt::EXIT_CODE);
+        }
         let provision = error.chain().any(|cause| cause.is::<CannotProvision>());
         if self.json {
             println!("{}", json!({ "ready": false, "provisioned": !provision, "error": format!("{error:#}") }));

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
@@ -17,6 +16,7 @@ use super::network;
 use super::report::{Report, cannot_provision, round};
 use super::{build, by_hand};
 use crate::command::{output, run};
+use crate::interrupt;
 
 /// How often the cluster is looked at while it forms. Each look is a kubectl, which costs some 0.1 s of a processor that
 /// the machines need as well.
@@ -29,15 +29,26 @@ pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result
     Testbed::must_not_exist(paths)?;
     let image = build::build(paths, report)?;
     let muster = if form.with_muster() { Some(build::muster_binary(form.muster.clone())?) } else { None };
-    let testbed = boot(paths, form, image, muster.as_deref(), report)?;
+    let testbed = Testbed::create(paths, image, form)?;
+    let outcome = form_cluster(&testbed, form, muster.as_deref(), report);
+    if interrupt::requested() {
+        report.step("interrupted: taking the testbed down");
+        down(paths, report)?;
+    }
+    outcome
+}
+
+/// Boots the machines and waits for the cluster.
+fn form_cluster(testbed: &Testbed, form: &FormArguments, muster: Option<&Path>, report: &Report) -> Result<()> {
+    boot(testbed, form, muster, report)?;
     if form.by_hand {
-        by_hand::form(&testbed, report).context("by hand")?;
+        by_hand::form(testbed, report).context("by hand")?;
     }
     if form.without_muster {
         report.result(&json!({ "booted": true }), "Booted, without muster. `cargo xtask testbed down` removes it.");
         return Ok(());
     }
-    let formed = wait_until_formed(&testbed, form.timeout, report)?;
+    let formed = wait_until_formed(testbed, form.timeout, report)?;
     let kubeconfig = testbed.state.join("kubeconfig");
     let names: Vec<&str> = testbed.machines.iter().map(|machine| machine.name.as_str()).collect();
     report.result(
@@ -56,24 +67,17 @@ pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result
     Ok(())
 }
 
-/// Describes the testbed, makes its network and layer, and boots every machine.
-pub(crate) fn boot(
-    paths: &Paths,
-    form: &FormArguments,
-    image: std::path::PathBuf,
-    muster: Option<&Path>,
-    report: &Report,
-) -> Result<Testbed> {
-    let testbed = Testbed::create(paths, image, form)?;
-    make_layer(&testbed, muster)?;
+/// Makes the testbed's network and layer, and boots every machine.
+pub(crate) fn boot(testbed: &Testbed, form: &FormArguments, muster: Option<&Path>, report: &Report) -> Result<()> {
+    make_layer(testbed, muster)?;
     allow_watches(testbed.machines.len())?;
-    network::make_bridge(&testbed)?;
+    network::make_bridge(testbed)?;
     report.step(format!("booting {} machines on {} ({}/24)", form.machines, testbed.bridge(), testbed.host_address));
     for (number, machine) in testbed.machines.iter().enumerate() {
         if number > 0 {
-            sleep(form.stagger);
+            interrupt::sleep(form.stagger)?;
         }
-        machine.start(paths).with_context(|| format!("machine {}", machine.name))?;
+        machine.start().with_context(|| format!("machine {}", machine.name))?;
     }
     let started = Instant::now();
     for machine in &testbed.machines {
@@ -82,11 +86,11 @@ pub(crate) fn boot(
                 let console = machine.directory.join("console.log");
                 return Err(cannot_provision(format!("{} does not boot; see {}", machine.name, console.display())));
             }
-            sleep(Duration::from_millis(50));
+            interrupt::sleep(Duration::from_millis(50))?;
         }
     }
     report.step("all machines have booted");
-    Ok(testbed)
+    Ok(())
 }
 
 /// Raises the host's limit on file watches, which all machines share, if it is too low for so many; it stays raised.
@@ -172,7 +176,7 @@ pub(crate) fn wait_until_formed(testbed: &Testbed, timeout: Duration, report: &R
             let machines: String = testbed.machines.iter().map(why_not).collect();
             return Err(anyhow!("no cluster after {} s: {why}\n{machines}", timeout.as_secs()));
         }
-        sleep(LOOK_EVERY);
+        interrupt::sleep(LOOK_EVERY)?;
     }
 }
 
