@@ -21,7 +21,6 @@ mod ladder;
 mod lead;
 pub mod ledger;
 pub mod machine;
-pub mod planted;
 pub mod record;
 mod roster;
 pub mod status;
@@ -31,5 +30,6 @@ pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutpu
 pub use input::Input;
 pub use ledger::Ledger;
 pub use machine::{Boot, Machine, StartRefusal, Tuning};
+pub(crate) use muster_wire::planted;
 pub use status::{Phase, Reason, Status};
 pub use time::Time;

@@ -1,14 +1,14 @@
-//! Can the simulator see? Mistakes are planted in the protocol, one at a time, and looked for.
+//! Can the simulator see? Mistakes are planted in the code, one at a time, and looked for.
 
 use std::panic::AssertUnwindSafe;
 
-use muster_protocol::planted::{PLANTED, plant};
+use muster_wire::planted::{PLANTED, plant};
 use serde::Serialize;
 
 use crate::run::run;
 use crate::scenario::Scenario;
 
-/// The scenarios that are tried in turn, with the share of seeds each gets.
+/// The scenarios that are tried in turn, each with the same number of seeds.
 const SCENARIOS: [(&str, &str); 5] = [
     ("swarm-founding", include_str!("../../../simulations/swarm-founding.toml")),
     ("swarm-init", include_str!("../../../simulations/swarm-init.toml")),
@@ -40,28 +40,34 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Looks for one mistake in at most `seeds_max` seeds.
 pub fn look_for(name: &str, seeds_max: u64) -> Option<Found> {
     let (name, breaks, what) = *PLANTED.iter().find(|(known, ..)| *known == name)?;
-    plant(Some(name));
-    let found = search(seeds_max);
-    plant(None);
-    let (seeds, seen) = found;
+    let (seeds, seen) = search(name, seeds_max);
     Some(Found { name, breaks, what, seeds, seen })
 }
 
-fn search(seeds_max: u64) -> (u64, Option<(String, u64, String)>) {
+fn search(mistake: &'static str, seeds_max: u64) -> (u64, Option<(String, u64, String)>) {
     let scenarios: Vec<(&str, Scenario)> =
         SCENARIOS.iter().filter_map(|(name, text)| Some((*name, Scenario::parse(text).ok()?))).collect();
     for nth in 0..seeds_max {
         let (name, scenario) = &scenarios[nth as usize % scenarios.len()];
         let seed = nth / scenarios.len() as u64;
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run(scenario, seed)));
-        let broken = match outcome {
-            Err(_) => Some("panic".to_owned()),
-            // The baseline is there to break S1, mistake or not.
-            Ok(outcome) => outcome.broken.map(|broken| broken.promise.to_owned()),
-        };
-        if let Some(broken) = broken.filter(|broken| scenario.expect.breaks.as_ref() != Some(broken)) {
-            return (nth + 1, Some((name.to_string(), seed, broken)));
+        // What breaks without the mistake as well says nothing about it.
+        if let Some(broken) = broken(scenario, seed, Some(mistake))
+            && self::broken(scenario, seed, None).is_none()
+        {
+            return (nth + 1, Some(((*name).to_owned(), seed, broken)));
         }
     }
     (seeds_max, None)
+}
+
+/// The promise that a run breaks, if it breaks one that it is not meant to break.
+fn broken(scenario: &Scenario, seed: u64, mistake: Option<&'static str>) -> Option<String> {
+    plant(mistake);
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run(scenario, seed)));
+    plant(None);
+    let broken = match outcome {
+        Err(_) => "panic".to_owned(),
+        Ok(outcome) => outcome.broken?.promise.to_owned(),
+    };
+    (scenario.expect.breaks.as_ref() != Some(&broken)).then_some(broken)
 }

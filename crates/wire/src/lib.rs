@@ -10,6 +10,7 @@ pub mod entry;
 pub mod frame;
 pub mod id;
 pub mod limits;
+pub mod planted;
 pub mod seal;
 pub mod sign;
 pub mod state;
