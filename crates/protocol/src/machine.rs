@@ -619,6 +619,7 @@ impl Machine {
             self.change_card(|card| card.boot = boot);
         }
         self.cloned = true;
+        self.roster.fall_silent();
         self.roster.clone_found(self.mine.clone(), theirs, effects);
         if self.follow.raft {
             effects.push(Effect::StopRaft);

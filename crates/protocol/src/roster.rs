@@ -41,6 +41,8 @@ pub(crate) struct Roster {
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
     by_fingerprint: BTreeMap<Digest, BTreeSet<MachineId>>,
     swim: Swim,
+    /// Whether this machine takes no part in SWIM any more.
+    silent: bool,
     resend: Duration,
     dropped: BTreeMap<&'static str, u64>,
     /// Set whenever an answer of this roster may have changed.
@@ -79,6 +81,7 @@ impl Roster {
             clones: BTreeMap::new(),
             by_fingerprint: BTreeMap::from([(card.fingerprint, BTreeSet::from([card.machine]))]),
             swim,
+            silent: false,
             resend,
             dropped: BTreeMap::new(),
             changed: true,
@@ -171,6 +174,12 @@ impl Roster {
         Learned::News
     }
 
+    /// Leaves SWIM for good: two machines of one identity would outbid each other's lives without end, and the others
+    /// should hold a machine that does nothing any more for dead.
+    pub(crate) fn fall_silent(&mut self) {
+        self.silent = true;
+    }
+
     /// Notes that two cards prove a clone, and tells everyone connected.
     pub(crate) fn clone_found(&mut self, one: SignedCard, other: SignedCard, effects: &mut Effects) {
         let machine = one.card().machine;
@@ -184,7 +193,9 @@ impl Roster {
 
     /// A SWIM datagram came.
     pub(crate) fn datagram(&mut self, now: Time, from: MachineId, bytes: &[u8]) {
-        self.swim.datagram(now, from, bytes);
+        if !self.silent {
+            self.swim.datagram(now, from, bytes);
+        }
     }
 
     /// Runs SWIM's timers, sends its datagrams, and hands out the cards that came with gossip.
@@ -195,9 +206,11 @@ impl Roster {
         rng: &mut ChaCha8Rng,
         effects: &mut Effects,
     ) -> Vec<SignedCard> {
-        self.swim.wake(now);
-        for (to, datagram) in self.swim.take_datagrams() {
-            effects.send(to, Frame::Swim(datagram));
+        if !self.silent {
+            self.swim.wake(now);
+            for (to, datagram) in self.swim.take_datagrams() {
+                effects.send(to, Frame::Swim(datagram));
+            }
         }
         if self.swim.take_changed() {
             self.judge();
@@ -225,7 +238,7 @@ impl Roster {
     }
 
     pub(crate) fn next_wakeup(&self) -> Option<(Time, &'static str)> {
-        let swim = self.swim.next_wakeup().map(|due| (due, "gossip"));
+        let swim = self.swim.next_wakeup().filter(|_| !self.silent).map(|due| (due, "gossip"));
         let hello = self.ungreeted.values().map(|sent| *sent + self.resend).min();
         swim.into_iter().chain(hello.map(|due| (due, "a greeting to repeat"))).min()
     }
