@@ -27,6 +27,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
@@ -131,7 +132,10 @@ impl Inner {
     fn poll(self: &Arc<Self>, number: u64) {
         let Some(mut task) = self.state().tasks.remove(&number) else { return };
         let waker = Waker::from(Arc::new(TaskWaker { task: number, inner: Arc::downgrade(self) }));
-        if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        let context = &mut Context::from_waker(&waker);
+        // A task that panics is over and takes no other one with it, as with tokio.
+        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        if polled.is_ok_and(|polled| polled.is_pending()) {
             self.state().tasks.insert(number, task);
         }
     }

@@ -1,5 +1,7 @@
 //! The checkers: one file a promise.
 
+mod book;
+mod copies;
 mod facts;
 mod l1;
 mod l2;
@@ -59,6 +61,7 @@ pub struct Checks {
     s08: s08::EtcdTurns,
     s09: s09::Identities,
     s10: s10::Bounds,
+    copies: copies::Copies,
     /// L1 to L5.
     pub liveness: Liveness,
     broken: Option<Broken>,
@@ -91,14 +94,14 @@ impl Checks {
         let verdicts = [
             ("S1", self.s01.see(seen, facts)),
             ("S2", self.s02.see(seen, facts)),
-            ("S3", self.s03.see(seen)),
+            ("S3", self.s03.see(seen, facts)),
             ("S4", self.s04.see(seen, facts)),
             ("S5", self.s05.see(seen, facts)),
             ("S6", self.s06.see(seen, facts)),
-            ("S7", self.s07.see(seen)),
+            ("S7", self.s07.see(seen, facts)),
             ("S8", self.s08.see(seen)),
             ("S9", self.s09.see(seen, facts)),
-            ("S10", self.s10.see(seen)),
+            ("S10", self.s10.see(now, seen)),
         ];
         self.liveness.see(now, seen, &self.facts);
         for (promise, verdict) in verdicts {
@@ -127,6 +130,9 @@ impl Checks {
         ];
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
+        }
+        if let Err((promise, what)) = self.copies.after(slot, machine, &self.facts) {
+            self.judge(now, promise, Err(what));
         }
     }
 

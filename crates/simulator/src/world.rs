@@ -219,7 +219,7 @@ impl World {
             | Seen::Leads { slot, .. }
             | Seen::JoinedKube { slot, .. }
             | Seen::Initialised { slot, .. }
-            | Seen::EtcdAdding { slot, .. } => self.elsewhere(*slot),
+            | Seen::EtcdAdding { slot, .. } => self.elsewhere(*slot) || self.follows_another(*slot),
             _ => false,
         };
         if !elsewhere {
@@ -278,6 +278,14 @@ impl World {
     /// Whether this machine is of another cluster.
     fn elsewhere(&self, slot: Slot) -> bool {
         self.differs(slot) == Some(Differs::Cluster)
+    }
+
+    /// Whether this machine follows another charter than the first. That may be only where the assumptions are broken, and
+    /// then the two clusters are apart like any others.
+    fn follows_another(&self, slot: Slot) -> bool {
+        let facts = &self.watch.checks.facts;
+        let ours = || self.machine(slot).and_then(|machine| machine.charter()).map(|theirs| theirs.charter().id);
+        facts.two_charters && ours() != facts.charter
     }
 
     fn cluster_name(&self, slot: Slot) -> &'static str {

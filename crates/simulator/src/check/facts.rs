@@ -4,16 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::{Entry, EtcdTurn, MachineId, Role};
 
+use super::book::Book;
 use crate::scenario::{Policy, Scenario};
 use crate::sometimes::Sometimes;
 use crate::watch::{Seen, decode};
-use crate::world::{At, Slot};
+use crate::world::{At, CLUSTER, Slot};
 
 /// The truth as far as the checkers follow it.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// The founding quorum.
     pub quorum: usize,
+    /// `machines` in the image.
+    pub image_machines: u32,
+    /// Machines that carry the image and were started.
+    founders: BTreeSet<Slot>,
+    others: std::ops::Range<Slot>,
+    /// Identities whose disks were wiped.
+    wiped: BTreeSet<MachineId>,
+    /// The charter that was followed first, and whether there is another one.
+    pub(crate) charter: Option<[u8; 16]>,
+    /// Whether a second charter was excused: then two clusters run, and what is judged is the first.
+    pub(crate) two_charters: bool,
+    /// The ledger by rules of its own.
+    pub(super) book: Book,
     /// Whether a baseline policy runs in muster's place.
     pub baseline: bool,
     /// Which identity a machine's disk holds.
@@ -57,6 +71,9 @@ pub struct Facts {
 impl Facts {
     pub(crate) fn begin(&mut self, scenario: &Scenario, _slots: Slot) {
         let machines = scenario.image_machines();
+        self.image_machines = machines;
+        let others: u32 = scenario.others.iter().map(|other| other.count).sum();
+        self.others = scenario.machines.saturating_sub(others)..scenario.machines;
         self.baseline = scenario.image.policy == Policy::Threshold;
         self.quorum = match (scenario.image.expect.filter(|_| self.baseline), scenario.image.durable) {
             (Some(expect), _) => expect,
@@ -70,6 +87,9 @@ impl Facts {
             Seen::Booting { slot, machine, sealing_key, durable, .. } => {
                 self.identity.insert(*slot, *machine);
                 self.running.insert(*slot);
+                if !self.others.contains(slot) {
+                    self.founders.insert(*slot);
+                }
                 self.sealing_keys.insert(*machine, *sealing_key);
                 if durable.accepted.is_some() && durable.charter.is_none() {
                     sometimes.reached("vote-before-crash");
@@ -100,7 +120,9 @@ impl Facts {
             }
             Seen::Applied { revision, entry, .. } if *revision > self.committed => {
                 self.committed = *revision;
-                if let Some(entry) = decode(entry) {
+                let entry = decode(entry);
+                let effective = self.book.enter(*revision, entry.as_ref());
+                if let Some(entry) = entry.filter(|_| effective) {
                     self.commit(now, &entry, sometimes);
                 }
             }
@@ -151,10 +173,19 @@ impl Facts {
                 self.excused.extend(originals);
                 self.excused.extend(self.identity.get(copy).copied());
             }
+            Seen::Wiped { slot } => self.wiped.extend(self.identity.get(slot).copied()),
             Seen::Forgot { slot } => self.excused.extend(self.identity.get(slot).copied()),
             Seen::Healed => self.healed = Some(now),
             _ => {}
         }
+    }
+
+    /// Whether these voters cannot keep a second charter from being chosen: enough others exist for a quorum of its own, when
+    /// those of the voters do not count that forgot, or whose disks were copied. No protocol prevents it then, and fewer than
+    /// 2T machines and votes that survive are what is assumed. A baseline policy is not excused: it is there to show this.
+    pub(crate) fn cannot_bind(&self, voters: &BTreeSet<MachineId>) -> bool {
+        let kept = voters.iter().filter(|voter| !self.excused.contains(voter) && !self.wiped.contains(voter)).count();
+        !self.baseline && self.founders.len() - kept.min(self.founders.len()) >= self.quorum
     }
 
     /// How many identities were ever seen.
@@ -163,6 +194,12 @@ impl Facts {
     }
 
     fn persisted(&mut self, machine: MachineId, durable: &muster_wire::Durable, sometimes: &mut Sometimes) {
+        if let Some(certificate) = &durable.charter
+            && durable.cluster == CLUSTER
+        {
+            let first = *self.charter.get_or_insert(certificate.charter().id);
+            self.two_charters |= first != certificate.charter().id;
+        }
         if durable.charter.is_some() && self.charters.insert(machine) && self.charters.len() > self.quorum {
             sometimes.reached("charter-followed-late");
         }
@@ -186,10 +223,10 @@ impl Facts {
         }
     }
 
-    /// Follows the entries by the rules as `docs/protocol.md` states them.
+    /// What an entry that took effect changes.
     fn commit(&mut self, now: At, entry: &Entry, sometimes: &mut Sometimes) {
         match entry {
-            Entry::Admitted(admitted) if !self.removed.contains(&admitted.machine) => {
+            Entry::Admitted(admitted) => {
                 self.admitted.insert(admitted.machine);
                 if admitted.role == Role::ControlPlane {
                     self.control_planes.insert(admitted.machine);
@@ -202,25 +239,18 @@ impl Facts {
                     self.abandon();
                 }
             }
-            Entry::InitClaimed { attempt, machine } if self.ready.is_none() && self.claim.is_none() => {
-                let next = self.abandoned.keys().next_back().map_or(1, |last| last + 1);
-                if *attempt == next && self.control_planes.contains(machine) {
-                    self.claim = Some((*attempt, *machine));
-                    self.claimed_at = now;
-                    if *attempt > 1 {
-                        sometimes.reached("initialiser-replaced");
-                    }
+            Entry::InitClaimed { attempt, machine } => {
+                self.claim = Some((*attempt, *machine));
+                self.claimed_at = now;
+                if *attempt > 1 {
+                    sometimes.reached("initialiser-replaced");
                 }
             }
-            Entry::InitReady { attempt, .. } if self.claim.is_some_and(|(live, _)| live == *attempt) => {
-                if self.ready.is_none() {
-                    self.ready = Some(*attempt);
-                    self.claim = None;
-                }
+            Entry::InitReady { attempt, .. } => {
+                self.ready = Some(*attempt);
+                self.claim = None;
             }
-            Entry::InitAbandoned { attempt, .. } if self.claim.is_some_and(|(live, _)| live == *attempt) => {
-                self.abandon()
-            }
+            Entry::InitAbandoned { .. } => self.abandon(),
             Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. } => sometimes.reached("etcd-turn-given-up"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);

@@ -48,6 +48,9 @@ pub(super) fn joined(world: &World, facts: &Facts) -> Result<(), String> {
 
 /// Whether enough is left for it: T founders before the charter, a majority of the voters after it.
 pub(super) fn able(world: &World, facts: &Facts) -> Result<(), String> {
+    if facts.two_charters {
+        return Err("two charters were founded, outside of what is assumed".into());
+    }
     let alive: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
     let voters = world

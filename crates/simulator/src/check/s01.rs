@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use muster_wire::charter::charter_hash;
-use muster_wire::{Ballot, Charter, Digest, Durable, MachineId};
+use muster_wire::{Ballot, Certificate, Charter, Digest, Durable, Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::watch::{Seen, list};
+use crate::world::Slot;
 
-/// Counts the votes as they are written, so that a second charter shows before anyone has noticed it.
+/// What a machine had voted for when it promised: the ballot and the charter.
+type Told = Option<(Ballot, Digest)>;
+
+/// Counts the votes as they are written, so that a second charter shows before anyone has noticed it, and looks at every
+/// question for votes: whether nothing else can have been chosen before (Lamport, "Paxos Made Simple", P2c).
 #[derive(Debug, Default)]
 pub(super) struct OneCharter {
     votes: BTreeMap<(String, Ballot, Digest), BTreeSet<MachineId>>,
@@ -16,22 +22,53 @@ pub(super) struct OneCharter {
     chosen: BTreeMap<String, (Digest, BTreeSet<MachineId>)>,
     /// By cluster name: the charter that is followed.
     followed: BTreeMap<String, (Digest, MachineId)>,
+    /// What each machine's disk holds as its vote.
+    disks: BTreeMap<Slot, Told>,
+    promises: BTreeMap<Ballot, BTreeMap<MachineId, Told>>,
+    /// The charter of every ballot in which votes were asked for.
+    asked: BTreeMap<Ballot, Digest>,
 }
 
 impl OneCharter {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
-        let Seen::Persisted { machine, durable, .. } = seen else { return Ok(()) };
-        self.count(*machine, durable, facts)?;
-        let Some(certificate) = &durable.charter else { return Ok(()) };
+        match seen {
+            Seen::Booting { slot, durable, .. } => {
+                self.disks.insert(*slot, told(durable.accepted.as_ref()));
+                Ok(())
+            }
+            Seen::Persisted { slot, machine, durable } => {
+                self.disks.insert(*slot, told(durable.accepted.as_ref()));
+                self.count(*machine, durable, facts)?;
+                match &durable.charter {
+                    Some(certificate) => self.follow(*machine, &durable.cluster, certificate, facts),
+                    None => Ok(()),
+                }
+            }
+            Seen::Sent { slot, machine, frame, .. } => self.sent(*slot, *machine, frame, facts),
+            _ => Ok(()),
+        }
+    }
+
+    fn follow(&mut self, machine: MachineId, cluster: &str, certificate: &Certificate, facts: &Facts) -> Verdict {
         let hash = charter_hash(certificate.charter_bytes());
-        let (first, by) = self.followed.entry(durable.cluster.clone()).or_insert((hash, *machine));
+        let (first, by) = self.followed.entry(cluster.to_owned()).or_insert((hash, machine));
         if *first != hash {
-            let excused = self.chosen.get(&durable.cluster).is_some_and(|(_, voters)| {
-                certificate.voters_of_founding().any(|voter| voters.contains(&voter) && facts.excused.contains(&voter))
-            });
+            let excused = self.chosen.get(cluster).is_some_and(|(_, voters)| facts.cannot_bind(voters));
             if !excused {
                 return Err(format!("{machine} follows charter {hash}, {by} follows {first}"));
             }
+        }
+        let voted = |voter: &MachineId| {
+            self.votes.iter().any(|((of, _, what), votes)| of == cluster && *what == hash && votes.contains(voter))
+        };
+        let unproven = certificate.voters_of_founding().find(|voter| !voted(voter));
+        if let Some(unproven) = unproven {
+            return Err(format!("{machine} follows charter {hash} on a vote of {unproven}, which never gave it"));
+        }
+        let charter = certificate.charter();
+        let count = certificate.voters_of_founding().count();
+        if charter.machines == facts.image_machines && count < facts.quorum {
+            return Err(format!("{machine} follows charter {hash} on {count} votes, which needs {}", facts.quorum));
         }
         Ok(())
     }
@@ -53,8 +90,7 @@ impl OneCharter {
         let votes = votes.clone();
         match self.chosen.get(&durable.cluster) {
             Some((first, voters)) if *first != hash => {
-                let both: BTreeSet<MachineId> = voters.intersection(&votes).copied().collect();
-                if both.iter().any(|machine| facts.excused.contains(machine)) {
+                if facts.cannot_bind(voters) {
                     return Ok(());
                 }
                 Err(format!("two charters have a quorum: {first} by {}; {hash} by {}", list(voters), list(&votes)))
@@ -65,4 +101,54 @@ impl OneCharter {
             }
         }
     }
+
+    fn sent(&mut self, slot: Slot, machine: MachineId, frame: &Frame, facts: &Facts) -> Verdict {
+        match frame {
+            Frame::Prepare(ballot) if ballot.machine == machine => {
+                let own = self.disks.get(&slot).copied().flatten().filter(|(voted, _)| voted < ballot);
+                self.promises.entry(*ballot).or_default().entry(machine).or_insert(own);
+                Ok(())
+            }
+            Frame::Promise(promise) => {
+                let promises = self.promises.entry(promise.ballot).or_default();
+                promises.insert(machine, told(promise.accepted.as_ref()));
+                Ok(())
+            }
+            Frame::Accept { ballot, charter } if ballot.machine == machine => {
+                let hash = charter_hash(charter);
+                if self.asked.insert(*ballot, hash) == Some(hash) || facts.excused.contains(&machine) {
+                    return Ok(());
+                }
+                self.safe(*ballot, hash, facts)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether some quorum promised the ballot, and told of nothing that binds it to another charter.
+    fn safe(&self, ballot: Ballot, hash: Digest, facts: &Facts) -> Verdict {
+        let promises = self.promises.get(&ballot).map(BTreeMap::values).into_iter().flatten();
+        let told: Vec<Told> = promises.copied().collect();
+        if facts.quorum == 1 {
+            return Ok(());
+        }
+        if told.len() < facts.quorum {
+            let few = told.len();
+            return Err(format!("votes are asked for in {ballot:?} on {few} promises, which needs {}", facts.quorum));
+        }
+        // A quorum whose highest vote is `bound`, for every vote that could be it.
+        let free = told.iter().filter(|told| told.is_none()).count() >= facts.quorum;
+        let bound = told.iter().flatten().any(|(bound, what)| {
+            let below = told.iter().filter(|told| told.is_none_or(|(voted, _)| voted <= *bound)).count();
+            *what == hash && below >= facts.quorum
+        });
+        if free || bound {
+            return Ok(());
+        }
+        Err(format!("votes are asked for in {ballot:?} for {hash}, but its promises tell of another charter"))
+    }
+}
+
+fn told(vote: Option<&(Ballot, Bytes)>) -> Told {
+    vote.map(|(ballot, charter)| (*ballot, charter_hash(charter)))
 }

@@ -1,6 +1,6 @@
 //! S2: a vote given while founding is never contradicted later, a restart included; and it is on disk before it is spoken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::charter::charter_hash;
 use muster_wire::{Ballot, Digest, Durable, Frame, MachineId};
@@ -14,6 +14,11 @@ use crate::world::Slot;
 pub(super) struct VotesKept {
     spoken: BTreeMap<MachineId, Spoken>,
     disks: BTreeMap<Slot, OnDisk>,
+    /// Ballots that each machine began, and those of its present life.
+    begun: BTreeMap<MachineId, BTreeSet<Ballot>>,
+    of_this_life: BTreeMap<Slot, BTreeSet<Ballot>>,
+    /// The charter that a proposer asked votes for.
+    asked: BTreeMap<Ballot, Digest>,
 }
 
 #[derive(Debug, Default)]
@@ -26,16 +31,27 @@ struct Spoken {
 
 #[derive(Debug, Default)]
 struct OnDisk {
+    boot: u64,
+    booting: bool,
     promised: Option<Ballot>,
     accepted: Option<(Ballot, Digest)>,
+    charter: bool,
 }
 
 impl VotesKept {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
-            Seen::Booting { slot, durable, .. } | Seen::Persisted { slot, durable, .. } => {
-                self.disks.insert(*slot, on_disk(durable));
+            Seen::Booting { slot, durable, .. } => {
+                self.of_this_life.remove(slot);
+                self.disks.insert(*slot, OnDisk { booting: true, ..on_disk(durable) });
                 Ok(())
+            }
+            Seen::Persisted { slot, machine, durable } => {
+                let before = self.disks.insert(*slot, on_disk(durable));
+                match before.filter(|_| !facts.excused.contains(machine)) {
+                    Some(before) => self.disks[slot].keeps(&before, *machine),
+                    None => Ok(()),
+                }
             }
             Seen::Sent { machine, slot, frame, .. } if !facts.excused.contains(machine) => match frame {
                 Frame::Promise(promise) => {
@@ -44,10 +60,43 @@ impl VotesKept {
                 Frame::Accepted { vote, .. } if vote.machine == *machine => {
                     self.votes(*slot, *machine, vote.ballot, vote.charter_hash)
                 }
+                Frame::Prepare(ballot) if ballot.machine == *machine => self.begins(*slot, *machine, *ballot),
+                Frame::Accept { ballot, charter } if ballot.machine == *machine => {
+                    let hash = charter_hash(charter);
+                    let first = *self.asked.entry(*ballot).or_insert(hash);
+                    if first != hash {
+                        return Err(format!(
+                            "{machine} asks for votes for two charters in {ballot:?}: {first} and {hash}"
+                        ));
+                    }
+                    if self.disks.get(slot).and_then(|disk| disk.accepted) != Some((*ballot, hash)) {
+                        return Err(format!("{machine} asks for votes in {ballot:?} before its own is on disk"));
+                    }
+                    Ok(())
+                }
                 _ => Ok(()),
             },
             _ => Ok(()),
         }
+    }
+
+    /// A ballot is begun once: after a restart a proposer takes a higher one than all that it promised.
+    fn begins(&mut self, slot: Slot, machine: MachineId, ballot: Ballot) -> Verdict {
+        if !self.of_this_life.entry(slot).or_default().insert(ballot) {
+            return Ok(());
+        }
+        if !self.begun.entry(machine).or_default().insert(ballot) {
+            return Err(format!("{machine} begins {ballot:?} a second time"));
+        }
+        let spoken = self.spoken.entry(machine).or_default();
+        if spoken.promised.is_some_and(|promised| promised >= ballot) {
+            return Err(format!("{machine} begins {ballot:?} after it promised {:?}", spoken.promised));
+        }
+        if self.disks.get(&slot).is_some_and(|disk| disk.promised < Some(ballot)) {
+            return Err(format!("{machine} begins {ballot:?} before its own promise is on disk"));
+        }
+        spoken.promised = Some(ballot);
+        Ok(())
     }
 
     fn promises(&mut self, slot: Slot, machine: MachineId, ballot: Ballot, told: Option<Ballot>) -> Verdict {
@@ -87,8 +136,37 @@ impl VotesKept {
     }
 }
 
+impl OnDisk {
+    /// What was written keeps every promise of what was there.
+    fn keeps(&self, before: &OnDisk, machine: MachineId) -> Verdict {
+        if self.boot < before.boot || before.booting && self.boot == before.boot {
+            return Err(format!("{machine} counts boot {} after {}", self.boot, before.boot));
+        }
+        if before.charter && !self.charter {
+            return Err(format!("{machine} forgot its charter"));
+        }
+        // With a charter, founding is over for this machine, and its votes in it bind nobody any more.
+        if self.charter {
+            return Ok(());
+        }
+        if self.promised < before.promised {
+            return Err(format!("{machine} wrote promise {:?} over {:?}", self.promised, before.promised));
+        }
+        match (&before.accepted, &self.accepted) {
+            (Some((ballot, hash)), Some((later, other))) if later > ballot || (later, other) == (ballot, hash) => {
+                Ok(())
+            }
+            (Some(vote), other) => Err(format!("{machine} wrote vote {other:?} over {vote:?}")),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
 fn on_disk(durable: &Durable) -> OnDisk {
     OnDisk {
+        boot: durable.boot,
+        booting: false,
+        charter: durable.charter.is_some(),
         promised: durable.promised,
         accepted: durable.accepted.as_ref().map(|(ballot, charter)| (*ballot, charter_hash(charter))),
     }

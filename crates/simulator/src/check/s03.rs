@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Verdict;
+use super::{Facts, Verdict};
 use crate::watch::Seen;
 use crate::world::{Slot, World};
 
@@ -22,8 +22,12 @@ pub(super) struct Raft {
 }
 
 impl Raft {
-    pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
+            // On a disk that lost what it had promised to keep, openraft may find its own state impossible.
+            Seen::RefusedStart { slot, why } if why.contains("panicked") && facts.excused.is_empty() => {
+                Err(format!("Raft on machine {slot}: {why}"))
+            }
             Seen::Booting { slot, .. } => {
                 self.applied.remove(slot);
                 Ok(())

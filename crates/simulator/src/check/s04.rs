@@ -4,7 +4,6 @@ use muster_protocol::Machine;
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
-use crate::world::CLUSTER;
 
 /// Compares ledgers and kubeadm's deeds with the claims as they were committed.
 #[derive(Debug, Default)]
@@ -28,7 +27,7 @@ impl OneInit {
     pub(super) fn after(&mut self, machine: &Machine, facts: &Facts) -> Verdict {
         let Some(ready) = machine.ledger().ready() else { return Ok(()) };
         // Another cluster on the same network has an init of its own.
-        if machine.charter().is_some_and(|certificate| certificate.charter().cluster != CLUSTER) {
+        if machine.charter().is_some_and(|certificate| Some(certificate.charter().id) != facts.charter) {
             return Ok(());
         }
         if self.made == Some(ready.attempt) {

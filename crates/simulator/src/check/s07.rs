@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::{Frame, MachineId};
 
-use super::Verdict;
+use super::{Facts, Verdict};
 use crate::sometimes::Sometimes;
 use crate::watch::Seen;
 use crate::world::Slot;
@@ -18,7 +18,14 @@ pub(super) struct OneCluster {
 }
 
 impl OneCluster {
-    pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        if let Seen::Booting { machine, durable, .. } = seen
+            && durable.charter.is_none()
+            && facts.excused.contains(machine)
+        {
+            // Its disk forgot the charter: an old copy, or a sync that lied.
+            self.follows.remove(machine);
+        }
         let Seen::Persisted { machine, durable, .. } = seen else { return Ok(()) };
         let Some(certificate) = &durable.charter else { return Ok(()) };
         let charter = certificate.charter();

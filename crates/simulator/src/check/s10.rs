@@ -1,13 +1,13 @@
 //! S10: every queue, cache and message is bounded.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::Effect;
 use muster_wire::{Frame, limits};
 
 use super::Verdict;
 use crate::watch::Seen;
-use crate::world::{Slot, World};
+use crate::world::{At, Slot, World};
 
 /// Most bytes of a machine's durable state: two charters' worth of votes at the largest size, and room.
 const DURABLE_BYTES_MAX: usize = 2 << 20;
@@ -21,6 +21,9 @@ pub(super) struct Bounds {
     effects_max: usize,
     roster_max: usize,
     looks: u32,
+    /// For every machine, a second and how many frames it sent in it.
+    sent: BTreeMap<Slot, (At, usize)>,
+    sent_max: usize,
 }
 
 impl Bounds {
@@ -28,13 +31,23 @@ impl Bounds {
         // One frame to every machine for each of a handful of reasons, twice over, since a machine may wait for its disk
         // while inputs pile up behind it.
         self.effects_max = slots as usize * 16 + 1_024;
+        // A handful of reasons to write to everyone within a second, each tried a few times, and Raft's calls beside that.
+        self.sent_max = slots as usize * 64 + 256;
         self.roster_max = slots as usize * 4 + 64;
     }
 
-    pub(super) fn see(&self, seen: &Seen<'_>) -> Verdict {
+    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>) -> Verdict {
         match seen {
             Seen::Livelock { last } => Err(format!("more and more happens at one moment, lastly: {last}")),
-            Seen::Sent { machine, frame, bytes, .. } => {
+            Seen::Sent { slot, machine, frame, bytes, .. } => {
+                let (second, count) = self.sent.entry(*slot).or_default();
+                if std::mem::replace(second, now / 1_000_000) != now / 1_000_000 {
+                    *count = 0;
+                }
+                *count += 1;
+                if *count > self.sent_max {
+                    return Err(format!("{machine} sent {count} frames in a second, lastly a {}", frame.kind()));
+                }
                 let most = match frame {
                     Frame::Swim(_) => limits::SWIM_BYTES_MAX + 64,
                     _ => limits::FRAME_BYTES_MAX,

@@ -1,0 +1,224 @@
+//! The ledger's rules once more, as `docs/protocol.md` states them and without the ledger's code: what every machine's copy
+//! must come to, given the entries that were committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use muster_protocol::Ledger;
+use muster_protocol::ledger::Member;
+use muster_wire::entry::{Admitted, Sealed};
+use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
+
+/// One machine, as the entries made it.
+#[derive(Debug, Clone)]
+struct Line {
+    admitted: Admitted,
+    ticket: Option<(u32, Bytes)>,
+    joined: bool,
+    etcd: bool,
+}
+
+/// The ledger as it must be.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    revision: u64,
+    lines: BTreeMap<MachineId, Line>,
+    removed: BTreeSet<MachineId>,
+    attempts: u32,
+    claim: Option<(u32, MachineId)>,
+    ready: Option<(u32, MachineId, Vec<String>, BTreeSet<MachineId>)>,
+    abandoned: Vec<(u32, MachineId)>,
+    ca: Option<Digest>,
+    sealed: BTreeMap<MachineId, Bytes>,
+    turns: u32,
+    turn: Option<(u32, MachineId)>,
+}
+
+impl Book {
+    /// The last entry's place in the log.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Writes an entry down. Says whether the rules let it take effect.
+    pub(crate) fn enter(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
+        self.revision = revision;
+        match entry {
+            None => false,
+            Some(Entry::Admitted(admitted)) => self.admit(admitted),
+            Some(Entry::Removed { machine }) => self.remove(*machine),
+            Some(Entry::InitClaimed { attempt, machine }) => {
+                let may = self.claim.is_none()
+                    && self.ready.is_none()
+                    && *attempt == self.attempts + 1
+                    && self.control_plane(*machine);
+                if may {
+                    self.attempts = *attempt;
+                    self.claim = Some((*attempt, *machine));
+                }
+                may
+            }
+            Some(Entry::PkiSealed { attempt, ca_hash, sealed }) => self.seal(*attempt, *ca_hash, sealed),
+            Some(Entry::InitReady { attempt, ca_hash, endpoints, tokens }) => {
+                self.make(*attempt, *ca_hash, endpoints, tokens)
+            }
+            Some(Entry::InitAbandoned { attempt, .. }) => self.live(*attempt).is_some() && self.abandon(),
+            Some(Entry::Ticket { machine, attempt, ciphertext }) => {
+                let made = self.ready.as_ref().map(|(attempt, ..)| *attempt);
+                let may = made.or(self.claim.map(|(live, _)| live)) == Some(*attempt) && self.ca.is_some();
+                let line = self.lines.get_mut(machine).filter(|_| may);
+                line.map(|line| line.ticket = Some((*attempt, ciphertext.clone()))).is_some()
+            }
+            Some(Entry::EtcdJoin { machine, turn, number }) => self.take_turn(*machine, *turn, *number),
+            Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
+        }
+    }
+
+    fn control_plane(&self, machine: MachineId) -> bool {
+        self.lines.get(&machine).is_some_and(|line| line.admitted.role == Role::ControlPlane)
+    }
+
+    fn live(&self, attempt: u32) -> Option<MachineId> {
+        self.claim.filter(|(live, _)| *live == attempt).map(|(_, machine)| machine)
+    }
+
+    fn admit(&mut self, admitted: &Admitted) -> bool {
+        let taken = self.lines.values().any(|line| line.admitted.name == admitted.name);
+        if taken || self.removed.contains(&admitted.machine) || self.lines.contains_key(&admitted.machine) {
+            return false;
+        }
+        let line = Line { admitted: admitted.clone(), ticket: None, joined: false, etcd: false };
+        self.lines.insert(admitted.machine, line);
+        true
+    }
+
+    fn remove(&mut self, machine: MachineId) -> bool {
+        if self.lines.remove(&machine).is_none() {
+            return false;
+        }
+        self.removed.insert(machine);
+        self.turn.take_if(|(_, holder)| *holder == machine);
+        if self.claim.is_some_and(|(_, holder)| holder == machine) {
+            self.abandon();
+        }
+        true
+    }
+
+    fn seal(&mut self, attempt: u32, ca_hash: Digest, sealed: &[Sealed]) -> bool {
+        let may = match self.ca {
+            Some(ca) => ca == ca_hash,
+            None => self.live(attempt).is_some(),
+        };
+        if !may || sealed.iter().any(|one| !self.control_plane(one.machine)) {
+            return false;
+        }
+        self.ca = Some(ca_hash);
+        self.sealed.extend(sealed.iter().map(|one| (one.machine, one.ciphertext.clone())));
+        true
+    }
+
+    fn make(&mut self, attempt: u32, ca_hash: Digest, endpoints: &[String], tokens: &[MachineId]) -> bool {
+        let Some(machine) = self.live(attempt).filter(|_| self.ready.is_none() && self.ca == Some(ca_hash)) else {
+            return false;
+        };
+        self.claim = None;
+        let tokens: BTreeSet<MachineId> = tokens.iter().copied().collect();
+        for (member, line) in &mut self.lines {
+            line.etcd |= *member == machine;
+            line.ticket.take_if(|_| !tokens.contains(member));
+        }
+        self.ready = Some((attempt, machine, endpoints.to_vec(), tokens));
+        true
+    }
+
+    fn abandon(&mut self) -> bool {
+        self.abandoned.extend(self.claim.take());
+        self.lines.values_mut().for_each(|line| line.ticket = None);
+        true
+    }
+
+    fn take_turn(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> bool {
+        if turn == EtcdTurn::Started {
+            let may =
+                self.turn.is_none() && self.ready.is_some() && number == self.turns + 1 && self.control_plane(machine);
+            if may {
+                self.turns = number;
+                self.turn = Some((number, machine));
+            }
+            return may;
+        }
+        if self.turn != Some((number, machine)) {
+            return false;
+        }
+        self.turn = None;
+        self.lines.get_mut(&machine).map(|line| line.etcd = turn == EtcdTurn::Done).is_some()
+    }
+
+    /// Where a machine's copy is not what the entries make: the promise that this breaks, and what it is.
+    pub(crate) fn compare(&self, ledger: &Ledger) -> Result<(), (&'static str, String)> {
+        let wrong = |promise, what: &str, theirs: String, ours: String| {
+            Err((
+                promise,
+                format!("{what} in a ledger is {theirs}, the entries up to {} make it {ours}", self.revision),
+            ))
+        };
+        if ledger.live_claim() != self.claim {
+            return wrong("S4", "the right to init", format!("{:?}", ledger.live_claim()), format!("{:?}", self.claim));
+        }
+        let ready =
+            ledger.ready().map(|ready| (ready.attempt, ready.machine, ready.endpoints.clone(), ready.tokens.clone()));
+        if ready != self.ready {
+            return wrong("S4", "what made the cluster", format!("{ready:?}"), format!("{:?}", self.ready));
+        }
+        if ledger.last_attempt() != self.attempts {
+            return wrong("S4", "the last attempt", ledger.last_attempt().to_string(), self.attempts.to_string());
+        }
+        let kept: Vec<_> = ledger.abandoned().iter().map(|(attempt, machine, _)| (*attempt, *machine)).collect();
+        if !self.abandoned.ends_with(&kept) || kept.is_empty() != self.abandoned.is_empty() {
+            return wrong("S4", "the list of abandoned attempts", format!("{kept:?}"), format!("{:?}", self.abandoned));
+        }
+        let pki = ledger.pki().map(|pki| (pki.ca_hash, &pki.sealed));
+        if pki != self.ca.map(|ca| (ca, &self.sealed)) {
+            return wrong("S4", "the sealed CA", format!("{:?}", pki.map(|pki| pki.0)), format!("{:?}", self.ca));
+        }
+        if (ledger.etcd_turn(), ledger.etcd_turns()) != (self.turn, self.turns) {
+            let theirs = format!("{:?} of {}", ledger.etcd_turn(), ledger.etcd_turns());
+            return wrong("S8", "etcd's turn", theirs, format!("{:?} of {}", self.turn, self.turns));
+        }
+        if let Some(back) = self.removed.iter().find(|gone| !ledger.was_removed(**gone)) {
+            return wrong("S9", &format!("whether {back} was removed"), "false".into(), "true".into());
+        }
+        self.compare_members(ledger)
+    }
+
+    fn compare_members(&self, ledger: &Ledger) -> Result<(), (&'static str, String)> {
+        let revision = self.revision;
+        for (machine, member) in ledger.members() {
+            let Some(line) = self.lines.get(machine) else {
+                return Err((
+                    "S6",
+                    format!("{machine} is a member in a ledger; no entry up to {revision} makes it one"),
+                ));
+            };
+            if line.differs(member) {
+                return Err(("S3", format!("{machine} is {member:?} in a ledger, the entries make it {line:?}")));
+            }
+        }
+        if let Some(lost) = self.lines.keys().find(|machine| ledger.member(**machine).is_none()) {
+            return Err(("S3", format!("{lost} is missing in a ledger of revision {revision}")));
+        }
+        let planes = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));
+        let joined = self.lines.values().filter(|line| line.joined).count();
+        if !ledger.control_planes().eq(planes) || ledger.joined_count() != joined {
+            return Err(("S3", format!("a ledger of revision {revision} lists its own members wrongly")));
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn differs(&self, member: &Member) -> bool {
+        let same = self.admitted == member.admitted && self.ticket == member.ticket;
+        !same || self.joined != member.joined || self.etcd != member.etcd_member
+    }
+}
