@@ -143,7 +143,7 @@ pub(crate) struct LabArguments {
     /// How long the rehearsal kubeadm takes: 0 no time, 1 about as long as the real one
     #[arg(long, default_value_t = 0.0, value_parser = pace, value_name = "X")]
     pub(crate) pace: f64,
-    /// What goes wrong with a machine's kubeadm: hang, fail, fail-once, lie, nonsense or die at a phase; may be repeated
+    /// What goes wrong with a machine's kubeadm: hang, fail, lie, nonsense or die at a phase, or hang-once and so on; may be repeated
     #[arg(long, value_parser = fault, value_name = "MACHINE=WHAT:PHASE")]
     pub(crate) fault: Vec<Fault>,
     /// Start one machine this many seconds after the other
@@ -262,17 +262,19 @@ fn pace(text: &str) -> Result<f64, String> {
 }
 
 /// What the rehearsal kubeadm can be told to do wrong at a phase.
-const FAULTS: [&str; 6] = ["hang", "fail", "fail-once", "lie", "nonsense", "die"];
+const FAULTS: [&str; 5] = ["hang", "fail", "lie", "nonsense", "die"];
 
 fn fault(text: &str) -> Result<Fault, String> {
     let form = || {
         format!(
-            "must be MACHINE=WHAT:PHASE, such as lab-2=hang:etcd, where WHAT is {}; or MACHINE=too-old",
+            "must be MACHINE=WHAT:PHASE, such as lab-2=hang:etcd, where WHAT is {}, each also with -once; or MACHINE=too-old",
             FAULTS.join(", ")
         )
     };
     let (machine, what) = text.split_once('=').ok_or_else(form)?;
     let known = what == "too-old"
-        || what.split_once(':').is_some_and(|(what, phase)| FAULTS.contains(&what) && !phase.is_empty());
+        || what.split_once(':').is_some_and(|(what, phase)| {
+            FAULTS.contains(&what.strip_suffix("-once").unwrap_or(what)) && !phase.is_empty()
+        });
     if known { Ok(Fault { machine: machine.to_owned(), what: what.to_owned() }) } else { Err(form()) }
 }

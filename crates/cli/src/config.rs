@@ -6,6 +6,7 @@ pub(crate) mod example;
 mod kernel;
 pub(crate) mod key;
 mod kind;
+pub(crate) mod plan;
 pub(crate) mod problem;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! `muster run`: from the command line and muster.toml to a running agent.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use muster_agent::{AgentConfig, LOG_DIRECTIVE, Ring};
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::RunArguments;
-use crate::config::{self, Image, Loaded, Overrides, Refused};
+use crate::config::{self, Image, Loaded, Overrides, Refused, plan};
 use crate::exit::Exit;
 
 /// Where the socket of the local API is made.
@@ -84,7 +84,7 @@ pub(crate) fn configuration(arguments: &RunArguments) -> Result<AgentConfig, Ref
 
 fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
     let root = arguments.root.as_deref();
-    let run_dir = below(root, PathBuf::from(RUN_DIR));
+    let run_dir = plan::below(root, Path::new(RUN_DIR));
     let kubernetes = image.kubernetes;
     let version = kubernetes.version.clone().unwrap_or_default();
     let peers = image.peers.iter().map(ToString::to_string);
@@ -102,32 +102,10 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         mdns: image.mdns,
         peers: peers.chain(named).collect(),
         name: image.name,
-        state_dir: below(root, image.state_dir),
+        state_dir: plan::below(root, &image.state_dir),
         endpoint_port: kubernetes.endpoint_port,
-        hosts_file: below(root, kubernetes.hosts_file.clone()),
-        kubernetes: muster_kubeadm::Settings {
-            endpoint: format!("api.{}.muster:{}", image.cluster, kubernetes.endpoint_port),
-            cluster: image.cluster.clone(),
-            version: kubernetes.version.and_then(|version| version.parse().ok()),
-            kubeadm: kubernetes.kubeadm,
-            dir: below(root, kubernetes.dir),
-            kubelet_dir: below(root, kubernetes.kubelet_dir),
-            etcd_dir: below(root, kubernetes.etcd_dir),
-            work_dir: run_dir.join("kubeadm"),
-            hosts_file: below(root, kubernetes.hosts_file),
-            api_port: kubernetes.api_port,
-            pod_subnet: kubernetes.pod_subnet,
-            service_subnet: kubernetes.service_subnet,
-            image_repository: kubernetes.image_repository,
-            cri_socket: kubernetes.cri_socket,
-            documents: kubernetes
-                .documents
-                .into_iter()
-                .map(|(name, text)| muster_kubeadm::UserFile { name, text })
-                .collect(),
-            skip_phases: kubernetes.skip_phases,
-            ignore_preflight: kubernetes.ignore_preflight,
-        },
+        hosts_file: plan::below(root, &kubernetes.hosts_file),
+        kubernetes: plan::settings(&image.cluster, &kubernetes, root, &run_dir),
         run_dir,
         cluster: image.cluster,
         kubeadm_env: Vec::new(),
@@ -135,13 +113,5 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         fingerprint: root.map(|root| Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()])),
         tuning: muster_protocol::Tuning::default(),
         record: arguments.record.clone(),
-    }
-}
-
-/// A path below the machine's own root, if it has one.
-fn below(root: Option<&Path>, path: PathBuf) -> PathBuf {
-    match root {
-        Some(root) => root.join(path.strip_prefix("/").unwrap_or(&path)),
-        None => path,
     }
 }

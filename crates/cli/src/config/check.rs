@@ -11,7 +11,7 @@ use super::key::KEYS;
 use super::kind::{Value, socket_address};
 use super::problem::{Place, Problem};
 use super::values::Values;
-use super::{Image, Kubernetes};
+use super::{Image, Kubernetes, plan};
 
 /// Longest document of the user's in bytes; kubelet's with every field set is about 8,000.
 const DOCUMENT_BYTES_MAX: u64 = 256 * 1024;
@@ -49,7 +49,7 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
         ignore_preflight: values.texts("kubernetes.ignore_preflight"),
     };
     let digest = digest(values, &kubernetes, control_planes?, durable?);
-    Some(Image {
+    let image = Image {
         cluster: cluster?,
         machines: machines?,
         control_planes: control_planes?,
@@ -64,7 +64,9 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
         durable: durable?,
         digest,
         shown: shown(values, control_planes?, durable?),
-    })
+    };
+    plan::check(&image, values, problems);
+    Some(image)
 }
 
 fn missing(key: &str, what: &str) -> Problem {

@@ -313,6 +313,33 @@ fn the_digest_covers_what_all_machines_share_and_nothing_else() {
 }
 
 #[test]
+fn what_no_kubeadm_of_the_wanted_version_takes_is_found_before_any_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("kubeadm.yaml");
+    let problems = |version: &str, document: &str| {
+        std::fs::write(&path, document).expect("written");
+        let version = if version.is_empty() { String::new() } else { format!("kubernetes.version = {version:?}\n") };
+        match read_text(&with(&format!("{version}kubernetes.documents = [{path:?}]")), &[]) {
+            Ok(_) => Vec::new(),
+            Err(refused) => refused.problems,
+        }
+    };
+    let of =
+        |api: &str, field: &str| format!("apiVersion: kubeadm.k8s.io/{api}\nkind: ClusterConfiguration\n{field}\n");
+    assert_eq!(problems("v1.31.4", &of("v1beta4", "clusterName: edge")), []);
+    let [problem] = &problems("v1.31.4", &of("v1beta4", "controlPlaneEndpoint: elsewhere:6443"))[..] else {
+        panic!("the endpoint is muster's")
+    };
+    assert!(problem.text.contains("kubeadm.yaml") && problem.text.contains("controlPlaneEndpoint"), "{problem:?}");
+    assert!(problem.line.is_some());
+    // kubeadm 1.31 may deploy 1.30, so its documents may be either's.
+    assert_eq!(problems("v1.30.0", &of("v1beta4", "certificateValidityPeriod: 8760h0m0s")), []);
+    assert_ne!(problems("v1.28.0", &of("v1beta4", "certificateValidityPeriod: 8760h0m0s")), []);
+    // Without a version nobody knows before kubeadm is asked.
+    assert_eq!(problems("", &of("v1beta4", "controlPlaneEndpoint: elsewhere:6443")), []);
+}
+
+#[test]
 fn without_a_word_about_it_memory_is_not_durable() {
     let text = format!("cluster = \"site\"\nmachines = 5\nmesh_key = \"{KEY}\"\n[state]\ndir = \"/dev/shm/muster\"\n");
     assert!(!right(&text).durable);
