@@ -32,7 +32,7 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
         let (works, back) = lose(&testbed, machine, arguments, report)
             .with_context(|| format!("after the loss of {name}; `start {name}` brings it back"))?;
         report.step(format!(
-            "{name}: kubectl worked everywhere else {works:.1} s after its power was gone and for {:.0} s on; \
+            "{name}: everywhere else kubectl had answered within {works:.1} s of its loss, and did for {:.0} s on; \
              back and whole {back:.1} s after it was started",
             arguments.steady.as_secs_f64()
         ));
@@ -80,14 +80,13 @@ fn lose(testbed: &Testbed, lost: &Machine, arguments: &FailoverArguments, report
     Ok((works, back))
 }
 
-/// Repeats a question until its answer is good, and returns how many seconds that took.
+/// Repeats a question until its answer is good, and returns after how many seconds that was there.
 fn until(timeout: Duration, question: impl Fn() -> Result<()>) -> Result<f64> {
     let started = Instant::now();
     loop {
-        let asked = started.elapsed();
         match question() {
-            Ok(()) => return Ok(asked.as_secs_f64()),
-            Err(error) if asked > timeout => {
+            Ok(()) => return Ok(started.elapsed().as_secs_f64()),
+            Err(error) if started.elapsed() > timeout => {
                 return Err(error.context(format!("still so after {} s", timeout.as_secs())));
             }
             Err(_) => interrupt::sleep(ASK_EVERY)?,

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::arguments::FormArguments;
 use super::machine::Machine;
 use super::network;
+use super::report::cannot_provision;
+use crate::command::run;
 
 /// Longest name of a testbed, in characters.
 const NAME_CHARS_MAX: usize = 32;
@@ -107,12 +109,20 @@ impl Testbed {
         let _lock = paths.lock(&paths.states)?;
         Self::must_not_exist(paths)?;
         let taken = others(&paths.states)?;
-        let index = (0..=254).find(|index| !taken.contains(index) && !network::bridge_exists(*index));
-        let index = index.context("255 testbeds are up already")?;
-        let subnet = match &form.subnet {
-            Some(text) => parse_subnet(text)?,
-            None => Ipv4Addr::new(10, 199, index, 0),
+        let routes = run("ip", ["-4", "route", "show", "table", "all"])?;
+        let given = form.subnet.as_deref().map(parse_subnet).transpose()?;
+        if let Some(subnet) = given.filter(|subnet| network::in_use(&routes, *subnet)) {
+            return Err(cannot_provision(format!(
+                "--subnet {subnet}/24: this host has it, or a part of it, in use already"
+            )));
+        }
+        let subnet_of = |index| given.unwrap_or(Ipv4Addr::new(10, 199, index, 0));
+        let is_free = |index: &u8| {
+            let free = given.is_some() || !network::in_use(&routes, subnet_of(*index));
+            free && !taken.contains(index) && !network::bridge_exists(*index)
         };
+        let index = (0..=254).find(is_free).context("no testbed more: 255 are up, or 10.199.0.0/16 is in use here")?;
+        let subnet = subnet_of(index);
         let mut testbed = Self {
             name: paths.name.clone(),
             index,

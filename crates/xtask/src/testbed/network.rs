@@ -1,5 +1,6 @@
 //! The machines' network: a bridge a testbed, a network namespace a machine.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,18 @@ pub(crate) fn bridge_name(index: u8) -> String {
 
 pub(crate) fn bridge_exists(index: u8) -> bool {
     link_exists(&bridge_name(index))
+}
+
+/// Whether a /24 holds an address of the host's own, or is a network it already knows the way to. Wider networks do not
+/// count: the testbed's own way is the more exact one.
+pub(crate) fn in_use(routes: &str, subnet: Ipv4Addr) -> bool {
+    let destination = |route: &str| {
+        let word = route.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
+        let (address, length) = word.split_once('/').unwrap_or((word, "32"));
+        Some((address.parse::<Ipv4Addr>().ok()?, length.parse::<u8>().ok()?))
+    };
+    let mut destinations = routes.lines().filter(|route| !route.starts_with("default")).filter_map(destination);
+    destinations.any(|(address, length)| length >= 24 && address.octets()[..3] == subnet.octets()[..3])
 }
 
 fn link_exists(name: &str) -> bool {
@@ -117,6 +130,16 @@ fn mac(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subnet_the_host_is_in_is_in_use() {
+        let routes = "default via 172.16.3.1 dev eth0\n10.199.0.0/24 dev mtb0 proto kernel scope link src 10.199.0.1\n\
+                      10.0.0.0/8 dev eth1\nlocal 10.77.3.9 dev eth0 table local proto kernel scope host\n";
+        assert!(in_use(routes, Ipv4Addr::new(10, 199, 0, 0)));
+        assert!(in_use(routes, Ipv4Addr::new(10, 77, 3, 0)));
+        assert!(!in_use(routes, Ipv4Addr::new(10, 199, 1, 0)), "a wider network leaves room");
+        assert!(!in_use(routes, Ipv4Addr::new(172, 16, 3, 0)), "a gateway is no destination");
+    }
 
     #[test]
     fn hardware_addresses_follow_from_names() {
