@@ -117,7 +117,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         times: Mutex::default(),
         plan: Mutex::default(),
     });
-    let boot = Boot {
+    let mut boot = Boot {
         identity,
         sealing_key: disk.sealing_key().public(),
         durable,
@@ -130,14 +130,19 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         seed: *device::seed(),
         tuning: config.tuning.clone(),
     };
-    let recorder = match &config.record {
-        Some(directory) => Recorder::begin(directory, &boot).map_err(AgentError::System)?,
+    let mut recorder = match &config.record {
+        Some(directory) => {
+            let (tell, made) = std::sync::mpsc::channel();
+            boot.identity = boot.identity.telling(tell);
+            Recorder::begin(directory, &boot, made).map_err(AgentError::System)?
+        }
         None => Recorder::default(),
     };
     let mut effects = Effects::default();
     let machine = Machine::new(boot, Time(0), &mut effects);
     let machine =
         machine.map_err(|refusal| AgentError::Start { path: config.state_dir.display().to_string(), refusal })?;
+    recorder.done(&effects);
     let raft = Raft::new(me, commands.clone(), inputs.clone());
     let mut shell = Shell {
         machine,
@@ -222,6 +227,7 @@ impl Shell {
         let now = self.now();
         self.recorder.input(now, &input);
         self.machine.handle(now, input, effects);
+        self.recorder.done(effects);
         self.carry_out(effects).await?;
         let at_rest = self.machine.phase() == Phase::Ready;
         if at_rest != self.at_rest {

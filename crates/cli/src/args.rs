@@ -95,7 +95,7 @@ pub(crate) struct RunArguments {
     /// What to log: error, warn, info, debug, trace, or tracing's filter language
     #[arg(long, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
-    /// Record what the machine is given in this directory, for muster-sim replay; no secret is in it
+    /// Record what the machine is given and does in this directory, for muster-sim replay; no secret is in it
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
     /// Stop when the process that started this one ends
@@ -155,6 +155,9 @@ pub(crate) struct LabArguments {
     /// Seed of the random moments; drawn and printed when not given
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+    /// Record every machine in this directory, as `muster run` does
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
     /// What the machines log, as for `muster run`
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,

@@ -284,6 +284,11 @@ impl Effects {
         self.push(Effect::Notice(Notice { warning, kind, text }));
     }
 
+    /// Looks at all effects, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Effect> + '_ {
+        self.0.iter()
+    }
+
     /// Takes all effects, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
         self.0.drain(..)

@@ -1,30 +1,38 @@
-//! Recordings: how a machine was started, and every input it got since with its time. The core depends on nothing else, so
-//! the same code given the same recording does the same things again.
+//! Recordings: how a machine was started, every input it got since with its time, and what it did then. The core depends on
+//! nothing but start and inputs, so the same code given the same recording does the same things again.
 //!
-//! A recording holds no secret: inputs carry ciphertext only, and the identity's seed is left out, so whoever replays one
-//! brings the [`Identity`] (from the machine's state file). It is for the version that made it: another one may decide
-//! otherwise.
+//! A recording holds no secret: inputs carry ciphertext only, and in place of the identity's key stand the signatures that
+//! it made, which are public. So whoever has a recording can replay it. It is for the version that made it: another one may
+//! decide otherwise, and the replay then names the first thing that it does differently.
 //!
 //! ```text
 //! "muster-recording" | version, 4 bytes | part | part | ...
-//! part = length, 4 bytes | bincode, at most PART_BYTES_MAX      the first part is the start, the others are inputs
+//! part = length, 4 bytes | checksum, 4 bytes | bincode, at most PART_BYTES_MAX
 //! ```
 //!
-//! Numbers of 4 bytes are big-endian. A recording may end within a part: the machine lost its power.
+//! The first part is the start. Each input is followed by what the machine did, unless it died of it. Numbers of 4 bytes are
+//! big-endian. A recording may end within a part: the machine lost its power.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use muster_wire::entry::Sealed;
-use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Digest, Durable, Frame, Identity, MachineId, Settings, WireError};
+use muster_wire::sign::Made;
+use muster_wire::{Digest, Durable, Identity, MachineId, Settings};
 use serde::{Deserialize, Serialize};
 
-use crate::{Boot, Input, RunId, StepFailure, StepOutput, Time, Tuning};
+use crate::{Boot, Effects, Input, Time, Tuning};
 
-const MAGIC: &[u8; 16] = b"muster-recording";
-const VERSION: u32 = 1;
+mod doing;
+mod kept;
+
+pub use doing::Doing;
+use kept::Kept;
+
+/// How every recording begins.
+pub const MAGIC: &[u8; 16] = b"muster-recording";
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = MAGIC.len() + 4;
+/// Before the body of a part: its length and its checksum.
+const FRAME_BYTES: usize = 8;
 
 /// Longest part in bytes: a snapshot of the ledger, which is the longest input, and room.
 pub const PART_BYTES_MAX: usize = 32 << 20;
@@ -46,15 +54,13 @@ pub enum RecordError {
         /// How that shows.
         why: String,
     },
-    /// The identity is another machine's.
-    #[error("this is a recording of {0}, the identity is that of {1}")]
-    OtherMachine(MachineId, MachineId),
 }
 
-/// The beginning of a recording of a machine that starts with `boot`.
-pub fn start(boot: &Boot) -> Vec<u8> {
+/// The beginning of a recording of a machine that starts with `boot` at `now`.
+pub fn start(boot: &Boot, now: Time) -> Vec<u8> {
     let mut bytes = [&MAGIC[..], &VERSION.to_be_bytes()].concat();
     let start = Start {
+        now,
         machine: boot.identity.machine(),
         sealing_key: boot.sealing_key,
         durable: boot.durable.encode(),
@@ -74,14 +80,36 @@ pub fn start(boot: &Boot) -> Vec<u8> {
 /// The part of one input that the machine is given at `now`.
 pub fn input(now: Time, input: &Input) -> Vec<u8> {
     let mut bytes = Vec::new();
-    append(&mut bytes, &(now, Kept::from(input)));
+    append(&mut bytes, &Part::Input(now, Kept::from(input)));
     bytes
+}
+
+/// The part of what the machine did then, with the signatures that it made.
+pub fn done(effects: &Effects, made: impl IntoIterator<Item = Made>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let signatures = made.into_iter().map(|made| (made.statement, made.signature.to_vec())).collect();
+    append(&mut bytes, &Part::Done { signatures, effects: effects.iter().map(Doing::from).collect() });
+    bytes
+}
+
+/// One input of a recording, and what came of it.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The byte at which it stands.
+    pub at: usize,
+    /// When.
+    pub now: Time,
+    /// The input.
+    pub input: Input,
+    /// What the machine did; none if the recording ends with the input.
+    pub done: Option<Vec<Doing>>,
 }
 
 /// A recording being read.
 #[derive(Debug)]
 pub struct Recording<'a> {
     start: Start,
+    began: Option<Vec<Doing>>,
     bytes: &'a [u8],
     at: usize,
 }
@@ -102,10 +130,12 @@ impl<'a> Recording<'a> {
             return Err(RecordError::Version(version));
         }
         let mut at = HEADER_BYTES;
-        match part(bytes, &mut at)? {
-            Some(start) => Ok(Self { start, bytes, at }),
-            None => Err(RecordError::Damaged { at, why: "it ends before it tells of the start".to_owned() }),
-        }
+        let Some(start) = part(bytes, &mut at)? else {
+            return Err(RecordError::Damaged { at, why: "it ends before it tells of the start".to_owned() });
+        };
+        let mut recording = Self { start, began: None, bytes, at };
+        recording.began = recording.take_done();
+        Ok(recording)
     }
 
     /// Whose it is.
@@ -113,19 +143,37 @@ impl<'a> Recording<'a> {
         self.start.machine
     }
 
-    /// What the machine was started with, at [`Time`] zero.
+    /// When it was started, by its own clock.
+    pub fn started(&self) -> Time {
+        self.start.now
+    }
+
+    /// Its host name.
+    pub fn hostname(&self) -> &str {
+        &self.start.hostname
+    }
+
+    /// What the machine did when it was started; none if the recording ends there.
+    pub fn began(&self) -> Option<&[Doing]> {
+        self.began.as_deref()
+    }
+
+    /// The byte at which the recording breaks off within a part, once all that is whole was read.
+    pub fn cut(&self) -> Option<usize> {
+        (self.at < self.bytes.len()).then_some(self.at)
+    }
+
+    /// What the machine was started with. Its identity knows the signatures that the machine made, and no
+    /// key.
     ///
     /// # Errors
-    /// [`RecordError::OtherMachine`] if the identity is not the recorded machine's; damage.
-    pub fn boot(&self, identity: Identity) -> Result<Boot, RecordError> {
+    /// Damage.
+    pub fn boot(&self) -> Result<Boot, RecordError> {
         let start = self.start.clone();
-        if identity.machine() != start.machine {
-            return Err(RecordError::OtherMachine(start.machine, identity.machine()));
-        }
         let durable = Durable::decode(&start.durable);
         let durable = durable.map_err(|why| RecordError::Damaged { at: HEADER_BYTES, why: why.to_string() })?;
         Ok(Boot {
-            identity,
+            identity: Identity::from_signatures(start.machine, self.signatures()),
             sealing_key: start.sealing_key,
             durable,
             cluster: start.cluster,
@@ -138,19 +186,56 @@ impl<'a> Recording<'a> {
             tuning: tuning(start.tuning),
         })
     }
+
+    /// All signatures up to the end, or to what is damaged.
+    fn signatures(&self) -> Vec<Made> {
+        let mut at = HEADER_BYTES;
+        let mut all = Vec::new();
+        let start: Result<Option<Start>, _> = part(self.bytes, &mut at);
+        if start.is_err() {
+            return all;
+        }
+        while let Ok(Some(part)) = part(self.bytes, &mut at) {
+            if let Part::Done { signatures, .. } = part {
+                let whole = signatures.into_iter().filter_map(|(statement, signature)| {
+                    Some(Made { statement, signature: signature.try_into().ok()? })
+                });
+                all.extend(whole);
+            }
+        }
+        all
+    }
+
+    /// What was done, if that is what comes next. Damage is for whoever reads on.
+    fn take_done(&mut self) -> Option<Vec<Doing>> {
+        let mut at = self.at;
+        match part(self.bytes, &mut at) {
+            Ok(Some(Part::Done { effects, .. })) => {
+                self.at = at;
+                Some(effects)
+            }
+            _ => None,
+        }
+    }
+
+    fn turn(&mut self) -> Result<Option<Turn>, RecordError> {
+        let at = self.at;
+        let damaged = |why: String| RecordError::Damaged { at, why };
+        let (now, kept) = match part(self.bytes, &mut self.at)? {
+            Some(Part::Input(now, kept)) => (now, kept),
+            Some(Part::Done { .. }) => return Err(damaged("it tells what was done without an input".to_owned())),
+            None => return Ok(None),
+        };
+        let input = Input::try_from(kept).map_err(|why| damaged(why.to_string()))?;
+        Ok(Some(Turn { at, now, input, done: self.take_done() }))
+    }
 }
 
 impl Iterator for Recording<'_> {
-    type Item = Result<(Time, Input), RecordError>;
+    type Item = Result<Turn, RecordError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let at = self.at;
-        let kept: Result<Option<(Time, Kept)>, RecordError> = part(self.bytes, &mut self.at);
-        let read = kept.and_then(|kept| {
-            let Some((now, kept)) = kept else { return Ok(None) };
-            let input = Input::try_from(kept).map_err(|why| RecordError::Damaged { at, why: why.to_string() })?;
-            Ok(Some((now, input)))
-        });
+        let read = self.turn();
         if read.is_err() {
             // Behind a damaged part nothing can be told apart.
             self.at = self.bytes.len();
@@ -167,7 +252,13 @@ fn append(bytes: &mut Vec<u8>, part: &impl Serialize) {
     // Writing to memory fails for nothing that these types can hold.
     let part = bincode::serde::encode_to_vec(part, codec()).unwrap_or_default();
     bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(&checksum(&part));
     bytes.extend_from_slice(&part);
+}
+
+fn checksum(body: &[u8]) -> [u8; 4] {
+    let [a, b, c, d, ..] = Digest::of("part of a recording", &[body]).0;
+    [a, b, c, d]
 }
 
 fn number(bytes: &[u8]) -> Option<u32> {
@@ -183,17 +274,28 @@ fn part<T: serde::de::DeserializeOwned>(bytes: &[u8], at: &mut usize) -> Result<
     if length > PART_BYTES_MAX {
         return Err(damaged(format!("{length} bytes are over the bound of {PART_BYTES_MAX}")));
     }
-    let Some(body) = rest.get(4..4 + length) else { return Ok(None) };
+    let Some(body) = rest.get(FRAME_BYTES..FRAME_BYTES + length) else { return Ok(None) };
+    if rest[4..FRAME_BYTES] != checksum(body) {
+        return Err(damaged("its checksum does not hold".to_owned()));
+    }
     let (part, read) = bincode::serde::decode_from_slice(body, codec()).map_err(|why| damaged(why.to_string()))?;
     if read != length {
         return Err(damaged(format!("{} bytes too many", length - read)));
     }
-    *at = begin + 4 + length;
+    *at = begin + FRAME_BYTES + length;
     Ok(Some(part))
+}
+
+/// A part behind the start.
+#[derive(Debug, Serialize, Deserialize)]
+enum Part {
+    Input(Time, Kept),
+    Done { signatures: Vec<(Digest, Vec<u8>)>, effects: Vec<Doing> },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Start {
+    now: Time,
     machine: MachineId,
     sealing_key: [u8; 32],
     durable: Vec<u8>,
@@ -236,169 +338,6 @@ fn tuning(intervals: [Duration; 9]) -> Tuning {
         etcd_turn_max,
         poll_hold,
     }
-}
-
-/// [`Input`] as it is written. Frames, entries and ledgers stand in their own encodings.
-#[derive(Debug, Serialize, Deserialize)]
-enum Kept {
-    Wake,
-    Connected(MachineId),
-    Disconnected(MachineId),
-    Received { from: MachineId, frame: Vec<u8> },
-    TurnedAway { whom: String, why: String },
-    Addresses(Vec<String>),
-    Applied { revision: u64, entry: Vec<u8> },
-    Restored { ledger: Vec<u8> },
-    Leading { term: u64, leader: Option<MachineId> },
-    Proposed { call: u64, outcome: Outcome },
-    Progress { run: u64, phase: String },
-    Finished { run: u64, result: Result<Output, Failure> },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-enum Outcome {
-    Applied(u64),
-    Refused(String),
-    NotLeading(Option<MachineId>),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-enum Output {
-    Done,
-    Checked(String),
-    PkiMade { ca_hash: Digest, sealed: Vec<(MachineId, Vec<u8>)> },
-    Ticket(Vec<u8>),
-    Initialised { ca_hash: Digest, endpoints: Vec<String> },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Failure {
-    step: String,
-    phase: Option<String>,
-    why: String,
-    hopeless: bool,
-}
-
-impl From<&Input> for Kept {
-    fn from(input: &Input) -> Self {
-        match input.clone() {
-            Input::Wake => Kept::Wake,
-            Input::Connected(machine) => Kept::Connected(machine),
-            Input::Disconnected(machine) => Kept::Disconnected(machine),
-            Input::Received { from, frame } => Kept::Received { from, frame: frame.encode() },
-            Input::TurnedAway { whom, why } => Kept::TurnedAway { whom, why },
-            Input::Addresses(addresses) => Kept::Addresses(addresses),
-            Input::Applied { revision, entry } => Kept::Applied { revision, entry: entry.into() },
-            Input::Restored { ledger } => Kept::Restored { ledger: ledger.into() },
-            Input::Leading { term, leader } => Kept::Leading { term, leader },
-            Input::Proposed { call, outcome } => Kept::Proposed {
-                call,
-                outcome: match outcome {
-                    ProposalOutcome::Applied(revision) => Outcome::Applied(revision),
-                    ProposalOutcome::Refused(why) => Outcome::Refused(why),
-                    ProposalOutcome::NotLeading(leader) => Outcome::NotLeading(leader),
-                },
-            },
-            Input::Progress { run, phase } => Kept::Progress { run: run.0, phase },
-            Input::Finished { run, result } => {
-                Kept::Finished { run: run.0, result: result.map(Output::from).map_err(Failure::from) }
-            }
-        }
-    }
-}
-
-impl TryFrom<Kept> for Input {
-    type Error = WireError;
-
-    fn try_from(kept: Kept) -> Result<Self, WireError> {
-        Ok(match kept {
-            Kept::Wake => Input::Wake,
-            Kept::Connected(machine) => Input::Connected(machine),
-            Kept::Disconnected(machine) => Input::Disconnected(machine),
-            Kept::Received { from, frame } => Input::Received { from, frame: Frame::decode(frame.into())? },
-            Kept::TurnedAway { whom, why } => Input::TurnedAway { whom, why },
-            Kept::Addresses(addresses) => Input::Addresses(addresses),
-            Kept::Applied { revision, entry } => Input::Applied { revision, entry: entry.into() },
-            Kept::Restored { ledger } => Input::Restored { ledger: ledger.into() },
-            Kept::Leading { term, leader } => Input::Leading { term, leader },
-            Kept::Proposed { call, outcome } => Input::Proposed {
-                call,
-                outcome: match outcome {
-                    Outcome::Applied(revision) => ProposalOutcome::Applied(revision),
-                    Outcome::Refused(why) => ProposalOutcome::Refused(why),
-                    Outcome::NotLeading(leader) => ProposalOutcome::NotLeading(leader),
-                },
-            },
-            Kept::Progress { run, phase } => Input::Progress { run: RunId(run), phase },
-            Kept::Finished { run, result } => {
-                Input::Finished { run: RunId(run), result: result.map(StepOutput::from).map_err(StepFailure::from) }
-            }
-        })
-    }
-}
-
-impl From<StepOutput> for Output {
-    fn from(output: StepOutput) -> Self {
-        match output {
-            StepOutput::Done => Output::Done,
-            StepOutput::Checked { version } => Output::Checked(version),
-            StepOutput::PkiMade { ca_hash, sealed } => {
-                let sealed = sealed.into_iter().map(|sealed| (sealed.machine, sealed.ciphertext.into()));
-                Output::PkiMade { ca_hash, sealed: sealed.collect() }
-            }
-            StepOutput::Ticket { ciphertext } => Output::Ticket(ciphertext.into()),
-            StepOutput::Initialised { ca_hash, endpoints } => Output::Initialised { ca_hash, endpoints },
-        }
-    }
-}
-
-impl From<Output> for StepOutput {
-    fn from(output: Output) -> Self {
-        match output {
-            Output::Done => StepOutput::Done,
-            Output::Checked(version) => StepOutput::Checked { version },
-            Output::PkiMade { ca_hash, sealed } => {
-                let sealed = sealed.into_iter();
-                let sealed =
-                    sealed.map(|(machine, ciphertext)| Sealed { machine, ciphertext: Bytes::from(ciphertext) });
-                StepOutput::PkiMade { ca_hash, sealed: sealed.collect() }
-            }
-            Output::Ticket(ciphertext) => StepOutput::Ticket { ciphertext: ciphertext.into() },
-            Output::Initialised { ca_hash, endpoints } => StepOutput::Initialised { ca_hash, endpoints },
-        }
-    }
-}
-
-impl From<StepFailure> for Failure {
-    fn from(StepFailure { step, phase, why, hopeless }: StepFailure) -> Self {
-        Failure { step: step.to_owned(), phase, why, hopeless }
-    }
-}
-
-impl From<Failure> for StepFailure {
-    fn from(Failure { step, phase, why, hopeless }: Failure) -> Self {
-        StepFailure { step: step_name(&step), phase, why, hopeless }
-    }
-}
-
-/// Steps by name, as [`crate::Step::name`] has them; a name of another version stays a step.
-fn step_name(name: &str) -> &'static str {
-    const NAMES: [&str; 13] = [
-        "check",
-        "prepare",
-        "make-pki",
-        "seal-pki",
-        "issue-ticket",
-        "init",
-        "init-finish",
-        "join",
-        "join-etcd",
-        "join-finish",
-        "await-ready",
-        "delete-token",
-        "reset",
-    ];
-    NAMES.into_iter().find(|known| *known == name).unwrap_or("step")
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! It runs the protocol's own code; network, disks, clocks and kubeadm's processes are modelled. One thread a seed, and
 //! one seed gives one run, to the last bit: every result carries a hash of all that happened.
 
+pub mod changes;
 pub mod check;
 pub mod command;
 pub mod junit;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
+pub mod recording;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -75,9 +75,9 @@ fn load(machines: u32, seeds: u64) -> Row {
     scenario.phases.heal_s = 150.0;
     let values = (0..seeds).map(|seed| {
         let (_, world) = run_traced(&scenario, seed, Trace::new(4_000_000));
-        let messages = world.watch().trace.as_ref().map(|trace| trace.messages.as_slice()).unwrap_or_default();
+        let messages = world.watch().trace.as_ref().map(|trace| trace.frames.kept()).unwrap_or_default();
         let from = 100_000_000;
-        let count = messages.iter().filter(|message| message.at_us >= from && message.kind == "swim").count();
+        let count = messages.iter().filter(|message| message.sent_us >= from && message.kind == "swim").count();
         let periods = (world.now - from) as f64 / 1e6 / muster_protocol::Tuning::default().swim_idle.as_secs_f64();
         count as f64 / f64::from(machines) / periods
     });

@@ -1,8 +1,11 @@
 //! A trace of one run: what a person wants to read, and what the report draws.
 
-use muster_protocol::Input;
-use muster_wire::{Frame, MachineId};
+mod frames;
+
 use serde::Serialize;
+
+pub(crate) use frames::is_gossip;
+pub use frames::{Frames, Message};
 
 use crate::watch::Seen;
 use crate::world::{At, Slot};
@@ -20,17 +23,19 @@ pub struct Line {
     pub text: String,
 }
 
-/// A frame on its way.
-#[derive(Debug, Clone, Serialize)]
-pub struct Message {
-    /// When it arrived, in microseconds.
-    pub at_us: At,
-    /// From which machine.
-    pub from: MachineId,
-    /// To which.
-    pub to: Slot,
-    /// Its kind.
-    pub kind: &'static str,
+/// A fault as it happened.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// Its place in the run's plan.
+    pub index: usize,
+    /// Its sort.
+    pub kind: String,
+    /// When it began, in microseconds.
+    pub from_us: At,
+    /// When it ended, if it did.
+    pub to_us: Option<At>,
+    /// Whom it hit.
+    pub targets: Vec<Slot>,
 }
 
 /// The trace.
@@ -38,24 +43,17 @@ pub struct Message {
 pub struct Trace {
     /// Lines in order.
     pub lines: Vec<Line>,
-    /// Frames in order of arrival, as many as `messages_max` allows.
-    pub messages: Vec<Message>,
-    messages_max: usize,
+    /// Faults in order.
+    pub faults: Vec<Span>,
+    /// Frames.
+    pub frames: Frames,
 }
 
 impl Trace {
-    /// Keeps at most so many frames.
-    pub fn new(messages_max: usize) -> Self {
-        Self { messages_max, ..Self::default() }
+    /// Keeps about so many frames.
+    pub fn new(frames_max: usize) -> Self {
+        Self { frames: Frames::new(frames_max), ..Self::default() }
     }
-
-    pub(crate) fn delivered(&mut self, now: At, to: Slot, from: MachineId, frame: &Frame) {
-        if self.messages.len() < self.messages_max {
-            self.messages.push(Message { at_us: now, from, to, kind: frame.kind() });
-        }
-    }
-
-    pub(crate) fn input(&mut self, _now: At, _slot: Slot, _input: &Input) {}
 
     pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>) {
         let (slot, kind, text) = match seen {
@@ -75,10 +73,21 @@ impl Trace {
                 (Some(*slot), "step", format!("kubeadm: {} {how}", step.name()))
             }
             Seen::Notice { slot, notice } => (Some(*slot), notice.kind, notice.text.clone()),
-            Seen::FaultBegins { fault, targets, .. } => {
-                (None, "fault", format!("{} begins on {targets:?} for {} s", fault.kind.word(), fault.for_s))
+            Seen::FaultBegins { index, fault, targets } => {
+                let (kind, targets) = (fault.kind.word(), targets.to_vec());
+                let whom = machines(&targets);
+                let span = Span { index: *index, kind: kind.clone(), from_us: now, to_us: None, targets };
+                self.faults.push(span);
+                (None, "fault", format!("{kind} begins on {whom} for {} s", fault.for_s))
             }
-            Seen::FaultEnds { index } => (None, "fault", format!("fault {index} ends")),
+            Seen::FaultEnds { index } => {
+                let span = self.faults.iter_mut().rev().find(|span| span.index == *index);
+                let kind = span.map_or(String::new(), |span| {
+                    span.to_us = Some(now);
+                    format!("{} on {}", span.kind, machines(&span.targets))
+                });
+                (None, "fault", format!("{kind} ends"))
+            }
             Seen::Copied { copy, original } => {
                 (None, "disk", format!("machine {copy} has a copy of {original}'s disk"))
             }
@@ -88,5 +97,16 @@ impl Trace {
             _ => return,
         };
         self.lines.push(Line { at_us: now, slot, kind, text });
+    }
+}
+
+/// Machines by number, at most eight of them.
+fn machines(slots: &[Slot]) -> String {
+    const NAMED: usize = 8;
+    let named: Vec<String> = slots.iter().take(NAMED).map(|slot| format!("node-{slot}")).collect();
+    match slots.len().saturating_sub(NAMED) {
+        0 if slots.is_empty() => "nobody".to_owned(),
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
 }

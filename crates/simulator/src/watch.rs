@@ -146,18 +146,19 @@ impl Watch {
         }
     }
 
-    pub(crate) fn delivered(&mut self, now: At, to: Slot, from: MachineId, frame: &Frame) {
+    pub(crate) fn delivered(&mut self, now: At, to: Slot) {
         self.mix(now ^ u64::from(to) << 48);
+    }
+
+    /// A frame was sent; it arrives at these times, or never.
+    pub(crate) fn on_its_way(&mut self, now: At, from: Slot, to: Slot, kind: &'static str, arrivals: &[(At, bool)]) {
         if let Some(trace) = &mut self.trace {
-            trace.delivered(now, to, from, frame);
+            trace.frames.sent(now, from, to, kind, arrivals.first().map(|(at, _)| *at));
         }
     }
 
     pub(crate) fn before(&mut self, _now: At, slot: Slot, machine: &Machine, input: &Input) {
         self.checks.before(slot, machine, input);
-        if let Some(trace) = &mut self.trace {
-            trace.input(self.now, slot, input);
-        }
     }
 
     pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, effects: &VecDeque<Effect>) {

@@ -133,10 +133,15 @@ impl World {
 
     /// Handles one event. False when there is nothing left to do.
     pub fn step(&mut self) -> bool {
+        self.step_until(self.end)
+    }
+
+    /// The same, unless the next event is later than `until`.
+    pub fn step_until(&mut self, until: At) -> bool {
         if self.watch.broken() || self.watch.held_early() {
             return false;
         }
-        let Some((at, event)) = self.events.pop(self.end) else { return false };
+        let Some((at, event)) = self.events.pop(self.end.min(until)) else { return false };
         if at > self.now {
             self.at_once = 0;
         }

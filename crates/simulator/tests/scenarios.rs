@@ -121,7 +121,7 @@ fn a_sweep_counts_and_says_what_it_did_not_see() {
 fn a_report_needs_nothing_from_anywhere() {
     let five = scenario("five");
     let (outcome, world) = muster_simulator::run::run_traced(&five, 1, trace::Trace::new(10_000));
-    let page = report::html(&five, &outcome, &world);
+    let page = report::html(&five, &outcome, &world, "muster-sim run five --seed 1");
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("src="));
     assert!(page.contains(&outcome.hash) && page.contains("init-ready"));
 }

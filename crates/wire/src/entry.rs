@@ -133,6 +133,21 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// A short name for traces.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Entry::Admitted(_) => "admitted",
+            Entry::Removed { .. } => "removed",
+            Entry::InitClaimed { .. } => "init-claimed",
+            Entry::PkiSealed { .. } => "pki-sealed",
+            Entry::InitReady { .. } => "init-ready",
+            Entry::InitAbandoned { .. } => "init-abandoned",
+            Entry::Ticket { .. } => "ticket",
+            Entry::EtcdJoin { .. } => "etcd-join",
+            Entry::Joined { .. } => "joined",
+        }
+    }
+
     /// The bytes that go into the log.
     pub fn encode(&self) -> Bytes {
         proto::Entry { change: Some(to_proto(self)) }.encode_to_vec().into()

@@ -1,10 +1,13 @@
 //! Signatures: one label per kind of statement, so that none can be taken for another.
 
+use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
+
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::{MachineId, WireError, proto};
+use crate::{Digest, MachineId, WireError, proto};
 
 /// Label of signed machine cards.
 pub(crate) const CARD: &[u8] = b"muster/card/v1\0";
@@ -12,11 +15,30 @@ pub(crate) const CARD: &[u8] = b"muster/card/v1\0";
 pub(crate) const VOTE: &[u8] = b"muster/vote/v1\0";
 
 /// The key pair of a machine. Zeroed when dropped; prints as its public half.
+///
+/// One without its key knows the signatures that the machine made before: it can replay what the machine did, and nothing
+/// else.
 #[derive(ZeroizeOnDrop)]
 pub struct Identity {
-    key: SigningKey,
+    // Zeroes itself.
+    #[zeroize(skip)]
+    keys: Keys,
     #[zeroize(skip)]
     machine: MachineId,
+}
+
+enum Keys {
+    Key { key: SigningKey, tell: Option<Sender<Made>> },
+    Memory(BTreeMap<Digest, [u8; 64]>),
+}
+
+/// A signature that was made. Signatures are public; whoever has them can replay their machine without its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Made {
+    /// Digest of what was signed.
+    pub statement: Digest,
+    /// The signature.
+    pub signature: [u8; 64],
 }
 
 impl Identity {
@@ -24,7 +46,22 @@ impl Identity {
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
         let machine = MachineId(key.verifying_key().to_bytes());
-        Self { key, machine }
+        Self { keys: Keys::Key { key, tell: None }, machine }
+    }
+
+    /// An identity that gives the signatures that `machine` made before; what it did not sign gets one that nobody takes.
+    pub fn from_signatures(machine: MachineId, made: impl IntoIterator<Item = Made>) -> Self {
+        let memory = made.into_iter().map(|made| (made.statement, made.signature)).collect();
+        Self { keys: Keys::Memory(memory), machine }
+    }
+
+    /// Tells of every signature from now on.
+    #[must_use]
+    pub fn telling(mut self, told: Sender<Made>) -> Self {
+        if let Keys::Key { tell, .. } = &mut self.keys {
+            *tell = Some(told);
+        }
+        self
     }
 
     /// The public half.
@@ -32,13 +69,27 @@ impl Identity {
         self.machine
     }
 
-    /// The seed, to be written to the machine's own disk only.
-    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.key.to_bytes())
+    /// The seed, to be written to the machine's own disk only; none if the key is not here.
+    pub fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
+        match &self.keys {
+            Keys::Key { key, .. } => Some(Zeroizing::new(key.to_bytes())),
+            Keys::Memory(_) => None,
+        }
     }
 
     pub(crate) fn sign(&self, label: &[u8], body: &[u8]) -> [u8; 64] {
-        self.key.sign(&[label, body].concat()).to_bytes()
+        let statement = || Digest::of("signed", &[label, body]);
+        match &self.keys {
+            Keys::Key { key, tell } => {
+                let signature = key.sign(&[label, body].concat()).to_bytes();
+                if let Some(told) = tell {
+                    // Whoever wanted to know may have gone.
+                    let _ = told.send(Made { statement: statement(), signature });
+                }
+                signature
+            }
+            Keys::Memory(made) => made.get(&statement()).copied().unwrap_or([0; 64]),
+        }
     }
 
     pub(crate) fn signed(&self, label: &[u8], body: Vec<u8>) -> proto::Signed {

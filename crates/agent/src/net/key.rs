@@ -7,7 +7,7 @@ use muster_wire::{Digest, Identity, MachineId};
 
 /// The libp2p key pair of a machine.
 pub(super) fn keypair(identity: &Identity) -> Keypair {
-    let mut seed = identity.seed();
+    let mut seed = identity.seed().expect("an identity from the disk has its key");
     // The copy that libp2p takes is zeroed by it; `seed` zeroes itself.
     let secret = ed25519::SecretKey::try_from_bytes(&mut seed[..]).expect("a seed has 32 bytes");
     Keypair::from(ed25519::Keypair::from(secret))

@@ -42,6 +42,8 @@ pub(crate) struct Image {
     pub(crate) config: PathBuf,
     /// What is logged.
     pub(crate) log: String,
+    /// Where everything is recorded.
+    pub(crate) record: Option<PathBuf>,
     /// Environment of every machine: what the rehearsal kubeadm goes by.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -87,6 +89,9 @@ impl Machine {
             // Ctrl-C is for the lab, which then ends its machines in order.
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(directory) = &image.record {
+            command.arg("--record").arg(directory);
+        }
         self.status = None;
         self.ended = None;
         self.child = Some(command.spawn().with_context(|| format!("{} cannot be started", image.muster.display()))?);

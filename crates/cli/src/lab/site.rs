@@ -42,7 +42,7 @@ pub(crate) fn image(
         VERSION
     )?;
     let environment = vec![("MUSTER_REHEARSAL_PACE".to_owned(), arguments.pace.to_string())];
-    Ok(Image { muster, config, log: arguments.log.clone(), environment })
+    Ok(Image { muster, config, log: arguments.log.clone(), record: arguments.record.clone(), environment })
 }
 
 /// What one machine's rehearsal kubeadm is told to do wrong.

@@ -1,8 +1,14 @@
-use muster_wire::{Card, SignedCard};
+use std::sync::mpsc::channel;
+
+use bytes::Bytes;
+use muster_wire::entry::Sealed;
+use muster_wire::frame::ProposalOutcome;
+use muster_wire::{Card, Frame, SignedCard};
 use proptest::prelude::*;
 
+use super::kept::step_name;
 use super::*;
-use crate::{Effects, Machine, Step};
+use crate::{Machine, RunId, Step, StepFailure, StepOutput};
 
 fn settings() -> Settings {
     Settings {
@@ -82,50 +88,83 @@ fn inputs() -> Vec<Input> {
     inputs
 }
 
+/// A recording of a machine that got all inputs, as the agent writes it.
 fn recorded() -> Vec<u8> {
-    let mut bytes = start(&boot());
-    for (number, one) in inputs().iter().enumerate() {
-        bytes.extend(input(Time(number as u64 * 100_000), one));
+    let (tell, made) = channel();
+    let mut boot = boot();
+    boot.identity = boot.identity.telling(tell);
+    let mut bytes = start(&boot, Time(0));
+    let mut effects = Effects::default();
+    let mut machine = Machine::new(boot, Time(0), &mut effects).expect("starts");
+    bytes.extend(done(&effects, made.try_iter()));
+    effects.drain().for_each(drop);
+    for (number, one) in inputs().into_iter().enumerate() {
+        let now = Time(number as u64 * 100_000);
+        bytes.extend(input(now, &one));
+        machine.handle(now, one, &mut effects);
+        bytes.extend(done(&effects, made.try_iter()));
+        effects.drain().for_each(drop);
     }
     bytes
 }
 
-/// What a machine does, given a start and inputs.
-fn run(boot: Boot, inputs: impl Iterator<Item = (Time, Input)>) -> Vec<String> {
-    let mut effects = Effects::default();
-    let mut machine = Machine::new(boot, Time(0), &mut effects).expect("starts");
-    let mut done: Vec<String> = effects.drain().map(|effect| format!("{effect:?}")).collect();
-    for (now, input) in inputs {
-        machine.handle(now, input, &mut effects);
-        done.extend(effects.drain().map(|effect| format!("{now} {effect:?}")));
-    }
-    done
-}
-
 #[test]
-fn every_input_comes_back_and_the_machine_does_the_same_again() {
+fn every_input_comes_back_and_the_machine_does_the_same_again_without_its_key() {
     let bytes = recorded();
     let recording = Recording::open(&bytes).expect("opens");
-    let identity = Identity::from_seed(&[1; 32]);
-    assert_eq!(recording.machine(), identity.machine());
-    let again = recording.boot(identity).expect("is its identity");
+    assert_eq!(recording.machine(), Identity::from_seed(&[1; 32]).machine());
+    let again = recording.boot().expect("is whole");
     assert_eq!((&again.durable, &again.tuning, again.seed), (&boot().durable, &boot().tuning, boot().seed));
-    let read: Vec<(Time, Input)> = recording.map(|part| part.expect("reads")).collect();
-    let written: Vec<(Time, Input)> =
-        inputs().into_iter().enumerate().map(|(number, input)| (Time(number as u64 * 100_000), input)).collect();
-    assert_eq!(format!("{read:?}"), format!("{written:?}"));
-    let first = run(boot(), written.into_iter());
-    assert!(first.len() > 3);
-    assert_eq!(run(again, read.into_iter()), first);
+    assert!(again.identity.seed().is_none());
+    let mut effects = Effects::default();
+    let mut machine = Machine::new(again, Time(0), &mut effects).expect("starts");
+    assert_eq!(
+        effects.drain().map(|effect| Doing::from(&effect)).collect::<Vec<_>>(),
+        recording.began().expect("is told")
+    );
+    let mut sent = 0;
+    for (turn, written) in recording.zip(inputs()) {
+        let turn = turn.expect("is whole");
+        assert_eq!(format!("{:?}", turn.input), format!("{written:?}"));
+        machine.handle(turn.now, turn.input, &mut effects);
+        let doings: Vec<Doing> = effects.drain().map(|effect| Doing::from(&effect)).collect();
+        assert_eq!(turn.done.expect("is told"), doings);
+        sent += doings.iter().filter(|doing| doing.what.starts_with("sends hello")).count();
+    }
+    assert!(sent > 0, "nothing that is signed was sent");
 }
 
 #[test]
-fn another_identity_is_refused_and_no_seed_is_in_the_file() {
+fn another_machine_shows_in_what_it_does() {
     let bytes = recorded();
     let recording = Recording::open(&bytes).expect("opens");
-    let refused = recording.boot(Identity::from_seed(&[8; 32]));
-    assert!(matches!(refused, Err(RecordError::OtherMachine(..))));
-    assert!(!bytes.windows(32).any(|window| window == [1; 32]));
+    let other = Boot { seed: [5; 32], ..recording.boot().expect("is whole") };
+    let mut effects = Effects::default();
+    let mut machine = Machine::new(other, Time(0), &mut effects).expect("starts");
+    effects.drain().for_each(drop);
+    let differs = recording.map(|turn| turn.expect("is whole")).any(|turn| {
+        machine.handle(turn.now, turn.input, &mut effects);
+        turn.done != Some(effects.drain().map(|effect| Doing::from(&effect)).collect())
+    });
+    assert!(differs);
+}
+
+#[test]
+fn no_key_is_in_the_file() {
+    assert!(!recorded().windows(32).any(|window| window == [1; 32]));
+}
+
+#[test]
+fn every_flipped_bit_is_found_where_it_is() {
+    let bytes = recorded();
+    for place in HEADER_BYTES..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[place] ^= 1;
+        let Ok(mut recording) = Recording::open(&bytes) else { continue };
+        let damaged = recording.by_ref().any(|turn| turn.is_err());
+        // A longer length makes a part one that is not all there.
+        assert!(damaged || recording.cut().is_some(), "byte {place}");
+    }
 }
 
 #[test]
@@ -138,11 +177,12 @@ fn a_cut_recording_is_read_as_far_as_it_goes() {
             assert_eq!(most, 0);
             continue;
         };
-        let read = recording.inspect(|part| assert!(part.is_ok(), "what is whole is right")).count();
-        assert!(read >= most && read < all);
-        most = read;
+        let turns: Vec<Turn> = recording.map(|turn| turn.expect("what is whole is right")).collect();
+        assert!(turns.iter().rev().skip(1).all(|turn| turn.done.is_some()));
+        assert!(turns.len() >= most && turns.len() <= all);
+        most = turns.len();
     }
-    assert_eq!(most, all - 1);
+    assert_eq!(most, all);
     assert_eq!(Recording::open(b"something else, but long enough").err(), Some(RecordError::NoRecording));
     let mut other = bytes;
     other[HEADER_BYTES - 1] = 9;

@@ -1,96 +1,156 @@
 //! `muster-sim replay`.
 
 use clap::Args;
+use muster_protocol::Status;
 
 use super::one::{print_outcome, told};
-use super::{Failure, Which, print_json};
+use super::pace::{Next, Pace};
+use super::{Failure, Which, print_json, recorded};
+use crate::changes::changes;
 use crate::run::{Verdict, outcome_of};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use crate::world::World;
 
+const EXAMPLES: &str = "\
+Examples:
+  muster-sim replay swarm-5 --seed 17 --machine 2 --break-on init-abandoned
+  muster-sim replay swarm-5 --seed 17 --until 12.5 --json
+  muster lab --once --record /tmp/lab && muster-sim replay /tmp/lab
+  muster-sim replay /tmp/lab --machine lab-3 --step
+
+What a machine recorded is given to the same code again, and what that does is compared with what it did. Exit code 1 if it
+does something else, 4 if the recording is damaged; what comes before the damage is replayed.";
+
 /// Step through a run.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Replay {
     #[command(flatten)]
     which: Which,
-    /// The seed; the scenario's own unless given.
+    /// The seed of a scenario; the scenario's own unless given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Stop at this time, in seconds.
-    #[arg(long, value_name = "SECONDS")]
-    until: Option<f64>,
-    /// Show this machine: everything it did, and its state when the replay stops.
-    #[arg(long, value_name = "NUMBER")]
-    machine: Option<u32>,
-    /// Stop at the first line of the trace that contains this text, as "leads" or "init-claimed".
-    #[arg(long, value_name = "TEXT")]
-    break_on: Option<String>,
-    /// Print the machine's state as JSON when the replay stops.
+    /// Show this machine alone: everything it did, what changed in it, and its state when the replay stops. Its number, or
+    /// for recordings its name or the beginning of its identity.
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<String>,
+    #[command(flatten)]
+    pace: Pace,
+    /// Of a recording, show every input and everything done.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Print states as JSON when the replay stops, and then the result.
     #[arg(long)]
     json: bool,
 }
 
 impl Replay {
-    pub(super) fn execute(&self) -> Result<Verdict, Failure> {
+    pub(super) fn execute(self) -> Result<Verdict, Failure> {
+        let path = self.which.path();
+        if !recorded::is_recording(&path) {
+            return self.scenario();
+        }
+        if self.seed.is_some() {
+            return Err(Failure(format!("{}: a recording has no seed: it is one run", path.display())));
+        }
+        recorded::Shown { machine: self.machine, pace: self.pace, verbose: self.verbose, json: self.json }.replay(&path)
+    }
+
+    fn scenario(mut self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
         let seed = self.seed.unwrap_or(scenario.seed);
         let mut world = World::new(&scenario, seed, Watch::traced(Trace::new(0)));
-        if let Some(machine) = self.machine.filter(|machine| *machine >= world.slots()) {
-            return Err(Failure(format!("there is no machine {machine}; the last is {}", world.slots() - 1)));
-        }
-        let until = self.until.map_or(u64::MAX, |seconds| (seconds * 1e6) as u64);
+        let machine = self.machine.as_deref().map(|text| number(text, world.slots())).transpose()?;
+        let until = self.pace.until_us();
         let mut told_lines = 0;
         let mut stopped = None;
-        while stopped.is_none() && world.now <= until && world.step() {
-            let lines = world.watch().trace.as_ref().map(|trace| trace.lines.as_slice()).unwrap_or_default();
-            for line in &lines[told_lines..] {
-                let text = told(line);
-                let here = self.machine.is_none() || line.slot.is_none() || line.slot == self.machine;
-                if here && !self.json {
-                    println!("{text}");
+        let mut before = machine.and_then(|machine| world.status(machine));
+        while stopped.is_none() && world.step_until(until) {
+            let mut lines: Vec<String> = Vec::new();
+            let trace = world.watch().trace.as_ref().map(|trace| trace.lines.as_slice()).unwrap_or_default();
+            let here = |slot: Option<u32>| machine.is_none() || slot.is_none() || slot == machine;
+            lines.extend(trace[told_lines..].iter().filter(|line| here(line.slot)).map(told));
+            told_lines = trace.len();
+            if let Some(machine) = machine {
+                let after = world.status(machine);
+                lines.extend(changed(&world, before.as_ref(), after.as_ref()));
+                before = after;
+            }
+            for line in lines {
+                if !self.json {
+                    println!("{line}");
                 }
-                if here && self.break_on.as_ref().is_some_and(|wanted| text.contains(wanted)) {
-                    stopped = Some(text);
+                while stopped.is_none() {
+                    match self.pace.after(&line) {
+                        Next::Line => break,
+                        Next::Show => self.show(&world, machine)?,
+                        Next::Stop => stopped = Some(line.clone()),
+                    }
                 }
             }
-            told_lines = lines.len();
         }
-        self.show(&world)?;
+        self.show(&world, machine)?;
         let outcome = outcome_of(&world, seed, 0);
-        if !self.json && stopped.is_none() && self.until.is_none() {
+        if self.json {
+            print_json(&outcome)?;
+        } else if stopped.is_none() && self.pace.until.is_none() {
             print_outcome(&outcome);
+        } else {
+            println!("\nstopped at {:.6} s, hash so far {}", world.now as f64 / 1e6, outcome.hash);
         }
         Ok(outcome.verdict_so_far())
     }
 
-    fn show(&self, world: &World) -> Result<(), Failure> {
-        let slots = self.machine.map_or(0..world.slots(), |machine| machine..machine + 1);
+    fn show(&self, world: &World, machine: Option<u32>) -> Result<(), Failure> {
+        let slots = machine.map_or(0..world.slots(), |machine| machine..machine + 1);
         for slot in slots {
             let status = world.status(slot);
             if self.json {
                 print_json(&serde_json::json!({ "at_us": world.now, "machine": slot, "status": status }))?;
             } else if let Some(status) = status {
-                let waiting: Vec<&str> = status.waiting.iter().map(|reason| reason.text.as_str()).collect();
-                println!(
-                    "\nnode-{slot} at {:.6} s: {} {}, revision {}, term {}, leader {}\n  waits for: {}",
-                    world.now as f64 / 1e6,
-                    status.short,
-                    status.phase.word(),
-                    status.revision,
-                    status.term,
-                    status.leader.as_deref().map_or("unknown", |leader| &leader[..8]),
-                    if waiting.is_empty() { "nothing".to_owned() } else { waiting.join("; ") }
-                );
-                if self.machine.is_some() {
-                    for peer in &status.peers {
-                        println!("  {} {} alive: {}, connected: {}", peer.short, peer.name, peer.alive, peer.connected);
-                    }
-                }
+                println!("\nnode-{slot} at {:.6} s: {}", world.now as f64 / 1e6, state(&status, machine.is_some()));
             } else {
                 println!("\nnode-{slot} does not run: {:?}", world.power(slot));
             }
         }
         Ok(())
     }
+}
+
+fn number(text: &str, slots: u32) -> Result<u32, Failure> {
+    let number = text.strip_prefix("node-").unwrap_or(text).parse::<u32>();
+    match number {
+        Ok(number) if number < slots => Ok(number),
+        _ => Err(Failure(format!("there is no machine {text}; there are 0 to {}", slots - 1))),
+    }
+}
+
+fn changed(world: &World, before: Option<&Status>, after: Option<&Status>) -> Vec<String> {
+    let said = match (before, after) {
+        (Some(before), Some(after)) => changes(before, after),
+        _ => Vec::new(),
+    };
+    said.iter().map(|change| format!("{:>11.6} s  {:<9} {change}", world.now as f64 / 1e6, "")).collect()
+}
+
+/// A machine's state as people read it, in the words of `muster explain`.
+pub(super) fn state(status: &Status, peers: bool) -> String {
+    let waiting: Vec<&str> = status.waiting.iter().map(|reason| reason.text.as_str()).collect();
+    let mut text = format!(
+        "{} {}, revision {}, term {}, leader {}\n  waits for: {}",
+        status.short,
+        status.phase.word(),
+        status.revision,
+        status.term,
+        status.leader.as_deref().map_or("unknown".to_owned(), |leader| format!("m-{}", &leader[..8])),
+        if waiting.is_empty() { "nothing".to_owned() } else { waiting.join("; ") }
+    );
+    for peer in status.peers.iter().filter(|_| peers) {
+        let alive = if peer.alive { "alive" } else { "dead" };
+        let connected = if peer.connected { "connected" } else { "not connected" };
+        let joined = if peer.joined { ", joined" } else { "" };
+        text.push_str(&format!("\n  {} {}: {alive}, {connected}{joined}", peer.short, peer.name));
+    }
+    text
 }

@@ -302,6 +302,7 @@ impl World {
             self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });
         }
         let fate = self.net.fate(&mut self.chance, self.now, slot, other, bytes.len());
+        self.watch.on_its_way(self.now, slot, other, frame.kind(), &fate.arrivals);
         if let Some(why) = fate.lost {
             return self.watch.lost(why);
         }
@@ -343,7 +344,7 @@ impl World {
         if !self.hosts[to as usize].links.iter().any(|(_, link)| *link == id) {
             return self.watch.lost("link gone");
         }
-        self.watch.delivered(self.now, to, from, &frame);
+        self.watch.delivered(self.now, to);
         match frame {
             Frame::RaftCall { call, body } => self.raft_called(to, from, call, body),
             Frame::RaftAnswer { call, body } => self.raft_answered(to, from, call, body),

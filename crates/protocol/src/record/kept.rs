@@ -1,0 +1,172 @@
+//! Inputs as a recording keeps them.
+
+use bytes::Bytes;
+use muster_wire::entry::Sealed;
+use muster_wire::frame::ProposalOutcome;
+use muster_wire::{Digest, Frame, MachineId, WireError};
+use serde::{Deserialize, Serialize};
+
+use crate::{Input, RunId, StepFailure, StepOutput};
+
+/// [`Input`] as it is written. Frames, entries and ledgers stand in their own encodings.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Kept {
+    Wake,
+    Connected(MachineId),
+    Disconnected(MachineId),
+    Received { from: MachineId, frame: Vec<u8> },
+    TurnedAway { whom: String, why: String },
+    Addresses(Vec<String>),
+    Applied { revision: u64, entry: Vec<u8> },
+    Restored { ledger: Vec<u8> },
+    Leading { term: u64, leader: Option<MachineId> },
+    Proposed { call: u64, outcome: Outcome },
+    Progress { run: u64, phase: String },
+    Finished { run: u64, result: Result<Output, Failure> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Applied(u64),
+    Refused(String),
+    NotLeading(Option<MachineId>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Output {
+    Done,
+    Checked(String),
+    PkiMade { ca_hash: Digest, sealed: Vec<(MachineId, Vec<u8>)> },
+    Ticket(Vec<u8>),
+    Initialised { ca_hash: Digest, endpoints: Vec<String> },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failure {
+    step: String,
+    phase: Option<String>,
+    why: String,
+    hopeless: bool,
+}
+
+impl From<&Input> for Kept {
+    fn from(input: &Input) -> Self {
+        match input.clone() {
+            Input::Wake => Kept::Wake,
+            Input::Connected(machine) => Kept::Connected(machine),
+            Input::Disconnected(machine) => Kept::Disconnected(machine),
+            Input::Received { from, frame } => Kept::Received { from, frame: frame.encode() },
+            Input::TurnedAway { whom, why } => Kept::TurnedAway { whom, why },
+            Input::Addresses(addresses) => Kept::Addresses(addresses),
+            Input::Applied { revision, entry } => Kept::Applied { revision, entry: entry.into() },
+            Input::Restored { ledger } => Kept::Restored { ledger: ledger.into() },
+            Input::Leading { term, leader } => Kept::Leading { term, leader },
+            Input::Proposed { call, outcome } => Kept::Proposed {
+                call,
+                outcome: match outcome {
+                    ProposalOutcome::Applied(revision) => Outcome::Applied(revision),
+                    ProposalOutcome::Refused(why) => Outcome::Refused(why),
+                    ProposalOutcome::NotLeading(leader) => Outcome::NotLeading(leader),
+                },
+            },
+            Input::Progress { run, phase } => Kept::Progress { run: run.0, phase },
+            Input::Finished { run, result } => {
+                Kept::Finished { run: run.0, result: result.map(Output::from).map_err(Failure::from) }
+            }
+        }
+    }
+}
+
+impl TryFrom<Kept> for Input {
+    type Error = WireError;
+
+    fn try_from(kept: Kept) -> Result<Self, WireError> {
+        Ok(match kept {
+            Kept::Wake => Input::Wake,
+            Kept::Connected(machine) => Input::Connected(machine),
+            Kept::Disconnected(machine) => Input::Disconnected(machine),
+            Kept::Received { from, frame } => Input::Received { from, frame: Frame::decode(frame.into())? },
+            Kept::TurnedAway { whom, why } => Input::TurnedAway { whom, why },
+            Kept::Addresses(addresses) => Input::Addresses(addresses),
+            Kept::Applied { revision, entry } => Input::Applied { revision, entry: entry.into() },
+            Kept::Restored { ledger } => Input::Restored { ledger: ledger.into() },
+            Kept::Leading { term, leader } => Input::Leading { term, leader },
+            Kept::Proposed { call, outcome } => Input::Proposed {
+                call,
+                outcome: match outcome {
+                    Outcome::Applied(revision) => ProposalOutcome::Applied(revision),
+                    Outcome::Refused(why) => ProposalOutcome::Refused(why),
+                    Outcome::NotLeading(leader) => ProposalOutcome::NotLeading(leader),
+                },
+            },
+            Kept::Progress { run, phase } => Input::Progress { run: RunId(run), phase },
+            Kept::Finished { run, result } => {
+                Input::Finished { run: RunId(run), result: result.map(StepOutput::from).map_err(StepFailure::from) }
+            }
+        })
+    }
+}
+
+impl From<StepOutput> for Output {
+    fn from(output: StepOutput) -> Self {
+        match output {
+            StepOutput::Done => Output::Done,
+            StepOutput::Checked { version } => Output::Checked(version),
+            StepOutput::PkiMade { ca_hash, sealed } => {
+                let sealed = sealed.into_iter().map(|sealed| (sealed.machine, sealed.ciphertext.into()));
+                Output::PkiMade { ca_hash, sealed: sealed.collect() }
+            }
+            StepOutput::Ticket { ciphertext } => Output::Ticket(ciphertext.into()),
+            StepOutput::Initialised { ca_hash, endpoints } => Output::Initialised { ca_hash, endpoints },
+        }
+    }
+}
+
+impl From<Output> for StepOutput {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Done => StepOutput::Done,
+            Output::Checked(version) => StepOutput::Checked { version },
+            Output::PkiMade { ca_hash, sealed } => {
+                let sealed = sealed.into_iter();
+                let sealed =
+                    sealed.map(|(machine, ciphertext)| Sealed { machine, ciphertext: Bytes::from(ciphertext) });
+                StepOutput::PkiMade { ca_hash, sealed: sealed.collect() }
+            }
+            Output::Ticket(ciphertext) => StepOutput::Ticket { ciphertext: ciphertext.into() },
+            Output::Initialised { ca_hash, endpoints } => StepOutput::Initialised { ca_hash, endpoints },
+        }
+    }
+}
+
+impl From<StepFailure> for Failure {
+    fn from(StepFailure { step, phase, why, hopeless }: StepFailure) -> Self {
+        Failure { step: step.to_owned(), phase, why, hopeless }
+    }
+}
+
+impl From<Failure> for StepFailure {
+    fn from(Failure { step, phase, why, hopeless }: Failure) -> Self {
+        StepFailure { step: step_name(&step), phase, why, hopeless }
+    }
+}
+
+/// Steps by name, as [`crate::Step::name`] has them; a name of another version stays a step.
+pub(super) fn step_name(name: &str) -> &'static str {
+    const NAMES: [&str; 13] = [
+        "check",
+        "prepare",
+        "make-pki",
+        "seal-pki",
+        "issue-ticket",
+        "init",
+        "init-finish",
+        "join",
+        "join-etcd",
+        "join-finish",
+        "await-ready",
+        "delete-token",
+        "reset",
+    ];
+    NAMES.into_iter().find(|known| *known == name).unwrap_or("step")
+}
