@@ -169,3 +169,55 @@ fn a_lab_that_cannot_form_says_so_and_whom_it_waits_for() {
     assert!(third["waiting"].to_string().contains("kubeadm"), "{third:#}");
     assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
 }
+
+/// Every private thing in a lab's files: the mesh key, identities' seeds, private keys.
+fn secrets(lab: &Path) -> Vec<(String, Vec<u8>)> {
+    let config = fs::read_to_string(lab.join("muster.toml")).expect("the configuration");
+    let mesh_key = config.lines().find_map(|line| line.strip_prefix("mesh_key = ")).expect("a mesh key");
+    let mut secrets = vec![("mesh key".to_owned(), mesh_key.trim_matches('"').as_bytes().to_vec())];
+    for entry in fs::read_dir(lab).expect("the lab").flatten().filter(|entry| entry.path().is_dir()) {
+        let root = entry.path();
+        let state = fs::read(root.join("var/lib/muster/state")).expect("the state");
+        let id = fs::read_to_string(root.join("agent.log")).expect("the log");
+        let seed = state.windows(32).find(|window| {
+            let seed: [u8; 32] = (*window).try_into().expect("32 bytes");
+            id.contains(&muster_wire::Identity::from_seed(&seed).machine().to_string())
+        });
+        secrets.push((format!("seed in {}", root.display()), seed.expect("the state holds the seed").to_vec()));
+        for file in fs::read_dir(root.join("etc/kubernetes/pki")).into_iter().flatten().flatten() {
+            if file.path().extension().is_some_and(|extension| extension == "key") {
+                let pem = fs::read_to_string(file.path()).expect("a key");
+                let lines: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-') && line.len() > 30).collect();
+                secrets.push((file.path().display().to_string(), lines[lines.len() / 2].as_bytes().to_vec()));
+            }
+        }
+    }
+    secrets
+}
+
+#[test]
+fn a_lab_records_every_machine_and_no_secret() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (place, records) = (dir.path().join("lab"), dir.path().join("records"));
+    let path = |path: &Path| path.display().to_string();
+    let output = lab(dir.path(), &["--machines", "3", "--keep", "--dir", &path(&place), "--record", &path(&records)]);
+    assert_formed(&output, 3, 3);
+    let recordings: Vec<Vec<u8>> = fs::read_dir(&records)
+        .expect("the recordings")
+        .map(|entry| fs::read(entry.expect("an entry").path()).expect("reads"))
+        .collect();
+    assert_eq!(recordings.len(), 3);
+    let secrets = secrets(&place);
+    assert!(secrets.len() > 3 + 3 && secrets.iter().all(|(_, secret)| secret.len() >= 30));
+    for recording in &recordings {
+        let turns = muster_protocol::record::Recording::open(recording).expect("opens");
+        let joined = turns.filter(|turn| {
+            let done = turn.as_ref().expect("is whole").done.iter().flatten();
+            done.clone().any(|doing| doing.what.starts_with("says phase: Ready"))
+        });
+        assert_eq!(joined.count(), 1);
+        for (whose, secret) in &secrets {
+            assert!(!recording.windows(secret.len()).any(|window| window == secret), "{whose} is in a recording");
+        }
+    }
+}

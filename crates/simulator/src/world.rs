@@ -334,11 +334,6 @@ impl World {
         Some(self.machine(slot)?.status(self.shown(slot)?))
     }
 
-    /// The machine that last ran under this identity.
-    pub(crate) fn slot_of(&self, machine: MachineId) -> Option<Slot> {
-        self.directory.get(&machine).copied()
-    }
-
     /// The machines that run a voter of Raft.
     pub(crate) fn voters(&self) -> impl Iterator<Item = Slot> + '_ {
         self.hosts.iter().filter(|host| host.voter.is_some()).map(|host| host.slot)

@@ -32,7 +32,13 @@ impl Data {
     pub(super) fn new(outcome: &Outcome, world: &World, trace: &Trace) -> Self {
         let end = outcome.virtual_us.max(1);
         let mut words = Words::default();
-        let lines = lines(&trace.lines, &mut words);
+        let mut all = trace.lines.clone();
+        if let Some(broken) = &outcome.broken {
+            let place = all.partition_point(|line| line.at_us <= broken.at_us);
+            let text = format!("{}: {}", broken.promise, broken.what);
+            all.insert(place, Line { at_us: broken.at_us, slot: None, kind: "BROKEN", text });
+        }
+        let lines = lines(&all, &mut words);
         let (frames, kinds) = frames(&trace.frames.kept());
         let faults = trace.faults.iter();
         Self {

@@ -99,7 +99,10 @@ function hue(word) {
   return number;
 }
 const faultColour = (fault, alpha) => `hsl(${hue(fault.word)} 65% ${colours.dark ? 60 : 45}% / ${alpha})`;
-const kindColour = kind => `hsl(${kindOrder.indexOf(kind) * 137.5 % 360} 60% ${colours.dark ? 65 : 40}%)`;
+// Founding violet to blue, the ledger gold, Raft green: a family a hue.
+const HUES = { prepare: 285, promise: 315, accept: 235, accepted: 210, chartered: 190, refusal: 20, "ledger-poll": 35, "ledger-news": 48,
+  proposal: 60, "proposal-answer": 75, "raft-call": 120, "raft-answer": 150 };
+const kindColour = kind => HUES[kind] === undefined ? colours.faint : `hsl(${HUES[kind]} 65% ${colours.dark ? 62 : 38}%)`;
 const kindOrder = [...DATA.kinds].sort();
 const inView = fault => fault.b >= from && fault.a <= to;
 
@@ -254,7 +257,7 @@ function drawLog() {
     const row = document.createElement("div");
     row.textContent = text;
     if (line.kind === "fault" || line.kind === "heal") row.className = "fault";
-    if (DATA.broken !== null && Math.abs(line.at - DATA.broken) < 1000) { row.className = "near"; first = first || row; }
+    if (line.kind === "BROKEN") { row.className = "broken"; first = row; }
     return row;
   }));
   $("counted").textContent = rows.length > LOGGED_MAX ? `${LOGGED_MAX} of ${rows.length} lines: zoom in or filter to see the others` : `${rows.length} lines`;
