@@ -142,6 +142,9 @@ pub(crate) struct FormArguments {
     /// Delay each packet a machine sends; needs a kernel with netem
     #[arg(long, value_name = "MILLISECONDS")]
     pub(crate) delay: Option<u32>,
+    /// Let no more than this through each machine's cable, in either direction
+    #[arg(long, value_name = "KILOBITS", value_parser = clap::value_parser!(u32).range(64..))]
+    pub(crate) rate: Option<u32>,
     /// The cluster's name in muster.toml
     #[arg(long, default_value = "testbed", value_parser = label)]
     pub(crate) cluster: String,

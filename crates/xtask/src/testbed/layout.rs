@@ -150,6 +150,7 @@ impl Testbed {
                 layer: paths.state.join("layer"),
                 loss_percent: form.loss,
                 delay_ms: form.delay,
+                rate_kbit: form.rate,
                 muster: form.with_muster(),
                 name,
             });

@@ -38,6 +38,7 @@ pub(crate) struct Machine {
     /// Share of received packets that is dropped, in percent.
     pub(crate) loss_percent: u8,
     pub(crate) delay_ms: Option<u32>,
+    pub(crate) rate_kbit: Option<u32>,
     /// Whether muster starts at boot.
     pub(crate) muster: bool,
 }

@@ -71,9 +71,20 @@ fn impair(machine: &Machine) -> Result<()> {
         run("ip", ["netns", "exec", &machine.link, "nft", &rules])
             .map_err(|error| cannot_provision(format!("--loss: this kernel cannot drop packets: {error:#}")))?;
     }
+    let inside = ["-netns", &machine.link, "qdisc", "add", "dev", "eth0"];
+    if let Some(rate_kbit) = machine.rate_kbit {
+        // What the machine sends at its own end, what it receives at the bridge's. A burst is a few full packets.
+        let rate = format!("{rate_kbit}kbit");
+        let bucket = ["root", "handle", "1:", "tbf", "rate", &rate, "burst", "16kb", "latency", "200ms"];
+        let outside = ["qdisc", "add", "dev", &machine.link];
+        run("tc", inside.iter().chain(&bucket))
+            .and_then(|_| run("tc", outside.iter().chain(&bucket)))
+            .map_err(|error| cannot_provision(format!("--rate: this kernel has no token bucket: {error:#}")))?;
+    }
     if let Some(delay_ms) = machine.delay_ms {
         let delay = format!("{delay_ms}ms");
-        run("tc", ["-netns", &machine.link, "qdisc", "add", "dev", "eth0", "root", "netem", "delay", &delay])
+        let place: &[&str] = if machine.rate_kbit.is_some() { &["parent", "1:"] } else { &["root"] };
+        run("tc", inside.iter().chain(place).chain(&["netem", "delay", &delay]))
             .map_err(|error| cannot_provision(format!("--delay: this kernel has no netem: {error:#}")))?;
     }
     Ok(())
