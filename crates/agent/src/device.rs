@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use muster_kubeadm::{
@@ -20,7 +20,7 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
-use crate::{ask, files, process};
+use crate::{ask, files, process, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -132,8 +132,9 @@ impl Device {
         }
     }
 
-    /// Asks kubeadm for its version, and sees whether there is a plan for it and these settings.
+    /// Looks at the clock, asks kubeadm for its version, and sees whether there is a plan for it and these settings.
     async fn check(&self) -> Result<StepOutput, Trouble> {
+        wall_clock::check(SystemTime::now()).map_err(Trouble::new)?;
         let command = Command::version(self.settings.kubeadm.clone());
         let ran = process::run(&command, &self.env, &|_| {}).await;
         outcome(&command, &ran.exit, &ran.stdout, &ran.stderr)?;

@@ -18,6 +18,7 @@ mod process;
 mod raft;
 mod record;
 mod shell;
+mod wall_clock;
 
 pub use config::AgentConfig;
 pub use counters::Counters;

@@ -158,6 +158,43 @@ fn a_machine_whose_kubeadm_fails_once_joins_all_the_same() {
 }
 
 #[test]
+fn whatever_kubeadm_does_wrong_once_at_any_phase_the_cluster_forms() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let phases = [
+        "version",
+        "preflight",
+        "certs",
+        "kubeconfig",
+        "kubelet-start",
+        "control-plane",
+        "etcd",
+        "upload-config",
+        "bootstrap-token",
+        "addon",
+        "join/preflight",
+        "join/control-plane-prepare",
+        "join/kubelet-start",
+        "join/etcd-join",
+        "reset",
+    ];
+    let whats = ["fail", "die", "nonsense"];
+    // Each machine meets three phases that go wrong, each in another way; whoever inits meets its own.
+    for round in 0..phases.len() / 3 {
+        let faults = (1..=4).map(|machine| {
+            let three = (0..3).map(|which| {
+                let (phase, what) = (phases[which * 5 + round], whats[(which + round + machine) % 3]);
+                format!("lab-{machine}={what}-once:{phase}")
+            });
+            three.collect::<Vec<_>>()
+        });
+        let faults: Vec<String> = faults.flatten().flat_map(|fault| ["--fault".to_owned(), fault]).collect();
+        let arguments =
+            [&["--machines", "4", "--control-planes", "3"][..], &faults.iter().map(String::as_str).collect::<Vec<_>>()];
+        assert_formed(&lab(dir.path(), &arguments.concat()), 4, 3);
+    }
+}
+
+#[test]
 fn a_lab_that_cannot_form_says_so_and_whom_it_waits_for() {
     let dir = tempfile::tempdir().expect("a directory");
     let output =
