@@ -51,6 +51,8 @@ pub(crate) struct Founding {
     /// The machines that could vote when the roster was last looked at, and since when that has not changed.
     electorate: BTreeSet<MachineId>,
     stable_since: Time,
+    /// Living machines with other settings.
+    others: BTreeSet<MachineId>,
     impediment: Option<Impediment>,
     certificate: Option<Certificate>,
 }
@@ -87,6 +89,10 @@ impl Context<'_> {
             && !self.roster.is_amnesiac(machine, &card.fingerprint)
     }
 
+    fn has_other_settings(&self, machine: MachineId) -> bool {
+        self.roster.card(machine).is_some_and(|card| card.settings != *self.settings)
+    }
+
     fn jitter(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.rng.random_range(0..=most.as_micros() as u64))
     }
@@ -103,26 +109,49 @@ impl Founding {
             failures: 0,
             electorate: BTreeSet::new(),
             stable_since: now,
+            others: BTreeSet::new(),
             impediment: None,
             certificate: None,
         }
     }
 
-    /// The roster changed: who can vote, and does anything forbid founding?
+    /// The roster changed: who can vote, and does anything forbid founding? Asked of those machines only of which
+    /// something new was heard; of this one always, since it also depends on itself.
     pub(crate) fn look(&mut self, context: &mut Context<'_>) {
-        let alive: Vec<MachineId> =
-            context.roster.known().keys().copied().filter(|machine| context.roster.is_alive(*machine)).collect();
-        let mut electorate: BTreeSet<MachineId> =
-            alive.iter().copied().filter(|machine| context.votes_count(*machine)).collect();
-        if context.votes_count(context.me()) {
-            electorate.insert(context.me());
+        let me = context.me();
+        let mut changed = self.admit(me, context.votes_count(me));
+        for machine in context.roster.take_touched().into_iter().filter(|machine| *machine != me) {
+            let alive = context.roster.is_alive(machine);
+            changed |= self.admit(machine, alive && context.votes_count(machine));
+            if alive && context.has_other_settings(machine) {
+                self.others.insert(machine);
+            } else {
+                self.others.remove(&machine);
+            }
         }
-        self.impediment = impediment(context, &alive);
-        if electorate != self.electorate {
-            self.electorate = electorate;
+        self.impediment = self.find_impediment(context);
+        if changed {
             self.stable_since = context.now;
             self.plan(context);
         }
+    }
+
+    /// Notes whether a machine can vote. Returns whether that is news.
+    fn admit(&mut self, machine: MachineId, counts: bool) -> bool {
+        if counts { self.electorate.insert(machine) } else { self.electorate.remove(&machine) }
+    }
+
+    fn find_impediment(&self, context: &Context<'_>) -> Option<Impediment> {
+        if context.cloned {
+            return Some(Impediment::Cloned);
+        }
+        if !self.others.is_empty() {
+            return Some(Impediment::OtherSettings(self.others.iter().copied().collect()));
+        }
+        // Counted over all that were ever seen, alive or not: a machine that is away may hold a vote.
+        let most = 2 * context.settings.quorum() as usize - 1;
+        let seen = context.roster.hardware_count();
+        (seen > most).then_some(Impediment::TooMany { seen, most })
     }
 
     /// Decides when this machine proposes if nobody else has by then.
@@ -218,7 +247,7 @@ impl Founding {
         let promise = Promise {
             ballot,
             accepted: context.durable.accepted.clone().filter(|_| !planted("vote-untold")),
-            cards: context.roster.cards_for(from, context.rng),
+            cards: context.roster.cards_for(from, limits::CARDS_MAX, context.rng),
         };
         if planted("promise-before-disk") {
             context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise) });
@@ -297,9 +326,13 @@ impl Founding {
             return;
         }
         attempt.promises.insert(from, promise.accepted);
+        let quorum = context.settings.quorum() as usize - usize::from(planted("quorum-off-by-one"));
+        if attempt.promises.len() < quorum {
+            return;
+        }
         // Whom a promiser's cards unmasked since then does not count any more.
         attempt.promises.retain(|machine, _| context.votes_count(*machine));
-        if attempt.promises.len() + usize::from(planted("quorum-off-by-one")) < context.settings.quorum() as usize {
+        if attempt.promises.len() < quorum {
             return;
         }
         // The value of the highest ballot anyone of this quorum voted in, or else one of our own (Lamport, P2c).
@@ -330,6 +363,9 @@ impl Founding {
             return;
         }
         votes.insert(vote.machine, vote);
+        if votes.len() < context.settings.quorum() as usize {
+            return;
+        }
         votes.retain(|machine, _| context.votes_count(*machine));
         if votes.len() < context.settings.quorum() as usize {
             return;
@@ -384,24 +420,6 @@ impl std::fmt::Display for Impediment {
             Impediment::Cloned => f.write_str("this machine's identity runs on another machine too"),
         }
     }
-}
-
-fn impediment(context: &Context<'_>, alive: &[MachineId]) -> Option<Impediment> {
-    if context.cloned {
-        return Some(Impediment::Cloned);
-    }
-    let others: Vec<MachineId> = alive
-        .iter()
-        .copied()
-        .filter(|machine| context.roster.card(*machine).is_some_and(|card| card.settings != *context.settings))
-        .collect();
-    if !others.is_empty() {
-        return Some(Impediment::OtherSettings(others));
-    }
-    // Counted over all that were ever seen, alive or not: a machine that is away may hold a vote.
-    let most = 2 * context.settings.quorum() as usize - 1;
-    let seen = context.roster.hardware_count();
-    (seen > most).then_some(Impediment::TooMany { seen, most })
 }
 
 /// Votes for a charter: notes it in the durable state and signs. The caller persists before anything is sent.

@@ -225,6 +225,16 @@ impl Machine {
         known.filter(|machine| self.roster.is_alive(*machine)).chain([self.id()]).collect()
     }
 
+    /// How many it holds for alive, itself among them.
+    pub fn roster_alive_count(&self) -> usize {
+        self.roster.alive_count() + 1
+    }
+
+    /// Whether a machine is on its roster.
+    pub fn holds_for_alive(&self, machine: MachineId) -> bool {
+        self.roster.is_alive(machine)
+    }
+
     /// Takes one input. Never fails for outside reasons.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Effects) {
         let touched = self.take(now, input, effects);
@@ -324,6 +334,9 @@ impl Machine {
         let roster_changed = self.roster.take_changed();
         if self.durable.charter.is_none() {
             self.run_founding(now, roster_changed, effects);
+        } else if roster_changed {
+            // Nobody founds any more.
+            self.roster.take_touched();
         }
         let due = self.due.is_some_and(|(due, _)| due <= now);
         if self.durable.charter.is_some() && !self.cloned {
@@ -525,7 +538,7 @@ impl Machine {
         let ledger = self.follow.ledger();
         let idle = ledger.joined_count() >= (self.settings.machines as usize).max(ledger.members().len());
         let period = if idle && !planted("restless") { self.tuning.swim_idle } else { self.tuning.swim_forming };
-        self.roster.change_period(now, period, &self.mine, &mut self.rng);
+        self.roster.change_period(now, period, &mut self.rng);
     }
 
     /// Tells people what a committed entry means.
@@ -593,7 +606,7 @@ impl Machine {
     }
 
     fn hello(&mut self, peer: MachineId, answer: bool) -> Frame {
-        let cards = self.roster.cards_for(peer, &mut self.rng);
+        let cards = self.roster.cards_for(peer, roster::SAMPLE, &mut self.rng);
         roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer)
     }
 

@@ -6,17 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_wire::{Card, Certificate, Digest, Frame, MachineId, SignedCard, limits};
+use rand::Rng;
 use rand::rngs::ChaCha8Rng;
-use rand::seq::IteratorRandom;
 
 use crate::{Effect, Effects, Time};
 
+mod cards;
 mod swim;
 
 use swim::{Life, Swim};
 
 /// Most machines a roster holds; further ones are dropped and counted (promise S10).
 const KNOWN_MAX: usize = 20_000;
+
+/// How many cards of others a greeting carries where it cannot carry all: a large site has many greetings.
+pub(crate) const SAMPLE: usize = 24;
 
 /// Another machine.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub(crate) struct Roster {
     silent: bool,
     resend: Duration,
     dropped: BTreeMap<&'static str, u64>,
+    /// Machines whose vote may count otherwise than at founding's last look: far fewer than all, in a large site.
+    touched: BTreeSet<MachineId>,
     /// Set whenever an answer of this roster may have changed.
     changed: bool,
 }
@@ -84,6 +90,7 @@ impl Roster {
             silent: false,
             resend,
             dropped: BTreeMap::new(),
+            touched: BTreeSet::new(),
             changed: true,
         }
     }
@@ -163,13 +170,16 @@ impl Roster {
             return Learned::Nothing;
         }
         effects.push(Effect::Learn { machine, addresses: card.addresses.clone() });
-        self.by_fingerprint.entry(card.fingerprint).or_default().insert(machine);
+        let same_hardware = self.by_fingerprint.entry(card.fingerprint).or_default();
+        if same_hardware.insert(machine) {
+            self.touched.extend(same_hardware.iter());
+        }
+        self.touched.insert(machine);
         self.swim.add_card(&signed);
         let heard = self.known.get(&machine).and_then(|known| known.heard);
-        if self.known.insert(machine, Known { card: signed, heard }).is_none() {
-            // SWIM may have known it before its card came.
-            self.judge();
-        }
+        self.known.insert(machine, Known { card: signed, heard });
+        // SWIM may have known it before its card came.
+        self.judge(machine);
         self.changed = true;
         Learned::News
     }
@@ -188,6 +198,7 @@ impl Roster {
             effects.send(*peer, Frame::Cards(both.clone()));
         }
         self.clones.insert(machine, (one, other));
+        self.touched.insert(machine);
         self.changed = true;
     }
 
@@ -212,29 +223,28 @@ impl Roster {
                 effects.send(to, Frame::Swim(datagram));
             }
         }
-        if self.swim.take_changed() {
-            self.judge();
+        for machine in self.swim.take_turned() {
+            self.judge(machine);
         }
         let silent = self.ungreeted.iter().filter(|(_, sent)| now.since(**sent) >= self.resend);
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            effects.send(peer, hello(self.cards_for(peer, rng)));
+            effects.send(peer, hello(self.cards_for(peer, SAMPLE, rng)));
             self.ungreeted.insert(peer, now);
         }
         self.swim.take_cards()
     }
 
-    /// Forms the opinion anew: alive is whom SWIM holds for alive and whose card is known.
-    fn judge(&mut self) {
-        let alive: BTreeSet<_> = self.swim.members().filter(|machine| self.known.contains_key(machine)).collect();
-        if alive != self.alive {
-            self.alive = alive;
+    /// Forms the opinion of a machine anew: alive is whom SWIM holds for alive and whose card is known.
+    fn judge(&mut self, machine: MachineId) {
+        let alive = self.swim.is_up(machine) && self.known.contains_key(&machine);
+        if if alive { self.alive.insert(machine) } else { self.alive.remove(&machine) } {
+            self.touched.insert(machine);
             self.changed = true;
         }
     }
 
-    pub(crate) fn change_period(&mut self, now: Time, period: Duration, mine: &SignedCard, rng: &mut ChaCha8Rng) {
-        let cards: Vec<_> = std::iter::once(mine).cloned().collect();
-        self.swim.change_period(now, period, &cards, rng);
+    pub(crate) fn change_period(&mut self, now: Time, period: Duration, rng: &mut ChaCha8Rng) {
+        self.swim.change_period(now, period, rng);
     }
 
     pub(crate) fn next_wakeup(&self) -> Option<(Time, &'static str)> {
@@ -246,6 +256,16 @@ impl Roster {
     /// Whether anything changed since the last call.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The machines whose vote may count otherwise than at the last call.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<MachineId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// How many other machines are held for alive.
+    pub(crate) fn alive_count(&self) -> usize {
+        self.alive.len()
     }
 
     pub(crate) fn card(&self, machine: MachineId) -> Option<&Card> {
@@ -304,18 +324,22 @@ impl Roster {
     }
 
     /// Cards to tell `peer`, at most [`limits::CARDS_MAX`]: first what it should know of itself, proofs of clones, then
-    /// a sample of the rest.
-    pub(crate) fn cards_for(&self, peer: MachineId, rng: &mut ChaCha8Rng) -> Vec<SignedCard> {
+    /// all others if there is room for them, or else `some` from a random place on: gossip brings the rest.
+    pub(crate) fn cards_for(&self, peer: MachineId, some: usize, rng: &mut ChaCha8Rng) -> Vec<SignedCard> {
         let mut cards: Vec<SignedCard> = self.known.get(&peer).map(|known| known.card.clone()).into_iter().collect();
         for (one, other) in self.clones.values().take(limits::CARDS_MAX / 4) {
             cards.extend([one.clone(), other.clone()]);
         }
         let room = limits::CARDS_MAX - cards.len();
-        let others = self.known.iter().filter(|(machine, _)| **machine != peer).map(|(_, known)| &known.card);
         if self.known.len() <= room {
-            cards.extend(others.cloned())
+            let others = self.known.iter().filter(|(machine, _)| **machine != peer);
+            cards.extend(others.map(|(_, known)| known.card.clone()));
         } else {
-            cards.extend(others.sample(rng, room).into_iter().cloned())
+            let mut place = MachineId::default();
+            rng.fill_bytes(&mut place.0);
+            let others = self.known.range(place..).chain(self.known.range(..place));
+            let others = others.filter(|(machine, _)| **machine != peer).take(room.min(some));
+            cards.extend(others.map(|(_, known)| known.card.clone()));
         }
         cards
     }

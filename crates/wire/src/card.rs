@@ -1,5 +1,7 @@
 //! Machine cards: what a machine says of itself, signed, and passed on by others as the very bytes it signed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -57,50 +59,89 @@ pub struct Card {
     pub unable: String,
 }
 
-/// A card with its owner's signature, checked. Only [`SignedCard::decode`] and [`SignedCard::sign`] make one.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SignedCard {
+/// A card with its owner's signature, checked. Only [`SignedCard::decode`] and [`SignedCard::sign`] make one. A clone shares
+/// what it holds: a machine keeps its card in several places, and sends it to many peers.
+#[derive(Clone)]
+pub struct SignedCard(Arc<Checked>);
+
+struct Checked {
     card: Card,
+    /// The signed message, whole.
+    encoded: Bytes,
+    /// The same, its fields parts of `encoded`.
     signed: proto::Signed,
 }
+
+impl PartialEq for SignedCard {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.encoded == other.0.encoded
+    }
+}
+
+impl Eq for SignedCard {}
 
 impl SignedCard {
     /// Signs `card`, which must be the identity's own.
     pub fn sign(identity: &Identity, card: Card) -> Self {
         debug_assert_eq!(identity.machine(), card.machine);
         let signed = identity.signed(CARD, to_proto(&card).encode_to_vec());
-        Self { card, signed }
+        Self::checked(card, &signed)
+    }
+
+    /// Copied into a buffer of its own, so that a card does not keep the frame it came with.
+    fn checked(card: Card, signed: &proto::Signed) -> Self {
+        let encoded = Bytes::from(signed.encode_to_vec());
+        let signed = proto::Signed::decode(encoded.clone()).unwrap_or_else(|_| signed.clone());
+        Self(Arc::new(Checked { card, encoded, signed }))
     }
 
     /// What it says.
     pub fn card(&self) -> &Card {
-        &self.card
+        &self.0.card
     }
 
     /// The bytes that [`SignedCard::decode`] takes; unknown fields of the signed body are in them.
-    pub fn encode(&self) -> Vec<u8> {
-        self.signed.encode_to_vec()
+    pub fn encode(&self) -> Bytes {
+        self.0.encoded.clone()
+    }
+
+    /// Whether `bytes` are this very card: then there is nothing to check in them again.
+    pub fn is_encoded_as(&self, bytes: &[u8]) -> bool {
+        self.0.encoded == bytes
+    }
+
+    /// Whose card these bytes are likely to be, unchecked: enough to compare them with a card that was checked.
+    pub fn peek_machine(bytes: &[u8]) -> Option<MachineId> {
+        // The first field of `Signed`, as protobuf writes it: its tag, its length, and the machine.
+        let machine = bytes.strip_prefix(&[0x0a, 32])?.first_chunk::<32>()?;
+        Some(MachineId(*machine))
     }
 
     /// Checks form, bounds and signature.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        Self::from_proto(decode("card", bytes)?)
+        #[cfg(feature = "remember-verified")]
+        if let Some(card) = memory::known(bytes) {
+            return Ok(card);
+        }
+        let card = Self::from_proto(decode("card", bytes)?)?;
+        #[cfg(feature = "remember-verified")]
+        memory::remember(bytes, &card);
+        Ok(card)
     }
 
     /// Whether this card replaces `other` of the same machine: a later boot, or a later change in the same boot.
     pub fn newer_than(&self, other: &SignedCard) -> bool {
-        (self.card.boot, self.card.serial) > (other.card.boot, other.card.serial)
+        (self.0.card.boot, self.0.card.serial) > (other.0.card.boot, other.0.card.serial)
     }
 
     /// Whether the two cards prove that one identity runs on two machines at once: same boot, other nonce.
     pub fn proves_clone(&self, other: &SignedCard) -> bool {
-        self.card.machine == other.card.machine
-            && self.card.boot == other.card.boot
-            && self.card.nonce != other.card.nonce
+        let (one, other) = (&self.0.card, &other.0.card);
+        one.machine == other.machine && one.boot == other.boot && one.nonce != other.nonce
     }
 
     pub(crate) fn to_proto(&self) -> proto::Signed {
-        self.signed.clone()
+        self.0.signed.clone()
     }
 
     pub(crate) fn from_proto(signed: proto::Signed) -> Result<Self, WireError> {
@@ -113,7 +154,37 @@ impl SignedCard {
         if card.machine != machine {
             return Err(WireError::Field { field: "card.machine", rule: "differs from its signer" });
         }
-        Ok(Self { card, signed })
+        Ok(Self::checked(card, &signed))
+    }
+}
+
+/// Cards that a thread has checked before: machines of a simulation share them, as a site's machines share none.
+#[cfg(feature = "remember-verified")]
+mod memory {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::SignedCard;
+    use crate::Digest;
+
+    /// Beyond this many all are forgotten.
+    const REMEMBERED_MAX: usize = 100_000;
+
+    thread_local! {
+        static CHECKED: RefCell<BTreeMap<Digest, SignedCard>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    pub(super) fn known(bytes: &[u8]) -> Option<SignedCard> {
+        CHECKED.with_borrow(|checked| checked.get(&Digest::of("card", &[bytes])).cloned())
+    }
+
+    pub(super) fn remember(bytes: &[u8], card: &SignedCard) {
+        CHECKED.with_borrow_mut(|checked| {
+            if checked.len() >= REMEMBERED_MAX {
+                checked.clear();
+            }
+            checked.insert(Digest::of("card", &[bytes]), card.clone());
+        });
     }
 }
 
@@ -122,7 +193,7 @@ impl std::fmt::Debug for SignedCard {
         write!(
             f,
             "card of {} ({}, boot {}.{})",
-            self.card.machine, self.card.hostname, self.card.boot, self.card.serial
+            self.0.card.machine, self.0.card.hostname, self.0.card.boot, self.0.card.serial
         )
     }
 }

@@ -1,5 +1,6 @@
 //! A machine's identity and digests.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,32 @@ use crate::WireError;
 
 /// A machine's identity: its Ed25519 public key. Made at first boot on the machine's own disk, never in the image, and
 /// never used again after that disk was wiped (promise S9).
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MachineId(pub [u8; 32]);
+
+impl MachineId {
+    /// The first eight bytes, in the order of all.
+    fn front(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl Ord for MachineId {
+    /// The order of the bytes. Nearly always the first eight decide, in one comparison: most of what a large roster costs is
+    /// finding machines in it.
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.front().cmp(&other.front()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for MachineId {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl MachineId {
     /// Takes exactly 32 bytes. Whether they are a point on the curve shows when a signature is checked.

@@ -212,7 +212,7 @@ fn every_truncation_and_every_flipped_bit_is_noticed_or_harmless() {
 fn fields_of_a_later_version_survive_in_what_is_signed() {
     use muster_wire::proto;
     use prost::Message;
-    let signed = proto::Signed::decode(card(1).encode().as_slice()).expect("decodes");
+    let signed = proto::Signed::decode(card(1).encode()).expect("decodes");
     // Field 99, length 3: something a later version would write.
     let body = [signed.body.as_ref(), &[0x9a, 0x06, 3, b'n', b'e', b'w']].concat();
     let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
@@ -246,7 +246,7 @@ fn forged_and_thin_proofs_are_refused() {
     let minority = Charter { quorum: 1, ..Charter::decode(&charter()).expect("decodes") }.encode();
     assert!(Charter::decode(&minority).is_err(), "a quorum below a majority could found twice");
     let mut stolen = muster_wire::proto::Signed::default();
-    prost::Message::merge(&mut stolen, card(1).encode().as_slice()).expect("decodes");
+    prost::Message::merge(&mut stolen, card(1).encode()).expect("decodes");
     stolen.machine = Bytes::copy_from_slice(&identity(2).machine().0);
     assert!(SignedCard::decode(&prost::Message::encode_to_vec(&stolen)).is_err());
 }

@@ -1,22 +1,23 @@
 //! SWIM membership (Das, Gupta, Motivala, "SWIM", DSN 2002), by foca, with signed cards as what it disseminates.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::{NonZeroU8, NonZeroUsize};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use foca::{BroadcastHandler, Codec, Foca, Header, Identity, Invalidates, Notification, PeriodicParams, Timer};
+use foca::{Codec, Foca, Header, Identity, Notification, PeriodicParams, Timer};
 use muster_wire::{MachineId, SignedCard, limits};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::cards::Cards;
 use crate::Time;
 
 /// SWIM's name of a machine: a later boot, and a later life within a boot, win over earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Life {
+    #[serde(with = "whole")]
     pub(crate) machine: MachineId,
     pub(crate) boot: u64,
     life: u32,
@@ -44,6 +45,35 @@ impl Identity for Life {
     }
 }
 
+/// An identity as one piece of bytes: serde would take its 32 bytes one by one, several times for every datagram.
+mod whole {
+    use muster_wire::MachineId;
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(machine: &MachineId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&machine.0)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MachineId, D::Error> {
+        deserializer.deserialize_bytes(Identity)
+    }
+
+    struct Identity;
+
+    impl Visitor<'_> for Identity {
+        type Value = MachineId;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the 32 bytes of an identity")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<MachineId, E> {
+            MachineId::from_slice(bytes, "datagram.machine").map_err(E::custom)
+        }
+    }
+}
+
 /// SWIM datagrams live for one hop between machines of one protocol version, which is what bincode is fit for.
 #[derive(Debug, Clone, Copy)]
 struct Datagrams;
@@ -66,11 +96,12 @@ enum DatagramError {
 }
 
 fn put(value: &impl Serialize, mut buffer: impl BufMut) -> Result<(), DatagramError> {
-    let bytes = bincode::serde::encode_to_vec(value, config())?;
-    if buffer.remaining_mut() < bytes.len() {
+    let mut bytes = [0; ITEM_BYTES_MAX];
+    let length = bincode::serde::encode_into_slice(value, &mut bytes, config())?;
+    if buffer.remaining_mut() < length {
         return Err(DatagramError::NoRoom);
     }
-    buffer.put_slice(&bytes);
+    buffer.put_slice(&bytes[..length]);
     Ok(())
 }
 
@@ -101,57 +132,22 @@ impl Codec<Life> for Datagrams {
     }
 }
 
-/// Which card a broadcast carries; a newer one of the same machine replaces it.
-struct CardKey(MachineId, u64, u32);
-
-impl Invalidates for CardKey {
-    fn invalidates(&self, other: &Self) -> bool {
-        self.0 == other.0 && (self.1, self.2) >= (other.1, other.2)
-    }
-}
-
-/// Takes cards out of datagrams. foca owns it, so what it received waits in a shared tray for the roster.
-struct Cards {
-    newest: BTreeMap<MachineId, (u64, u32)>,
-    received: Arc<Mutex<Vec<SignedCard>>>,
-    known_max: usize,
-}
-
-impl BroadcastHandler<Life> for Cards {
-    type Key = CardKey;
-    type Error = muster_wire::WireError;
-
-    fn receive_item(&mut self, data: &[u8], _sender: Option<&Life>) -> Result<Option<CardKey>, Self::Error> {
-        let signed = SignedCard::decode(data)?;
-        let card = signed.card();
-        let version = (card.boot, card.serial);
-        let known = self.newest.get(&card.machine);
-        if known.is_none() && self.newest.len() >= self.known_max {
-            return Ok(None);
-        }
-        let key = CardKey(card.machine, card.boot, card.serial);
-        let fresh = known.is_none_or(|known| version > *known);
-        // A card of the same version may still prove a clone by its nonce, so the roster sees it; it is not passed on.
-        if fresh || known == Some(&version) {
-            self.newest.insert(card.machine, version);
-            self.received.lock().expect("no holder panics").push(signed);
-        }
-        Ok(fresh.then_some(key))
-    }
-}
-
 /// What SWIM wants done, gathered during one call of foca.
 #[derive(Default)]
 struct Gathered {
     send: Vec<(MachineId, Bytes)>,
     schedule: Vec<(Duration, Timer<Life>)>,
-    changed: bool,
+    /// Machines that came up or went down, in order.
+    turned: Vec<(MachineId, bool)>,
 }
 
 impl foca::Runtime<Life> for Gathered {
     fn notify(&mut self, notification: Notification<'_, Life>) {
-        if matches!(notification, Notification::MemberUp(_) | Notification::MemberDown(_) | Notification::Rename(..)) {
-            self.changed = true;
+        // A machine that takes a new life without having been down is told as a change of name only: it stays up.
+        match notification {
+            Notification::MemberUp(life) => self.turned.push((life.machine, true)),
+            Notification::MemberDown(life) => self.turned.push((life.machine, false)),
+            _ => {}
         }
     }
 
@@ -169,38 +165,39 @@ pub(crate) struct Swim {
     foca: Foca<Life, Datagrams, ChaCha8Rng, Cards>,
     me: Life,
     size: u32,
-    known_max: usize,
     period: Duration,
     timers: BTreeMap<(Time, u64), Timer<Life>>,
     timers_set: u64,
-    received: Arc<Mutex<Vec<SignedCard>>>,
+    cards: Cards,
     outbox: VecDeque<(MachineId, Bytes)>,
-    changed: bool,
+    up: BTreeSet<MachineId>,
+    /// Machines that came up or went down since someone asked.
+    turned: BTreeSet<MachineId>,
     dropped: u64,
 }
 
 impl Swim {
     pub(crate) fn new(me: Life, size: u32, known_max: usize, period: Duration, rng: &mut ChaCha8Rng) -> Self {
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let handler = Cards { newest: BTreeMap::new(), received: received.clone(), known_max };
+        let cards = Cards::new(known_max);
         let rng = ChaCha8Rng::from_rng(rng);
+        let config = swim_config(size, period);
         Self {
-            foca: Foca::with_custom_broadcast(me.clone(), swim_config(size, period), rng, Datagrams, handler),
+            foca: Foca::with_custom_broadcast(me.clone(), config, rng, Datagrams, cards.clone()),
             me,
             size,
-            known_max,
             period,
             timers: BTreeMap::new(),
             timers_set: 0,
-            received,
+            cards,
             outbox: VecDeque::new(),
-            changed: false,
+            up: BTreeSet::new(),
+            turned: BTreeSet::new(),
             dropped: 0,
         }
     }
 
-    /// Goes on with another period. foca cannot change it in place, so it begins anew with the members it has.
-    pub(crate) fn change_period(&mut self, now: Time, period: Duration, cards: &[SignedCard], rng: &mut ChaCha8Rng) {
+    /// Goes on with another period. foca cannot change it in place, so it begins anew with the members and cards it has.
+    pub(crate) fn change_period(&mut self, now: Time, period: Duration, rng: &mut ChaCha8Rng) {
         if period == self.period {
             return;
         }
@@ -208,11 +205,12 @@ impl Swim {
         // The same life goes on: datagrams are addressed to a life, so a new one would be deaf to all who know the old one,
         // and when everyone changes at once, deaf to everyone. foca refutes a suspicion of a higher incarnation than its own.
         let me = self.foca.identity().clone();
-        *self = Self::new(me, self.size, self.known_max, period, rng);
+        let (config, rng) = (swim_config(self.size, period), ChaCha8Rng::from_rng(rng));
+        self.period = period;
+        self.timers.clear();
+        self.foca = Foca::with_custom_broadcast(me, config, rng, Datagrams, self.cards.clone());
         self.run(now, |foca, out| foca.apply_many(members.into_iter(), false, out));
-        for card in cards {
-            self.add_card(card);
-        }
+        self.cards.repeat(self.me.machine);
     }
 
     fn run(
@@ -220,12 +218,22 @@ impl Swim {
         now: Time,
         call: impl FnOnce(&mut Foca<Life, Datagrams, ChaCha8Rng, Cards>, &mut Gathered) -> Result<(), foca::Error>,
     ) {
+        while let Some(card) = self.cards.next(self.foca.custom_broadcast_backlog()) {
+            if self.foca.add_broadcast(&card.encode()).is_err() {
+                self.dropped += 1;
+            }
+        }
         let mut gathered = Gathered::default();
         if call(&mut self.foca, &mut gathered).is_err() {
             self.dropped += 1;
         }
         self.outbox.extend(gathered.send);
-        self.changed |= gathered.changed;
+        for (machine, up) in gathered.turned {
+            let changed = if up { self.up.insert(machine) } else { self.up.remove(&machine) };
+            if changed {
+                self.turned.insert(machine);
+            }
+        }
         for (after, timer) in gathered.schedule {
             self.timers_set += 1;
             self.timers.insert((now + after, self.timers_set), timer);
@@ -269,11 +277,7 @@ impl Swim {
 
     /// Lets a card travel.
     pub(crate) fn add_card(&mut self, card: &SignedCard) {
-        if self.foca.add_broadcast(&card.encode()).is_err() {
-            self.dropped += 1;
-        }
-        // Our own addition needs no second look.
-        self.received.lock().expect("no holder panics").retain(|received| received != card);
+        self.cards.add(card);
     }
 
     /// Runs what is due.
@@ -291,21 +295,21 @@ impl Swim {
     }
 
     pub(crate) fn take_cards(&mut self) -> Vec<SignedCard> {
-        std::mem::take(&mut *self.received.lock().expect("no holder panics"))
+        self.cards.take_received()
     }
 
     pub(crate) fn take_datagrams(&mut self) -> impl Iterator<Item = (MachineId, Bytes)> + '_ {
         self.outbox.drain(..)
     }
 
-    /// Whether the set of live members changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// Machines that came up or went down since the last call.
+    pub(crate) fn take_turned(&mut self) -> BTreeSet<MachineId> {
+        std::mem::take(&mut self.turned)
     }
 
-    /// The members SWIM holds for alive, this machine not among them.
-    pub(crate) fn members(&self) -> impl Iterator<Item = MachineId> + '_ {
-        self.foca.iter_members().map(|member| member.id().machine).filter(|machine| *machine != self.me.machine)
+    /// Whether SWIM holds another machine for alive.
+    pub(crate) fn is_up(&self, machine: MachineId) -> bool {
+        machine != self.me.machine && self.up.contains(&machine)
     }
 
     /// Datagrams and cards dropped so far.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_protocol::Ledger;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Facts, Verdict};
@@ -16,10 +17,15 @@ use crate::world::{Slot, World};
 pub(super) struct Raft {
     entries: BTreeMap<u64, u64>,
     applied: BTreeMap<Slot, u64>,
-    /// By charter and revision: who was seen with it first, and the ledger's hash.
-    ledgers: BTreeMap<([u8; 16], u64), (Slot, u64)>,
+    /// By charter and revision: who was seen with it first, and the ledger.
+    ledgers: BTreeMap<([u8; 16], u64), (Slot, Ledger)>,
     looked_at: BTreeMap<Slot, ([u8; 16], u64)>,
+    /// Where the next look begins.
+    next: Slot,
 }
+
+/// Most machines whose ledgers are compared in one look: in a large site every machine gets its turn some looks later.
+const LOOKED_AT_MAX: Slot = 128;
 
 impl Raft {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
@@ -53,7 +59,9 @@ impl Raft {
 
     /// Ledgers of one revision are the same. Each is looked at once for every revision it stands at.
     pub(super) fn look(&mut self, world: &World) -> Verdict {
-        for slot in 0..world.slots() {
+        let (from, slots) = (self.next, world.slots());
+        self.next = (from + LOOKED_AT_MAX.min(slots)) % slots.max(1);
+        for slot in (from..from + LOOKED_AT_MAX.min(slots)).map(|slot| slot % slots) {
             let Some(machine) = world.machine(slot) else { continue };
             let Some(certificate) = machine.charter() else { continue };
             let ledger = machine.ledger();
@@ -61,9 +69,8 @@ impl Raft {
             if self.looked_at.insert(slot, standing) == Some(standing) {
                 continue;
             }
-            let hash = xxh3_64(&ledger.encode());
-            let (other, same) = *self.ledgers.entry(standing).or_insert((slot, hash));
-            if same != hash {
+            let (other, same) = self.ledgers.entry(standing).or_insert_with(|| (slot, ledger.clone()));
+            if same != ledger {
                 return Err(format!(
                     "machines {other} and {slot} hold different ledgers of revision {}",
                     ledger.revision()

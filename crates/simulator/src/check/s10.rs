@@ -90,7 +90,7 @@ impl Bounds {
         }
         for slot in 0..world.slots() {
             let Some(machine) = world.machine(slot) else { continue };
-            let roster = machine.roster_alive().len();
+            let roster = machine.roster_alive_count();
             if roster > self.roster_max {
                 return Err(format!("machine {slot} holds {roster} machines alive, the bound is {}", self.roster_max));
             }
