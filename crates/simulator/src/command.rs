@@ -10,6 +10,7 @@ mod recorded;
 mod reduce;
 mod several;
 mod steps;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,8 +48,10 @@ enum Command {
     Report(page::Report),
     /// Plant mistakes in the protocol, one at a time, and say how many seeds it took to see each.
     Planted(mistakes::Planted),
+    /// Measure how fast this simulator is, and how fast clusters form and heal in it.
+    Numbers(numbers::Numbers),
     /// Print numbers from papers beside ours, on the same conditions.
-    Tables(numbers::Tables),
+    Tables(table::Tables),
     /// List scenarios, promises, faults and "sometimes".
     List(list::List),
 }
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Replay(replay) => replay.execute(),
         Command::Report(report) => report.execute(),
         Command::Planted(planted) => planted.execute(),
+        Command::Numbers(numbers) => numbers.execute(),
         Command::Tables(tables) => tables.execute(),
         Command::List(list) => list.execute(),
     };

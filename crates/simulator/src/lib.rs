@@ -6,7 +6,9 @@
 pub mod changes;
 pub mod check;
 pub mod command;
+pub mod cost;
 pub mod junit;
+pub mod numbers;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod recording;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::check::{Broken, Standing};
+use crate::cost;
 use crate::scenario::{Fault, Scenario};
 use crate::trace::Trace;
 use crate::watch::Watch;
@@ -47,7 +48,7 @@ impl Verdict {
     }
 }
 
-/// The result of one run. Nothing in it but `wall_us` depends on the computer.
+/// The result of one run. Nothing in it but `wall_us` and `core_us` depends on the computer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// The seed.
@@ -78,6 +79,8 @@ pub struct Outcome {
     pub lost: BTreeMap<&'static str, u64>,
     /// Microseconds it took.
     pub wall_us: u64,
+    /// Of those, microseconds on a core.
+    pub core_us: u64,
 }
 
 impl Outcome {
@@ -115,9 +118,10 @@ pub fn run_traced(scenario: &Scenario, seed: u64, trace: Trace) -> (Outcome, Wor
 }
 
 fn finish(mut world: World, seed: u64) -> (Outcome, World) {
-    let begun = Instant::now();
+    let (begun, core) = (Instant::now(), cost::core_time());
     world.run();
-    let outcome = outcome_of(&world, seed, begun.elapsed().as_micros() as u64);
+    let mut outcome = outcome_of(&world, seed, begun.elapsed().as_micros() as u64);
+    outcome.core_us = (cost::core_time() - core).as_micros() as u64;
     (outcome, world)
 }
 
@@ -148,5 +152,6 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
         frame_bytes: world.hosts.iter().map(|host| host.sent_bytes).sum(),
         lost: watch.frames_lost().clone(),
         wall_us,
+        core_us: 0,
     }
 }

@@ -123,7 +123,7 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
     let missing: Vec<String> =
         scenario.expect.sometimes.iter().filter(|name| !reached.contains_key(name.as_str())).cloned().collect();
     let virtual_us: u64 = outcomes.iter().map(|outcome| outcome.virtual_us).sum();
-    let busy_s = outcomes.iter().map(|outcome| outcome.wall_us).sum::<u64>() as f64 / 1e6;
+    let busy_s = outcomes.iter().map(|outcome| outcome.core_us).sum::<u64>() as f64 / 1e6;
     let machine_hours = virtual_us as f64 / 3.6e9 * f64::from(scenario.machines);
     Summary {
         title: scenario.title.clone(),

@@ -309,6 +309,11 @@ impl World {
         self.hosts[slot as usize].machine.as_ref()
     }
 
+    /// How many events were handled.
+    pub fn handled(&self) -> u64 {
+        self.handled
+    }
+
     /// How many machines there are, those of faults among them.
     pub fn slots(&self) -> Slot {
         self.hosts.len() as Slot

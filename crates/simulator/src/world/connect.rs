@@ -37,6 +37,11 @@ impl Link {
     fn end(&self, slot: Slot) -> usize {
         usize::from(self.slots[1] == slot)
     }
+
+    /// Under what the machine at this end keeps it.
+    fn key(&self, slot: Slot) -> (MachineId, u32) {
+        (self.ids[1 - self.end(slot)], self.generation)
+    }
 }
 
 impl World {
@@ -70,10 +75,7 @@ impl World {
 
     fn linked(&self, slot: Slot, other: Slot) -> bool {
         let id = self.hosts[other as usize].me;
-        self.hosts[slot as usize]
-            .links
-            .iter()
-            .any(|(peer, link)| *peer == id && self.other_end(*link, slot) == Some(other))
+        self.hosts[slot as usize].links_to(id).any(|link| self.other_end(link, slot) == Some(other))
     }
 
     fn other_end(&self, link: LinkId, slot: Slot) -> Option<Slot> {
@@ -169,7 +171,7 @@ impl World {
         for end in 0..2 {
             let (slot, peer) = (slots[end], ids[1 - end]);
             let first = self.hosts[slot as usize].link_to(peer).is_none();
-            self.hosts[slot as usize].links.push((peer, id));
+            self.hosts[slot as usize].links.insert((peer, generation), id);
             if first {
                 self.feed(slot, Input::Connected(peer));
             }
@@ -183,7 +185,7 @@ impl World {
             return true;
         }
         let idle = |link: &LinkId| self.link(*link).map_or(0, |link| link.used);
-        let oldest = host.links.iter().map(|(_, link)| *link).min_by_key(idle);
+        let oldest = host.links.values().copied().min_by_key(idle);
         match oldest.filter(|link| idle(link) + IDLE < self.now) {
             Some(link) => {
                 self.close(link);
@@ -203,7 +205,7 @@ impl World {
         for end in 0..2 {
             let (slot, peer) = (link.slots[end], link.ids[1 - end]);
             let host = &mut self.hosts[slot as usize];
-            host.links.retain(|(_, other)| *other != id);
+            host.links.remove(&(peer, id.generation));
             if host.link_to(peer).is_none() {
                 self.feed(slot, Input::Disconnected(peer));
                 self.raft_unreachable(slot, peer);
@@ -214,7 +216,7 @@ impl World {
     /// The process of `slot` is gone: its own links with it, and the peers learn of it when the network tells them.
     pub(super) fn links_of_dead(&mut self, slot: Slot) {
         let dark = self.dark[slot as usize];
-        for (_, id) in std::mem::take(&mut self.hosts[slot as usize].links) {
+        for id in std::mem::take(&mut self.hosts[slot as usize].links).into_values() {
             let Some(link) = self.link(id) else { continue };
             let other = link.slots[1 - link.end(slot)];
             let told = !dark && !self.net.blocked(slot, other);
@@ -250,7 +252,7 @@ impl World {
         let [a, b] = link.slots;
         let holds = |slot: Slot| {
             let host = &self.hosts[slot as usize];
-            host.up() && host.links.iter().any(|(_, other)| *other == id)
+            host.up() && host.links.contains_key(&link.key(slot))
         };
         if holds(a) && holds(b) && !self.net.blocked(a, b) && !self.net.blocked(b, a) {
             if let Some(link) = &mut self.links[id.place as usize] {
@@ -341,7 +343,7 @@ impl World {
     pub(super) fn deliver(&mut self, to: Slot, id: LinkId, frame: Frame) {
         let Some(link) = self.link(id) else { return self.watch.lost("link gone") };
         let from = link.ids[1 - link.end(to)];
-        if !self.hosts[to as usize].links.iter().any(|(_, link)| *link == id) {
+        if !self.hosts[to as usize].links.contains_key(&link.key(to)) {
             return self.watch.lost("link gone");
         }
         self.watch.delivered(self.now, to);

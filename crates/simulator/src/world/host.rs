@@ -65,7 +65,8 @@ pub(crate) struct Host {
     pub(crate) busy: bool,
     pub(crate) wake_at: Option<At>,
     pub(crate) next_write: Option<NextWrite>,
-    pub(crate) links: Vec<(MachineId, LinkId)>,
+    /// By peer and generation.
+    pub(crate) links: BTreeMap<(MachineId, u32), LinkId>,
     pub(crate) dialling: BTreeSet<Slot>,
     pub(crate) waiting: BTreeMap<Slot, Vec<(MachineId, Frame)>>,
     pub(crate) refused: BTreeMap<MachineId, At>,
@@ -105,7 +106,7 @@ impl Host {
             busy: false,
             wake_at: None,
             next_write: None,
-            links: Vec::new(),
+            links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             waiting: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -130,7 +131,12 @@ impl Host {
     }
 
     pub(crate) fn link_to(&self, machine: MachineId) -> Option<LinkId> {
-        self.links.iter().find(|(peer, _)| *peer == machine).map(|(_, link)| *link)
+        self.links_to(machine).next()
+    }
+
+    /// The links to a machine, oldest first.
+    pub(crate) fn links_to(&self, machine: MachineId) -> impl Iterator<Item = LinkId> + '_ {
+        self.links.range((machine, 0)..=(machine, u32::MAX)).map(|(_, link)| *link)
     }
 
     /// The process is gone, with all it had in memory.
