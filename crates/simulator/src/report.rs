@@ -42,14 +42,14 @@ pub fn html(scenario: &Scenario, outcome: &Outcome, world: &World, command: &str
     );
     page.push_str(&promises(outcome));
     page.push_str(BODY);
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<details><summary>The scenario</summary><pre tabindex=\"0\">{}</pre></details></main>\n",
+        "<details><summary>The scenario</summary><pre tabindex=\"0\">{}</pre></details></main>",
         escape(&scenario.to_toml())
     );
     // `<` inside JSON strings could end the script element.
     let data = data.replace('<', "\\u003c");
-    let _ = write!(page, "<script>\n\"use strict\";\nconst DATA = {data};\n{SCRIPT}</script></body></html>\n");
+    let _ = writeln!(page, "<script>\n\"use strict\";\nconst DATA = {data};\n{SCRIPT}</script></body></html>");
     page
 }
 
@@ -62,7 +62,7 @@ fn promises(outcome: &Outcome) -> String {
         let _ = write!(text, "<tr><th scope=\"row\">{promise}</th><td>{}</td></tr>", escape(&standing.to_string()));
     }
     let reached: Vec<String> = outcome.sometimes.iter().map(|(name, count)| format!("{name} ({count})")).collect();
-    let _ = write!(text, "<tr><th scope=\"row\">Reached</th><td>{}</td></tr></table></section>\n", reached.join(", "));
+    let _ = writeln!(text, "<tr><th scope=\"row\">Reached</th><td>{}</td></tr></table></section>", reached.join(", "));
     text
 }
 

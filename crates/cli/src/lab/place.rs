@@ -1,6 +1,7 @@
 //! Where a lab lives: its directory, its loopback addresses, and how other commands find it.
 
-use std::fs;
+use std::fs::{self, TryLockError};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub(crate) struct Place {
     net: u8,
     /// Whoever holds this listener owns the addresses. It ends with the process, however that ends.
     _claim: TcpListener,
+    /// The locked mark: whoever holds it owns the directory. A lab in another network namespace sees it, but no listener.
+    _mark: fs::File,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -84,9 +87,10 @@ impl Place {
             "{} is too long a path for a lab: sockets below it would have {longest} bytes, {SOCKET_PATH_MAX} are allowed",
             dir.display()
         );
-        let mark = Mark { net, machines: machines.to_vec() };
-        fs::write(dir.join(MARK), serde_json::to_vec(&mark)?)?;
-        Ok(Self { dir, net, _claim: claim })
+        let mut mark = fs::File::create_new(dir.join(MARK))?;
+        mark.lock()?;
+        mark.write_all(&serde_json::to_vec(&Mark { net, machines: machines.to_vec() })?)?;
+        Ok(Self { dir, net, _claim: claim, _mark: mark })
     }
 
     /// The address of the machine with this number, counted from 0.
@@ -129,13 +133,13 @@ fn mark(dir: &Path) -> Option<Mark> {
     serde_json::from_slice(&fs::read(dir.join(MARK)).ok()?).ok()
 }
 
-/// Whether a lab's process holds the addresses of this directory's lab.
-fn is_running(mark: &Mark) -> bool {
-    TcpListener::bind(SocketAddrV4::new(Ipv4Addr::new(127, 77, mark.net, 254), MESH_PORT)).is_err()
+/// Whether a lab's process holds this directory.
+fn is_running(dir: &Path) -> bool {
+    fs::File::open(dir.join(MARK)).is_ok_and(|mark| matches!(mark.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn is_leftover(dir: &Path) -> bool {
-    mark(dir).is_some_and(|mark| !is_running(&mark))
+    mark(dir).is_some() && !is_running(dir)
 }
 
 /// Labs that were kept on purpose say so by this file.
@@ -174,7 +178,7 @@ fn only_running() -> anyhow::Result<PathBuf> {
     let mut running = Vec::new();
     for entry in base()?.read_dir()? {
         let dir = entry?.path();
-        if mark(&dir).is_some_and(|mark| is_running(&mark)) {
+        if is_running(&dir) {
             running.push(dir);
         }
     }
