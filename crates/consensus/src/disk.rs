@@ -143,7 +143,7 @@ impl Disk {
         self.commit(Durability::None, change)
     }
 
-    fn commit<T>(
+    pub(crate) fn commit<T>(
         &self,
         durability: Durability,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,

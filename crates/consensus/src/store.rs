@@ -18,11 +18,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
+use muster_wire::planted::planted;
 use muster_wire::{MachineId, proto};
 use openraft::AnyError;
 use openraft::{ErrorSubject, ErrorVerb, StorageIOError};
 use prost::Message;
-use redb::{TableDefinition, WriteTransaction};
+use redb::{Durability, TableDefinition, WriteTransaction};
 use tokio::sync::watch;
 
 use crate::disk::{Disk, DiskError};
@@ -315,7 +316,8 @@ impl<R: Runtime> Store<R> {
     }
 
     fn write_records(&self, records: &[Record<R>]) -> Result<(), DiskError> {
-        self.disk.write(|transaction| {
+        let durability = if planted("raft-log-unsynced") { Durability::None } else { Durability::Immediate };
+        self.disk.commit(durability, |transaction| {
             let mut table = transaction.open_table(LOG)?;
             for record in records {
                 let index = record.log_id.index;
@@ -328,6 +330,9 @@ impl<R: Runtime> Store<R> {
 
     fn write_vote(&self, vote: &Vote) -> Result<(), DiskError> {
         let payload = vote_to_proto(vote, Unsaid::NOBODY).encode_to_vec();
+        if planted("raft-vote-unsynced") {
+            return self.disk.write_later(|transaction| put_fact(transaction, name::VOTE, &payload));
+        }
         self.disk.write(|transaction| put_fact(transaction, name::VOTE, &payload))
     }
 
@@ -352,7 +357,9 @@ impl<R: Runtime> Store<R> {
     /// Not synced: the records are in the snapshot, which is.
     fn remove_up_to(&self, id: &LogId) -> Result<(), DiskError> {
         self.disk.write_later(|transaction| {
-            transaction.open_table(LOG)?.retain_in(..=id.index, |_, _| false)?;
+            transaction
+                .open_table(LOG)?
+                .retain_in(..=id.index + u64::from(planted("raft-purges-too-much")), |_, _| false)?;
             put_fact(transaction, name::PURGED, &log_id_to_proto(id, Unsaid::NOBODY).encode_to_vec())
         })
     }

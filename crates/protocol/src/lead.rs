@@ -163,7 +163,9 @@ impl Lead {
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
         for card in newcomers.into_iter().take(AT_ONCE) {
             let card = card.card();
-            let role = if planes.contains(&card.machine) || planes.len() < context.control_planes as usize {
+            let role = if planes.contains(&card.machine) && !planted("voter-as-worker")
+                || planes.len() < context.control_planes as usize
+            {
                 planes.insert(card.machine);
                 Role::ControlPlane
             } else {
@@ -197,6 +199,12 @@ impl Lead {
             Some((known, seen)) if known == attempt => seen,
             _ => self.claim_seen.insert((attempt, context.now)).1,
         };
+        if planted("claim-while-live") && !context.roster.is_alive(machine) {
+            let attempt = attempt + 1;
+            if let Some(machine) = self.next_initialiser(context) {
+                context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+            }
+        }
         let why = if planted("initialiser-awaited") {
             None
         } else if self.dead_for(context, "claim", machine, context.tuning.initialiser_patience) {
@@ -242,7 +250,8 @@ impl Lead {
     /// is waited here, so that a machine that is merely cut off cannot still be adding its member (promise S8).
     fn watch_etcd_turn(&mut self, context: &mut Context<'_>) {
         if let Some((number, machine)) = context.ledger.etcd_turn()
-            && self.dead_for(context, "etcd", machine, context.tuning.etcd_turn_max * 2)
+            && (self.dead_for(context, "etcd", machine, context.tuning.etcd_turn_max * 2)
+                || planted("etcd-turn-cut") && !context.roster.is_alive(machine))
         {
             let entry = Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, number };
             context.wants.insert(Subject("etcd", machine, number), entry);
@@ -254,7 +263,7 @@ impl Lead {
         let planes: BTreeSet<MachineId> =
             context.ledger.control_planes().filter(|machine| context.ledger.member(*machine).is_some()).collect();
         let mut voters: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
-        voters.retain(|voter| !context.ledger.was_removed(*voter));
+        voters.retain(|voter| !context.ledger.was_removed(*voter) || planted("removed-still-votes"));
         voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         if voters == founding || voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize {

@@ -218,7 +218,7 @@ impl Ledger {
         if let Some((live, _)) = self.claim.filter(|_| !planted("claim-while-live")) {
             return Err(Refusal::NotLive { named: attempt, live: Some(live) });
         }
-        if attempt != self.attempt + 1 {
+        if attempt != self.attempt + 1 && !planted("claim-repeated") {
             return Err(Refusal::WrongAttempt { named: attempt, next: self.attempt + 1 });
         }
         self.control_plane(machine)?;
@@ -295,6 +295,9 @@ impl Ledger {
                 self.abandoned.remove(0);
             }
         }
+        if planted("tickets-outlive-attempt") {
+            return;
+        }
         // Tickets of the attempt lead nowhere now.
         for member in self.members.values_mut() {
             member.ticket = None;
@@ -322,7 +325,7 @@ impl Ledger {
                     return Err(Refusal::NotLive { named: 0, live: self.claim.map(|(live, _)| live) });
                 }
                 self.control_plane(machine)?;
-                if number != self.etcd_turns + 1 {
+                if number != self.etcd_turns + 1 && !planted("etcd-turn-repeated") {
                     return Err(Refusal::NoSuchTurn);
                 }
                 self.etcd_turns = number;

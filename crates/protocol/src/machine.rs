@@ -150,7 +150,7 @@ impl Machine {
         }
         let mut rng = ChaCha8Rng::from_seed(boot.seed);
         durable.cluster.clone_from(&boot.cluster);
-        durable.boot += 1;
+        durable.boot += u64::from(!planted("boot-uncounted") || durable.boot == 0);
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
         let card = Card {
@@ -513,6 +513,7 @@ impl Machine {
         let ledger = self.follow.ledger();
         let serves = |machine: &MachineId| match (ledger.ready(), ledger.live_claim()) {
             (Some(_), _) => ledger.member(*machine).is_some_and(|member| member.etcd_member),
+            (None, Some((_, initialiser))) if planted("api-too-early") => *machine == initialiser,
             (None, Some((_, initialiser))) => *machine == me && initialiser == me,
             (None, None) => false,
         };
@@ -632,7 +633,9 @@ impl Machine {
             self.change_card(|card| card.boot = boot);
         }
         self.cloned = true;
-        self.roster.fall_silent();
+        if !planted("clone-gossips") {
+            self.roster.fall_silent();
+        }
         self.roster.clone_found(self.mine.clone(), theirs, effects);
         if self.follow.raft {
             effects.push(Effect::StopRaft);
@@ -657,7 +660,7 @@ impl Machine {
         let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
         // A machine whose identity runs elsewhere does none of this, and must not be woken for it for ever.
         let follows = self.durable.charter.is_some() && !self.cloned;
-        let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
+        let follow = if follows && !planted("wakeup-missed") { self.follow.next_wakeup(&self.tuning) } else { None };
         let initialize = self.initialize_at.filter(|_| !self.cloned).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let parts = [self.roster.next_wakeup(), founding, look, follow, initialize, self.due];

@@ -9,6 +9,7 @@ mod l3;
 mod l4;
 mod l5;
 mod liveness;
+mod refuted;
 mod s01;
 mod s02;
 mod s03;
@@ -43,6 +44,9 @@ pub struct Broken {
     pub what: String,
 }
 
+/// With more machines than this nothing is looked at before heal.
+const LOOKED_AT_EARLY_MAX: Slot = 64;
+
 /// What a checker answers: nothing, or what it saw that must not be.
 pub(crate) type Verdict = Result<(), String>;
 
@@ -62,6 +66,7 @@ pub struct Checks {
     s09: s09::Identities,
     s10: s10::Bounds,
     copies: copies::Copies,
+    refuted: refuted::Refuted,
     /// L1 to L5.
     pub liveness: Liveness,
     broken: Option<Broken>,
@@ -81,8 +86,10 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict) {
+        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8");
         if let Err(what) = verdict
             && self.broken.is_none()
+            && !(of_the_ledger && self.facts.history_lost)
         {
             self.broken = Some(Broken { promise, at_us, what });
         }
@@ -94,8 +101,9 @@ impl Checks {
         let verdicts = [
             ("S1", self.s01.see(seen, facts)),
             ("S2", self.s02.see(seen, facts)),
-            ("S3", self.s03.see(seen, facts)),
+            ("S3", self.s03.see(now, seen, facts)),
             ("S4", self.s04.see(seen, facts)),
+            ("S2", s02::forged(seen)),
             ("S5", self.s05.see(seen, facts)),
             ("S6", self.s06.see(seen, facts)),
             ("S7", self.s07.see(seen, facts)),
@@ -136,15 +144,24 @@ impl Checks {
         }
     }
 
-    /// Looked at every half second after heal.
+    /// Looked at every half second; liveness after heal, and so the rest in large worlds, where looking is not free.
     pub(crate) fn look(&mut self, world: &World, sometimes: &mut Sometimes) {
         let now = world.now;
+        if world.healed.is_none() && world.slots() > LOOKED_AT_EARLY_MAX {
+            return;
+        }
+        if self.refuted.look(world) {
+            sometimes.reached("suspicion-refuted");
+        }
         let verdict = self.s03.look(world);
         self.judge(now, "S3", verdict);
         let verdict = self.s06.look(world, &self.facts);
         self.judge(now, "S6", verdict);
         let verdict = self.s10.look(world);
         self.judge(now, "S10", verdict);
+        if world.healed.is_none() {
+            return;
+        }
         let broken = self.liveness.look(world, &self.facts, sometimes);
         for (promise, what) in broken {
             self.judge(now, promise, Err(what));
@@ -152,6 +169,8 @@ impl Checks {
     }
 
     pub(crate) fn end(&mut self, world: &World) {
+        let verdict = self.s06.end(world, &self.facts);
+        self.judge(world.now, "S6", verdict);
         let broken = self.liveness.end(world, &self.facts);
         for (promise, what) in broken {
             self.judge(world.now, promise, Err(what));

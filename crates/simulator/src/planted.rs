@@ -9,12 +9,24 @@ use crate::run::run;
 use crate::scenario::Scenario;
 
 /// The scenarios that are tried in turn, each with the same number of seeds.
-const SCENARIOS: [(&str, &str); 5] = [
+const SCENARIOS: &[(&str, &str)] = &[
     ("swarm-founding", include_str!("../../../simulations/swarm-founding.toml")),
+    ("founding-duels", include_str!("../../../simulations/founding-duels.toml")),
+    ("late-init", include_str!("../../../simulations/late-init.toml")),
+    ("etcd-turns", include_str!("../../../simulations/etcd-turns.toml")),
     ("swarm-init", include_str!("../../../simulations/swarm-init.toml")),
-    ("swarm-5", include_str!("../../../simulations/swarm-5.toml")),
-    ("threshold-splits", include_str!("../../../simulations/threshold-splits.toml")),
+    ("late-proposals", include_str!("../../../simulations/late-proposals.toml")),
+    ("power-cuts", include_str!("../../../simulations/power-cuts.toml")),
+    ("forged-frames", include_str!("../../../simulations/forged-frames.toml")),
     ("wiped-machine", include_str!("../../../simulations/wiped-machine.toml")),
+    ("disks", include_str!("../../../simulations/disks.toml")),
+    ("cloned-disk", include_str!("../../../simulations/cloned-disk.toml")),
+    ("too-many-machines", include_str!("../../../simulations/too-many-machines.toml")),
+    ("kairos-dead-first-control-plane", include_str!("../../../simulations/kairos-dead-first-control-plane.toml")),
+    ("two-clusters-one-network", include_str!("../../../simulations/two-clusters-one-network.toml")),
+    ("five", include_str!("../../../simulations/five.toml")),
+    ("swarm-5", include_str!("../../../simulations/swarm-5.toml")),
+    ("regressions/l3-earlier-life", include_str!("../../../simulations/regressions/l3-earlier-life.toml")),
 ];
 
 /// What came of one mistake.
@@ -49,7 +61,8 @@ fn search(mistake: &'static str, seeds_max: u64) -> (u64, Option<(String, u64, S
         SCENARIOS.iter().filter_map(|(name, text)| Some((*name, Scenario::parse(text).ok()?))).collect();
     for nth in 0..seeds_max {
         let (name, scenario) = &scenarios[nth as usize % scenarios.len()];
-        let seed = nth / scenarios.len() as u64;
+        // A regression keeps the seed that it was made of.
+        let seed = scenario.seed + nth / scenarios.len() as u64;
         // What breaks without the mistake as well says nothing about it.
         if let Some(broken) = broken(scenario, seed, Some(mistake))
             && self::broken(scenario, seed, None).is_none()

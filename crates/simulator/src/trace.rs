@@ -64,7 +64,7 @@ impl Trace {
             Seen::Stopped { slot } => (Some(*slot), "stop", "stops".into()),
             Seen::Refused { slot, whom, why } => (Some(*slot), "refuse", format!("refuses {whom}: {why}")),
             Seen::Leads { slot, term, .. } => (Some(*slot), "leads", format!("leads in term {term}")),
-            Seen::StepBegan { slot, step } => (Some(*slot), "step", format!("kubeadm: {} begins", step.name())),
+            Seen::StepBegan { slot, step, .. } => (Some(*slot), "step", format!("kubeadm: {} begins", step.name())),
             Seen::StepEnded { slot, step, result } => {
                 let how = match result {
                     Ok(_) => "is done".to_owned(),

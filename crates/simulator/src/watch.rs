@@ -26,20 +26,28 @@ pub enum Seen<'a> {
     Stopped { slot: Slot },
     /// A synced write.
     Persisted { slot: Slot, machine: MachineId, durable: &'a Durable },
+    /// A machine says something about founding, which leaves at once, or once a connection stands.
+    Said { slot: Slot, machine: MachineId, frame: &'a Frame },
     /// A frame leaves.
     Sent { slot: Slot, machine: MachineId, to: MachineId, to_slot: Slot, frame: &'a Frame, bytes: &'a [u8] },
     /// A machine turned another one away.
     Refused { slot: Slot, whom: MachineId, why: &'a str },
     /// Raft says who leads.
     Leads { slot: Slot, machine: MachineId, term: u64 },
+    /// A machine's Raft is at this term.
+    Term { slot: Slot, machine: MachineId, term: u64 },
+    /// A frame that was changed on its way got past the signature of what is signed in it.
+    Forged { slot: Slot, what: &'static str },
     /// A voter's Raft committed an entry.
     Applied { slot: Slot, machine: MachineId, revision: u64, entry: &'a Bytes },
     /// A voter's Raft has the ledger as a whole.
     Restored { slot: Slot, machine: MachineId, revision: u64 },
     /// A secret was sealed; its ciphertext's hash.
     Sealed { hash: u64, to: SealedTo },
-    /// kubeadm begins.
-    StepBegan { slot: Slot, step: &'a Step },
+    /// A private key or a token can be read where others may look.
+    Exposed { slot: Slot, place: &'a str },
+    /// kubeadm begins, on a machine that it has left its files on or not, of the cluster that is judged or of another one.
+    StepBegan { slot: Slot, step: &'a Step, clean: bool, apart: bool },
     /// kubeadm ends.
     StepEnded { slot: Slot, step: &'a Step, result: &'a Result<StepOutput, StepFailure> },
     /// An init made a cluster, in truth.
@@ -58,6 +66,8 @@ pub enum Seen<'a> {
     Copied { copy: Slot, original: Slot },
     /// A disk lost what it had promised to keep.
     Forgot { slot: Slot },
+    /// A machine answers two ways from now on.
+    TwoFaced { slot: Slot },
     /// A disk is empty.
     Wiped { slot: Slot },
     /// Time no longer passes, so much happens at once; the last of it.
@@ -182,7 +192,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Sent { slot, to_slot, bytes, .. } => numbered(1, *slot, xxh3_64(bytes)) ^ u64::from(*to_slot) << 8,
         Seen::Persisted { slot, durable, .. } => numbered(2, *slot, xxh3_64(&durable.encode())),
         Seen::Applied { slot, revision, entry, .. } => numbered(3, *slot, xxh3_64(entry)) ^ revision,
-        Seen::StepBegan { slot, step } => numbered(4, *slot, xxh3_64(step.name().as_bytes())),
+        Seen::StepBegan { slot, step, .. } => numbered(4, *slot, xxh3_64(step.name().as_bytes())),
         Seen::StepEnded { slot, step, result } => {
             numbered(5, *slot, xxh3_64(step.name().as_bytes())) ^ u64::from(result.is_ok())
         }
@@ -190,6 +200,8 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Booting { slot, machine, .. } => numbered(7, *slot, xxh3_64(&machine.0)),
         Seen::Stopped { slot } => numbered(8, *slot, 0),
         Seen::Leads { slot, term, .. } => numbered(9, *slot, *term),
+        Seen::Term { slot, term, .. } => numbered(24, *slot, *term),
+        Seen::Forged { slot, .. } => numbered(25, *slot, 0),
         Seen::FaultBegins { index, .. } => numbered(10, 0, *index as u64),
         Seen::FaultEnds { index } => numbered(11, 0, *index as u64),
         Seen::RefusedStart { slot, .. } => numbered(12, *slot, 0),
@@ -200,6 +212,9 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
         Seen::Forgot { slot } => numbered(19, *slot, 0),
+        Seen::TwoFaced { slot } => numbered(26, *slot, 0),
+        Seen::Said { slot, frame, .. } => numbered(27, *slot, xxh3_64(frame.kind().as_bytes())),
+        Seen::Exposed { slot, .. } => numbered(28, *slot, 0),
         Seen::Wiped { slot } => numbered(20, *slot, 0),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,

@@ -3,15 +3,19 @@
 mod chance;
 mod clock;
 mod connect;
+mod deeds;
 mod disk;
 mod event;
 mod faults;
 mod host;
 mod kubeadm;
+mod liar;
 mod network;
 mod platter;
 mod process;
+mod program;
 mod raft;
+mod signed;
 
 use std::collections::BTreeMap;
 
@@ -37,7 +41,7 @@ pub(crate) const KUBERNETES: &str = "v1.31.4";
 /// The cluster's name in the image.
 pub(crate) const CLUSTER: &str = "site";
 const PORT: u16 = 7390;
-/// How often liveness is looked at after heal.
+/// How often what no single event shows is looked at, and after heal liveness.
 const LOOK_EVERY: At = 500_000;
 /// More events than this at one moment mean that machines keep each other busy without time passing.
 const AT_ONCE_MAX: u64 = 200_000;
@@ -121,6 +125,7 @@ impl World {
             self.events.push(seconds(self.plan[index].at_s).min(heal), Event::FaultBegins(index));
         }
         self.events.push(heal, Event::Heal);
+        self.events.push(LOOK_EVERY, Event::Look);
     }
 
     /// Runs to the end, or to the first broken safety promise.
@@ -185,6 +190,7 @@ impl World {
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),
             Event::RaftTimer { slot, life } => self.raft_timer(slot, life),
+            Event::ProposeAgain { slot, life, entry } => self.raft_propose_again(slot, life, *entry),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }
@@ -205,7 +211,6 @@ impl World {
             }
         }
         self.see(Seen::Healed);
-        self.events.push(self.now + LOOK_EVERY, Event::Look);
     }
 
     fn look(&mut self) {
@@ -222,9 +227,10 @@ impl World {
             Seen::Applied { slot, .. }
             | Seen::Restored { slot, .. }
             | Seen::Leads { slot, .. }
+            | Seen::Term { slot, .. }
             | Seen::JoinedKube { slot, .. }
             | Seen::Initialised { slot, .. }
-            | Seen::EtcdAdding { slot, .. } => self.elsewhere(*slot) || self.follows_another(*slot),
+            | Seen::EtcdAdding { slot, .. } => self.judged_apart(*slot),
             _ => false,
         };
         if !elsewhere {
@@ -285,6 +291,11 @@ impl World {
         self.differs(slot) == Some(Differs::Cluster)
     }
 
+    /// Whether this machine is of another cluster than the one that is judged.
+    pub(crate) fn judged_apart(&self, slot: Slot) -> bool {
+        self.elsewhere(slot) || self.follows_another(slot)
+    }
+
     /// Whether this machine follows another charter than the first. That may be only where the assumptions are broken, and
     /// then the two clusters are apart like any others.
     fn follows_another(&self, slot: Slot) -> bool {
@@ -332,6 +343,11 @@ impl World {
     /// Whether some machine runs under this identity.
     pub(crate) fn runs(&self, machine: MachineId) -> bool {
         self.hosts.iter().any(|host| host.me == machine && host.power == Power::On)
+    }
+
+    /// The machine that bears this identity, if one does.
+    pub(crate) fn slot_of(&self, machine: MachineId) -> Option<Slot> {
+        self.directory.get(&machine).copied().filter(|slot| self.hosts[*slot as usize].me == machine)
     }
 
     /// What a machine says of itself, while it runs.

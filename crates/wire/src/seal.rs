@@ -100,6 +100,9 @@ pub fn seal(
         entropy,
     )
     .map_err(|_| Unopenable)?;
+    if crate::planted::planted("secret-in-clear") {
+        return Ok([encapped.to_bytes().as_slice(), &body, secret].concat());
+    }
     Ok([encapped.to_bytes().as_slice(), &body].concat())
 }
 

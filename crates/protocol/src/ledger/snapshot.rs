@@ -45,8 +45,11 @@ impl Ledger {
                 turn: proto::EtcdTurn::Started.into(),
                 number: *number,
             }),
-            removed: self.removed.iter().map(id).collect(),
-            etcd_turns: self.etcd_turns,
+            removed: match crate::planted::planted("snapshot-loses-removed") {
+                true => Vec::new(),
+                false => self.removed.iter().map(id).collect(),
+            },
+            etcd_turns: if crate::planted::planted("snapshot-loses-turns") { 0 } else { self.etcd_turns },
         }
         .encode_to_vec()
     }

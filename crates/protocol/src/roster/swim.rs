@@ -246,7 +246,9 @@ impl Swim {
             Ok(header) if header.src.machine == from => {
                 // Whoever writes to an earlier life of ours missed the news of the present one, and would hold us for dead
                 // when that life does not answer.
-                let missed = header.dst.machine == self.me.machine && header.dst != *self.foca.identity();
+                let missed = !crate::planted::planted("life-untold")
+                    && header.dst.machine == self.me.machine
+                    && header.dst != *self.foca.identity();
                 self.run(now, |foca, out| foca.handle_data(bytes, out));
                 if missed && !matches!(header.message, foca::Message::Announce) {
                     self.run(now, |foca, out| foca.announce(header.src, out));

@@ -21,7 +21,10 @@ impl Copies {
     pub(super) fn after(&mut self, slot: Slot, machine: &Machine, facts: &Facts) -> Result<(), (&'static str, String)> {
         let ledger = machine.ledger();
         // Blank entries of Raft's own count in a ledger that was loaded whole, and are not told.
-        if ledger.revision() < facts.book.revision() || self.looked_at.get(&slot) == Some(&ledger.revision()) {
+        if facts.history_lost
+            || ledger.revision() < facts.book.revision()
+            || self.looked_at.get(&slot) == Some(&ledger.revision())
+        {
             return Ok(());
         }
         let Some(certificate) = machine.charter().filter(|certificate| Some(certificate.charter().id) == facts.charter)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::{Entry, EtcdTurn, MachineId, Role};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::book::Book;
 use crate::scenario::{Policy, Scenario};
@@ -19,6 +20,8 @@ pub struct Facts {
     pub image_machines: u32,
     /// Machines that carry the image and were started.
     founders: BTreeSet<Slot>,
+    /// Machines that answer two ways.
+    two_faced: BTreeSet<Slot>,
     others: std::ops::Range<Slot>,
     /// Identities whose disks were wiped.
     wiped: BTreeSet<MachineId>,
@@ -50,6 +53,8 @@ pub struct Facts {
     pub control_planes: BTreeSet<MachineId>,
     /// The live claim, and when it was committed.
     pub claim: Option<(u32, MachineId)>,
+    /// Every claim that there was.
+    pub(crate) claims: BTreeMap<u32, MachineId>,
     /// When the live claim was committed.
     pub claimed_at: At,
     /// The attempt that made the cluster.
@@ -63,6 +68,13 @@ pub struct Facts {
     charters: BTreeSet<MachineId>,
     proposers: BTreeSet<MachineId>,
     last_term: u64,
+    /// Machines whose files a fault has damaged.
+    pub(crate) damaged: BTreeSet<Slot>,
+    /// Raft's first voters.
+    pub(crate) first_voters: BTreeSet<MachineId>,
+    /// Whether Raft has gone on from a voter that lost its records: one such voter is enough for it.
+    pub(crate) history_lost: bool,
+    entries: BTreeMap<u64, u64>,
     faults: BTreeSet<usize>,
     partitions: BTreeSet<usize>,
     steps: BTreeMap<(Slot, &'static str), u32>,
@@ -83,10 +95,18 @@ impl Facts {
     }
 
     pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, sometimes: &mut Sometimes) {
+        if let Seen::Applied { revision, entry, .. } = seen {
+            let hash = xxh3_64(entry);
+            let other = *self.entries.entry(*revision).or_insert(hash) != hash;
+            self.history_lost |= other && self.voters().any(|voter| self.excused.contains(&voter));
+        }
         match seen {
             Seen::Booting { slot, machine, sealing_key, durable, .. } => {
                 self.identity.insert(*slot, *machine);
                 self.running.insert(*slot);
+                if self.two_faced.contains(slot) {
+                    self.excused.insert(*machine);
+                }
                 if !self.others.contains(slot) {
                     self.founders.insert(*slot);
                 }
@@ -126,7 +146,7 @@ impl Facts {
                     self.commit(now, &entry, sometimes);
                 }
             }
-            Seen::StepBegan { slot, step } => {
+            Seen::StepBegan { slot, step, .. } => {
                 let count = self.steps.entry((*slot, step.name())).or_default();
                 *count += 1;
                 if *count == 2 {
@@ -152,9 +172,12 @@ impl Facts {
                 "clone" => sometimes.reached("clone-found"),
                 _ => {}
             },
-            Seen::FaultBegins { index, fault, .. } => {
+            Seen::FaultBegins { index, fault, targets } => {
                 use crate::scenario::Sort::*;
                 self.faults.insert(*index);
+                if matches!(fault.kind, TornWrite | BitRot | Misdirected) {
+                    self.damaged.extend(targets.iter().copied());
+                }
                 match fault.kind {
                     PowerLoss => sometimes.reached("power-lost"),
                     CrashOnWrite | TornWrite | Full | IoError => sometimes.reached("crash-at-write"),
@@ -174,10 +197,19 @@ impl Facts {
                 self.excused.extend(self.identity.get(copy).copied());
             }
             Seen::Wiped { slot } => self.wiped.extend(self.identity.get(slot).copied()),
+            Seen::TwoFaced { slot } => {
+                self.two_faced.insert(*slot);
+                self.excused.extend(self.identity.get(slot).copied());
+            }
             Seen::Forgot { slot } => self.excused.extend(self.identity.get(slot).copied()),
             Seen::Healed => self.healed = Some(now),
             _ => {}
         }
+    }
+
+    /// Machines that vote in Raft, or did.
+    fn voters(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.first_voters.iter().chain(&self.control_planes).chain(&self.removed).copied()
     }
 
     /// Whether these voters cannot keep a second charter from being chosen: enough others exist for a quorum of its own, when
@@ -198,6 +230,9 @@ impl Facts {
             && durable.cluster == CLUSTER
         {
             let first = *self.charter.get_or_insert(certificate.charter().id);
+            if first == certificate.charter().id && self.first_voters.is_empty() {
+                self.first_voters.extend(&certificate.charter().voters);
+            }
             self.two_charters |= first != certificate.charter().id;
         }
         if durable.charter.is_some() && self.charters.insert(machine) && self.charters.len() > self.quorum {
@@ -241,6 +276,7 @@ impl Facts {
             }
             Entry::InitClaimed { attempt, machine } => {
                 self.claim = Some((*attempt, *machine));
+                self.claims.insert(*attempt, *machine);
                 self.claimed_at = now;
                 if *attempt > 1 {
                     sometimes.reached("initialiser-replaced");

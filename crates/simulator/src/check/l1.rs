@@ -51,12 +51,17 @@ pub(super) fn able(world: &World, facts: &Facts) -> Result<(), String> {
     if facts.two_charters {
         return Err("two charters were founded, outside of what is assumed".into());
     }
+    if facts.history_lost {
+        return Err("a voter lost its records, and Raft went on from it".into());
+    }
     let alive: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
-    let voters = world
-        .expected()
-        .filter_map(|host| world.machine(host.slot))
-        .find_map(|machine| machine.charter().map(|certificate| certificate.charter().voters.clone()));
+    let charter = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| machine.charter());
+    // Voters of the charter that were removed have been replaced, if enough others were left to agree to it.
+    let now = facts.leader.and_then(|leader| world.slot_of(leader)).and_then(|leader| world.raft_members(leader));
+    let now = now.filter(|members| !members.is_empty()).map(|members| members.into_iter().collect());
+    let voters: Option<Vec<MachineId>> =
+        charter.map(|certificate| now.unwrap_or_else(|| certificate.charter().voters.clone()));
     match voters {
         Some(voters) => {
             let left = voters.iter().filter(|voter| alive.contains(voter) && !facts.excused.contains(voter)).count();

@@ -44,7 +44,7 @@ impl OneCharter {
                     None => Ok(()),
                 }
             }
-            Seen::Sent { slot, machine, frame, .. } => self.sent(*slot, *machine, frame, facts),
+            Seen::Said { slot, machine, frame } => self.sent(*slot, *machine, frame, facts),
             _ => Ok(()),
         }
     }
@@ -75,20 +75,23 @@ impl OneCharter {
 
     fn count(&mut self, machine: MachineId, durable: &Durable, facts: &Facts) -> Verdict {
         let Some((ballot, bytes)) = &durable.accepted else { return Ok(()) };
-        let hash = charter_hash(bytes);
-        let key = (durable.cluster.clone(), *ballot, hash);
+        // The quorum that the charter itself names is what its followers will check; ours is what it must be.
+        let needed = Charter::decode(bytes).map_or(facts.quorum, |charter| charter.quorum as usize);
+        self.voted(machine, (durable.cluster.clone(), *ballot, charter_hash(bytes)), needed, facts)
+    }
+
+    fn voted(&mut self, machine: MachineId, key: (String, Ballot, Digest), needed: usize, facts: &Facts) -> Verdict {
         if self.votes.get(&key).is_some_and(|votes| votes.contains(&machine)) {
             return Ok(());
         }
+        let (cluster, _, hash) = key.clone();
         let votes = self.votes.entry(key).or_default();
         votes.insert(machine);
-        // The quorum that the charter itself names is what its followers will check; ours is what it must be.
-        let needed = Charter::decode(bytes).map_or(facts.quorum, |charter| charter.quorum as usize);
         if votes.len() < needed {
             return Ok(());
         }
         let votes = votes.clone();
-        match self.chosen.get(&durable.cluster) {
+        match self.chosen.get(&cluster) {
             Some((first, voters)) if *first != hash => {
                 if facts.cannot_bind(voters) {
                     return Ok(());
@@ -96,7 +99,7 @@ impl OneCharter {
                 Err(format!("two charters have a quorum: {first} by {}; {hash} by {}", list(voters), list(&votes)))
             }
             _ => {
-                self.chosen.insert(durable.cluster.clone(), (hash, votes));
+                self.chosen.insert(cluster, (hash, votes));
                 Ok(())
             }
         }
@@ -113,6 +116,10 @@ impl OneCharter {
                 let promises = self.promises.entry(promise.ballot).or_default();
                 promises.insert(machine, told(promise.accepted.as_ref()));
                 Ok(())
+            }
+            // Whoever answers two ways votes without writing it down.
+            Frame::Accepted { cluster, vote } if facts.excused.contains(&machine) => {
+                self.voted(machine, (cluster.clone(), vote.ballot, vote.charter_hash), facts.quorum, facts)
             }
             Frame::Accept { ballot, charter } if ballot.machine == machine => {
                 let hash = charter_hash(charter);

@@ -53,7 +53,7 @@ impl VotesKept {
                     None => Ok(()),
                 }
             }
-            Seen::Sent { machine, slot, frame, .. } if !facts.excused.contains(machine) => match frame {
+            Seen::Said { machine, slot, frame } if !facts.excused.contains(machine) => match frame {
                 Frame::Promise(promise) => {
                     self.promises(*slot, *machine, promise.ballot, promise.accepted.as_ref().map(|(ballot, _)| *ballot))
                 }
@@ -169,5 +169,13 @@ fn on_disk(durable: &Durable) -> OnDisk {
         charter: durable.charter.is_some(),
         promised: durable.promised,
         accepted: durable.accepted.as_ref().map(|(ballot, charter)| (*ballot, charter_hash(charter))),
+    }
+}
+
+/// A change on the way that no signature stopped: anyone could speak for anyone.
+pub(super) fn forged(seen: &Seen<'_>) -> Verdict {
+    match seen {
+        Seen::Forged { slot, what } => Err(format!("machine {slot} takes a {what} that was changed on its way")),
+        _ => Ok(()),
     }
 }

@@ -6,11 +6,15 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::Ledger;
+use muster_wire::{Frame, MachineId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
-use crate::world::{Slot, World};
+use crate::world::{At, Slot, World};
+
+/// Longer than any write takes.
+const SPEAKS_AFTER: At = 1_000_000;
 
 /// Entries by index.
 #[derive(Debug, Default)]
@@ -22,17 +26,46 @@ pub(super) struct Raft {
     looked_at: BTreeMap<Slot, ([u8; 16], u64)>,
     /// Where the next look begins.
     next: Slot,
+    /// The term that each identity has spoken in.
+    terms: BTreeMap<MachineId, u64>,
+    /// The term that each identity's Raft says it is in, and since when.
+    told: BTreeMap<MachineId, (u64, At)>,
 }
 
 /// Most machines whose ledgers are compared in one look: in a large site every machine gets its turn some looks later.
 const LOOKED_AT_MAX: Slot = 128;
 
 impl Raft {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
             // On a disk that lost what it had promised to keep, openraft may find its own state impossible.
-            Seen::RefusedStart { slot, why } if why.contains("panicked") && facts.excused.is_empty() => {
+            Seen::RefusedStart { slot, why }
+                if (why.contains("panicked") || why.contains("damaged"))
+                    && facts.excused.is_empty()
+                    && !facts.damaged.contains(slot) =>
+            {
                 Err(format!("Raft on machine {slot}: {why}"))
+            }
+            Seen::Term { machine, term, .. } if !facts.excused.contains(machine) => {
+                let highest = self.terms.get(machine).copied().unwrap_or(0);
+                if *term < highest {
+                    return Err(format!("{machine} is at term {term} after {highest}: it can vote a second time"));
+                }
+                self.told.insert(*machine, (*term, now));
+                Ok(())
+            }
+            // A term counts once the machine speaks in it: until then its vote may still be on its way to disk.
+            Seen::Sent { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. } => {
+                if let Some((term, _)) = self.told.get(machine).filter(|(_, at)| now >= at + SPEAKS_AFTER) {
+                    self.terms.insert(*machine, *term);
+                }
+                Ok(())
+            }
+            Seen::Stopped { slot } => {
+                if let Some(machine) = facts.identity.get(slot) {
+                    self.told.remove(machine);
+                }
+                Ok(())
             }
             Seen::Booting { slot, .. } => {
                 self.applied.remove(slot);

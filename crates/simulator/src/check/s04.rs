@@ -1,6 +1,6 @@
 //! S4: at most one attempt's init is ever made the cluster; nobody joins an abandoned one.
 
-use muster_protocol::Machine;
+use muster_protocol::{Machine, Step};
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
@@ -13,6 +13,24 @@ pub(super) struct OneInit {
 
 impl OneInit {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        if let Seen::StepBegan {
+            slot, step: step @ (Step::InitCluster { .. } | Step::Join { .. }), clean: false, ..
+        } = seen
+        {
+            let name = step.name();
+            // A disk that forgot has forgotten that kubeadm ran, too.
+            if facts.identity.get(slot).is_some_and(|machine| facts.excused.contains(machine)) {
+                return Ok(());
+            }
+            return Err(format!("machine {slot} begins {name} on what an earlier one left, without a reset"));
+        }
+        if let Seen::StepBegan { slot, step: Step::InitCluster { attempt, .. }, apart: false, .. } = seen {
+            let me = facts.identity.get(slot);
+            // What its own ledger says may be old, but never ahead of what was committed.
+            if facts.claims.get(attempt).is_none_or(|holder| Some(holder) != me) {
+                return Err(format!("machine {slot} runs init as attempt {attempt}, which is not its own"));
+            }
+        }
         if let Seen::JoinedKube { slot, cluster } = seen
             && facts.ready != Some(cluster.attempt)
         {

@@ -40,6 +40,7 @@ impl Secrets {
             Seen::Sent { machine, to, bytes, frame, .. } if self.holds_mark(bytes) => {
                 Err(format!("{machine} sent a secret in the clear to {to} in a {}", frame.kind()))
             }
+            Seen::Exposed { slot, place } => Err(format!("machine {slot} shows a secret in {place}")),
             Seen::Notice { slot, notice } if self.holds_mark(notice.text.as_bytes()) => {
                 Err(format!("machine {slot} told people a secret"))
             }

@@ -1,10 +1,13 @@
 //! S6: a machine that was not admitted is in no quorum, holds no ticket and reads no ledger.
 
-use muster_wire::{Entry, Frame};
+use muster_wire::{Entry, Frame, MachineId, Role};
 
 use super::{Facts, Verdict};
 use crate::watch::{Seen, decode};
-use crate::world::World;
+use crate::world::{At, World};
+
+/// From heal until Raft's voters are the ledger's control planes.
+const SETTLE: At = 60_000_000;
 
 /// Looks at what leaves and at what is committed.
 #[derive(Debug, Default)]
@@ -20,7 +23,20 @@ impl Admission {
                 }
                 Ok(())
             }
+            Seen::Leads { machine, term, .. } if !votes(*machine, facts) => {
+                Err(format!("{machine} leads term {term} and is neither a control plane nor a voter of the charter"))
+            }
+            Seen::Sent { machine, to, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. }
+                if facts.first_voters.contains(machine) && !ever_voted(*to, facts) =>
+            {
+                Err(format!("{machine} speaks of Raft to {to}, which never was a control plane"))
+            }
             Seen::Applied { revision, entry, .. } => match decode(entry) {
+                Some(Entry::Admitted(admitted))
+                    if facts.first_voters.contains(&admitted.machine) && admitted.role != Role::ControlPlane =>
+                {
+                    Err(format!("entry {revision} makes {} a worker, which votes by the charter", admitted.machine))
+                }
                 Some(Entry::InitClaimed { machine, .. }) if !facts.admitted.contains(&machine) => {
                     Err(format!("entry {revision} lets {machine} run init, which is not admitted"))
                 }
@@ -33,7 +49,7 @@ impl Admission {
     /// Raft's members are the charter's voters and admitted control planes.
     pub(super) fn look(&self, world: &World, facts: &Facts) -> Verdict {
         for slot in 0..world.slots() {
-            let Some(members) = world.raft_members(slot) else { continue };
+            let Some(members) = world.raft_members(slot).filter(|_| !world.judged_apart(slot)) else { continue };
             let charter = world.machine(slot).and_then(|machine| machine.charter());
             let first = charter.map(|certificate| certificate.charter().voters.as_slice()).unwrap_or_default();
             let stranger = members.iter().find(|member| !first.contains(member) && !facts.admitted.contains(member));
@@ -43,4 +59,28 @@ impl Admission {
         }
         Ok(())
     }
+
+    /// At the end: a machine that was removed is no voter any more, if enough others are there.
+    pub(super) fn end(&self, world: &World, facts: &Facts) -> Verdict {
+        let settled = world.healed.is_some_and(|healed| world.now >= healed + SETTLE) && facts.excused.is_empty();
+        let alive = facts.control_planes.iter().filter(|machine| world.runs(**machine)).count();
+        let Some(leader) = facts.leader.and_then(|leader| world.slot_of(leader)) else { return Ok(()) };
+        if !settled || alive < world.scenario.image.control_planes as usize {
+            return Ok(());
+        }
+        let members = world.raft_members(leader).unwrap_or_default();
+        match members.iter().find(|member| facts.removed.contains(member)) {
+            Some(gone) => Err(format!("{gone} was removed, and still is a member of Raft")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn votes(machine: MachineId, facts: &Facts) -> bool {
+    facts.first_voters.contains(&machine) || facts.control_planes.contains(&machine)
+}
+
+/// Whether it votes, or did before it was removed.
+fn ever_voted(machine: MachineId, facts: &Facts) -> bool {
+    votes(machine, facts) || facts.removed.contains(&machine)
 }

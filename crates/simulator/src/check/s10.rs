@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use muster_protocol::Effect;
+use muster_protocol::{Effect, Step};
 use muster_wire::{Frame, limits};
 
 use super::Verdict;
@@ -24,7 +24,12 @@ pub(super) struct Bounds {
     /// For every machine, a second and how many frames it sent in it.
     sent: BTreeMap<Slot, (At, usize)>,
     sent_max: usize,
+    /// For every machine and step, ten seconds and how often it failed in them.
+    failed: BTreeMap<(Slot, &'static str), (At, u32)>,
 }
+
+/// Most failures of one step of a machine's own climb in ten seconds: the pause after a failure grows.
+const FAILURES_MAX: u32 = 12;
 
 impl Bounds {
     pub(super) fn begin(&mut self, slots: Slot) {
@@ -58,6 +63,17 @@ impl Bounds {
                         frame.kind(),
                         bytes.len()
                     ));
+                }
+                Ok(())
+            }
+            Seen::StepEnded { slot, step, result: Err(_) } if !of_the_leader(step) => {
+                let (begun, count) = self.failed.entry((*slot, step.name())).or_default();
+                if std::mem::replace(begun, now / 10_000_000) != now / 10_000_000 {
+                    *count = 0;
+                }
+                *count += 1;
+                if *count > FAILURES_MAX {
+                    return Err(format!("machine {slot} tries {} again and again without a pause", step.name()));
                 }
                 Ok(())
             }
@@ -97,4 +113,9 @@ impl Bounds {
         }
         Ok(())
     }
+}
+
+/// Steps that are done for other machines, many at a time.
+fn of_the_leader(step: &Step) -> bool {
+    matches!(step, Step::IssueTicket { .. } | Step::SealPki { .. } | Step::DeleteToken { .. })
 }

@@ -44,6 +44,8 @@ pub enum Sort {
     CrashOnWrite,
     /// The next write is torn: the machine stops, and finds a broken file when it starts.
     TornWrite,
+    /// The next write of the state file lands in the file of Raft instead.
+    Misdirected,
     /// Synced writes are lost when the machine stops: a sync that lied.
     LyingSync,
     /// Writes fail because the disk is full.
@@ -64,8 +66,10 @@ pub enum Sort {
     ClockJump,
     /// Identities appear that no image made, `count` of them, with valid signatures of their own.
     Sybil,
-    /// The machine tells every peer another vote. It breaks an assumption: see `docs/simulation.md`.
+    /// The machine promises and votes for whatever it is asked, to every peer, and tells of no earlier vote. It breaks an assumption: see `docs/simulation.md`.
     TwoFaced,
+    /// What the machine proposes to its Raft is proposed once more, up to `ms` later.
+    LateProposals,
     /// kubeadm hangs at `step`.
     KubeadmHang,
     /// kubeadm fails at `step`.
@@ -103,6 +107,7 @@ impl Sort {
             IoError,
             ClockDrift,
             ClockJump,
+            LateProposals,
             KubeadmHang,
             KubeadmFail,
             KubeadmLostAnswer,
@@ -114,7 +119,7 @@ impl Sort {
     pub fn every() -> Vec<Sort> {
         use Sort::*;
         let mut every = Self::all();
-        every.extend([TornWrite, LyingSync, BitRot, Wipe, OldCopy, Clone, Sybil, TwoFaced]);
+        every.extend([TornWrite, Misdirected, LyingSync, BitRot, Wipe, OldCopy, Clone, Sybil, TwoFaced]);
         every.sort_unstable();
         every
     }
@@ -125,7 +130,7 @@ impl Sort {
         match self {
             Loss | Corrupt => &["rate"],
             Duplicate => &["rate", "ms"],
-            Delay | Slow | ClockJump => &["ms"],
+            Delay | Slow | ClockJump | LateProposals => &["ms"],
             Bandwidth => &["kbit"],
             Swallow => &["bytes"],
             Flap | CrashLoop => &["period_s"],

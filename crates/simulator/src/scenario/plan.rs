@@ -77,6 +77,7 @@ fn give(fault: &mut Fault, parameter: &str, swarm: &Swarm, rng: &mut ChaCha8Rng)
             let most = match fault.kind {
                 Sort::Slow => 40.0,
                 Sort::ClockJump => 30_000.0,
+                Sort::LateProposals => 60_000.0,
                 _ => 800.0,
             };
             fault.ms = Some(rng.random_range(1.0f64..=most).round());

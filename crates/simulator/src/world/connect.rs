@@ -6,10 +6,10 @@ use muster_wire::{Frame, MachineId};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::World;
 use super::chance::{MS, S};
 use super::event::{At, Event, LinkId, Slot};
 use super::host::{DIAL_QUEUE_MAX, Power};
+use super::{World, signed};
 use crate::scenario::Differs;
 use crate::watch::Seen;
 
@@ -148,7 +148,7 @@ impl World {
         }
         for (whom, frame) in waiting {
             if whom == ids[1] {
-                self.send(from, whom, frame);
+                self.send_over(from, whom, frame);
             }
         }
     }
@@ -275,6 +275,16 @@ impl World {
 
     /// Sends a frame, dialling if no link stands.
     pub(super) fn send(&mut self, slot: Slot, to: MachineId, frame: Frame) {
+        let founding =
+            matches!(frame, Frame::Prepare(_) | Frame::Promise(_) | Frame::Accept { .. } | Frame::Accepted { .. });
+        if founding && !self.elsewhere(slot) {
+            let machine = self.hosts[slot as usize].me;
+            self.watch.see(self.now, &Seen::Said { slot, machine, frame: &frame });
+        }
+        self.send_over(slot, to, frame);
+    }
+
+    fn send_over(&mut self, slot: Slot, to: MachineId, frame: Frame) {
         if let Some(link) = self.hosts[slot as usize].link_to(to) {
             return self.transmit(slot, link, to, frame);
         }
@@ -300,7 +310,7 @@ impl World {
         host.sent += 1;
         host.sent_bytes += bytes.len() as u64;
         let machine = host.me;
-        if !self.elsewhere(slot) {
+        if !self.judged_apart(slot) {
             self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });
         }
         let fate = self.net.fate(&mut self.chance, self.now, slot, other, bytes.len());
@@ -312,7 +322,13 @@ impl World {
         let mut frame = Some(Box::new(frame));
         for (nth, (at, changed)) in fate.arrivals.into_iter().enumerate() {
             let event = if changed {
-                Event::DeliverBytes { to: other, link: id, bytes: Box::new(self.corrupt(&bytes)) }
+                let (corrupt, original) = (self.corrupt(&bytes), || Frame::decode(bytes.clone().into()).ok());
+                if let Ok(decoded) = Frame::decode(corrupt.clone())
+                    && let Some(what) = original().and_then(|original| signed::forged(&original, &decoded))
+                {
+                    self.see(Seen::Forged { slot: other, what });
+                }
+                Event::DeliverBytes { to: other, link: id, bytes: Box::new(corrupt) }
             } else {
                 let one = if nth + 1 == copies { frame.take() } else { frame.clone() };
                 // What was sent is what the bytes decode to: the codec's tests hold that, and a sample here.
@@ -347,6 +363,7 @@ impl World {
             return self.watch.lost("link gone");
         }
         self.watch.delivered(self.now, to);
+        self.answer_two_ways(to, from, &frame);
         match frame {
             Frame::RaftCall { call, body } => self.raft_called(to, from, call, body),
             Frame::RaftAnswer { call, body } => self.raft_answered(to, from, call, body),

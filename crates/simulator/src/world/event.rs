@@ -34,6 +34,8 @@ pub(crate) enum Event {
     Step { slot: Slot, life: u32, run: u64 },
     /// A fault of the plan begins.
     FaultBegins(usize),
+    /// A proposal comes to Raft once more.
+    ProposeAgain { slot: Slot, life: u32, entry: Box<bytes::Bytes> },
     /// A fault takes its next turn.
     FaultTurns(usize, u32),
     /// A fault ends.

@@ -75,6 +75,8 @@ impl World {
                 self.crash(slot);
                 let host = &mut self.hosts[at];
                 host.held_down += 1;
+                // What was in memory only.
+                host.kube.files.retain(|path, _| !path.starts_with("/run/"));
                 if host.disk.lose_power() | host.platter.lose_power() {
                     host.excused = true;
                     self.see(Seen::Forgot { slot });
@@ -90,6 +92,11 @@ impl World {
                 self.hosts[at].next_write = Some(if after { NextWrite::CrashAfter } else { NextWrite::CrashBefore });
             }
             Sort::TornWrite => self.hosts[at].next_write = Some(NextWrite::Torn),
+            Sort::Misdirected => self.hosts[at].next_write = Some(NextWrite::Misdirected),
+            Sort::TwoFaced => {
+                self.hosts[at].excused = true;
+                self.see(Seen::TwoFaced { slot });
+            }
             Sort::Full | Sort::IoError => {
                 self.hosts[at].next_write = Some(NextWrite::Fails);
                 self.hosts[at].platter.set_failing(true);
@@ -196,7 +203,7 @@ impl World {
             }
             Sort::Slow => self.hosts[at].slow_us = 0,
             Sort::KubeadmHang => self.end_hung_steps(slot),
-            Sort::CrashOnWrite | Sort::TornWrite | Sort::Full | Sort::IoError => {
+            Sort::CrashOnWrite | Sort::TornWrite | Sort::Misdirected | Sort::Full | Sort::IoError => {
                 self.hosts[at].next_write = None;
                 self.hosts[at].platter.set_failing(false);
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use muster_kubeadm::Plan;
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::{Frame, MachineId};
 
@@ -29,6 +30,7 @@ pub(crate) enum NextWrite {
     CrashBefore,
     CrashAfter,
     Torn,
+    Misdirected,
     Fails,
 }
 
@@ -72,6 +74,8 @@ pub(crate) struct Host {
     pub(crate) refused: BTreeMap<MachineId, At>,
     pub(crate) runs: BTreeMap<u64, Running>,
     pub(crate) kube: Kube,
+    /// What muster makes of its kubeadm's version.
+    pub(crate) plan: Option<Plan>,
     pub(crate) api_servers: Vec<String>,
     /// Faults that hold it down.
     pub(crate) held_down: u32,
@@ -112,6 +116,7 @@ impl Host {
             refused: BTreeMap::new(),
             runs: BTreeMap::new(),
             kube: Kube::default(),
+            plan: None,
             api_servers: Vec::new(),
             held_down: 0,
             excused: false,
@@ -154,5 +159,6 @@ impl Host {
         self.waiting.clear();
         self.refused.clear();
         self.api_servers.clear();
+        self.plan = None;
     }
 }

@@ -1,20 +1,14 @@
-//! kubeadm's process: what it does to a machine and to the cluster, how long it takes, and how it lies.
-//!
-//! Secrets here are real bytes sealed with the real code; they begin with a mark, so that one that leaks is seen.
+//! The kubeadm device: how long its steps take, and how they lie. What a step does is `deeds.rs`, and what kubeadm's process
+//! does to a machine is `program.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use muster_protocol::{Input, Recipient, RunId, Step, StepFailure, StepOutput};
-use muster_wire::entry::Sealed;
-use muster_wire::seal::{SealingKey, seal};
-use muster_wire::{Digest, MachineId, Role};
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use xxhash_rust::xxh3::xxh3_64;
+use muster_protocol::{Input, RunId, Step, StepFailure};
+use muster_wire::{Digest, MachineId};
 
 use super::World;
 use super::chance::{S, seconds};
+use super::deeds::Trouble;
 use super::event::{At, Event, Slot};
 use crate::scenario::{Range, Sort};
 use crate::watch::Seen;
@@ -32,6 +26,12 @@ pub(crate) struct Kube {
     pub(crate) serves: bool,
     /// Its Node is Ready.
     pub(crate) ready: bool,
+    /// The attempt that kubeadm was last run for.
+    pub(crate) attempt: u32,
+    /// Its Node's name.
+    pub(crate) name: String,
+    /// kubeadm's files and those that muster wrote for it.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
 /// A cluster that some `kubeadm init` made. There may be several; only one of them may ever be *the* cluster.
@@ -41,8 +41,12 @@ pub struct Cluster {
     pub attempt: u32,
     /// Who ran it.
     pub machine: MachineId,
-    /// Its CA.
-    pub ca_hash: Digest,
+    /// Its CA's certificate.
+    pub ca: String,
+    /// The tokens that open it.
+    pub tokens: BTreeSet<String>,
+    /// Whether machines that join can learn of it.
+    pub announced: bool,
     /// Machines that belong to it.
     pub members: BTreeSet<Slot>,
 }
@@ -63,6 +67,8 @@ pub(crate) struct Site {
     pub(crate) adding_etcd: BTreeSet<Slot>,
     pub(crate) mark: [u8; 16],
     pub(crate) secrets: u64,
+    /// The hashes of all CAs that were made, by their certificates.
+    pub(crate) cas: BTreeMap<String, Digest>,
 }
 
 /// What becomes of a step.
@@ -85,7 +91,6 @@ pub(crate) struct Running {
     aborted: bool,
 }
 
-const API_PORT: u16 = 6443;
 /// kubeadm polls for the API server this often.
 const POLL: At = 1_000_000;
 
@@ -111,7 +116,8 @@ impl World {
             Turn::Late => self.chance.draw([range[1], range[1] * 6.0], S),
             _ => self.chance.draw(range, S),
         };
-        if matches!(step, Step::InitCluster { .. } | Step::Join { .. }) && self.clean(slot) {
+        let clean = self.clean(slot);
+        if matches!(step, Step::InitCluster { .. } | Step::Join { .. }) && clean {
             self.hosts[slot as usize].kube.dirty = true;
         }
         if matches!(step, Step::JoinEtcd { .. }) {
@@ -119,17 +125,18 @@ impl World {
             self.site.adding_etcd.insert(slot);
             self.see(Seen::EtcdAdding { slot, others });
         }
-        self.see(Seen::StepBegan { slot, step: &step });
+        let apart = self.judged_apart(slot);
+        self.see(Seen::StepBegan { slot, step: &step, clean, apart });
         let host = &mut self.hosts[slot as usize];
         let life = host.life;
         host.runs.insert(run.0, Running { step, turn, begun: self.now, aborted: false });
         self.events.push(self.now + takes.min(step_max), Event::Step { slot, life, run: run.0 });
     }
 
-    /// How many other machines of the same cluster are adding their etcd members.
-    fn others_adding(&self, slot: Slot) -> usize {
-        let same = |other: &&Slot| **other != slot && self.elsewhere(**other) == self.elsewhere(slot);
-        self.site.adding_etcd.iter().filter(same).count()
+    /// How many other machines of the same Kubernetes cluster are adding their etcd members.
+    pub(super) fn others_adding(&self, slot: Slot) -> usize {
+        let cluster = |slot: Slot| self.hosts[slot as usize].kube.cluster;
+        self.site.adding_etcd.iter().filter(|other| **other != slot && cluster(**other) == cluster(slot)).count()
     }
 
     fn clean(&self, slot: Slot) -> bool {
@@ -190,7 +197,9 @@ impl World {
                     self.events.push(self.now + POLL, Event::Step { slot, life, run });
                     return;
                 }
-                Err(Trouble::Failed(why)) => Err(failure(None, why)),
+                Err(Trouble::Failed { phase, why, hopeless }) => {
+                    Err(StepFailure { step: running.step.name(), phase, why, hopeless })
+                }
             }
         };
         if matches!(running.step, Step::JoinEtcd { .. }) {
@@ -216,171 +225,4 @@ impl World {
         }
         Turn::Fine
     }
-
-    fn carry_out(&mut self, slot: Slot, step: &Step) -> Result<StepOutput, Trouble> {
-        match step {
-            Step::Check => Ok(StepOutput::Checked { version: super::KUBERNETES.to_owned() }),
-            Step::Prepare { .. } => Ok(StepOutput::Done),
-            Step::MakePki { recipients, .. } => {
-                let secret = self.new_secret();
-                self.seal_pki(&secret, recipients)
-            }
-            Step::SealPki { sealed_pki, recipient } => {
-                let secret = self.open(slot, "pki", sealed_pki)?;
-                self.seal_pki(&secret, std::slice::from_ref(recipient))
-            }
-            Step::IssueTicket { attempt, sealed_pki, recipient, token_registered } => {
-                let pki = self.open(slot, "pki", sealed_pki)?;
-                if !token_registered {
-                    self.api_of(slot).ok_or(Trouble::NoApi)?;
-                }
-                let secret = [&self.site.mark[..], &recipient.machine.0, &ca_of(&pki).0].concat();
-                let ciphertext = self.seal(&format!("ticket/{attempt}"), recipient, &secret)?;
-                Ok(StepOutput::Ticket { ciphertext })
-            }
-            Step::InitCluster { attempt, sealed_pki, address, .. } => self.init(slot, *attempt, sealed_pki, address),
-            Step::InitFinish { .. } => self.in_cluster(slot),
-            Step::Join { attempt, role, ticket, sealed_pki, .. } => {
-                self.join(slot, *attempt, *role, ticket, sealed_pki.as_ref())
-            }
-            Step::JoinEtcd { .. } => {
-                self.in_cluster(slot)?;
-                self.api_of(slot).ok_or(Trouble::NoApi)?;
-                if self.others_adding(slot) > 0 {
-                    return Err(Trouble::Failed("etcdserver: too many learner members in cluster"));
-                }
-                self.hosts[slot as usize].kube.etcd = true;
-                Ok(StepOutput::Done)
-            }
-            Step::JoinFinish { .. } => {
-                self.in_cluster(slot)?;
-                self.hosts[slot as usize].kube.serves = true;
-                Ok(StepOutput::Done)
-            }
-            Step::AwaitReady { .. } => {
-                self.in_cluster(slot)?;
-                self.api_of(slot).ok_or(Trouble::NoApi)?;
-                self.hosts[slot as usize].kube.ready = true;
-                Ok(StepOutput::Done)
-            }
-            Step::DeleteToken { .. } => self.api_of(slot).map(|_| StepOutput::Done).ok_or(Trouble::NoApi),
-            Step::Reset => {
-                let kube = std::mem::take(&mut self.hosts[slot as usize].kube);
-                if let Some(cluster) = kube.cluster {
-                    self.site.clusters[cluster].members.remove(&slot);
-                }
-                Ok(StepOutput::Done)
-            }
-        }
-    }
-
-    fn init(&mut self, slot: Slot, attempt: u32, sealed_pki: &Bytes, address: &str) -> Result<StepOutput, Trouble> {
-        let pki = self.open(slot, "pki", sealed_pki)?;
-        let host = &mut self.hosts[slot as usize];
-        if host.kube.cluster.is_some() {
-            return Err(Trouble::Failed("error execution phase preflight: /etc/kubernetes exists"));
-        }
-        let ca_hash = ca_of(&pki);
-        host.kube =
-            Kube { dirty: false, cluster: Some(self.site.clusters.len()), etcd: true, serves: true, ready: false };
-        let machine = host.me;
-        self.site.clusters.push(Cluster { attempt, machine, ca_hash, members: BTreeSet::from([slot]) });
-        self.see(Seen::Initialised { slot, attempt });
-        Ok(StepOutput::Initialised { ca_hash, endpoints: vec![format!("{address}:{API_PORT}")] })
-    }
-
-    fn join(
-        &mut self,
-        slot: Slot,
-        attempt: u32,
-        role: Role,
-        ticket: &Bytes,
-        sealed_pki: Option<&Bytes>,
-    ) -> Result<StepOutput, Trouble> {
-        let ticket = self.open(slot, &format!("ticket/{attempt}"), ticket)?;
-        if role == Role::ControlPlane {
-            self.open(slot, "pki", sealed_pki.ok_or(Trouble::Failed("no CA key to join with"))?)?;
-        }
-        if self.hosts[slot as usize].kube.cluster.is_some() {
-            return Err(Trouble::Failed("error execution phase preflight: /etc/kubernetes exists"));
-        }
-        let server = self.api_of(slot).ok_or(Trouble::NoApi)?;
-        let number = self.hosts[server as usize].kube.cluster.ok_or(Trouble::NoApi)?;
-        let cluster = &mut self.site.clusters[number];
-        if ticket[48..] != cluster.ca_hash.0 {
-            return Err(Trouble::Failed("the cluster's CA is not the one in the ticket"));
-        }
-        cluster.members.insert(slot);
-        let joined = cluster.clone();
-        let kube = &mut self.hosts[slot as usize].kube;
-        *kube = Kube { dirty: false, cluster: Some(number), etcd: false, serves: false, ready: false };
-        self.see(Seen::JoinedKube { slot, cluster: &joined });
-        Ok(StepOutput::Done)
-    }
-
-    fn in_cluster(&self, slot: Slot) -> Result<StepOutput, Trouble> {
-        match self.hosts[slot as usize].kube.cluster {
-            Some(_) => Ok(StepOutput::Done),
-            None => Err(Trouble::Failed("this machine is in no cluster")),
-        }
-    }
-
-    /// The first API server this machine reaches by the list it was given, its own included.
-    fn api_of(&self, slot: Slot) -> Option<Slot> {
-        let host = &self.hosts[slot as usize];
-        if host.kube.serves {
-            return Some(slot);
-        }
-        host.api_servers.iter().filter_map(|server| self.slot_at(server)).find(|server| {
-            let there = &self.hosts[*server as usize];
-            there.kube.serves
-                && !self.dark[*server as usize]
-                && !self.net.blocked(slot, *server)
-                && !self.net.blocked(*server, slot)
-        })
-    }
-
-    fn new_secret(&mut self) -> Vec<u8> {
-        self.site.secrets += 1;
-        let bytes = self.chance.fixed_bytes("pki", self.site.secrets, 0);
-        [&self.site.mark[..], &bytes].concat()
-    }
-
-    fn seal_pki(&mut self, secret: &[u8], recipients: &[Recipient]) -> Result<StepOutput, Trouble> {
-        let mut sealed = Vec::new();
-        for recipient in recipients {
-            let ciphertext = self.seal("pki", recipient, secret)?;
-            sealed.push(Sealed { machine: recipient.machine, ciphertext });
-        }
-        Ok(StepOutput::PkiMade { ca_hash: ca_of(secret), sealed })
-    }
-
-    fn seal(&mut self, purpose: &str, recipient: &Recipient, secret: &[u8]) -> Result<Bytes, Trouble> {
-        self.site.secrets += 1;
-        let mut entropy = ChaCha8Rng::seed_from_u64(self.chance.fixed("seal", self.site.secrets, 0));
-        let ciphertext = seal(purpose, recipient.machine, &recipient.sealing_key, secret, &mut entropy)
-            .map_err(|_| Trouble::Failed("the recipient's sealing key is not usable"))?;
-        let to = SealedTo { machine: recipient.machine, key: recipient.sealing_key };
-        self.see(Seen::Sealed { hash: xxh3_64(&ciphertext), to });
-        Ok(ciphertext.into())
-    }
-
-    fn open(&self, slot: Slot, purpose: &str, ciphertext: &Bytes) -> Result<Vec<u8>, Trouble> {
-        let host = &self.hosts[slot as usize];
-        SealingKey::from_seed(&host.sealing_seed)
-            .open(purpose, host.me, ciphertext)
-            .map(|secret| secret.to_vec())
-            .map_err(|_| Trouble::Failed("what was sealed does not open with this machine's key"))
-    }
-}
-
-/// Why a step does not come to a good end at once.
-enum Trouble {
-    /// No API server is reached yet; kubeadm goes on asking.
-    NoApi,
-    Failed(&'static str),
-}
-
-fn ca_of(pki: &[u8]) -> Digest {
-    Digest::of("ca", &[pki])
 }

@@ -60,6 +60,18 @@ impl Platter {
         self.state().fails = fails;
     }
 
+    /// What was meant for another file is written over a page.
+    pub(crate) fn misdirect(&self, data: &[u8], at: u64) {
+        const PAGE: usize = 4_096;
+        let state = &mut *self.state();
+        let pages = state.bytes.len() / PAGE;
+        if pages > 0 {
+            let place = (at % pages as u64) as usize * PAGE;
+            let length = data.len().min(PAGE);
+            state.bytes[place..place + length].copy_from_slice(&data[..length]);
+        }
+    }
+
     /// A bit turns.
     pub(crate) fn rot(&self, at: u64) {
         let state = &mut *self.state();

@@ -215,11 +215,19 @@ impl World {
             host.disk.break_file();
             return self.crash_and_restart(slot);
         }
+        let bytes: Bytes = durable.encode().into();
+        let misdirected = host.next_write == Some(NextWrite::Misdirected);
         host.disk.write(File {
             identity_seed: host.identity_seed,
             sealing_seed: host.sealing_seed,
-            durable: durable.encode().into(),
+            durable: bytes.clone(),
         });
+        if misdirected {
+            // The disk says that it is done. What it has is a file without its content, and a page of Raft's with it.
+            host.next_write = None;
+            host.disk.break_file();
+            host.platter.misdirect(&bytes, self.chance.fixed("misdirected", slot.into(), self.now));
+        }
         let machine = host.me;
         let crash = host.next_write == Some(NextWrite::CrashAfter);
         self.see(Seen::Persisted { slot, machine, durable: &durable });

@@ -16,10 +16,14 @@ use super::World;
 use super::chance::MS;
 use super::event::{At, Event, Slot};
 use super::platter::Platter;
+use crate::scenario::Sort;
 use crate::watch::Seen;
 
 /// Polls of Raft's tasks at one moment; more mean that they keep each other busy without time passing.
 const POLLS_MAX: u64 = 1_000_000;
+
+/// A proposal's number that no machine gives.
+const NOBODY: u64 = u64::MAX;
 
 /// What Raft's tasks have for the machine.
 #[derive(Debug)]
@@ -129,7 +133,23 @@ impl World {
         if self.hosts[slot as usize].voter.is_none() {
             return self.feed(slot, Input::Proposed { call, outcome: ProposalOutcome::NotLeading(None) });
         }
-        self.raft_ask(slot, Ask::Propose { call, entry: entry.encode() });
+        let entry = entry.encode();
+        let late = self
+            .active
+            .iter()
+            .find(|fault| self.plan[fault.index].kind == Sort::LateProposals && fault.targets.contains(&slot));
+        if let Some(most) = late.map(|fault| self.plan[fault.index].ms.unwrap_or(0.0)) {
+            let (at, life) = (self.now + self.chance.draw([0.0, most], MS), self.hosts[slot as usize].life);
+            self.events.push(at, Event::ProposeAgain { slot, life, entry: Box::new(entry.clone()) });
+        }
+        self.raft_ask(slot, Ask::Propose { call, entry });
+    }
+
+    /// A proposal that nobody waits for any more reaches Raft after all: the ledger's rules alone must judge it.
+    pub(super) fn raft_propose_again(&mut self, slot: Slot, life: u32, entry: Bytes) {
+        if self.hosts[slot as usize].life == life {
+            self.raft_ask(slot, Ask::Propose { call: NOBODY, entry });
+        }
     }
 
     pub(super) fn raft_called(&mut self, slot: Slot, from: MachineId, call: u64, body: Bytes) {
@@ -264,6 +284,9 @@ impl World {
                 }
             }
             RaftEvent::Leading { term, leader } => {
+                if leader.is_some() {
+                    self.see(Seen::Term { slot, machine, term });
+                }
                 if leader == Some(machine) {
                     self.see(Seen::Leads { slot, machine, term });
                 }

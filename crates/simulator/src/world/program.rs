@@ -1,0 +1,385 @@
+//! A model of kubeadm's process: its command line and documents in, files, the cluster's state and its own words out.
+//!
+//! It is strict where the real one is: a phase needs what earlier ones made, a document must be there and of the right kind,
+//! a join needs a CA that it believes and a token that the cluster knows.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_kubeadm::{Command, Exit, Until, Wait};
+use serde_json::Value;
+
+use super::World;
+use super::event::Slot;
+use super::kubeadm::{Cluster, Kube};
+use crate::watch::Seen;
+
+/// A finished run.
+pub(super) struct Ran {
+    pub(super) exit: Exit,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Ran {
+    pub(super) fn printing(stdout: String) -> Self {
+        Self { exit: Exit::Code(0), stdout, stderr: String::new() }
+    }
+
+    fn fine() -> Self {
+        Self::printing(String::new())
+    }
+
+    fn failing(phase: &str, words: &str) -> Self {
+        let stderr = format!("error execution phase {phase}: {words}\n");
+        Self { exit: Exit::Code(1), stdout: String::new(), stderr }
+    }
+}
+
+/// How a run ends: well, with words, or not yet since no API server answers.
+enum End {
+    Failed(&'static str, String),
+    NoApi,
+}
+
+type Done = Result<(), End>;
+
+fn failed<T>(phase: &'static str, words: impl Into<String>) -> Result<T, End> {
+    Err(End::Failed(phase, words.into()))
+}
+
+const DIR: &str = "/etc/kubernetes";
+const KUBELET: &str = "/var/lib/kubelet/config.yaml";
+/// The phases of a join, in order.
+const JOIN: [&str; 8] = [
+    "preflight",
+    "control-plane-prepare",
+    "check-etcd",
+    "kubelet-start",
+    "etcd-join",
+    "kubelet-wait-bootstrap",
+    "control-plane-join",
+    "wait-control-plane",
+];
+
+fn at(name: &str) -> String {
+    format!("{DIR}/{name}")
+}
+
+fn document(docs: &[Value], kind: &'static str) -> Result<Value, End> {
+    let found = docs.iter().find(|doc| doc["kind"] == kind).cloned();
+    found.map_or_else(|| failed("config", format!("invalid configuration: no kind \"{kind}\"")), Ok)
+}
+
+impl World {
+    /// Runs kubeadm. Nothing if it goes on asking for an API server.
+    pub(super) fn kubeadm(&mut self, slot: Slot, command: &Command) -> Option<Ran> {
+        let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
+        let words: Vec<&str> = args.iter().copied().take_while(|arg| !arg.starts_with("--")).collect();
+        let done = match words.as_slice() {
+            ["config", "images", "pull"] => self.documents(slot, &args).map(|_| ()),
+            ["init", "phase", phase @ ..] => self.init_phase(slot, phase, &args),
+            ["join", "phase", phase @ ..] => {
+                let ran = phase.first().copied().into_iter().collect();
+                self.join_phases(slot, &args, &ran, phase.get(1).copied())
+            }
+            ["join"] => self.join_skipping(slot, &args),
+            ["token", "create"] => self.create_token(slot, &args),
+            ["token", "delete", id] => self.delete_token(slot, id),
+            ["reset"] => {
+                self.reset(slot);
+                Ok(())
+            }
+            _ => failed("kubeadm", format!("unknown command {words:?}")),
+        };
+        match done {
+            Ok(()) => Some(Ran::fine()),
+            Err(End::NoApi) => None,
+            Err(End::Failed(phase, words)) => Some(Ran::failing(phase, &words)),
+        }
+    }
+
+    fn kube(&mut self, slot: Slot) -> &mut Kube {
+        &mut self.hosts[slot as usize].kube
+    }
+
+    fn has(&self, slot: Slot, path: &str) -> bool {
+        self.hosts[slot as usize].kube.files.contains_key(path)
+    }
+
+    fn make(&mut self, slot: Slot, path: &str) {
+        self.kube(slot).files.insert(path.to_owned(), b"made by kubeadm".to_vec());
+    }
+
+    fn needs(&self, slot: Slot, phase: &'static str, paths: &[&str]) -> Done {
+        match paths.iter().find(|path| !self.has(slot, &at(path))) {
+            Some(missing) => failed(phase, format!("open {}: no such file or directory", at(missing))),
+            None => Ok(()),
+        }
+    }
+
+    fn documents(&self, slot: Slot, args: &[&str]) -> Result<Vec<Value>, End> {
+        let path = args.iter().position(|arg| *arg == "--config").and_then(|place| args.get(place + 1));
+        let Some(bytes) = path.and_then(|path| self.hosts[slot as usize].kube.files.get(*path)) else {
+            return failed("config", "invalid configuration: open --config: no such file or directory");
+        };
+        let text = String::from_utf8_lossy(bytes);
+        let parsed = text.split("---\n").map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+        parsed.or_else(|why| failed("config", format!("error unmarshaling: {why}")))
+    }
+
+    fn init_phase(&mut self, slot: Slot, phase: &[&str], args: &[&str]) -> Done {
+        let docs = self.documents(slot, args)?;
+        let init = document(&docs, "InitConfiguration")?;
+        document(&docs, "ClusterConfiguration")?;
+        if let Some(name) = init["nodeRegistration"]["name"].as_str() {
+            name.clone_into(&mut self.kube(slot).name);
+        }
+        match phase.first().copied().unwrap_or_default() {
+            "preflight" => self.preflight(slot)?,
+            "certs" => {
+                self.needs(slot, "certs", &["pki/ca.key", "pki/etcd/ca.crt", "pki/front-proxy-ca.crt", "pki/sa.key"])?;
+                self.needs(slot, "certs", &["pki/ca.crt", "pki/etcd/ca.key", "pki/front-proxy-ca.key", "pki/sa.pub"])?;
+                self.make(slot, &at("pki/apiserver.crt"));
+            }
+            "kubeconfig" => {
+                self.needs(slot, "kubeconfig", &["pki/ca.crt", "pki/ca.key"])?;
+                ["admin.conf", "kubelet.conf"].iter().for_each(|name| self.make(slot, &at(name)));
+            }
+            "etcd" => {
+                self.needs(slot, "etcd", &["pki/etcd/ca.crt", "pki/apiserver.crt"])?;
+                self.make(slot, &at("manifests/etcd.yaml"));
+            }
+            "control-plane" => {
+                self.needs(slot, "control-plane", &["pki/apiserver.crt"])?;
+                self.make(slot, &at("manifests/kube-apiserver.yaml"));
+            }
+            "kubelet-start" => {
+                self.needs(slot, "kubelet-start", &["kubelet.conf"])?;
+                self.make(slot, KUBELET);
+            }
+            "bootstrap-token" => {
+                let cluster = self.own_cluster(slot)?;
+                let tokens = init["bootstrapTokens"].as_array().into_iter().flatten();
+                let tokens = tokens.filter_map(|token| token["token"].as_str().map(str::to_owned));
+                self.site.clusters[cluster].tokens.extend(tokens);
+                self.site.clusters[cluster].announced = true;
+            }
+            "upload-config" | "mark-control-plane" | "kubelet-finalize" | "addon" => drop(self.own_cluster(slot)?),
+            other => return failed("kubeadm", format!("unknown phase {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn preflight(&self, slot: Slot) -> Done {
+        let found = ["manifests/kube-apiserver.yaml", "kubelet.conf"].iter().find(|name| self.has(slot, &at(name)));
+        match found {
+            Some(name) => {
+                let check = at(name).replace('/', "-");
+                failed(
+                    "preflight",
+                    format!(
+                        "[preflight] Some fatal errors occurred:\n\t[ERROR FileAvailable-{check}]: {} already exists",
+                        at(name)
+                    ),
+                )
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The cluster that this machine's own API server serves; made when it serves for the first time.
+    fn own_cluster(&mut self, slot: Slot) -> Result<usize, End> {
+        if let Some(cluster) = self.hosts[slot as usize].kube.cluster {
+            return Ok(cluster);
+        }
+        self.needs(slot, "wait-control-plane", &["manifests/etcd.yaml", "manifests/kube-apiserver.yaml"])?;
+        if !self.has(slot, KUBELET) {
+            return failed("wait-control-plane", "timed out waiting for the condition");
+        }
+        let (number, machine) = (self.site.clusters.len(), self.hosts[slot as usize].me);
+        let ca = self.file(slot, "pki/ca.crt");
+        let kube = self.kube(slot);
+        (kube.cluster, kube.etcd, kube.serves) = (Some(number), true, true);
+        let (attempt, members) = (kube.attempt, BTreeSet::from([slot]));
+        let cluster = Cluster { attempt, machine, ca, members, tokens: BTreeSet::new(), announced: false };
+        self.site.clusters.push(cluster);
+        Ok(number)
+    }
+
+    fn file(&self, slot: Slot, name: &str) -> String {
+        let bytes = self.hosts[slot as usize].kube.files.get(&at(name));
+        bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn join_skipping(&mut self, slot: Slot, args: &[&str]) -> Done {
+        let skipped: BTreeSet<&str> = args
+            .iter()
+            .find_map(|arg| arg.strip_prefix("--skip-phases="))
+            .into_iter()
+            .flat_map(|list| list.split(','))
+            .collect();
+        let phases = JOIN.into_iter().filter(|phase| !skipped.contains(phase)).collect();
+        let part = match (
+            skipped.contains("control-plane-join/etcd"),
+            skipped.contains("control-plane-join/mark-control-plane"),
+        ) {
+            (true, false) => Some("mark-control-plane"),
+            (false, true) => Some("etcd"),
+            _ => None,
+        };
+        self.join_phases(slot, args, &phases, part)
+    }
+
+    fn join_phases(&mut self, slot: Slot, args: &[&str], phases: &BTreeSet<&str>, part: Option<&str>) -> Done {
+        let docs = self.documents(slot, args)?;
+        let join = document(&docs, "JoinConfiguration")?;
+        let control_plane = !join["controlPlane"].is_null();
+        if phases.contains("preflight") {
+            self.preflight(slot)?;
+        }
+        let cluster = self.discover_cluster(slot, &join["discovery"])?;
+        if phases.contains("control-plane-prepare") && control_plane {
+            self.needs(slot, "control-plane-prepare", &["pki/ca.key", "pki/etcd/ca.key", "pki/sa.key"])?;
+            if self.file(slot, "pki/ca.crt") != self.site.clusters[cluster].ca {
+                return failed("control-plane-prepare", "x509: certificate signed by unknown authority");
+            }
+            ["admin.conf", "manifests/kube-apiserver.yaml"].iter().for_each(|name| self.make(slot, &at(name)));
+        }
+        if phases.contains("kubelet-start") {
+            self.make(slot, &at("kubelet.conf"));
+            self.make(slot, KUBELET);
+            self.site.clusters[cluster].members.insert(slot);
+            let joined = self.site.clusters[cluster].clone();
+            let name = join["nodeRegistration"]["name"].as_str().unwrap_or_default().to_owned();
+            let kube = self.kube(slot);
+            (kube.cluster, kube.dirty, kube.name) = (Some(cluster), false, name);
+            self.see(Seen::JoinedKube { slot, cluster: &joined });
+        }
+        let adds =
+            phases.contains("etcd-join") || phases.contains("control-plane-join") && part != Some("mark-control-plane");
+        if adds && control_plane {
+            self.join_etcd(slot)?;
+        }
+        if phases.contains("control-plane-join") && part != Some("etcd") || phases.contains("wait-control-plane") {
+            let kube = self.kube(slot);
+            kube.serves = kube.etcd;
+        }
+        Ok(())
+    }
+
+    /// The cluster that an API server shows, if its CA and the token are right.
+    fn discover_cluster(&self, slot: Slot, discovery: &Value) -> Result<usize, End> {
+        let server = self.api_of(slot).ok_or(End::NoApi)?;
+        let number = self.hosts[server as usize].kube.cluster.ok_or(End::NoApi)?;
+        let cluster = &self.site.clusters[number];
+        let (token, believed) = match discovery["file"]["kubeConfigPath"].as_str() {
+            Some(path) => {
+                let Some(bytes) = self.hosts[slot as usize].kube.files.get(path) else {
+                    return failed("preflight", format!("open {path}: no such file or directory"));
+                };
+                let config: Value = serde_json::from_slice(bytes).unwrap_or_default();
+                let ca = config["clusters"][0]["cluster"]["certificate-authority-data"].as_str().unwrap_or_default();
+                let ca = STANDARD.decode(ca).unwrap_or_default();
+                (discovery["tlsBootstrapToken"].as_str(), ca == cluster.ca.as_bytes())
+            }
+            None => {
+                let by = &discovery["bootstrapToken"];
+                let pin = by["caCertHashes"][0].as_str().and_then(|pin| pin.strip_prefix("sha256:"));
+                let hash = self.site.cas.get(&cluster.ca).map(|hash| hex::encode(hash.0));
+                (by["token"].as_str(), hash.as_deref() == pin)
+            }
+        };
+        if !believed {
+            return failed("preflight", "x509: certificate signed by unknown authority");
+        }
+        // A machine that has joined has a certificate of its own; before that only a token opens the cluster.
+        let member = cluster.members.contains(&slot);
+        if !member && !token.is_some_and(|token| cluster.tokens.contains(token)) {
+            return failed("preflight", "could not find a JWS signature in the cluster-info ConfigMap for token ID");
+        }
+        Ok(number)
+    }
+
+    fn join_etcd(&mut self, slot: Slot) -> Done {
+        if self.hosts[slot as usize].kube.cluster.is_none() {
+            return failed("etcd-join", "this machine is in no cluster");
+        }
+        if self.others_adding(slot) > 0 {
+            return failed("etcd-join", "etcdserver: too many learner members in cluster");
+        }
+        self.make(slot, &at("manifests/etcd.yaml"));
+        self.kube(slot).etcd = true;
+        Ok(())
+    }
+
+    fn create_token(&mut self, slot: Slot, args: &[&str]) -> Done {
+        let docs = self.documents(slot, args)?;
+        let init = document(&docs, "InitConfiguration")?;
+        self.needs(slot, "token", &["admin.conf"])?;
+        let server = self.api_of(slot).ok_or(End::NoApi)?;
+        let number = self.hosts[server as usize].kube.cluster.ok_or(End::NoApi)?;
+        let token = init["bootstrapTokens"][0]["token"].as_str().unwrap_or_default().to_owned();
+        match self.site.clusters[number].tokens.insert(token) {
+            true => Ok(()),
+            false => failed("token", "secrets \"bootstrap-token\" already exists"),
+        }
+    }
+
+    fn delete_token(&mut self, slot: Slot, id: &str) -> Done {
+        self.needs(slot, "token", &["admin.conf"])?;
+        let server = self.api_of(slot).ok_or(End::NoApi)?;
+        let number = self.hosts[server as usize].kube.cluster.ok_or(End::NoApi)?;
+        let tokens = &mut self.site.clusters[number].tokens;
+        let before = tokens.len();
+        tokens.retain(|token| token.split('.').next() != Some(id));
+        if tokens.len() < before { Ok(()) } else { failed("token", "secrets \"bootstrap-token\" not found") }
+    }
+
+    fn reset(&mut self, slot: Slot) {
+        let mut kube = std::mem::take(self.kube(slot));
+        if let Some(cluster) = kube.cluster {
+            self.site.clusters[cluster].members.remove(&slot);
+        }
+        // What is not kubeadm's own stays.
+        kube.files.retain(|path, _| !path.starts_with(DIR) && path != KUBELET);
+        self.kube(slot).files = kube.files;
+    }
+
+    /// An API server's answer. Nothing while none is reached.
+    pub(super) fn ask_api(&mut self, slot: Slot, wait: &Wait) -> Option<(u16, String)> {
+        if wait.until == Until::Serving {
+            let Ok(cluster) = self.own_cluster(slot) else { return Some((503, String::new())) };
+            let there = !wait.path.contains("cluster-info") || self.site.clusters[cluster].announced;
+            return Some((if there { 200 } else { 404 }, String::new()));
+        }
+        let server = self.api_of(slot)?;
+        let same = self.hosts[server as usize].kube.cluster == self.hosts[slot as usize].kube.cluster;
+        let kubeconfig = self.has(slot, &wait.kubeconfig.display().to_string());
+        let kube = self.kube(slot);
+        if kube.cluster.is_none() || !same || !kubeconfig {
+            return Some((401, String::new()));
+        }
+        if wait.path != format!("/api/v1/nodes/{}", kube.name) {
+            return Some((404, String::new()));
+        }
+        kube.ready = true;
+        Some((200, r#"{"status": {"conditions": [{"type": "Ready", "status": "True"}]}}"#.to_owned()))
+    }
+
+    /// The first API server this machine reaches by the list it was given, its own included.
+    fn api_of(&self, slot: Slot) -> Option<Slot> {
+        let host = &self.hosts[slot as usize];
+        if host.kube.serves {
+            return Some(slot);
+        }
+        host.api_servers.iter().filter_map(|server| self.slot_at(server)).find(|server| {
+            let there = &self.hosts[*server as usize];
+            there.kube.serves
+                && !self.dark[*server as usize]
+                && !self.net.blocked(slot, *server)
+                && !self.net.blocked(*server, slot)
+        })
+    }
+}
