@@ -8,7 +8,7 @@ use bytes::Bytes;
 use muster_wire::planted::planted;
 use muster_wire::{Entry, MachineId, WireError};
 use openraft::error::{ClientWriteError, InitializeError, RaftError};
-use openraft::{EmptyNode, Raft, RaftMetrics};
+use openraft::{ChangeMembers, EmptyNode, Raft, RaftMetrics};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::calls::Call;
@@ -187,16 +187,30 @@ impl<R: Runtime> Consensus<R> {
         if membership.get_node(&self.inner.me).is_none() {
             return Err(ProposeError::NotLeading { leader: None });
         }
-        if membership.get_joint_config().len() == 1 && membership.voter_ids().collect::<BTreeSet<_>>() == voters {
-            return Ok(());
+        let same =
+            membership.get_joint_config().len() == 1 && membership.voter_ids().collect::<BTreeSet<_>>() == voters;
+        if same {
+            return self.leave_out(&voters).await;
         }
         for learner in voters.iter().filter(|voter| membership.get_node(voter).is_none()) {
             self.inner.raft.add_learner(*learner, EmptyNode::new(), false).await.map_err(write_error)?;
         }
         // One that does not answer must not get a vote: it would take the quorum's place of one that does.
         self.caught_up(&voters).await?;
-        // Machines left out may take no part any more, not even as learners.
-        self.inner.raft.change_membership(voters, false).await.map_err(write_error)?;
+        self.inner.raft.change_membership(voters.clone(), false).await.map_err(write_error)?;
+        self.leave_out(&voters).await
+    }
+
+    /// Machines that do not vote may take no part any more, not even as learners: openraft keeps those that never got a vote,
+    /// and a machine that was removed before it caught up would go on being told the ledger (promise S6).
+    async fn leave_out(&self, voters: &BTreeSet<MachineId>) -> Result<(), ProposeError> {
+        let membership = self.inner.raft.metrics().borrow().membership_config.membership().clone();
+        let others: BTreeSet<MachineId> =
+            membership.nodes().map(|(machine, _)| *machine).filter(|machine| !voters.contains(machine)).collect();
+        if others.is_empty() || planted("learner-stays") {
+            return Ok(());
+        }
+        self.inner.raft.change_membership(ChangeMembers::RemoveNodes(others), false).await.map_err(write_error)?;
         Ok(())
     }
 

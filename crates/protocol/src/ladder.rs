@@ -78,6 +78,8 @@ pub(crate) struct Ladder {
     initialised: Option<Initialised>,
     init_failed: Option<(u32, String)>,
     join_stage: Option<JoinStage>,
+    /// The etcd turn that the join under way has asked for, and when.
+    asked_turn: Option<(u32, Time)>,
     node_ready: bool,
     failures: u32,
     last_failure: Option<String>,
@@ -235,7 +237,8 @@ impl Ladder {
             }
             JoinStage::Kubelet => {
                 let (number, holder) = context.ledger.etcd_turn()?;
-                (holder == context.me || crate::planted::planted("etcd-turn-unwaited"))
+                let ours = holder == context.me && self.turn_good(context, number);
+                (ours || crate::planted::planted("etcd-turn-unwaited"))
                     .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
@@ -246,7 +249,7 @@ impl Ladder {
                 // The leader ended the turn before its success was known: what was added is taken away again.
                 if context.ledger.etcd_turn() != Some((number, context.me)) {
                     self.underway = None;
-                    self.join_stage = None;
+                    self.leave_join();
                     return self.mend(context, marker);
                 }
                 None
@@ -343,40 +346,82 @@ impl Ladder {
 
     fn want_etcd_turn(&mut self, context: &mut Context<'_>, member: &Member) {
         let me = context.me;
-        let mut want = |turn, number| {
-            context.wants.insert(Subject("etcd", me, number), Entry::EtcdJoin { machine: me, turn, number });
-        };
         let stage = self.join_stage.filter(|_| self.underway.is_some());
-        match (context.ledger.etcd_turn(), stage) {
+        let adding = self.running.as_ref().is_some_and(|running| matches!(running.job, Job::JoinEtcd { .. }));
+        let want = match (context.ledger.etcd_turn(), stage) {
             (Some((number, holder)), Some(JoinStage::Etcd(ours))) if holder == me && number == ours => {
-                want(EtcdTurn::Done, number);
+                Some((EtcdTurn::Done, number))
+            }
+            // Nothing was added by this turn, and nothing will be.
+            (Some((number, holder)), Some(JoinStage::Begun | JoinStage::Kubelet))
+                if holder == me && !adding && !self.turn_good(context, number) =>
+            {
+                Some((EtcdTurn::GaveUp, number))
             }
             (Some((number, holder)), None) if holder == me => {
                 // A turn of work that is no more. It ends when the reset has taken the member away again.
                 let reset = context.durable.started.is_none();
-                if reset && self.running.is_none() {
-                    want(EtcdTurn::GaveUp, number);
-                }
+                (reset && self.running.is_none()).then_some((EtcdTurn::GaveUp, number))
             }
             (Some((number, holder)), Some(JoinStage::Kubelet))
                 if holder != me
                     && member.admitted.role == Role::ControlPlane
                     && crate::planted::planted("two-etcd-turns") =>
             {
-                want(EtcdTurn::Started, number + 1);
+                Some((EtcdTurn::Started, number + 1))
             }
             (None, Some(JoinStage::Kubelet)) if member.admitted.role == Role::ControlPlane => {
-                want(EtcdTurn::Started, context.ledger.etcd_turns() + 1);
+                Some((EtcdTurn::Started, self.ask_turn(context)))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some((turn, number)) = want {
+            context.wants.insert(Subject("etcd", me, number), Entry::EtcdJoin { machine: me, turn, number });
         }
+    }
+
+    /// Whether the join under way may use this turn. One that an earlier start of this machine asked for may have been given
+    /// up by it, and the end be on its way; one that comes late may be ended by the leader while it is used (promise S8).
+    fn turn_good(&self, context: &Context<'_>, number: u32) -> bool {
+        let young = |at: Time| context.now.since(at) < context.tuning.etcd_turn_max / 2;
+        self.asked_turn.is_some_and(|(asked, at)| asked == number && young(at))
+            || crate::planted::planted("old-turn-used")
+    }
+
+    /// The turn to ask for. Its number is on disk before anybody hears of it, and is never asked for again.
+    fn ask_turn(&mut self, context: &mut Context<'_>) -> u32 {
+        let last = context.ledger.etcd_turns();
+        if crate::planted::planted("old-turn-used") {
+            return last + 1;
+        }
+        let number = match self.asked_turn {
+            Some((number, _)) if number > last && self.turn_good(context, number) => number,
+            _ => {
+                let number = last.max(context.durable.etcd_turn).saturating_add(1);
+                context.durable.etcd_turn = number;
+                context.effects.persist(context.durable).done();
+                self.asked_turn = Some((number, context.now));
+                number
+            }
+        };
+        if let Some((_, at)) = self.asked_turn {
+            context.wake_at(at + context.tuning.etcd_turn_max / 2, "an etcd turn to ask for anew");
+        }
+        number
+    }
+
+    /// The join is over, or begins from its beginning.
+    fn leave_join(&mut self) {
+        self.join_stage = None;
+        self.asked_turn = None;
     }
 
     /// Ends work that the ledger has overtaken, or that takes longer than its turn.
     fn abort_if_moot(&mut self, context: &mut Context<'_>) {
         let Some(running) = &mut self.running else { return };
         let ready = context.ledger.ready().map(|ready| ready.attempt);
-        let turn_end = running.begun + context.tuning.etcd_turn_max;
+        let turn_begun = self.asked_turn.map_or(running.begun, |(_, asked)| asked);
+        let turn_end = turn_begun + context.tuning.etcd_turn_max;
         let moot = match running.job {
             Job::Init { attempt } | Job::MakePki { attempt } => context.ledger.cluster_attempt() != Some(attempt),
             Job::Join { attempt } | Job::JoinFinish { attempt } => ready != Some(attempt),
@@ -482,7 +527,7 @@ impl Ladder {
         context.durable.started = None;
         context.durable.completed = None;
         self.underway = None;
-        self.join_stage = None;
+        self.leave_join();
         self.initialised = None;
         self.node_ready = false;
         context.effects.persist(context.durable).done();
@@ -513,7 +558,7 @@ impl Ladder {
             }
             Job::Join { .. } | Job::JoinEtcd { .. } | Job::JoinFinish { .. } => {
                 self.underway = None;
-                self.join_stage = None;
+                self.leave_join();
             }
             // The cluster stands. What failed is tried again.
             Job::InitFinish { .. } | Job::AwaitReady | Job::Reset => {}

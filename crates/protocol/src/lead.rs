@@ -33,9 +33,9 @@ const TOKEN_RENEWAL: Duration = Duration::from_secs(12 * 3_600);
 /// What a run of the leader's is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Job {
-    Ticket { machine: MachineId, attempt: u32 },
+    Ticket { machine: MachineId, attempt: u32, registers: bool },
     SealPki { machine: MachineId },
-    RenewToken { machine: MachineId },
+    RenewToken { machine: MachineId, known: bool },
     DeleteToken { machine: MachineId },
 }
 
@@ -49,6 +49,8 @@ pub(crate) struct Lead {
     tokens_to_delete: BTreeSet<MachineId>,
     /// Machines that are there, have a ticket and have not joined: when their tokens are to be registered anew.
     tokens_to_renew: BTreeMap<MachineId, Time>,
+    /// Machines whose tokens this one has registered.
+    tokens_registered: BTreeSet<MachineId>,
     /// Since when the holder of the claim, or of the etcd turn, is thought dead.
     dead_since: BTreeMap<(&'static str, MachineId), Time>,
     claim_seen: Option<(u32, Time)>,
@@ -266,7 +268,8 @@ impl Lead {
         voters.retain(|voter| !context.ledger.was_removed(*voter) || planted("removed-still-votes"));
         voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
-        if voters == founding || voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize {
+        let untouched = voters == founding && !context.ledger.any_removed();
+        if untouched || voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize {
             return;
         }
         let again = context.tuning.resend * 15;
@@ -319,7 +322,8 @@ impl Lead {
         }
     }
 
-    /// Registers the tokens of machines again that could have joined long since. Their tickets stay as they are: a
+    /// Registers the tokens of machines again that could have joined long since, and at once of those that init did not
+    /// register: the ticket may have been made before InitReady and committed after it. Their tickets stay as they are: a
     /// machine's token is always the same.
     fn renew_tokens(&mut self, context: &mut Context<'_>, attempt: u32, own: &Bytes) {
         let waits = |machine: &MachineId, member: &Member| {
@@ -336,12 +340,15 @@ impl Lead {
         for member in waiting {
             let recipient = recipient(member);
             let machine = recipient.machine;
-            let due = *self.tokens_to_renew.entry(machine).or_insert(context.now + TOKEN_PATIENCE);
+            let by_init = context.ledger.ready().is_some_and(|ready| ready.tokens.contains(&machine));
+            let known = by_init || self.tokens_registered.contains(&machine) || planted("token-unregistered");
+            let patience = if known { TOKEN_PATIENCE } else { Duration::ZERO };
+            let due = *self.tokens_to_renew.entry(machine).or_insert(context.now + patience);
             context.wake_at(due, "a token to register anew");
             if due <= context.now && self.jobs.len() < AT_ONCE {
                 self.tokens_to_renew.insert(machine, context.now + TOKEN_RENEWAL);
                 let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered: false };
-                self.start(context, Job::RenewToken { machine }, step);
+                self.start(context, Job::RenewToken { machine, known }, step);
             }
         }
     }
@@ -367,7 +374,7 @@ impl Lead {
         // Before init is ready, whoever is admitted is on init's list; InitReady voids the tickets of those who are not.
         let token_registered = context.ledger.ready().is_none_or(|ready| ready.tokens.contains(&machine));
         let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered };
-        self.start(context, Job::Ticket { machine, attempt }, step);
+        self.start(context, Job::Ticket { machine, attempt, registers: !token_registered }, step);
     }
 
     /// Whether nothing of this kind runs for the machine, and its pause after a failure is over.
@@ -402,20 +409,25 @@ impl Lead {
     ) -> bool {
         let Some(job) = self.jobs.remove(&run) else { return false };
         match (job, result) {
-            (Job::Ticket { machine, attempt }, Ok(StepOutput::Ticket { ciphertext })) => {
+            (Job::Ticket { machine, attempt, registers }, Ok(StepOutput::Ticket { ciphertext })) => {
                 self.tickets.insert(machine, (attempt, ciphertext.clone()));
+                if registers {
+                    self.tokens_registered.insert(machine);
+                }
             }
             (Job::SealPki { machine }, Ok(StepOutput::PkiMade { ca_hash, sealed })) => {
                 self.pki.insert(machine, (*ca_hash, sealed.clone()));
             }
-            (Job::DeleteToken { .. } | Job::RenewToken { .. }, Ok(_)) => {}
+            (Job::RenewToken { machine, .. }, Ok(_)) => drop(self.tokens_registered.insert(machine)),
+            (Job::DeleteToken { .. }, Ok(_)) => {}
             (job, result) => {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
                 let machine = job.machine();
                 effects.notice(false, "retry", format!("for {machine}: {why}; it is tried again"));
                 self.not_before.insert(machine, now + tuning.resend * RETRY_RESENDS);
-                if let Job::RenewToken { machine } = job {
-                    self.tokens_to_renew.insert(machine, now + TOKEN_PATIENCE);
+                if let Job::RenewToken { machine, known } = job {
+                    let pause = if known { TOKEN_PATIENCE } else { tuning.resend * RETRY_RESENDS };
+                    self.tokens_to_renew.insert(machine, now + pause);
                 }
                 if matches!(job, Job::DeleteToken { .. }) {
                     // The token's own lifetime ends it; one more try is worth a process, endless ones are not.
@@ -432,7 +444,7 @@ impl Job {
         match self {
             Job::Ticket { machine, .. }
             | Job::SealPki { machine }
-            | Job::RenewToken { machine }
+            | Job::RenewToken { machine, .. }
             | Job::DeleteToken { machine } => *machine,
         }
     }

@@ -325,7 +325,7 @@ impl Ledger {
                     return Err(Refusal::NotLive { named: 0, live: self.claim.map(|(live, _)| live) });
                 }
                 self.control_plane(machine)?;
-                if number != self.etcd_turns + 1 && !planted("etcd-turn-repeated") {
+                if number <= self.etcd_turns && !planted("etcd-turn-repeated") {
                     return Err(Refusal::NoSuchTurn);
                 }
                 self.etcd_turns = number;
@@ -373,6 +373,11 @@ impl Ledger {
     /// Whether the identity was removed.
     pub fn was_removed(&self, machine: MachineId) -> bool {
         self.removed.contains(&machine)
+    }
+
+    /// Whether any identity was removed.
+    pub fn any_removed(&self) -> bool {
+        !self.removed.is_empty()
     }
 
     /// Who has a Node name.

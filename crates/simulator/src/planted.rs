@@ -26,6 +26,12 @@ const SCENARIOS: &[(&str, &str)] = &[
     ("two-clusters-one-network", include_str!("../../../simulations/two-clusters-one-network.toml")),
     ("five", include_str!("../../../simulations/five.toml")),
     ("swarm-5", include_str!("../../../simulations/swarm-5.toml")),
+    (
+        "regressions/l1-ticket-overtook-ready",
+        include_str!("../../../simulations/regressions/l1-ticket-overtook-ready.toml"),
+    ),
+    ("regressions/s6-learner-stays", include_str!("../../../simulations/regressions/s6-learner-stays.toml")),
+    ("regressions/s8-old-etcd-turn", include_str!("../../../simulations/regressions/s8-old-etcd-turn.toml")),
     ("regressions/l3-earlier-life", include_str!("../../../simulations/regressions/l3-earlier-life.toml")),
 ];
 

@@ -83,6 +83,16 @@ fn five_machines_with_nothing_wrong_are_one_cluster() {
 }
 
 #[test]
+fn what_was_broken_once_holds() {
+    for entry in std::fs::read_dir(folder().join("regressions")).expect("there are regressions").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("readable");
+        let scenario = Scenario::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", entry.path().display()));
+        let outcome = run(&scenario, scenario.seed);
+        assert!(outcome.broken.is_none(), "{}: {}", entry.path().display(), outcome.what());
+    }
+}
+
+#[test]
 fn the_threshold_policy_splits_and_the_majority_does_not() {
     let broken = run(&scenario("threshold-splits"), 1);
     assert_eq!(broken.broken.as_ref().map(|broken| broken.promise), Some("S1"), "{}", broken.what());

@@ -34,6 +34,8 @@ pub struct Durable {
     pub started: Option<KubeadmMarker>,
     /// kubeadm work that was finished.
     pub completed: Option<KubeadmMarker>,
+    /// The highest etcd turn that this machine has asked for: it asks for none twice.
+    pub etcd_turn: u32,
 }
 
 impl Durable {
@@ -49,6 +51,7 @@ impl Durable {
             charter: self.charter.as_ref().map(Certificate::to_proto),
             started: self.started.as_ref().map(marker),
             completed: self.completed.as_ref().map(marker),
+            etcd_turn: self.etcd_turn,
         }
     }
 
@@ -66,6 +69,7 @@ impl Durable {
             charter: durable.charter.map(Certificate::from_proto).transpose()?,
             started: durable.started.map(marker),
             completed: durable.completed.map(marker),
+            etcd_turn: durable.etcd_turn,
         })
     }
 

@@ -150,6 +150,7 @@ fn durable() -> Durable {
         charter: Some(certificate()),
         started: Some(KubeadmMarker { attempt: 1, init: true }),
         completed: Some(KubeadmMarker { attempt: 1, init: true }),
+        etcd_turn: 4,
     }
 }
 

@@ -139,8 +139,7 @@ impl Book {
 
     fn take_turn(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> bool {
         if turn == EtcdTurn::Started {
-            let may =
-                self.turn.is_none() && self.ready.is_some() && number == self.turns + 1 && self.control_plane(machine);
+            let may = self.turn.is_none() && self.ready.is_some() && number > self.turns && self.control_plane(machine);
             if may {
                 self.turns = number;
                 self.turn = Some((number, machine));
