@@ -11,10 +11,14 @@ use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// Longest wait for an API server to take a connection.
-const CONNECT: Duration = Duration::from_millis(1_000);
+/// Longest wait for an API server to take a connection. A lost SYN is sent again after 1, 3 and 7 s.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// After this long without an answer the next server is tried as well.
+const NEXT: Duration = Duration::from_millis(500);
 
 /// Most connections at once: kubelet, kube-proxy and controllers hold some tens.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -87,21 +91,40 @@ impl Balancer {
         }
     }
 
-    /// The first server that takes a connection: this machine's own, then the others in turn.
+    /// The first server that takes a connection. This machine's own is asked first, the others in turn: at once when one
+    /// refuses, a little later when it keeps silent, for it may be dead or a packet may be lost (RFC 8305, section 5).
     async fn connect(&self) -> Option<TcpStream> {
         let servers = self.servers.lock().expect("no holder panics").clone();
         let (own, others) = servers.split_first()?;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let others = (0..others.len()).map(|step| &others[(turn + step) % others.len()]);
-        for server in std::iter::once(own).chain(others) {
-            match tokio::time::timeout(CONNECT, TcpStream::connect(server)).await {
-                Ok(Ok(stream)) => return Some(stream),
-                Ok(Err(why)) => debug!(%server, %why, "an API server takes no connection"),
-                Err(_) => debug!(%server, "an API server does not answer"),
+        let others = (0..others.len()).map(|step| others[(turn + step) % others.len()]);
+        let mut left = std::iter::once(*own).chain(others);
+        let mut asked = JoinSet::new();
+        let mut all = false;
+        loop {
+            match left.next() {
+                Some(server) => drop(asked.spawn(ask(server))),
+                None => all = true,
+            }
+            tokio::select! {
+                answer = asked.join_next() => match answer {
+                    Some(Ok(Some(stream))) => return Some(stream),
+                    None if all => return None,
+                    _ => {}
+                },
+                () = tokio::time::sleep(NEXT), if !all => {}
             }
         }
-        None
     }
+}
+
+async fn ask(server: SocketAddr) -> Option<TcpStream> {
+    match tokio::time::timeout(CONNECT, TcpStream::connect(server)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(why)) => debug!(%server, %why, "an API server takes no connection"),
+        Err(_) => debug!(%server, "an API server does not answer"),
+    }
+    None
 }
 
 /// A server that lost its power says nothing: after some 10 s of silence its connections end.

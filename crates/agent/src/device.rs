@@ -16,7 +16,7 @@ use muster_wire::{Digest, MachineId};
 use rand::SeedableRng;
 use rand::rngs::ChaCha20Rng;
 use serde::Serialize;
-use tracing::info;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
@@ -24,6 +24,9 @@ use crate::{ask, files, process, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pause before a run that may be repeated is.
+const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Most finished phases whose times are kept.
 const TIMES_MAX: usize = 512;
@@ -237,7 +240,22 @@ impl Device {
         }
     }
 
+    /// Runs it, and runs it again if it may be.
     async fn run_command(&self, command: &Command) -> Result<(), Trouble> {
+        let mut tries = 1;
+        loop {
+            match self.run_once(command).await {
+                Err(failure) if tries < command.tries && failure.may_pass() => {
+                    warn!(phase = command.phase, tries, why = %failure, "is run again");
+                    tries += 1;
+                    tokio::time::sleep(AGAIN_PAUSE).await;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    async fn run_once(&self, command: &Command) -> Result<(), Failure> {
         // Opens the endpoint again however this ends, an abort included.
         let reopen = Reopen(&self.balancer);
         let ran = process::run(command, &self.env, &|line| {
@@ -247,8 +265,7 @@ impl Device {
         })
         .await;
         drop(reopen);
-        outcome(command, &ran.exit, &ran.stdout, &ran.stderr)?;
-        Ok(())
+        outcome(command, &ran.exit, &ran.stdout, &ran.stderr)
     }
 
     async fn wait(&self, wait: &Wait) -> Result<(), Trouble> {

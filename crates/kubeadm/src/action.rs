@@ -51,6 +51,9 @@ pub struct Command {
     pub env: Vec<(String, String)>,
     /// After this long the whole process group is killed.
     pub limit: Duration,
+    /// How often it may be run, at least once. More than once if it does nothing but write to the API what is to be there:
+    /// one lost connection then costs a second, not the whole init or join. See [`crate::Failure::may_pass`].
+    pub tries: u32,
     /// The run is fine as well when it fails because what it makes is already there (`token create`) or is not there
     /// (`token delete`), so that doing it twice is doing it once.
     pub settled: Settled,
@@ -88,6 +91,7 @@ impl Command {
             args: args.map(str::to_owned).to_vec(),
             env: Vec::new(),
             limit,
+            tries: 1,
             settled: Settled::Never,
             starts_etcd_at: None,
         }

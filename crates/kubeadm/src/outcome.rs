@@ -98,6 +98,14 @@ impl Failure {
         Self { phase: phase.to_owned(), kind: FailureKind::Unreachable, excerpt: excerpt(missing) }
     }
 
+    /// Whether the same run may well end better a second later: the API did not answer, or broke off, or was not whole yet.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::Unreachable | FailureKind::NotFound | FailureKind::Killed(_) | FailureKind::Other
+        )
+    }
+
     /// Whether trying again on this machine is pointless until somebody changes the machine or its image.
     pub fn is_hopeless(&self) -> bool {
         matches!(self.kind, FailureKind::NotStarted | FailureKind::Configuration)

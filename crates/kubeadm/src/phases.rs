@@ -16,13 +16,15 @@ pub(crate) struct Run {
     pub(crate) reads: Reads,
     pub(crate) form: Form,
     pub(crate) limit: Duration,
+    /// See [`crate::Command::tries`].
+    pub(crate) tries: u32,
     /// Whether it adds an etcd member.
     pub(crate) adds_member: bool,
 }
 
 impl Run {
     fn new(reads: Reads, form: Form, limit: Duration) -> Self {
-        Self { reads, form, limit, adds_member: false }
+        Self { reads, form, limit, tries: 1, adds_member: false }
     }
 }
 
@@ -106,6 +108,13 @@ pub(crate) const TOKEN_LIMIT: Duration = Duration::from_secs(60);
 /// `reset`: it waits for etcd to give the member up, and for containers to stop.
 pub(crate) const RESET_LIMIT: Duration = Duration::from_secs(3 * 60);
 
+/// How often a phase may be run that only writes to the API.
+pub(crate) const TRIES: u32 = 3;
+
+/// The phases of init that only write to the API, and find written what they wrote before: kubeadm's "create or update".
+const WRITES_TO_API: [&str; 5] =
+    ["bootstrap-token", "upload-config", "mark-control-plane", "kubelet-finalize", "addon"];
+
 /// Everything the other machines wait for comes first. The order differs from kubeadm's own in two points: waiting for
 /// the API server is muster's (`init phase wait-control-plane` is hidden before 1.30 and polls slowly), and the tokens
 /// come before the uploads, so that the controller manager signs them meanwhile.
@@ -129,7 +138,10 @@ pub(crate) fn init_finish(version: &Version, skip: &[String]) -> Vec<Run> {
 
 fn runs(reads: Reads, phases: &[&InitPhase], skip: &[String]) -> Vec<Run> {
     let skipped = |name: &str| skip.iter().any(|skipped| skipped == name);
-    let run = |limit, words| Run::new(reads, Form::Phase(words), limit);
+    let run = |limit, words: Vec<&'static str>| {
+        let tries = if WRITES_TO_API.contains(&words[0]) { TRIES } else { 1 };
+        Run { tries, ..Run::new(reads, Form::Phase(words), limit) }
+    };
     let mut runs = Vec::new();
     for phase in phases.iter().filter(|phase| !skipped(phase.name)) {
         let part_skipped = |part: &&&str| skipped(&format!("{}/{part}", phase.name));
@@ -182,9 +194,10 @@ const AFTER_ETCD: [&str; 3] = ["kubelet-wait-bootstrap", "control-plane-join/mar
 
 /// What is left of a control plane's join.
 pub(crate) fn join_finish(version: &Version) -> Vec<Run> {
-    let mark = || join_phase(vec!["control-plane-join", "mark-control-plane"], 240);
+    let writes = |words, seconds| Run { tries: TRIES, ..join_phase(words, seconds) };
+    let mark = || writes(vec!["control-plane-join", "mark-control-plane"], 240);
     match version.minor {
-        ..22 => vec![join_phase(vec!["control-plane-join", "update-status"], 120), mark()],
+        ..22 => vec![writes(vec!["control-plane-join", "update-status"], 120), mark()],
         22..31 => vec![mark()],
         31..35 => {
             let skip = [&BEFORE_ETCD[..], &["etcd-join", "control-plane-join/etcd"]].concat();

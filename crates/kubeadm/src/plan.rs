@@ -247,6 +247,7 @@ impl Plan {
         let name = format!("token-{}.yaml", token.id());
         let mut create = self.command("token/create", &["token", "create"], phases::TOKEN_LIMIT);
         create.settled = Settled::Existing;
+        create.tries = phases::TRIES;
         create.args.extend(self.kubeconfig());
         let path = self.work(&name);
         vec![self.write(&name, self.documents.token(token)), Action::Run(with_config(create, &path)), remove(path)]
@@ -256,6 +257,7 @@ impl Plan {
     fn delete_token(&self, token: &Token) -> Action {
         let mut delete = self.command("token/delete", &["token", "delete", token.id()], phases::TOKEN_LIMIT);
         delete.settled = Settled::Missing;
+        delete.tries = phases::TRIES;
         delete.args.extend(self.kubeconfig());
         Action::Run(delete)
     }
@@ -319,6 +321,7 @@ impl Plan {
                 (phase, command)
             }
         };
+        command.tries = run.tries;
         command.starts_etcd_at = run.adds_member.then_some(STARTS_ETCD);
         if phase.contains("preflight") {
             command.args.extend(self.ignored_checks());
