@@ -52,8 +52,10 @@ fn number(number: Option<u32>) -> String {
     number.map_or("none".to_owned(), |number| number.to_string())
 }
 
+/// Without how long it has taken, which changes with every look.
 fn word(word: &Option<String>) -> String {
-    word.clone().unwrap_or_else(|| "nothing".to_owned())
+    let word = word.as_deref().unwrap_or("nothing");
+    word.split_once(" (").map_or(word, |(word, _)| word).to_owned()
 }
 
 /// Without times, which change with every look.

@@ -6,29 +6,40 @@ mod numbers;
 mod one;
 mod pace;
 mod page;
+mod progress;
+mod promised;
 mod recorded;
 mod reduce;
 mod several;
 mod steps;
 mod table;
+mod which;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::run::Verdict;
-use crate::scenario::Scenario;
+use which::Which;
 
 /// Exit code for a scenario that is not taken.
 const SCENARIO_WRONG: u8 = 4;
+
+const EXAMPLES: &str = "\
+Examples, from a directory with simulations/ in it:
+  muster-sim list                                   what there is
+  muster-sim run five                               one run: what happened, and what held
+  muster-sim sweep swarm-5 --seeds 0..1000          many
+  muster-sim shrink swarm-5 --seed 17               fewer faults that break the same promise
+  muster-sim replay swarm-5 --seed 17 --machine 2   what one machine did, and what changed in it
+  muster-sim report swarm-5 --seed 17 --out a.html  a page with everything";
 
 /// Forms muster clusters in virtual time, breaks whatever can break, and checks every promise.
 ///
 /// Exit codes: 0 everything held, 1 a safety promise was broken, 2 a liveness promise was broken, 3 not enough was seen
 /// to judge, 4 the scenario (or the command line) is wrong.
 #[derive(Parser)]
-#[command(name = "muster-sim", version, max_term_width = 100)]
+#[command(name = "muster-sim", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -42,7 +53,8 @@ enum Command {
     Sweep(several::Sweep),
     /// Find the smallest list of faults with which a seed still fails, and save it as a scenario.
     Shrink(reduce::Shrink),
-    /// Step through a run: stop at a time or at a condition, and show what the machines know then.
+    /// Step through a run, or through what a real machine recorded: stop at a time or at a condition, and show what
+    /// machines know then.
     Replay(steps::Replay),
     /// Write one run as a self-contained HTML page.
     Report(page::Report),
@@ -54,29 +66,11 @@ enum Command {
     Tables(table::Tables),
     /// List scenarios, promises, faults and "sometimes".
     List(list::List),
-}
-
-/// The scenario every command takes.
-#[derive(Args)]
-struct Which {
-    /// A scenario file, or the name of one in simulations/ (without .toml).
-    scenario: PathBuf,
-}
-
-impl Which {
-    fn path(&self) -> PathBuf {
-        if self.scenario.exists() {
-            return self.scenario.clone();
-        }
-        let named = Path::new("simulations").join(&self.scenario).with_extension("toml");
-        if named.exists() { named } else { self.scenario.clone() }
-    }
-
-    fn read(&self) -> Result<Scenario, Failure> {
-        let path = self.path();
-        let text = std::fs::read_to_string(&path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-        Scenario::parse(&text).map_err(|error| Failure(format!("{}: {error}", path.display())))
-    }
+    /// Print a completion script: source <(muster-sim completions bash).
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Why a command did nothing.
@@ -101,6 +95,10 @@ pub fn main() -> ExitCode {
         Command::Numbers(numbers) => numbers.execute(),
         Command::Tables(tables) => tables.execute(),
         Command::List(list) => list.execute(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "muster-sim", &mut std::io::stdout());
+            Ok(Verdict::Held)
+        }
     };
     match done {
         Ok(verdict) => ExitCode::from(verdict.code()),
@@ -108,6 +106,19 @@ pub fn main() -> ExitCode {
             eprintln!("muster-sim: {why}");
             ExitCode::from(SCENARIO_WRONG)
         }
+    }
+}
+
+/// Reads a seed.
+fn seed(text: &str) -> Result<u64, String> {
+    text.trim().parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
+}
+
+/// Reads a machine's number: `2` or `node-2`.
+fn slot(text: &str, slots: u32) -> Result<u32, Failure> {
+    match text.strip_prefix("node-").unwrap_or(text).parse::<u32>() {
+        Ok(number) if number < slots => Ok(number),
+        _ => Err(Failure(format!("there is no machine {text}; there are 0 to {}", slots - 1))),
     }
 }
 

@@ -117,9 +117,19 @@ pub fn run_traced(scenario: &Scenario, seed: u64, trace: Trace) -> (Outcome, Wor
     finish(World::new(scenario, seed, Watch::traced(trace)), seed)
 }
 
-fn finish(mut world: World, seed: u64) -> (Outcome, World) {
+/// Runs it with or without a trace, telling now and then at what virtual time it is, and when it ends at the latest.
+pub fn run_telling(scenario: &Scenario, seed: u64, trace: Option<Trace>, told: impl FnMut(At, At)) -> (Outcome, World) {
+    let watch = trace.map_or_else(Watch::default, Watch::traced);
+    finish_telling(World::new(scenario, seed, watch), seed, told)
+}
+
+fn finish(world: World, seed: u64) -> (Outcome, World) {
+    finish_telling(world, seed, |_, _| {})
+}
+
+fn finish_telling(mut world: World, seed: u64, told: impl FnMut(At, At)) -> (Outcome, World) {
     let (begun, core) = (Instant::now(), cost::core_time());
-    world.run();
+    world.run_telling(told);
     let mut outcome = outcome_of(&world, seed, begun.elapsed().as_micros() as u64);
     outcome.core_us = (cost::core_time() - core).as_micros() as u64;
     (outcome, world)

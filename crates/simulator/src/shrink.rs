@@ -17,7 +17,9 @@ pub struct Shrunk {
 }
 
 struct Search<'a> {
+    told: &'a mut dyn FnMut(u32, usize),
     scenario: &'a Scenario,
+    least: usize,
     seed: u64,
     promise: &'static str,
     runs: u32,
@@ -25,13 +27,14 @@ struct Search<'a> {
 }
 
 /// Makes the faults of a failing seed fewer, shorter and narrower for as long as the same promise is broken. `None` if the
-/// seed breaks none.
-pub fn shrink(scenario: &Scenario, seed: u64, runs_max: u32) -> Option<Shrunk> {
+/// seed breaks none. `told` hears before every run how many there were, and with how many faults the promise is broken.
+pub fn shrink(scenario: &Scenario, seed: u64, runs_max: u32, told: &mut dyn FnMut(u32, usize)) -> Option<Shrunk> {
     let faults = plan(scenario, seed);
     let faults_before = faults.len();
+    told(0, faults_before);
     let first = run_plan(scenario, seed, faults.clone());
     let promise = first.broken.as_ref()?.promise;
-    let mut search = Search { scenario, seed, promise, runs: 1, runs_max };
+    let mut search = Search { told, least: faults_before, scenario, seed, promise, runs: 1, runs_max };
     let faults = search.fewer(faults);
     let faults = search.gentler(faults);
     let mut small = Scenario { seed, swarm: None, faults, ..scenario.clone() };
@@ -45,9 +48,14 @@ impl Search<'_> {
         if self.runs >= self.runs_max {
             return false;
         }
+        (self.told)(self.runs, self.least);
         self.runs += 1;
         let outcome = run_plan(self.scenario, self.seed, faults.to_vec());
-        outcome.broken.is_some_and(|broken| broken.promise == self.promise)
+        let fails = outcome.broken.is_some_and(|broken| broken.promise == self.promise);
+        if fails {
+            self.least = faults.len();
+        }
+        fails
     }
 
     /// Leaves out halves, then quarters, down to single faults (Zeller's ddmin).

@@ -130,7 +130,17 @@ impl World {
 
     /// Runs to the end, or to the first broken safety promise.
     pub fn run(&mut self) {
-        while self.step() {}
+        self.run_telling(|_, _| {});
+    }
+
+    /// The same, telling now and then at what time it is, and when it ends at the latest.
+    pub fn run_telling(&mut self, mut told: impl FnMut(At, At)) {
+        const NOW_AND_THEN: u64 = 4_096;
+        while self.step() {
+            if self.handled.is_multiple_of(NOW_AND_THEN) {
+                told(self.now, self.end);
+            }
+        }
         let mut watch = std::mem::take(&mut self.watch);
         watch.end(self);
         self.watch = watch;

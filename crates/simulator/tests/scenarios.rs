@@ -107,7 +107,7 @@ fn shrinking_leaves_the_fault_that_matters() {
     idle.kind = Sort::Pause;
     idle.for_s = 0.1;
     split.faults.push(idle);
-    let small = shrink(&split, 1, 60).expect("it breaks S1");
+    let small = shrink(&split, 1, 60, &mut |_, _| {}).expect("it breaks S1");
     assert_eq!(small.faults_before, 2);
     assert_eq!(small.scenario.faults.len(), 1);
     assert_eq!(small.scenario.faults[0].kind, Sort::Split);

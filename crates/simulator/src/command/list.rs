@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::which::names;
 use super::{Failure, print_json};
 use crate::run::Verdict;
 use crate::scenario::{Scenario, Sort};
@@ -58,7 +59,10 @@ impl List {
             print_json(&listed)?;
             return Ok(Verdict::Held);
         }
-        println!("scenarios in simulations/");
+        println!(
+            "scenarios in simulations/{}",
+            if listed.scenarios.is_empty() { ": there is no such directory here" } else { "" }
+        );
         for (name, title) in &listed.scenarios {
             println!("  {name:<28} {title}");
         }
@@ -80,22 +84,14 @@ impl List {
 
 /// Names and titles of the scenarios that lie in `simulations/`.
 fn scenarios() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for folder in ["simulations", "simulations/regressions"] {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.extension().is_none_or(|extension| extension != "toml") {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let title = match Scenario::parse(&text) {
-                Ok(scenario) => scenario.title,
-                Err(error) => format!("WRONG: {error}"),
-            };
-            let name = path.strip_prefix("simulations").unwrap_or(&path).with_extension("");
-            found.push((name.display().to_string(), title));
-        }
-    }
-    found.sort();
-    found
+    let titled = |name: String| {
+        let path = format!("simulations/{name}.toml");
+        let title = match std::fs::read_to_string(&path).map(|text| Scenario::parse(&text)) {
+            Ok(Ok(scenario)) => scenario.title,
+            Ok(Err(error)) => format!("WRONG: {error}"),
+            Err(error) => format!("WRONG: {error}"),
+        };
+        (name, title)
+    };
+    names().into_iter().map(titled).collect()
 }

@@ -22,11 +22,12 @@ pub(super) struct Planted {
 impl Planted {
     #[cfg(not(feature = "planted-bugs"))]
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
-        let wanted = self.bug.as_deref().unwrap_or("any mistake");
+        let Self { bug, seeds_max, json } = self;
+        let mut wanted = bug.as_ref().map_or(String::new(), |bug| format!(" --bug {bug}"));
+        wanted.push_str(&format!(" --seeds-max {seeds_max}{}", if *json { " --json" } else { "" }));
         Err(Failure(format!(
-            "this build has no mistakes in it, so {wanted} cannot be looked for in {} seeds (json: {}); build it with\n  \
-             cargo run --package muster-simulator --features planted-bugs -- planted",
-            self.seeds_max, self.json
+            "this build has no mistakes in it; in a clone of muster's repository, run\n  \
+             cargo run --package muster-simulator --features planted-bugs -- planted{wanted}"
         )))
     }
 

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use super::{Failure, Which, print_json, words};
-use crate::run::{Outcome, Verdict, run, run_traced};
+use super::progress::OneRun;
+use super::{Failure, Which, print_json, slot, words};
+use crate::run::{Outcome, Verdict, run_telling};
 use crate::trace::{Line, Trace};
 
 /// Run one seed.
@@ -12,7 +13,7 @@ pub(super) struct Run {
     #[command(flatten)]
     which: Which,
     /// The seed; the scenario's own unless given.
-    #[arg(long)]
+    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Print the result as JSON.
     #[arg(long)]
@@ -21,8 +22,8 @@ pub(super) struct Run {
     #[arg(long, short)]
     verbose: bool,
     /// Only what concerns this machine.
-    #[arg(long)]
-    machine: Option<u32>,
+    #[arg(long, value_name = "NUMBER")]
+    machine: Option<String>,
 }
 
 /// Kinds of lines that matter most: what a person follows a formation by.
@@ -50,25 +51,28 @@ impl Run {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
         let seed = self.seed.unwrap_or(scenario.seed);
+        let progress = OneRun::new(self.json);
+        let trace = (!self.json).then(|| Trace::new(0));
+        let (outcome, world) = run_telling(&scenario, seed, trace, |now, end| progress.tell(now, end));
+        drop(progress);
         if self.json {
-            let outcome = run(&scenario, seed);
             print_json(&outcome)?;
             return Ok(outcome.verdict);
         }
-        let (outcome, world) = run_traced(&scenario, seed, Trace::new(0));
+        let machine = self.machine.as_deref().map(|text| slot(text, world.slots())).transpose()?;
         println!("{} (seed {seed})\n", scenario.title);
         if let Some(trace) = &world.watch().trace {
-            for line in trace.lines.iter().filter(|line| self.shows(line)) {
+            for line in trace.lines.iter().filter(|line| self.shows(line, machine)) {
                 println!("{}", told(line));
             }
         }
         print_outcome(&outcome);
-        println!("\nmuster-sim run {} --seed {seed}", self.which.path().display());
+        println!("\n{}", self.which.command("run", &format!("--seed {seed}")));
         Ok(outcome.verdict)
     }
 
-    fn shows(&self, line: &Line) -> bool {
-        let here = self.machine.is_none() || line.slot.is_none() || line.slot == self.machine;
+    fn shows(&self, line: &Line, machine: Option<u32>) -> bool {
+        let here = machine.is_none() || line.slot.is_none() || line.slot == machine;
         here && (self.verbose || TOLD.contains(&line.kind) || line.kind == "phase" && line.text == "Ready")
     }
 }

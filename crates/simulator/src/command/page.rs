@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::one::print_outcome;
+use super::progress::OneRun;
+use super::promised::Promised;
 use super::{Failure, Which, print_json};
 use crate::report::html;
-use crate::run::{Verdict, run_traced};
+use crate::run::{Verdict, run_telling};
 use crate::trace::Trace;
 
 /// Write one run as an HTML page.
@@ -16,7 +18,7 @@ pub(super) struct Report {
     #[command(flatten)]
     which: Which,
     /// The seed; the scenario's own unless given.
-    #[arg(long)]
+    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
     seed: Option<u64>,
     /// The file to write.
     #[arg(long, short, value_name = "FILE", default_value = "muster-sim.html")]
@@ -33,10 +35,13 @@ impl Report {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
         let seed = self.seed.unwrap_or(scenario.seed);
-        let (outcome, world) = run_traced(&scenario, seed, Trace::new(self.frames_max));
-        let command = format!("muster-sim run {} --seed {seed}", self.which.path().display());
-        std::fs::write(&self.out, html(&scenario, &outcome, &world, &command))
-            .map_err(|error| Failure(format!("{}: {error}", self.out.display())))?;
+        let file = Promised::new(&self.out)?;
+        let progress = OneRun::new(self.json);
+        let trace = Trace::new(self.frames_max);
+        let (outcome, world) = run_telling(&scenario, seed, Some(trace), |now, end| progress.tell(now, end));
+        drop(progress);
+        let command = self.which.command("run", &format!("--seed {seed}"));
+        file.write(&html(&scenario, &outcome, &world, &command))?;
         if self.json {
             print_json(&outcome)?;
         } else {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::one::print_outcome;
+use super::progress::Search;
 use super::{Failure, Which, print_json};
-use crate::run::{Verdict, run_plan};
+use crate::run::{Verdict, run};
+use crate::scenario::Scenario;
 use crate::shrink::{Shrunk, shrink};
 
 /// Find the smallest list of faults that still fails.
@@ -15,7 +17,7 @@ pub(super) struct Shrink {
     #[command(flatten)]
     which: Which,
     /// The failing seed; the scenario's own unless given.
-    #[arg(long)]
+    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Where to save it; a file in simulations/regressions/ unless given.
     #[arg(long, value_name = "FILE")]
@@ -32,7 +34,10 @@ impl Shrink {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
         let seed = self.seed.unwrap_or(scenario.seed);
-        let Some(Shrunk { scenario: small, outcome, faults_before, runs }) = shrink(&scenario, seed, self.runs) else {
+        let progress = Search::new(self.runs, self.json);
+        let found = shrink(&scenario, seed, self.runs, &mut |runs, faults| progress.tell(runs, faults));
+        drop(progress);
+        let Some(Shrunk { scenario: small, outcome, faults_before, runs }) = found else {
             return Err(Failure(format!("seed {seed} breaks no promise, so there is nothing to make smaller")));
         };
         let name = self.which.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -46,11 +51,23 @@ impl Shrink {
         }
         std::fs::write(&path, small.to_toml()).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
         // What was written is what must fail.
-        let again = run_plan(&small, seed, small.faults.clone());
+        let text = std::fs::read_to_string(&path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        let again = Scenario::parse(&text).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        let again = run(&again, again.seed);
+        if again.hash != outcome.hash {
+            let (file, search) = (&again.hash, &outcome.hash);
+            return Err(Failure(format!("{}: not the run that was found: {file}, not {search}", path.display())));
+        }
         if self.json {
-            print_json(&again)?;
+            print_json(&serde_json::json!({
+                "file": path, "faults": small.faults, "faults_before": faults_before, "runs": runs, "outcome": again,
+                "hash": again.hash,
+            }))?;
         } else {
-            println!("{} of {faults_before} faults are left after {runs} runs", small.faults.len());
+            println!("{} of {faults_before} faults are left after {runs} runs:", small.faults.len());
+            for fault in &small.faults {
+                println!("  at {} s for {} s: {} on {}", fault.at_s, fault.for_s, fault.kind.word(), fault.machines);
+            }
             print_outcome(&again);
             println!("\nmuster-sim run {}", path.display());
         }

@@ -1,14 +1,13 @@
 //! `muster-sim sweep`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 
-use super::{Failure, Which, print_json, words};
+use super::promised::Promised;
+use super::{Failure, Which, print_json, progress, words};
 use crate::junit;
 use crate::run::{Outcome, Verdict};
 use crate::sweep::{Summary, sweep};
@@ -22,8 +21,8 @@ pub(super) struct Sweep {
     #[arg(long, value_parser = seeds, default_value = "0..100")]
     seeds: (u64, u64),
     /// Threads; as many as there are cores unless given.
-    #[arg(long, short)]
-    jobs: Option<usize>,
+    #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    jobs: Option<u16>,
     /// Every this many seeds one is run again in a process of its own, and its hash compared; 0 for none.
     #[arg(long, default_value_t = 50)]
     twice_every: u64,
@@ -37,8 +36,7 @@ pub(super) struct Sweep {
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
     let (first, end) = text.split_once("..").ok_or("expected FIRST..END, as 0..1000")?;
-    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| format!("{text:?} is no seed"));
-    let (first, end) = (number(first)?, number(end)?);
+    let (first, end) = (super::seed(first)?, super::seed(end)?);
     if first < end { Ok((first, end)) } else { Err("the range is empty".into()) }
 }
 
@@ -46,8 +44,10 @@ impl Sweep {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
         let (first, end) = self.seeds;
-        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let progress = self.progress(end - first);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.jobs.map_or_else(cores, usize::from);
+        let junit = self.junit.as_deref().map(Promised::new).transpose()?;
+        let progress = progress::seeds(end - first, self.json);
         let (summary, outcomes) = sweep(&scenario, first, end, jobs, |outcome| {
             progress.inc(1);
             if outcome.verdict.code() == 1 || outcome.verdict.code() == 2 {
@@ -56,9 +56,8 @@ impl Sweep {
         });
         progress.finish_and_clear();
         let differing = self.run_twice(&outcomes)?;
-        if let Some(path) = &self.junit {
-            std::fs::write(path, junit::text(&scenario.title, &outcomes))
-                .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        if let Some(junit) = junit {
+            junit.write(&junit::text(&scenario.title, &outcomes))?;
         }
         if self.json {
             outcomes.iter().try_for_each(print_json)?;
@@ -72,14 +71,6 @@ impl Sweep {
             return Ok(Verdict::SafetyBroken);
         }
         Ok(summary.verdict)
-    }
-
-    fn progress(&self, count: u64) -> ProgressBar {
-        if self.json || !std::io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds  {per_sec}  {elapsed}, {eta} left");
-        ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     }
 
     /// Runs some seeds again in processes of their own. What differs would make every other result worthless.
@@ -96,7 +87,7 @@ impl Sweep {
         for outcome in outcomes.iter().step_by(self.twice_every as usize) {
             let output = Command::new(&program)
                 .arg("run")
-                .arg(self.which.path())
+                .args(self.which.arguments())
                 .args(["--json", "--seed", &outcome.seed.to_string()])
                 .stdin(Stdio::null())
                 .output()
@@ -154,10 +145,10 @@ impl Sweep {
         }
         println!("\n{}: {}", summary.verdict.word(), words(summary.verdict));
         let failing = summary.classes.iter().find_map(|class| class.examples.first());
-        let path = self.which.path();
-        match failing {
-            Some((seed, _)) => println!("muster-sim run {} --seed {seed}", path.display()),
-            None => println!("muster-sim sweep {} --seeds {}..{}", path.display(), summary.first, summary.end),
-        }
+        let again = match failing {
+            Some((seed, _)) => self.which.command("run", &format!("--seed {seed}")),
+            None => self.which.command("sweep", &format!("--seeds {}..{}", summary.first, summary.end)),
+        };
+        println!("{again}");
     }
 }

@@ -5,7 +5,7 @@ use muster_protocol::Status;
 
 use super::one::{print_outcome, told};
 use super::pace::{Next, Pace};
-use super::{Failure, Which, print_json, recorded};
+use super::{Failure, Which, print_json, recorded, slot};
 use crate::changes::changes;
 use crate::run::{Verdict, outcome_of};
 use crate::trace::Trace;
@@ -29,7 +29,7 @@ pub(super) struct Replay {
     #[command(flatten)]
     which: Which,
     /// The seed of a scenario; the scenario's own unless given.
-    #[arg(long)]
+    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Show this machine alone: everything it did, what changed in it, and its state when the replay stops. Its number, or
     /// for recordings its name or the beginning of its identity.
@@ -61,7 +61,7 @@ impl Replay {
         let scenario = self.which.read()?;
         let seed = self.seed.unwrap_or(scenario.seed);
         let mut world = World::new(&scenario, seed, Watch::traced(Trace::new(0)));
-        let machine = self.machine.as_deref().map(|text| number(text, world.slots())).transpose()?;
+        let machine = self.machine.as_deref().map(|text| slot(text, world.slots())).transpose()?;
         let until = self.pace.until_us();
         let mut told_lines = 0;
         let mut stopped = None;
@@ -115,14 +115,6 @@ impl Replay {
             }
         }
         Ok(())
-    }
-}
-
-fn number(text: &str, slots: u32) -> Result<u32, Failure> {
-    let number = text.strip_prefix("node-").unwrap_or(text).parse::<u32>();
-    match number {
-        Ok(number) if number < slots => Ok(number),
-        _ => Err(Failure(format!("there is no machine {text}; there are 0 to {}", slots - 1))),
     }
 }
 

@@ -217,6 +217,15 @@ impl From<Pick> for PickText {
     }
 }
 
+impl std::fmt::Display for Pick {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match PickText::from(self.clone()) {
+            PickText::Word(word) => f.write_str(&word),
+            PickText::These(machines) => write!(f, "{machines:?}"),
+        }
+    }
+}
+
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -20,6 +20,16 @@ pub enum ScenarioError {
     },
 }
 
+impl ScenarioError {
+    /// Without the line.
+    pub fn rule(&self) -> String {
+        match self {
+            ScenarioError::Text(text) => text.clone(),
+            ScenarioError::Value { key, rule, .. } => format!("{key} {rule}"),
+        }
+    }
+}
+
 impl Scenario {
     /// Reads a scenario.
     ///
