@@ -3,7 +3,7 @@
 //! Nothing is decrypted here, so nothing needs to be trusted here. An API server counts as living when it takes a
 //! connection; one that stops answering loses its connections by TCP's own keep-alive.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,6 +37,11 @@ impl Balancer {
     pub(crate) fn servers(&self, servers: &[String]) {
         let parsed = servers.iter().filter_map(|server| server.parse().ok()).collect();
         *self.servers.lock().expect("no holder panics") = parsed;
+    }
+
+    /// Addresses of the machines whose API servers are known.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.servers.lock().expect("no holder panics").iter().map(SocketAddr::ip).collect()
     }
 
     /// Refuses connections, or takes them again. See [`muster_kubeadm::Command::starts_etcd_at`].

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
-use crate::{ask, files, process, wall_clock};
+use crate::{ask, files, leave, process, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -131,7 +131,12 @@ impl Device {
                 let token = self.open_pki(&sealed_pki)?.token_for(machine);
                 run(StepInput::DeleteToken { token: &token }).await
             }
-            Step::Reset => run(StepInput::Reset).await,
+            Step::Reset { member } => {
+                if let Some(address) = member {
+                    self.leave_etcd(&address, progress).await?;
+                }
+                run(StepInput::Reset).await
+            }
         }
     }
 
@@ -186,6 +191,12 @@ impl Device {
     fn open_ticket(&self, attempt: u32, sealed: &Bytes) -> Result<Ticket, Trouble> {
         let plain = self.key.open(&format!("ticket/{attempt}"), self.me, sealed).map_err(Trouble::new)?;
         Ticket::decode(&plain).map_err(Trouble::new)
+    }
+
+    async fn leave_etcd(&self, address: &str, progress: Progress<'_>) -> Result<(), Trouble> {
+        progress("etcd/member-remove");
+        let us: IpAddr = address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))?;
+        leave::etcd(&self.settings, us, &self.balancer.addresses()).await.map_err(Trouble::new)
     }
 
     /// This machine as kubeadm is to see it; from here on the endpoint's name means this machine.

@@ -12,6 +12,7 @@ mod device;
 mod disk;
 mod files;
 mod hardware;
+mod leave;
 mod logs;
 pub mod net;
 mod process;

@@ -195,6 +195,24 @@ fn whatever_kubeadm_does_wrong_once_at_any_phase_the_cluster_forms() {
 }
 
 #[test]
+fn whoever_dies_joining_etcd_is_no_member_any_more_before_it_is_wiped() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().join("lab");
+    let path = place.display().to_string();
+    let dies: Vec<String> = (1..=3).map(|machine| format!("lab-{machine}=die-once:control-plane-join/etcd")).collect();
+    let mut arguments = vec!["--machines", "3", "--control-planes", "3", "--keep", "--dir", &path];
+    arguments.extend(dies.iter().flat_map(|fault| ["--fault", fault.as_str()]));
+    assert_formed(&lab(dir.path(), &arguments), 3, 3);
+    let logs =
+        (1..=3).map(|machine| fs::read_to_string(place.join(format!("lab-{machine}/agent.log"))).expect("a log"));
+    assert_eq!(
+        logs.filter(|log| log.contains("gave its etcd membership up")).count(),
+        2,
+        "of one founder and two joins"
+    );
+}
+
+#[test]
 fn a_lab_that_cannot_form_says_so_and_whom_it_waits_for() {
     let dir = tempfile::tempdir().expect("a directory");
     let output =

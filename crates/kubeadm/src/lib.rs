@@ -47,6 +47,7 @@ pub mod action;
 pub mod api;
 mod codec;
 mod document;
+pub mod etcd;
 pub mod kubeconfig;
 pub mod outcome;
 mod phases;

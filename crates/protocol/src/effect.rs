@@ -184,7 +184,11 @@ pub enum Step {
         machine: MachineId,
     },
     /// Undo whatever kubeadm and muster did to this machine for the cluster. Safe to repeat.
-    Reset,
+    Reset {
+        /// Set for a control plane that may have joined etcd: its address there. It is no member any more before anything
+        /// is wiped, or nothing is wiped.
+        member: Option<String>,
+    },
 }
 
 impl Step {
@@ -203,7 +207,7 @@ impl Step {
             Step::JoinFinish { .. } => "join-finish",
             Step::AwaitReady { .. } => "await-ready",
             Step::DeleteToken { .. } => "delete-token",
-            Step::Reset => "reset",
+            Step::Reset { .. } => "reset",
         }
     }
 }

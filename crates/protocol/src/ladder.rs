@@ -266,7 +266,7 @@ impl Ladder {
     ) -> Option<(Job, Step)> {
         let ready = context.ledger.ready()?;
         if ready.attempt != marker.attempt {
-            return Some((Job::Reset, Step::Reset));
+            return Some((Job::Reset, Step::Reset { member: None }));
         }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))
@@ -296,7 +296,10 @@ impl Ladder {
                 return None;
             }
         }
-        (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset))
+        // An init's only member is itself. A join's may be one of several, and they must be told.
+        let plane = context.member().filter(|member| !marker.init && member.admitted.role == Role::ControlPlane);
+        let member = plane.map(|plane| plane.admitted.address.clone());
+        (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member }))
     }
 
     /// What this machine wants committed, given where it stands.

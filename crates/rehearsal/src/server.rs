@@ -30,6 +30,7 @@ const STACK: usize = 256 * 1024;
 pub(crate) struct Server {
     pods: Pods,
     tls: Arc<ServerConfig>,
+    etcd_tls: Arc<ServerConfig>,
     ca: String,
     /// This server as a client of the others.
     identity: Identity,
@@ -38,6 +39,27 @@ pub(crate) struct Server {
     changing: Mutex<()>,
     ready: AtomicBool,
     connections: AtomicUsize,
+}
+
+/// Which of the two that the process stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Api,
+    Etcd,
+}
+
+/// Everybody may ask an API server something; etcd talks to holders of a certificate alone.
+fn serving_tls(ca: &str, certificate: &str, key: &str, part: Part) -> Result<Arc<ServerConfig>, Failure> {
+    let provider = Arc::new(ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider.clone());
+    let clients = if part == Part::Api { clients.allow_unauthenticated() } else { clients };
+    let tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .doing("TLS")?
+        .with_client_cert_verifier(clients.build().doing("client CA")?)
+        .with_single_cert(chain(certificate)?, private_key(key)?)
+        .doing("serving certificate")?;
+    Ok(Arc::new(tls))
 }
 
 /// Who asks.
@@ -60,30 +82,24 @@ impl Server {
         };
         let (serving, serving_key) = certificate("apiserver")?;
         let (client, client_key) = certificate("apiserver-kubelet-client")?;
-        let provider = Arc::new(ring::default_provider());
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&ca)?), provider.clone())
-            .allow_unauthenticated()
-            .build()
-            .doing("client CA")?;
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .doing("TLS")?
-            .with_client_cert_verifier(clients)
-            .with_single_cert(chain(&serving)?, private_key(&serving_key)?)
-            .doing("serving certificate")?;
+        let (etcd, etcd_key) = certificate("etcd/server")?;
+        let tls = serving_tls(&ca, &serving, &serving_key, Part::Api)?;
+        let etcd_tls = serving_tls(&pki::read(&pki_dir.join("etcd/ca.crt"))?, &etcd, &etcd_key, Part::Etcd)?;
         std::thread::sleep(Duration::from_millis(pods.start_after_ms));
         let listener = TcpListener::bind(&pods.address).doing(format!("listen on {}", pods.address))?;
         let server = Arc::new(Self {
             state: Mutex::new(pods.load_state()),
             pods,
-            tls: Arc::new(tls),
+            tls,
+            etcd_tls,
             ca,
             identity: Identity::Certificate { certificate: client, key: client_key },
             changing: Mutex::default(),
             ready: AtomicBool::default(),
             connections: AtomicUsize::default(),
         });
-        server.clone().accept(listener);
+        server.clone().accept(listener, Part::Api);
+        server.clone().listen_as_etcd();
         server.come_up()?;
         // At first the one who started it may not have written the pid file yet.
         loop {
@@ -94,7 +110,17 @@ impl Server {
         }
     }
 
-    fn accept(self: Arc<Self>, listener: TcpListener) {
+    /// Where a stacked etcd serves its clients: for whoever asks for the members, and removes one. Not everybody who
+    /// rehearses has an address of his own, so the port may be taken.
+    fn listen_as_etcd(self: Arc<Self>) {
+        let (host, _) = self.pods.address.rsplit_once(':').unwrap_or_default();
+        match TcpListener::bind(format!("{host}:2379")) {
+            Ok(listener) => self.accept(listener, Part::Etcd),
+            Err(error) => eprintln!("etcd's port 2379 is not served: {error}"),
+        }
+    }
+
+    fn accept(self: Arc<Self>, listener: TcpListener, part: Part) {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if self.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS {
@@ -104,7 +130,7 @@ impl Server {
                 let server = self.clone();
                 let serve = move || {
                     // Whoever hangs up early, or speaks no TLS, has only itself to blame.
-                    let _ = server.serve(stream);
+                    let _ = server.serve(stream, part);
                     server.connections.fetch_sub(1, Ordering::SeqCst);
                 };
                 if std::thread::Builder::new().stack_size(STACK).spawn(serve).is_err() {
@@ -165,15 +191,23 @@ impl Server {
         known.iter().filter(|member| member.name != self.pods.name).map(|member| member.address.clone()).collect()
     }
 
-    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+    fn serve(&self, stream: TcpStream, part: Part) -> std::io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_write_timeout(Some(Duration::from_secs(10)))?;
         stream.set_nodelay(true)?;
-        let connection = ServerConnection::new(self.tls.clone()).map_err(std::io::Error::other)?;
+        let tls = match part {
+            Part::Api => &self.tls,
+            Part::Etcd => &self.etcd_tls,
+        };
+        let connection = ServerConnection::new(tls.clone()).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
         let Some(request) = Request::read(&mut stream)? else { return Ok(()) };
         let certified = stream.conn.peer_certificates().is_some();
-        let (status, body) = match self.answer(&request, &self.caller(certified, request.bearer.as_deref())) {
+        let answer = match part {
+            Part::Api => self.answer(&request, &self.caller(certified, request.bearer.as_deref())),
+            Part::Etcd => self.answer_as_etcd(&request),
+        };
+        let (status, body) = match answer {
             Ok(body) => (200, body),
             Err((status, words)) => (status, json!({ "kind": "Status", "code": status, "message": words })),
         };
@@ -239,6 +273,21 @@ impl Server {
             ("POST", "/rehearsal/v1/forwarded") if certified => self.change(parse(request.json()?)?, true),
             _ if certified => Err((404, format!("{path} not found"))),
             _ => Err((403, "Forbidden".into())),
+        }
+    }
+
+    /// The two requests of etcd's JSON gateway that somebody makes.
+    fn answer_as_etcd(&self, request: &Request) -> Result<Value, Refusal> {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/v3/cluster/member/list") => Ok(json!({ "members": self.state().etcd_list() })),
+            ("POST", "/v3/cluster/member/remove") => {
+                let asked = request.json()?;
+                let name = asked["ID"].as_str().and_then(|id| self.state().member_by_id(id));
+                let name = name.ok_or((404, "etcdserver: member not found".to_owned()))?;
+                self.change(Op::RemoveMember { name }, false)?;
+                Ok(json!({ "members": self.state().etcd_list() }))
+            }
+            _ => Err((404, "404 page not found".into())),
         }
     }
 

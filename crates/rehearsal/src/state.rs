@@ -139,6 +139,24 @@ impl State {
         Ok(())
     }
 
+    /// The members as etcd lists them: numbers are text, and one that has not started has no name yet.
+    pub(crate) fn etcd_list(&self) -> Value {
+        let member = |member: &Member| {
+            let host = member.address.rsplit_once(':').map_or(member.address.as_str(), |(host, _)| host);
+            let peer = format!("https://{host}:2380");
+            match member.started {
+                true => json!({ "ID": number(&member.name), "name": member.name, "peerURLs": [peer] }),
+                false => json!({ "ID": number(&member.name), "peerURLs": [peer] }),
+            }
+        };
+        self.members.iter().map(member).collect()
+    }
+
+    /// Whose number this is.
+    pub(crate) fn member_by_id(&self, id: &str) -> Option<String> {
+        self.members.iter().find(|member| number(&member.name) == id).map(|member| member.name.clone())
+    }
+
     /// A live token's secret.
     pub(crate) fn secret_of(&self, id: &str, now: u64) -> Option<&str> {
         let token = self.tokens.get(id)?;
@@ -198,6 +216,14 @@ impl State {
         let items: Vec<_> = self.nodes.keys().filter_map(|name| self.node(name, now)).collect();
         json!({ "apiVersion": "v1", "kind": "NodeList", "items": items })
     }
+}
+
+/// A member's number: FNV-1a of its name, which is enough for a rehearsal.
+fn number(name: &str) -> String {
+    let number = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |number, byte| (number ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    number.to_string()
 }
 
 #[cfg(test)]

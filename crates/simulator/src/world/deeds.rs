@@ -90,7 +90,7 @@ impl World {
                 let token = self.open_pki(slot, sealed_pki)?.token_for(*machine);
                 self.follow_plan(slot, &StepInput::DeleteToken { token: &token })
             }
-            Step::Reset => self.follow_plan(slot, &StepInput::Reset),
+            Step::Reset { .. } => self.follow_plan(slot, &StepInput::Reset),
         }
     }
 

@@ -106,7 +106,7 @@ impl World {
             Step::Join { .. } => times.join_s,
             Step::JoinEtcd { .. } => times.etcd_s,
             Step::JoinFinish { .. } | Step::AwaitReady { .. } => times.ready_s,
-            Step::Reset => [0.3, 1.0],
+            Step::Reset { .. } => [0.3, 1.0],
             Step::Check | Step::MakePki { .. } | Step::SealPki { .. } | Step::IssueTicket { .. } => [0.001, 0.03],
             Step::DeleteToken { .. } => [0.01, 0.2],
         };

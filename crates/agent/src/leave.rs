@@ -1,0 +1,63 @@
+//! Giving up this machine's etcd membership, before anything of it is wiped.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use muster_kubeadm::Settings;
+use muster_kubeadm::etcd::{self, LIST, Membership, REMOVE};
+use tracing::{debug, info};
+
+use crate::ask;
+
+/// How long etcd is asked before the step counts as failed; the ladder then tries it again.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Returns once the machine at `us` is no member, or the only one. `others` are the machines with members.
+///
+/// # Errors
+/// When no member says so within the limit, with the last one's words.
+pub(crate) async fn etcd(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        match round(settings, us, others).await {
+            Ok(()) => return Ok(()),
+            Err(why) if begun.elapsed() >= LIMIT => {
+                return Err(format!("etcd's membership cannot be given up, so nothing is wiped: {why}"));
+            }
+            Err(why) => debug!(why, "asks etcd again"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Asks every member once. A member may know an old list; what the others agree on is what counts.
+async fn round(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<(), String> {
+    let mut answered = false;
+    let mut last = "no other machine with etcd is known".to_owned();
+    for address in others.iter().copied().filter(|other| *other != us).chain([us]) {
+        // Without an identity for etcd there was never a request to join it.
+        let Some((at, identity)) = etcd::client(settings, address) else { return Ok(()) };
+        let asked = ask::post(at, &identity, LIST, "{}".to_owned()).await;
+        match asked.and_then(|(status, body)| etcd::membership(status, &body, us)) {
+            Ok(Membership::None | Membership::Only) => answered = true,
+            Ok(Membership::Of(request)) => {
+                let (status, body): (u16, Bytes) = ask::post(at, &identity, REMOVE, request).await?;
+                if status != 200 {
+                    return Err(format!("{at} refuses with status {status}: {}", words(&body)));
+                }
+                info!(etcd = %at, "gave its etcd membership up");
+                return Ok(());
+            }
+            Err(why) => last = why,
+        }
+    }
+    if answered { Ok(()) } else { Err(last) }
+}
+
+fn words(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect()
+}

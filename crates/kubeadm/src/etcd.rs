@@ -1,0 +1,111 @@
+//! etcd's members, as its JSON gateway lists them. A machine whose join failed gives its membership up by this before it
+//! is reset: `kubeadm reset` only warns when it could not, empties etcd's disk all the same, and of two members the one
+//! that is left then has no quorum, ever.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use crate::api::ANSWER_LIMIT;
+use crate::kubeconfig::{Identity, Kubeconfig, Material};
+use crate::settings::Settings;
+
+/// Where a stacked etcd serves clients. kubeadm has no setting for it.
+const CLIENT_PORT: u16 = 2379;
+
+/// Where it serves its peers.
+const PEER_PORT: u16 = 2380;
+
+/// The request that lists the members; its body is an empty object.
+pub const LIST: &str = "/v3/cluster/member/list";
+
+/// The request that removes one; its body comes from [`membership`].
+pub const REMOVE: &str = "/v3/cluster/member/remove";
+
+/// What a list of members says of one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// The machine is none of them.
+    None,
+    /// It is the only one: there is nothing to be taken from.
+    Only,
+    /// It is one of several; the body of the request that removes it.
+    Of(String),
+}
+
+/// How to ask the etcd of the machine at `address`. Nothing if this machine has no identity to ask with: then kubeadm has
+/// not come far enough to make it a member.
+pub fn client(settings: &Settings, address: IpAddr) -> Option<(SocketAddr, Kubeconfig)> {
+    let pki = settings.pki_dir();
+    let [ca, certificate, key] =
+        ["etcd/ca.crt", "etcd/healthcheck-client.crt", "etcd/healthcheck-client.key"].map(|name| pki.join(name));
+    if ![&ca, &certificate, &key].iter().all(|path| path.exists()) {
+        return None;
+    }
+    let at = SocketAddr::new(address, CLIENT_PORT);
+    let identity = Identity::Certificate { certificate: Material::File(certificate), key: Material::File(key) };
+    Some((at, Kubeconfig { server: format!("https://{at}"), ca: Material::File(ca), identity: Some(identity) }))
+}
+
+/// Reads an answer to [`LIST`].
+///
+/// # Errors
+/// When it is not such an answer.
+pub fn membership(status: u16, body: &[u8], address: IpAddr) -> Result<Membership, String> {
+    if status != 200 || body.len() > ANSWER_LIMIT {
+        return Err(format!("etcd does not tell its members (status {status})"));
+    }
+    let answer: Value = serde_json::from_slice(body).map_err(|_| "etcd's list of members is not JSON".to_owned())?;
+    let members = answer["members"].as_array().filter(|members| !members.is_empty());
+    let members = members.ok_or_else(|| "etcd's answer lists no members".to_owned())?;
+    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
+    let is_ours =
+        |member: &&Value| member["peerURLs"].as_array().is_some_and(|urls| urls.iter().any(|url| *url == peer));
+    match members.iter().find(is_ours) {
+        None => Ok(Membership::None),
+        Some(_) if members.len() == 1 => Ok(Membership::Only),
+        Some(member) => match member["ID"].as_str().and_then(|id| id.parse::<u64>().ok()) {
+            Some(id) => Ok(Membership::Of(json!({ "ID": id.to_string() }).to_string())),
+            None => Err("etcd's list has a member without a number".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const US: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+    /// As etcd 3.4 and 3.5 answer.
+    const TWO: &[u8] = br#"{"header": {"cluster_id": "7", "member_id": "8", "raft_term": "2"}, "members": [
+        {"ID": "10276657743932975437", "name": "m1", "peerURLs": ["https://10.0.0.1:2380"], "clientURLs": ["https://10.0.0.1:2379"]},
+        {"ID": "18249187646912138824", "peerURLs": ["https://10.0.0.2:2380"]}]}"#;
+
+    #[test]
+    fn a_member_is_known_by_its_peers_url_whether_it_has_started_or_not() {
+        let of = |body, address| membership(200, body, address);
+        assert_eq!(of(TWO, US), Ok(Membership::Of(r#"{"ID":"18249187646912138824"}"#.to_owned())));
+        assert_eq!(of(TWO, "10.0.0.3".parse().expect("an address")), Ok(Membership::None));
+        let alone = br#"{"members": [{"ID": "1", "peerURLs": ["https://10.0.0.2:2380"]}]}"#;
+        assert_eq!(of(alone, US), Ok(Membership::Only));
+    }
+
+    #[test]
+    fn what_is_no_list_is_not_taken_for_an_empty_one() {
+        assert!(membership(503, TWO, US).is_err());
+        assert!(membership(200, b"{}", US).is_err());
+        assert!(membership(200, b"<html>", US).is_err());
+        let unnumbered = br#"{"members": [{"peerURLs": ["https://10.0.0.2:2380"]}, {}]}"#;
+        assert!(membership(200, unnumbered, US).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(status in any::<u16>(), body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = membership(status, &body, US);
+        }
+    }
+}
