@@ -45,8 +45,8 @@ impl Mesh {
                 }
                 self.tell_addresses().await;
             }
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
-                self.incoming_failed(&send_back_addr, error).await;
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
+                self.incoming_failed(&send_back_addr, error, peer_id).await;
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 let hint = self.dialled.remove(&connection_id);
@@ -102,11 +102,14 @@ impl Mesh {
         !former.is_empty()
     }
 
-    async fn incoming_failed(&mut self, from: &Multiaddr, error: ListenError) {
+    async fn incoming_failed(&mut self, from: &Multiaddr, error: ListenError, peer: Option<PeerId>) {
         let whom = socket(from).map_or_else(|| "someone".to_owned(), |from| from.ip().to_string());
+        let here = peer.and_then(|peer| key::machine(&peer)).is_some_and(|machine| self.peers.contains_key(&machine));
         match error {
             // This machine dialled itself, or the other side let go of one of two connections.
             ListenError::LocalPeerId { .. } | ListenError::Aborted => {}
+            // A peer that is here already dialled again: one connection is enough.
+            ListenError::Denied { .. } if here => {}
             ListenError::Denied { cause } => {
                 debug!(whom, %cause, "no room");
                 self.away.turned("no room", whom, "there are too many connections".to_owned()).await;

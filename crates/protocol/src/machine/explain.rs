@@ -1,6 +1,6 @@
 //! `muster status` and `muster explain`: what this machine waits for, and for whom, from its own reasons.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::{MachineId, Role};
 
@@ -85,7 +85,10 @@ impl Machine {
             None => self.explain_founding(now, &mut add),
             Some(_) => self.explain_joining(now, &mut add),
         }
-        for ((whom, why), count) in &self.turned_away {
+        // Whoever is connected by now was only cut off in the middle; that stays counted in the status.
+        let connected = self.roster.known().iter().filter(|(machine, _)| self.roster.is_connected(**machine));
+        let reached: BTreeSet<&String> = connected.flat_map(|(_, known)| &known.card.card().addresses).collect();
+        for ((whom, why), count) in self.turned_away.iter().filter(|((whom, _), _)| !reached.contains(whom)) {
             add("turned-away", format!("{whom} was turned away {count} times: {why}"), &[]);
         }
         reasons
