@@ -132,10 +132,11 @@ impl Device {
                 run(StepInput::DeleteToken { token: &token }).await
             }
             Step::Reset { member } => {
-                if let Some(address) = member {
-                    self.leave_etcd(&address, progress).await?;
+                let Some(address) = member else { return run(StepInput::Reset).await };
+                match self.leave_etcd(&address, progress).await? {
+                    true => run(StepInput::ResetOutsideEtcd).await,
+                    false => run(StepInput::Reset).await,
                 }
-                run(StepInput::Reset).await
             }
         }
     }
@@ -193,7 +194,8 @@ impl Device {
         Ticket::decode(&plain).map_err(Trouble::new)
     }
 
-    async fn leave_etcd(&self, address: &str, progress: Progress<'_>) -> Result<(), Trouble> {
+    /// Whether this machine had come so far that it could have been a member; in any case it is none afterwards.
+    async fn leave_etcd(&self, address: &str, progress: Progress<'_>) -> Result<bool, Trouble> {
         progress("etcd/member-remove");
         let us: IpAddr = address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))?;
         leave::etcd(&self.settings, us, &self.balancer.addresses()).await.map_err(Trouble::new)
@@ -233,6 +235,9 @@ impl Device {
                 .map_err(|why| Trouble::new(format!("{} cannot be written: {why}", path.display()))),
             Action::RemoveFile { path } => {
                 files::remove(&path).map_err(|why| Trouble::new(format!("{} cannot be removed: {why}", path.display())))
+            }
+            Action::EmptyDirectory { path } => {
+                files::empty(&path).map_err(|why| Trouble::new(format!("{} cannot be emptied: {why}", path.display())))
             }
             Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(&phase, &path).into()),
             Action::Require { .. } => Ok(()),

@@ -31,6 +31,22 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Removes everything below a directory that may be absent, and follows no link.
+pub(crate) fn empty(directory: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
 /// Lets `name` mean `address` in a hosts file, in a line that carries muster's mark. Other lines stay as they are.
 pub(crate) fn resolve(hosts: &Path, name: &str, address: IpAddr) -> std::io::Result<()> {
     let before = match fs::read_to_string(hosts) {

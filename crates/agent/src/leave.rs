@@ -16,15 +16,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Returns once the machine at `us` is no member, or the only one. `others` are the machines with members.
+/// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one. `others`
+/// are the machines with members.
 ///
 /// # Errors
 /// When no member says so within the limit, with the last one's words.
-pub(crate) async fn etcd(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<(), String> {
+pub(crate) async fn etcd(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<bool, String> {
     let begun = Instant::now();
     loop {
         match round(settings, us, others).await {
-            Ok(()) => return Ok(()),
+            Ok(was) => return Ok(was),
             Err(why) if begun.elapsed() >= LIMIT => {
                 return Err(format!("etcd's membership cannot be given up, so nothing is wiped: {why}"));
             }
@@ -35,27 +36,29 @@ pub(crate) async fn etcd(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> 
 }
 
 /// Asks every member once. A member may know an old list; what the others agree on is what counts.
-async fn round(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<(), String> {
+async fn round(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<bool, String> {
     let mut answered = false;
     let mut last = "no other machine with etcd is known".to_owned();
     for address in others.iter().copied().filter(|other| *other != us).chain([us]) {
         // Without an identity for etcd there was never a request to join it.
-        let Some((at, identity)) = etcd::client(settings, address) else { return Ok(()) };
+        let Some((at, identity)) = etcd::client(settings, address) else { return Ok(false) };
         let asked = ask::post(at, &identity, LIST, "{}".to_owned()).await;
         match asked.and_then(|(status, body)| etcd::membership(status, &body, us)) {
-            Ok(Membership::None | Membership::Only) => answered = true,
+            Ok(Membership::None) => answered = true,
+            // Whatever happened to the others: what the cluster knows is here alone.
+            Ok(Membership::Only) => last = "this machine is etcd's only member".to_owned(),
             Ok(Membership::Of(request)) => {
                 let (status, body): (u16, Bytes) = ask::post(at, &identity, REMOVE, request).await?;
                 if status != 200 {
                     return Err(format!("{at} refuses with status {status}: {}", words(&body)));
                 }
                 info!(etcd = %at, "gave its etcd membership up");
-                return Ok(());
+                return Ok(true);
             }
             Err(why) => last = why,
         }
     }
-    if answered { Ok(()) } else { Err(last) }
+    if answered { Ok(true) } else { Err(last) }
 }
 
 fn words(body: &[u8]) -> String {

@@ -25,6 +25,11 @@ pub enum Action {
         /// Which.
         path: PathBuf,
     },
+    /// Remove everything below a directory; it may be absent, and stays.
+    EmptyDirectory {
+        /// Which.
+        path: PathBuf,
+    },
     /// Run kubeadm and judge it with [`crate::outcome()`].
     Run(Command),
     /// This file must exist now. kubeadm that ended well without having made it lied: see [`crate::Failure::left_undone`].

@@ -249,6 +249,11 @@ impl Documents {
         self.cluster.get("etcd").is_some_and(|etcd| etcd.get("external").is_none())
     }
 
+    /// Where a stacked etcd has its data.
+    pub(crate) fn etcd_dir(&self) -> Option<std::path::PathBuf> {
+        self.cluster.get("etcd")?["local"]["dataDir"].as_str().map(Into::into)
+    }
+
     /// For commands that use no address: kubeadm would look for this machine's default route and complain. It is the
     /// placeholder that kubeadm itself uses there.
     fn placeless_init(&self) -> Object {

@@ -24,6 +24,7 @@
 //!     match action {
 //!         Action::WriteFile { path, mode, contents } => { /* write contents.expose() */ }
 //!         Action::RemoveFile { path } => { /* fine if it is not there */ }
+//!         Action::EmptyDirectory { path } => { /* fine if it is not there */ }
 //!         Action::Run(command) => {
 //!             // Start command.program with command.args and command.env, kill its process group after command.limit.
 //!             let (exit, stdout, stderr) = (Exit::Code(1), b"", b"error execution phase etcd-join: timed out");

@@ -75,6 +75,9 @@ pub enum StepInput<'a> {
     },
     /// Undo whatever kubeadm and muster did for the cluster. Safe to repeat.
     Reset,
+    /// The same for a machine that is no member of etcd any more, see [`crate::etcd`]: kubeadm would look for the member for
+    /// minutes, and not end well.
+    ResetOutsideEtcd,
 }
 
 /// Why there is no plan. All of it is found when the agent starts, before anything has been run.
@@ -152,7 +155,8 @@ impl Plan {
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],
-            StepInput::Reset => self.reset(),
+            StepInput::Reset => self.reset(false),
+            StepInput::ResetOutsideEtcd => self.reset(true),
         }
     }
 
@@ -266,7 +270,7 @@ impl Plan {
         ["--kubeconfig".to_owned(), self.settings.admin_kubeconfig().display().to_string()]
     }
 
-    fn reset(&self) -> Vec<Action> {
+    fn reset(&self, outside_etcd: bool) -> Vec<Action> {
         let mut reset = self.command("reset", &["reset", "--force"], phases::RESET_LIMIT);
         let mut actions = Vec::new();
         match self.documents.reset() {
@@ -282,7 +286,14 @@ impl Plan {
                 reset.args.extend(self.ignored_checks());
             }
         }
+        if outside_etcd {
+            reset.args.push("--skip-phases=remove-etcd-member".to_owned());
+        }
         actions.push(Action::Run(reset));
+        if outside_etcd && let Some(path) = self.documents.etcd_dir() {
+            // With the phase kubeadm leaves out what it would have emptied.
+            actions.push(Action::EmptyDirectory { path });
+        }
         let leftovers = ["prepare.yaml", "init.yaml", "discovery.conf", "join.yaml", "join-later.yaml", "reset.yaml"];
         actions.extend(leftovers.map(|name| remove(self.work(name))));
         actions.push(remove(self.finish_document()));

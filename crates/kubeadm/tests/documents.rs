@@ -68,6 +68,7 @@ fn script(plan: &Plan) -> String {
         ("CreateToken", StepInput::CreateToken { token: &ticket.token }),
         ("DeleteToken", StepInput::DeleteToken { token: &ticket.token }),
         ("Reset", StepInput::Reset),
+        ("ResetOutsideEtcd", StepInput::ResetOutsideEtcd),
     ];
     let mut text = format!("kubeadm {}\n", plan.version());
     for (name, step) in &steps {
@@ -86,6 +87,7 @@ fn describe(action: &Action) -> String {
             format!("write {mode:o} {}\n{}", path.display(), String::from_utf8_lossy(contents.expose()))
         }
         Action::RemoveFile { path } => format!("remove {}\n", path.display()),
+        Action::EmptyDirectory { path } => format!("empty {}\n", path.display()),
         Action::Run(command) => {
             assert!(command.env.is_empty(), "the real kubeadm is told nothing by its environment");
             let seconds = command.limit.as_secs();

@@ -14,7 +14,8 @@ use crate::{kubeconfig, workflow};
 
 /// Undoes init or join on this machine; does nothing where nothing is.
 pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
-    arguments.allow(&["config", "force", "cert-dir", "cri-socket", "ignore-preflight-errors", "kubeconfig"])?;
+    let flags = ["config", "force", "cert-dir", "cri-socket", "ignore-preflight-errors", "kubeconfig", "skip-phases"];
+    arguments.allow(&flags)?;
     let document = match arguments.flag("config") {
         Some(path) => Documents::read(path, &setting.version)?.reset.unwrap_or_else(|| json!({})),
         None => json!({}),
@@ -28,7 +29,8 @@ pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failur
 fn undo(setting: &Setting, arguments: &Arguments, document: &Value) -> Result<(), Failure> {
     setting.take(1.7);
     stop_kubelet(setting);
-    let data_dir = leave_etcd(setting);
+    let leaves = !arguments.list("skip-phases").contains(&"remove-etcd-member");
+    let data_dir = leaves.then(|| leave_etcd(setting)).flatten();
     pods::stop(setting);
     println!("[reset] Deleting contents of directories");
     let pki = document["certificatesDir"].as_str().or(arguments.flag("cert-dir")).map(PathBuf::from);

@@ -152,6 +152,10 @@ impl Machine {
                 let _ = std::fs::remove_file(path);
                 Ok(())
             }
+            Action::EmptyDirectory { path } => {
+                let _ = std::fs::remove_dir_all(path);
+                Ok(())
+            }
             Action::Run(command) => self.run(command),
             Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(phase, path)),
             Action::Require { .. } => Ok(()),

@@ -137,6 +137,10 @@ impl World {
             Action::RemoveFile { path } => {
                 self.hosts[slot as usize].kube.files.remove(&path.display().to_string());
             }
+            Action::EmptyDirectory { path } => {
+                let kube = &mut self.hosts[slot as usize].kube;
+                kube.files.retain(|name, _| !std::path::Path::new(name).starts_with(&path));
+            }
             Action::Require { phase, path } => {
                 if !self.hosts[slot as usize].kube.files.contains_key(&path.display().to_string()) {
                     return Err(Failure::left_undone(&phase, &path).into());
