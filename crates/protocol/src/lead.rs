@@ -54,6 +54,8 @@ pub(crate) struct Lead {
     /// Since when the holder of the claim, or of the etcd turn, is thought dead.
     dead_since: BTreeMap<(&'static str, MachineId), Time>,
     claim_seen: Option<(u32, Time)>,
+    /// The last attempt, and since when it is known to be over.
+    claim_free: Option<(u32, Time)>,
     /// When the last machine became known: init waits a moment for machines that arrive together.
     voters_asked: Option<(BTreeSet<MachineId>, Time)>,
 }
@@ -191,9 +193,8 @@ impl Lead {
         }
         let Some((attempt, machine)) = ledger.live_claim() else {
             self.claim_seen = None;
-            if admitted_all && let Some(machine) = self.next_initialiser(context) {
-                let attempt = ledger.last_attempt() + 1;
-                context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+            if admitted_all && let Some((machine, failures)) = self.next_initialiser(context) {
+                self.claim(context, machine, failures);
             }
             return;
         };
@@ -203,7 +204,7 @@ impl Lead {
         };
         if planted("claim-while-live") && !context.roster.is_alive(machine) {
             let attempt = attempt + 1;
-            if let Some(machine) = self.next_initialiser(context) {
+            if let Some((machine, _)) = self.next_initialiser(context) {
                 context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
             }
         }
@@ -222,14 +223,33 @@ impl Lead {
         }
     }
 
-    /// The living control plane with the fewest failed attempts; this machine before others, then the lowest.
-    fn next_initialiser(&self, context: &Context<'_>) -> Option<MachineId> {
+    /// Gives the right to init to a machine; after a pause if all have failed already, so that attempts that fail at once do
+    /// not follow each other as fast as the ledger takes them (promise S10).
+    fn claim(&mut self, context: &mut Context<'_>, machine: MachineId, failures: usize) {
+        let last = context.ledger.last_attempt();
+        let free = match self.claim_free {
+            Some((known, free)) if known == last => free,
+            _ => self.claim_free.insert((last, context.now)).1,
+        };
+        let doublings = failures.saturating_sub(1).min(6) as u32;
+        let pause = Duration::from_secs(1) * (u32::from(failures > 0) << doublings);
+        if context.now.since(free) < pause && !planted("claims-unpaused") {
+            context.wake_at(free + pause, "the next attempt at init");
+            return;
+        }
+        let attempt = last + 1;
+        context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+    }
+
+    /// The living control plane with the fewest failed attempts, and how many; this machine before others, then the lowest.
+    fn next_initialiser(&self, context: &Context<'_>) -> Option<(MachineId, usize)> {
         let ledger = context.ledger;
         let failures = |machine: &MachineId| ledger.abandoned().iter().filter(|(_, who, _)| who == machine).count();
         ledger
             .control_planes()
             .filter(|machine| context.roster.is_alive(*machine) && context.able(*machine))
-            .min_by_key(|machine| (failures(machine), *machine != context.me(), *machine))
+            .map(|machine| (machine, failures(&machine)))
+            .min_by_key(|(machine, failures)| (*failures, *machine != context.me(), *machine))
     }
 
     fn dead_for(

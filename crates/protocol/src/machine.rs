@@ -169,6 +169,7 @@ impl Machine {
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
         let roster = Roster::new(&mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
+        let follow = Follow::new(durable.boot);
         let mut machine = Self {
             founding: Founding::new(&durable, now),
             identity: boot.identity,
@@ -180,7 +181,7 @@ impl Machine {
             durable,
             rng,
             roster,
-            follow: Follow::default(),
+            follow,
             lead: Lead::default(),
             ladder: Ladder::default(),
             cloned: false,
@@ -660,7 +661,7 @@ impl Machine {
         let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
         // A machine whose identity runs elsewhere does none of this, and must not be woken for it for ever.
         let follows = self.durable.charter.is_some() && !self.cloned;
-        let follow = if follows && !planted("wakeup-missed") { self.follow.next_wakeup(&self.tuning) } else { None };
+        let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
         let initialize = self.initialize_at.filter(|_| !self.cloned).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let parts = [self.roster.next_wakeup(), founding, look, follow, initialize, self.due];

@@ -45,7 +45,7 @@ pub struct Broken {
 }
 
 /// With more machines than this nothing is looked at before heal.
-const LOOKED_AT_EARLY_MAX: Slot = 64;
+const LOOKED_AT_EARLY_MAX: Slot = 16;
 
 /// What a checker answers: nothing, or what it saw that must not be.
 pub(crate) type Verdict = Result<(), String>;
@@ -144,7 +144,7 @@ impl Checks {
         }
     }
 
-    /// Looked at every half second; liveness after heal, and so the rest in large worlds, where looking is not free.
+    /// Looked at every half second: in small worlds always, in large ones after heal, since looking is not free.
     pub(crate) fn look(&mut self, world: &World, sometimes: &mut Sometimes) {
         let now = world.now;
         if world.healed.is_none() && world.slots() > LOOKED_AT_EARLY_MAX {

@@ -32,6 +32,12 @@ const SCENARIOS: &[(&str, &str)] = &[
     ),
     ("regressions/s6-learner-stays", include_str!("../../../simulations/regressions/s6-learner-stays.toml")),
     ("regressions/s8-old-etcd-turn", include_str!("../../../simulations/regressions/s8-old-etcd-turn.toml")),
+    ("dead-initialiser", include_str!("../../../simulations/dead-initialiser.toml")),
+    (
+        "regressions/s4-answer-to-an-earlier-start",
+        include_str!("../../../simulations/regressions/s4-answer-to-an-earlier-start.toml"),
+    ),
+    ("regressions/s10-claims-unpaused", include_str!("../../../simulations/regressions/s10-claims-unpaused.toml")),
     ("regressions/l3-earlier-life", include_str!("../../../simulations/regressions/l3-earlier-life.toml")),
 ];
 

@@ -312,7 +312,7 @@ impl Default for Bounds {
             leader_s: 30.0,
             rosters_s: 60.0,
             replaced_s: 90.0,
-            idle_messages_per_s: 8.0,
+            idle_messages_per_s: 1.5,
             machines: None,
             check: vec![Liveness::L1, Liveness::L2, Liveness::L3, Liveness::L4, Liveness::L5],
         }

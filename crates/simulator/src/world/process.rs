@@ -95,6 +95,11 @@ impl World {
 
     /// Lets the core take an input, and carries out what it wants.
     pub(super) fn take(&mut self, slot: Slot, input: Input) {
+        self.hand_over(slot, input);
+        self.carry_on(slot);
+    }
+
+    fn hand_over(&mut self, slot: Slot, input: Input) {
         let host = &mut self.hosts[slot as usize];
         let Some(machine) = host.machine.as_mut() else { return };
         let now = host.clock.show(self.now);
@@ -109,7 +114,6 @@ impl World {
             self.events.push(self.now + host.slow_us, Event::Continue { slot, life });
         }
         self.watch.after(self.now, slot, machine, &host.outbox);
-        self.carry_on(slot);
     }
 
     /// A write is done, or the CPU is free.
@@ -147,8 +151,7 @@ impl World {
                 return;
             }
             match host.inbox.pop_front() {
-                // `take` comes back here.
-                Some(input) => return self.take(slot, input),
+                Some(input) => self.hand_over(slot, input),
                 None => return self.set_alarm(slot),
             }
         }
