@@ -2,6 +2,7 @@
 //! and is answered when something did. Proposals go the other way, to whoever leads.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
@@ -334,7 +335,7 @@ impl Follow {
         effects: &mut Effects,
     ) {
         if let Some(poll) = &self.poll {
-            let patience = tuning.poll_hold + tuning.resend * 4;
+            let patience = self.patience(tuning);
             let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
             let lost = gone && now.since(poll.sent) >= tuning.resend;
             if !lost && now.since(poll.sent) < patience || crate::planted::planted("polls-stop") {
@@ -353,6 +354,13 @@ impl Follow {
         self.calls += 1;
         self.poll = Some(Poll { call: self.calls, to, sent: now });
         effects.send(to, Frame::LedgerPoll { call: self.calls, since: self.ledger.revision() });
+    }
+
+    /// How long a poll may take. A voter holds one of who is up to date; of who knows nothing yet it is held for as long as
+    /// admission takes, which is a moment, so that this one is rather lost, with a connection that made way for another.
+    fn patience(&self, tuning: &Tuning) -> Duration {
+        let newcomer = self.ledger.revision() == 0 && !self.turned_down;
+        if newcomer { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
     }
 
     fn send_proposals(
@@ -388,7 +396,7 @@ impl Follow {
     pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
         let held = self.holds.front().map(|(asked, ..)| (*asked + tuning.poll_hold, "a poll to answer"));
         let poll = self.poll.as_ref().filter(|_| !self.fed);
-        let poll = poll.map(|poll| (poll.sent + tuning.poll_hold + tuning.resend * 4, "a poll's answer"));
+        let poll = poll.map(|poll| (poll.sent + self.patience(tuning), "a poll's answer"));
         let asked = self.asked.values().filter_map(|asked| asked.sent);
         let asked = asked.map(|sent| (sent + tuning.resend * 2, "a proposal's effect")).min();
         held.into_iter().chain(poll).chain(asked).min()

@@ -24,6 +24,9 @@ const TURNED_AWAY_MAX: usize = 16;
 /// Longest pause between a change of the roster and founding's look at it.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
+/// How many machines are asked for a charter at a time.
+const ASKED: usize = 2;
+
 /// Time given to the other voters to learn of the charter and start their Raft.
 const RAFT_HEAD_START: Duration = Duration::from_millis(150);
 
@@ -130,6 +133,8 @@ pub struct Machine {
     api_servers: Vec<String>,
     phase: Phase,
     look_at: Option<Time>,
+    /// When others are asked next whether they follow a charter.
+    ask_at: Option<Time>,
     turned_away: BTreeMap<(String, String), u64>,
     last_impediment: Option<founding::Impediment>,
 }
@@ -191,6 +196,7 @@ impl Machine {
             api_servers: Vec::new(),
             phase: Phase::Meeting,
             look_at: None,
+            ask_at: None,
             turned_away: BTreeMap::new(),
             last_impediment: None,
         };
@@ -234,6 +240,11 @@ impl Machine {
     /// Whether a machine is on its roster.
     pub fn holds_for_alive(&self, machine: MachineId) -> bool {
         self.roster.is_alive(machine)
+    }
+
+    /// Whether its failure detector doubts that a machine lives, or holds it for dead.
+    pub fn doubts(&self, machine: MachineId) -> bool {
+        self.roster.doubts(machine)
     }
 
     /// Takes one input. Never fails for outside reasons.
@@ -376,6 +387,9 @@ impl Machine {
                 effects.send(peer, Frame::Chartered(Box::new(certificate.clone())));
             }
         }
+        if self.durable.charter.is_none() {
+            self.ask_for_charter(now, effects);
+        }
         let impediment = self.founding.impediment().cloned();
         if impediment != self.last_impediment {
             match &impediment {
@@ -383,6 +397,20 @@ impl Machine {
                 None => effects.notice(false, "founding-goes-on", "founding goes on".to_owned()),
             }
             self.last_impediment = impediment;
+        }
+    }
+
+    /// While a quorum is there and this machine follows no charter, it may have missed the end of founding, since a charter
+    /// is shown to everybody once. A Hello that needs no answer gets one from whoever follows one.
+    fn ask_for_charter(&mut self, now: Time, effects: &mut Effects) {
+        let resend = self.tuning.resend;
+        if self.founding.electorate().len() < self.settings.quorum() as usize {
+            self.ask_at = None;
+        } else if *self.ask_at.get_or_insert(now + resend * 2) <= now {
+            self.ask_at = Some(now + resend);
+            for peer in self.roster.some_greeted(ASKED, &mut self.rng) {
+                effects.send(peer, roster::hello(&self.mine, None, Vec::new(), true));
+            }
         }
     }
 
@@ -664,7 +692,8 @@ impl Machine {
         let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
         let initialize = self.initialize_at.filter(|_| !self.cloned).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
-        let parts = [self.roster.next_wakeup(), founding, look, follow, initialize, self.due];
+        let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
+        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due];
         parts.into_iter().flatten().min()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_wire::{Card, Certificate, Digest, Frame, MachineId, SignedCard, limits};
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
+use rand::seq::IteratorRandom;
 
 use crate::{Effect, Effects, Time};
 
@@ -121,6 +122,11 @@ impl Roster {
     /// told us what it knows of our own earlier boots.
     pub(crate) fn greeted(&self, peer: MachineId) -> bool {
         self.links.get(&peer).copied().unwrap_or(false)
+    }
+
+    /// Some of the peers that have greeted.
+    pub(crate) fn some_greeted(&self, count: usize, rng: &mut ChaCha8Rng) -> Vec<MachineId> {
+        self.links.iter().filter(|(_, greeted)| **greeted).map(|(peer, _)| *peer).sample(rng, count)
     }
 
     /// A frame came from `peer`.
@@ -280,6 +286,11 @@ impl Roster {
         machine == self.me
             || self.alive.contains(&machine)
             || crate::planted::planted("roster-of-all") && self.known.contains_key(&machine)
+    }
+
+    /// Whether SWIM suspects a machine, or holds it for dead.
+    pub(crate) fn doubts(&self, machine: MachineId) -> bool {
+        self.swim.doubts(machine)
     }
 
     pub(crate) fn is_connected(&self, machine: MachineId) -> bool {

@@ -314,6 +314,12 @@ impl Swim {
         machine != self.me.machine && self.up.contains(&machine)
     }
 
+    /// Whether a machine is suspected, or held for dead.
+    pub(crate) fn doubts(&self, machine: MachineId) -> bool {
+        let known = self.foca.iter_membership_state().find(|member| member.id().machine == machine);
+        known.is_some_and(|member| member.state() != foca::State::Alive)
+    }
+
     /// Datagrams and cards dropped so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
