@@ -3,13 +3,18 @@
 (async () => {
   const wrong = [], began = performance.now();
   const expect = (holds, what) => { if (!holds) wrong.push(what); };
-  const settled = () => new Promise(done => setTimeout(done, 400));
+  // The page draws in the next frame, and without a screen there may be none: so what it asked for is drawn here.
+  const settled = () => new Promise(done => setTimeout(() => { draw(); done(); }, 400));
   const range = () => document.getElementById("range").textContent;
   const press = (id, key) => document.getElementById(id).dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   const click = view => document.querySelector(`#bar button[data-view="${view}"]`).click();
   // How many colours a picture has: a blank one has one.
   const shades = id => {
-    const canvas = document.getElementById(id), pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const canvas = document.getElementById(id), copy = document.createElement("canvas");
+    copy.width = canvas.width, copy.height = canvas.height;
+    const context = copy.getContext("2d", { willReadFrequently: true });
+    context.drawImage(canvas, 0, 0);
+    const pixels = context.getImageData(0, 0, copy.width, copy.height).data;
     const seen = new Set();
     for (let i = 0; i < pixels.length; i += 4) seen.add(pixels[i] << 16 | pixels[i + 1] << 8 | pixels[i + 2]);
     return seen.size;

@@ -15,7 +15,8 @@ pub fn changes(before: &Status, after: &Status) -> Vec<String> {
     let short = |id: &Option<String>| id.as_ref().map_or("none".to_owned(), |id| id.chars().take(8).collect());
     one("phase", before.phase.word().into(), after.phase.word().into());
     one("charter", short(&before.charter), short(&after.charter));
-    one("role", format!("{:?}", before.role), format!("{:?}", after.role));
+    let role = |status: &Status| status.role.map_or("none".to_owned(), |role| role.to_string());
+    one("role", role(before), role(after));
     one("term", before.term.to_string(), after.term.to_string());
     one("leader", short(&before.leader), short(&after.leader));
     one("revision", before.revision.to_string(), after.revision.to_string());

@@ -1,12 +1,13 @@
-//! JUnit's XML, as build servers read it: one case a seed.
+//! JUnit's XML, as build servers read it: one case a seed, and one a seed that was run again.
 
 use std::fmt::Write;
 
 use crate::run::{Outcome, Verdict};
+use crate::twice::Twice;
 
 /// The results of a sweep.
-pub fn text(title: &str, outcomes: &[Outcome]) -> String {
-    let failures = outcomes.iter().filter(|outcome| outcome.broken.is_some()).count();
+pub fn text(title: &str, outcomes: &[Outcome], twice: &Twice) -> String {
+    let failures = outcomes.iter().filter(|outcome| outcome.broken.is_some()).count() + twice.differ.len();
     let unknown = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::NotEnoughSeen).count();
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.wall_us as f64 / 1e6).sum();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -14,7 +15,7 @@ pub fn text(title: &str, outcomes: &[Outcome]) -> String {
     let _ = writeln!(
         text,
         "<testsuites>\n<testsuite name=\"{title}\" tests=\"{}\" failures=\"{failures}\" skipped=\"{unknown}\" time=\"{seconds:.3}\">",
-        outcomes.len(),
+        outcomes.len() + twice.seeds.len(),
     );
     for outcome in outcomes {
         let time = outcome.wall_us as f64 / 1e6;
@@ -23,6 +24,14 @@ pub fn text(title: &str, outcomes: &[Outcome]) -> String {
             let _ = write!(text, "<failure type=\"{}\" message=\"{}\"/>", broken.promise, escape(&outcome.what()));
         } else if outcome.verdict == Verdict::NotEnoughSeen {
             let _ = write!(text, "<skipped message=\"{}\"/>", escape(&outcome.what()));
+        }
+        text.push_str("</testcase>\n");
+    }
+    for seed in &twice.seeds {
+        let _ = write!(text, "<testcase classname=\"{title}\" name=\"seed {seed} again\">");
+        if let Some(differs) = twice.differ.iter().find(|differs| differs.seed == *seed) {
+            let what = format!("hash {} in the sweep, {} in another process", differs.here, differs.there);
+            let _ = write!(text, "<failure type=\"not deterministic\" message=\"{}\"/>", escape(&what));
         }
         text.push_str("</testcase>\n");
     }

@@ -11,6 +11,7 @@ pub mod junit;
 pub mod numbers;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
+pub mod promises;
 pub mod recording;
 pub mod report;
 pub mod run;
@@ -20,5 +21,6 @@ pub mod sometimes;
 pub mod sweep;
 pub mod tables;
 pub mod trace;
+pub mod twice;
 pub mod watch;
 pub mod world;

@@ -5,6 +5,7 @@
 mod fault;
 mod parse;
 mod plan;
+mod rules;
 
 pub use fault::{Fault, Pick, Sort};
 pub use parse::ScenarioError;

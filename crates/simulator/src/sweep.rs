@@ -8,8 +8,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::run::{Outcome, Verdict, run};
-use crate::scenario::Scenario;
+use crate::scenario::{Policy, Scenario};
 use crate::sometimes;
+use crate::twice::Twice;
 
 /// Most failing seeds of a class that are kept in the summary.
 const EXAMPLES_MAX: usize = 10;
@@ -50,6 +51,10 @@ pub struct Summary {
     pub charter_after_s: Option<[f64; 3]>,
     /// Seconds from the start to everyone Ready: median, 99th percentile, worst.
     pub ready_at_s: Option<[f64; 3]>,
+    /// Seeds that were run again in a process of their own, and those that differed: if any, safety counts as broken.
+    pub twice: Twice,
+    /// Of a scenario with the threshold policy, what came of the same seeds with muster's majority.
+    pub with_majority: Option<Box<Summary>>,
     /// Digest of all runs' hashes, in the order of seeds.
     pub hash: String,
     /// Events handled.
@@ -97,6 +102,33 @@ pub fn sweep(
     (summarize(scenario, first, end, jobs, begun, &outcomes), outcomes)
 }
 
+/// The same scenario with muster's majority, if it runs the threshold policy: what shows that the policy is to blame.
+pub fn with_majority(scenario: &Scenario) -> Option<Scenario> {
+    let mut ours = scenario.clone();
+    ours.image.policy = Policy::Majority;
+    ours.image.expect = None;
+    ours.expect.breaks = None;
+    (scenario.image.policy == Policy::Threshold).then_some(ours)
+}
+
+impl Summary {
+    /// Takes what came of running seeds again.
+    pub fn compare(&mut self, twice: Twice) {
+        if !twice.differ.is_empty() {
+            self.verdict = Verdict::SafetyBroken;
+        }
+        self.twice = twice;
+    }
+
+    /// Takes what came of the same seeds with muster's majority. It must hold, whatever the baseline does.
+    pub fn beside(&mut self, ours: Summary) {
+        if ours.verdict != Verdict::Held {
+            self.verdict = ours.verdict;
+        }
+        self.with_majority = Some(Box::new(ours));
+    }
+}
+
 fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Instant, outcomes: &[Outcome]) -> Summary {
     let mut classes: BTreeMap<(Verdict, Option<&'static str>), Class> = BTreeMap::new();
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
@@ -136,6 +168,8 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         missing,
         charter_after_s: spread(outcomes.iter().filter_map(|outcome| outcome.charter_after_us)),
         ready_at_s: spread(outcomes.iter().filter_map(|outcome| outcome.ready_at_us)),
+        twice: Twice::default(),
+        with_majority: None,
         hash: format!("{hash:016x}"),
         events: outcomes.iter().map(|outcome| outcome.events).sum(),
         machine_hours,

@@ -19,7 +19,7 @@ mod signed;
 
 use std::collections::BTreeMap;
 
-use muster_protocol::{Effects, Input, Machine, Phase};
+use muster_protocol::{Effects, Input, Machine, Phase, Tuning};
 use muster_wire::{Digest, MachineId, Settings};
 
 pub use event::{At, Slot};
@@ -67,6 +67,8 @@ pub struct World {
     effects: Effects,
     pub(crate) healed: Option<At>,
     end: At,
+    /// The intervals that every machine goes by.
+    pub(crate) tuning: Tuning,
     /// Events handled.
     pub(crate) handled: u64,
     /// Events handled at this very moment.
@@ -107,6 +109,7 @@ impl World {
             effects: Effects::default(),
             healed: None,
             end: heal + seconds(scenario.phases.heal_s),
+            tuning: Tuning::default(),
             handled: 0,
             at_once: 0,
         };

@@ -5,6 +5,7 @@ use std::path::Path;
 use muster_simulator::run::{Verdict, run};
 use muster_simulator::scenario::{Scenario, Sort, plan};
 use muster_simulator::shrink::shrink;
+use muster_simulator::twice::twice;
 use muster_simulator::{junit, report, sweep, trace};
 
 fn folder() -> std::path::PathBuf {
@@ -57,6 +58,23 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         ),
         ("title = \"x\"\nmachines = 3\n[image]\ncontrol_planes = 5\n", "line 4", "at most the image's machines"),
         ("title = \"x\"\nmachines = 3\n[expect]\nsometimes = [\"bliss\"]\n", "line 4", "everyone-ready"),
+        ("title = \"x\"\nmachines = 3\n[expect]\nbreaks = \"S11\"\n", "line 4", "S1 to S10"),
+        ("title = \"x\"\nmachines = 3\n[phases]\nheal_s = inf\n", "line 4", "must be 0 to"),
+        ("title = \"x\"\nmachines = 3\n[boots]\nspread_s = \"1 h\"\n", "line 4", "expected a number"),
+        ("title = \"x\"\nmachines = 3\n[network]\nlatency_ms = [2.0, nan]\n", "line 4", "[least, most]"),
+        ("title = \"x\"\nmachines = 3\n[image]\nexpect = 3\n", "line 4", "threshold"),
+        ("title = \"x\"\nmachines = 3\n[swarm]\nfaults = [1, 8]\n", "faults_s", "have no time"),
+        ("title = \"x\"\nmachines = 3\n[[fault]]\nkind = \"crash\"\nat_s = 5.0\n", "line 5", "every fault ends at"),
+        (
+            "title = \"x\"\nmachines = 3\n[[fault]]\nkind = \"kubeadm-fail\"\nat_s = 0.0\nstep = \"inti\"\n",
+            "line 6",
+            "await-ready",
+        ),
+        (
+            "title = \"x\"\nmachines = 3\n[[fault]]\nkind = \"clone\"\nat_s = 0.0\nmachines = [1]\n",
+            "line 6",
+            "[copy, original]",
+        ),
     ];
     for (text, line, said) in cases {
         let error = Scenario::parse(text).expect_err(text).to_string();
@@ -101,6 +119,24 @@ fn the_threshold_policy_splits_and_the_majority_does_not() {
 }
 
 #[test]
+fn what_breaks_the_threshold_policy_leaves_the_majority_whole() {
+    let baseline = scenario("threshold-splits");
+    let ours = sweep::with_majority(&baseline).expect("it runs the threshold policy");
+    let (mut summary, _) = sweep::sweep(&baseline, 0, 8, 1, |_| {});
+    summary.beside(sweep::sweep(&ours, 0, 8, 1, |_| {}).0);
+    assert_eq!(summary.verdict, Verdict::Held);
+    let count = |summary: &sweep::Summary, promise| {
+        summary.classes.iter().filter(|class| class.promise == promise).map(|class| class.count).sum::<u64>()
+    };
+    assert_eq!((count(&summary, Some("S1")), count(summary.with_majority.as_deref().expect("run"), None)), (8, 8));
+    // Were the majority to break as well, the sweep would say so.
+    let (broken, _) = sweep::sweep(&Scenario { expect: ours.expect.clone(), ..baseline }, 0, 1, 1, |_| {});
+    summary.beside(broken);
+    assert_eq!(summary.verdict, Verdict::SafetyBroken);
+    assert!(sweep::with_majority(&ours).is_none());
+}
+
+#[test]
 fn shrinking_leaves_the_fault_that_matters() {
     let mut split = scenario("threshold-splits");
     let mut idle = split.faults[0].clone();
@@ -123,8 +159,29 @@ fn a_sweep_counts_and_says_what_it_did_not_see() {
     assert_eq!(outcomes.iter().map(|outcome| outcome.seed).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(summary.verdict, Verdict::NotEnoughSeen);
     assert_eq!(summary.missing, ["clone-found"]);
-    let xml = junit::text("a < b", &outcomes);
+    let xml = junit::text("a < b", &outcomes, &summary.twice);
     assert!(xml.contains("a &lt; b") && xml.contains("tests=\"3\" failures=\"0\""), "{xml}");
+}
+
+#[test]
+fn what_is_another_run_in_another_process_fails_the_sweep() {
+    let (mut summary, mut outcomes) = sweep::sweep(&scenario("five"), 0, 5, 1, |_| {});
+    let path = folder().join("five.toml").display().to_string();
+    let program = Path::new(env!("CARGO_BIN_EXE_muster-sim"));
+    let same = twice(program, std::slice::from_ref(&path), &outcomes, 2);
+    assert_eq!((same.seeds.as_slice(), same.differ.len()), ([0, 2, 4].as_slice(), 0), "{same:?}");
+    summary.compare(same);
+    assert_eq!(summary.verdict, Verdict::Held);
+
+    outcomes[2].hash = "0123456789abcdef".into();
+    summary.compare(twice(program, &[path], &outcomes, 2));
+    assert_eq!(summary.twice.differ.iter().map(|differs| differs.seed).collect::<Vec<_>>(), [2]);
+    assert_eq!(summary.verdict.code(), 1);
+    let xml = junit::text("five", &outcomes, &summary.twice);
+    assert!(xml.contains("tests=\"8\" failures=\"1\"") && xml.contains("not deterministic"), "{xml}");
+
+    let gone = twice(program, &["no-such-scenario".into()], &outcomes[..1], 1);
+    assert!(gone.differ[0].there.contains("no-such-scenario"), "{gone:?}");
 }
 
 #[test]

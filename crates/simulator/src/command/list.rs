@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::which::names;
 use super::{Failure, print_json};
+use crate::promises::PROMISES;
 use crate::run::Verdict;
 use crate::scenario::{Scenario, Sort};
 use crate::sometimes::SOMETIMES;
@@ -19,79 +20,82 @@ pub(super) struct List {
 
 #[derive(Serialize)]
 struct Listed {
-    scenarios: Vec<(String, String)>,
-    promises: Vec<(&'static str, &'static str)>,
-    faults: Vec<(String, &'static [&'static str], bool)>,
-    sometimes: &'static [(&'static str, &'static str)],
+    scenarios: Vec<Named>,
+    promises: Vec<Meant>,
+    faults: Vec<Drawn>,
+    sometimes: Vec<Meant>,
 }
 
-/// The promises, as `docs/protocol.md` numbers them.
-const PROMISES: [(&str, &str); 15] = [
-    ("S1", "a cluster name and mesh key never get two charters"),
-    ("S2", "a vote given while founding is never contradicted later, a restart included"),
-    ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
-    ("S4", "at most one attempt's init is ever made the cluster; nobody joins an abandoned one"),
-    ("S5", "join secrets are readable by their recipient alone"),
-    ("S6", "a machine that was not admitted is in no quorum, holds no ticket and reads no ledger"),
-    ("S7", "a machine never belongs to two clusters, and refuses a peer with another charter"),
-    ("S8", "at most one etcd member is being added at a time"),
-    ("S9", "an identity is never used again after its disk was wiped"),
-    ("S10", "every queue, cache and message is bounded"),
-    ("L1", "one cluster, every admitted machine joined"),
-    ("L2", "a new leader"),
-    ("L3", "equal rosters"),
-    ("L4", "a dead initialiser is replaced"),
-    ("L5", "an idle cluster is quiet"),
-];
+/// A scenario that lies in `simulations/`.
+#[derive(Serialize)]
+struct Named {
+    name: String,
+    title: String,
+    /// Nothing if the file is wrong.
+    machines: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Meant {
+    name: &'static str,
+    meaning: &'static str,
+}
+
+#[derive(Serialize)]
+struct Drawn {
+    kind: String,
+    takes: &'static [&'static str],
+    every_swarm: bool,
+}
 
 impl List {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
+        let meant = |list: &[(&'static str, &'static str)]| {
+            list.iter().map(|(name, meaning)| Meant { name, meaning }).collect::<Vec<_>>()
+        };
+        let swarm = Sort::all();
+        let drawn = |sort: Sort| Drawn { kind: sort.word(), takes: sort.takes(), every_swarm: swarm.contains(&sort) };
         let listed = Listed {
-            scenarios: scenarios(),
-            promises: PROMISES.to_vec(),
-            faults: Sort::every()
-                .into_iter()
-                .map(|sort| (sort.word(), sort.takes(), Sort::all().contains(&sort)))
-                .collect(),
-            sometimes: SOMETIMES,
+            scenarios: names().into_iter().map(named).collect(),
+            promises: meant(&PROMISES),
+            faults: Sort::every().into_iter().map(drawn).collect(),
+            sometimes: meant(SOMETIMES),
         };
         if self.json {
-            print_json(&listed)?;
-            return Ok(Verdict::Held);
-        }
-        println!(
-            "scenarios in simulations/{}",
-            if listed.scenarios.is_empty() { ": there is no such directory here" } else { "" }
-        );
-        for (name, title) in &listed.scenarios {
-            println!("  {name:<28} {title}");
-        }
-        println!("\npromises");
-        for (name, meaning) in listed.promises {
-            println!("  {name:<4} {meaning}");
-        }
-        println!("\nfaults, with the parameters each takes beside at_s, for_s and machines; * drawn by every swarm");
-        for (word, takes, drawn) in &listed.faults {
-            println!("  {}{word:<20} {}", if *drawn { "*" } else { " " }, takes.join(", "));
-        }
-        println!("\nsometimes");
-        for (name, meaning) in SOMETIMES {
-            println!("  {name:<26} {meaning}");
+            print_json(&listed)?
+        } else {
+            print(&listed)
         }
         Ok(Verdict::Held)
     }
 }
 
-/// Names and titles of the scenarios that lie in `simulations/`.
-fn scenarios() -> Vec<(String, String)> {
-    let titled = |name: String| {
-        let path = format!("simulations/{name}.toml");
-        let title = match std::fs::read_to_string(&path).map(|text| Scenario::parse(&text)) {
-            Ok(Ok(scenario)) => scenario.title,
-            Ok(Err(error)) => format!("WRONG: {error}"),
-            Err(error) => format!("WRONG: {error}"),
-        };
-        (name, title)
-    };
-    names().into_iter().map(titled).collect()
+fn print(listed: &Listed) {
+    let none = if listed.scenarios.is_empty() { ": there is no such directory here" } else { "" };
+    println!("scenarios in simulations/, with their machines{none}");
+    for Named { name, title, machines } in &listed.scenarios {
+        let machines = machines.map_or("?".to_owned(), |machines| machines.to_string());
+        println!("  {name:<32} {machines:>5}  {title}");
+    }
+    println!("\npromises");
+    for Meant { name, meaning } in &listed.promises {
+        println!("  {name:<4} {meaning}");
+    }
+    println!("\nfaults, with what each takes beside at_s, for_s and machines; * drawn by a swarm that names no sorts");
+    for Drawn { kind, takes, every_swarm } in &listed.faults {
+        println!("  {}{kind:<20} {}", if *every_swarm { "*" } else { " " }, takes.join(", "));
+    }
+    println!("\nsometimes");
+    for Meant { name, meaning } in &listed.sometimes {
+        println!("  {name:<26} {meaning}");
+    }
+}
+
+fn named(name: String) -> Named {
+    let text = std::fs::read_to_string(format!("simulations/{name}.toml"));
+    let read = text.map_err(|error| error.to_string());
+    match read.and_then(|text| Scenario::parse(&text).map_err(|error| error.to_string())) {
+        Ok(Scenario { title, machines, .. }) => Named { name, title, machines: Some(machines) },
+        Err(error) => Named { name, title: format!("WRONG: {error}"), machines: None },
+    }
 }

@@ -56,6 +56,7 @@ impl Shown {
     pub(super) fn replay(mut self, path: &Path) -> Result<Verdict, Failure> {
         let mut verdict = Verdict::Held;
         let mut shown = 0;
+        let mut others = Vec::new();
         let mut damaged = None;
         for file in files(path)? {
             let named = |why: &dyn std::fmt::Display| Failure(format!("{}: {why}", file.display()));
@@ -70,6 +71,7 @@ impl Shown {
                 Err(why) => return Err(named(&why)),
             };
             if !self.wants(&player) {
+                others.push(player.name());
                 continue;
             }
             shown += 1;
@@ -84,7 +86,9 @@ impl Shown {
         }
         match (damaged, shown, &self.machine) {
             (Some(file), ..) => Err(Failure(format!("{} is damaged", file.display()))),
-            (None, 0, Some(machine)) => Err(Failure(format!("{}: no recording of {machine}", path.display()))),
+            (None, 0, Some(machine)) => {
+                Err(Failure(format!("{}: no recording of {machine}, but of {}", path.display(), others.join(", "))))
+            }
             (None, 0, None) => Err(Failure(format!("{}: there is no *.{EXTENSION} in it", path.display()))),
             _ => Ok(verdict),
         }

@@ -1,16 +1,16 @@
 //! `muster-sim sweep`.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use clap::Args;
-use serde::Deserialize;
 
 use super::promised::Promised;
 use super::{Failure, Which, print_json, progress, words};
 use crate::junit;
-use crate::run::{Outcome, Verdict};
-use crate::sweep::{Summary, sweep};
+use crate::run::Verdict;
+use crate::scenario::Scenario;
+use crate::sweep::{Class, Summary, sweep, with_majority};
+use crate::twice::{Differs, twice};
 
 /// Run many seeds.
 #[derive(Args)]
@@ -47,67 +47,44 @@ impl Sweep {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or_else(cores, usize::from);
         let junit = self.junit.as_deref().map(Promised::new).transpose()?;
-        let progress = progress::seeds(end - first, self.json);
-        let (summary, outcomes) = sweep(&scenario, first, end, jobs, |outcome| {
-            progress.inc(1);
-            if outcome.verdict.code() == 1 || outcome.verdict.code() == 2 {
-                progress.println(format!("seed {}: {}", outcome.seed, outcome.what()));
-            }
-        });
-        progress.finish_and_clear();
-        let differing = self.run_twice(&outcomes)?;
+        let all = |scenario: &Scenario| {
+            let progress = progress::seeds(end - first, self.json);
+            let done = sweep(scenario, first, end, jobs, |outcome| {
+                progress.inc(1);
+                if outcome.verdict.code() == 1 || outcome.verdict.code() == 2 {
+                    progress.println(format!("seed {}: {}", outcome.seed, outcome.what()));
+                }
+            });
+            progress.finish_and_clear();
+            done
+        };
+        let (mut summary, outcomes) = all(&scenario);
+        if let Some(ours) = with_majority(&scenario) {
+            summary.beside(all(&ours).0);
+        }
+        let program = std::env::current_exe().map_err(|error| Failure(error.to_string()))?;
+        summary.compare(twice(&program, &self.which.arguments(), &outcomes, self.twice_every));
         if let Some(junit) = junit {
-            junit.write(&junit::text(&scenario.title, &outcomes))?;
+            junit.write(&junit::text(&scenario.title, &outcomes, &summary.twice))?;
         }
         if self.json {
             outcomes.iter().try_for_each(print_json)?;
             print_json(&summary)?;
         } else {
-            self.print(&summary, &differing);
+            self.print(&summary);
         }
-        if let Some((seed, ours, theirs)) = differing.first() {
-            let why = format!("seed {seed} is not deterministic: hash {ours} here, {theirs} in another process");
-            eprintln!("muster-sim: {why}");
-            return Ok(Verdict::SafetyBroken);
+        for Differs { seed, here, there } in &summary.twice.differ {
+            eprintln!("muster-sim: seed {seed} is not deterministic: hash {here} here, {there} in another process");
         }
         Ok(summary.verdict)
     }
 
-    /// Runs some seeds again in processes of their own. What differs would make every other result worthless.
-    fn run_twice(&self, outcomes: &[Outcome]) -> Result<Vec<(u64, String, String)>, Failure> {
-        #[derive(Deserialize)]
-        struct Again {
-            hash: String,
-        }
-        let mut differing = Vec::new();
-        if self.twice_every == 0 {
-            return Ok(differing);
-        }
-        let program = std::env::current_exe().map_err(|error| Failure(error.to_string()))?;
-        for outcome in outcomes.iter().step_by(self.twice_every as usize) {
-            let output = Command::new(&program)
-                .arg("run")
-                .args(self.which.arguments())
-                .args(["--json", "--seed", &outcome.seed.to_string()])
-                .stdin(Stdio::null())
-                .output()
-                .map_err(|error| Failure(format!("running a seed again: {error}")))?;
-            let again: Again = serde_json::from_slice(&output.stdout)
-                .map_err(|error| Failure(format!("reading seed {} run again: {error}", outcome.seed)))?;
-            if again.hash != outcome.hash {
-                differing.push((outcome.seed, outcome.hash.clone(), again.hash));
-            }
-        }
-        Ok(differing)
-    }
-
-    fn print(&self, summary: &Summary, differing: &[(u64, String, String)]) {
+    fn print(&self, summary: &Summary) {
         println!("{} (seeds {}..{})\n", summary.title, summary.first, summary.end);
-        for class in &summary.classes {
-            println!("  {:>7}  {} {}", class.count, class.verdict.word(), class.promise.unwrap_or(""));
-            for (seed, what) in &class.examples {
-                println!("           seed {seed}: {}", what.chars().take(400).collect::<String>());
-            }
+        print_classes(&summary.classes);
+        if let Some(ours) = &summary.with_majority {
+            println!("\nthe same seeds with muster's majority in place of the threshold");
+            print_classes(&ours.classes);
         }
         println!("\nsometimes (seeds that reached it)");
         for (name, meaning) in crate::sometimes::SOMETIMES {
@@ -132,14 +109,12 @@ impl Sweep {
             summary.machine_hours_per_core_second,
             summary.events
         );
-        let twice = if self.twice_every == 0 {
-            "not checked"
-        } else if differing.is_empty() {
-            "the same twice"
-        } else {
-            "DIFFER"
+        let again = match (summary.twice.seeds.len(), summary.twice.differ.len()) {
+            (0, _) => "none was run again".to_owned(),
+            (seeds, 0) => format!("{seeds} run again in another process: the same"),
+            (seeds, differ) => format!("{seeds} run again in another process: {differ} DIFFER"),
         };
-        println!("hash of all runs {} ({twice})", summary.hash);
+        println!("hash of all runs {} ({again})", summary.hash);
         if !summary.missing.is_empty() {
             println!("never reached, though the scenario expects it: {}", summary.missing.join(", "));
         }
@@ -150,5 +125,14 @@ impl Sweep {
             None => self.which.command("sweep", &format!("--seeds {}..{}", summary.first, summary.end)),
         };
         println!("{again}");
+    }
+}
+
+fn print_classes(classes: &[Class]) {
+    for class in classes {
+        println!("  {:>7}  {} {}", class.count, class.verdict.word(), class.promise.unwrap_or(""));
+        for (seed, what) in &class.examples {
+            println!("           seed {seed}: {}", what.chars().take(400).collect::<String>());
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::Failure;
 use crate::scenario::Scenario;
 
 /// Where scenarios lie.
-pub(super) const FOLDERS: [&str; 2] = ["simulations", "simulations/regressions"];
+const FOLDERS: [&str; 2] = ["simulations", "simulations/regressions"];
 
 /// How much of a name may be wrong for it to be suggested.
 const NEAR: f64 = 0.7;
@@ -28,7 +28,7 @@ impl Which {
         if self.scenario.exists() {
             return self.scenario.clone();
         }
-        let mut named = FOLDERS.iter().map(|folder| {
+        let mut named = FOLDERS.iter().chain([&"."]).map(|folder| {
             let mut file = Path::new(folder).join(&self.scenario).into_os_string();
             file.push(".toml");
             PathBuf::from(file)

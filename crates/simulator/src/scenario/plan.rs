@@ -6,8 +6,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Fault, Pick, Scenario, Sort, Swarm};
 
-/// The steps of the kubeadm device that a swarm disturbs.
-const STEPS: [&str; 12] = [
+/// The steps of the kubeadm device; a swarm disturbs all but the last.
+pub(super) const STEPS: [&str; 13] = [
     "check",
     "prepare",
     "make-pki",
@@ -20,6 +20,7 @@ const STEPS: [&str; 12] = [
     "join-finish",
     "await-ready",
     "reset",
+    "delete-token",
 ];
 
 /// The faults of one run, ordered by when they begin, with the machines named wherever the seed alone decides them.
@@ -60,6 +61,8 @@ fn draw(swarm: &Swarm, scenario: &Scenario, rng: &mut ChaCha8Rng) -> Fault {
         5 => Pick::All,
         _ => Pick::Random(rng.random_range(1..=scenario.machines.div_ceil(3))),
     };
+    // A copy and its original.
+    let machines = if kind == Sort::Clone { Pick::Random(2) } else { machines };
     let mut fault = Fault::new(kind, at_s, for_s, machines);
     for parameter in kind.takes() {
         give(&mut fault, parameter, swarm, rng);
@@ -87,7 +90,10 @@ fn give(fault: &mut Fault, parameter: &str, swarm: &Swarm, rng: &mut ChaCha8Rng)
         "period_s" => fault.period_s = Some(milliseconds(rng.random_range(0.2..=6.0))),
         "ppm" => fault.ppm = Some(rng.random_range(-100_000.0f64..=100_000.0).round()),
         "count" => fault.count = Some(rng.random_range(1..=3)),
-        _ => fault.step = (!rng.random_ratio(1, 4)).then(|| STEPS.choose(rng).expect("there are steps").to_string()),
+        _ => {
+            fault.step = (!rng.random_ratio(1, 4))
+                .then(|| STEPS[..STEPS.len() - 1].choose(rng).expect("there are steps").to_string())
+        }
     }
 }
 

@@ -309,6 +309,7 @@ impl World {
         let host = &mut self.hosts[slot as usize];
         host.sent += 1;
         host.sent_bytes += bytes.len() as u64;
+        host.sent_swim += u64::from(matches!(frame, Frame::Swim(_)));
         let machine = host.me;
         if !self.judged_apart(slot) {
             self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });

@@ -85,6 +85,8 @@ pub(crate) struct Host {
     pub(crate) extra: bool,
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
+    /// Of the frames, those of SWIM.
+    pub(crate) sent_swim: u64,
 }
 
 impl Host {
@@ -123,6 +125,7 @@ impl Host {
             extra,
             sent: 0,
             sent_bytes: 0,
+            sent_swim: 0,
         }
     }
 

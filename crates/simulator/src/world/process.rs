@@ -1,7 +1,7 @@
 //! A machine's process: it boots, hands inputs to the core, and carries out effects in order.
 
 use bytes::Bytes;
-use muster_protocol::{Boot, Effect, Effects, Input, Machine, Tuning};
+use muster_protocol::{Boot, Effect, Effects, Input, Machine};
 use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity};
 
@@ -56,7 +56,7 @@ impl World {
             api_port: 6443,
             fingerprint: Digest::of("hardware", &[&slot.to_le_bytes()]),
             seed: self.chance.fixed_bytes("boot seed", slot.into(), life.into()),
-            tuning: Tuning::default(),
+            tuning: self.tuning.clone(),
         };
         let shown = self.hosts[slot as usize].clock.show(self.now);
         let mut effects = Effects::default();

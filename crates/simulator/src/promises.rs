@@ -1,0 +1,20 @@
+//! The promises, as `docs/protocol.md` numbers them.
+
+/// Number and meaning.
+pub const PROMISES: [(&str, &str); 15] = [
+    ("S1", "a cluster name and mesh key never get two charters"),
+    ("S2", "a vote given while founding is never contradicted later, a restart included"),
+    ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
+    ("S4", "at most one attempt's init is ever made the cluster; nobody joins an abandoned one"),
+    ("S5", "join secrets are readable by their recipient alone"),
+    ("S6", "a machine that was not admitted is in no quorum, holds no ticket and reads no ledger"),
+    ("S7", "a machine never belongs to two clusters, and refuses a peer with another charter"),
+    ("S8", "at most one etcd member is being added at a time"),
+    ("S9", "an identity is never used again after its disk was wiped"),
+    ("S10", "every queue, cache and message is bounded"),
+    ("L1", "one cluster, every admitted machine joined"),
+    ("L2", "a new leader"),
+    ("L3", "equal rosters"),
+    ("L4", "a dead initialiser is replaced"),
+    ("L5", "an idle cluster is quiet"),
+];
