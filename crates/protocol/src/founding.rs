@@ -81,12 +81,9 @@ impl Context<'_> {
     /// Whether a machine's promise and vote count: it has our settings, one body, and never forgot a vote.
     fn votes_count(&self, machine: MachineId) -> bool {
         if machine == self.me() {
-            return !self.cloned && !self.fingerprint_shared || planted("amnesiac-counts");
+            return !self.cloned && !self.fingerprint_shared;
         }
         let Some(card) = self.roster.card(machine) else { return false };
-        if planted("amnesiac-counts") {
-            return card.settings == *self.settings;
-        }
         card.settings == *self.settings
             && self.roster.clone_proof(machine).is_none()
             && !self.roster.is_amnesiac(machine, &card.fingerprint)
@@ -366,11 +363,12 @@ impl Founding {
             return;
         }
         votes.insert(vote.machine, vote);
-        if votes.len() < context.settings.quorum() as usize {
+        let fewer = usize::from(planted("certificate-of-fewer"));
+        if votes.len() + fewer < context.settings.quorum() as usize {
             return;
         }
         votes.retain(|machine, _| context.votes_count(*machine));
-        if votes.len() + usize::from(planted("certificate-of-fewer")) < context.settings.quorum() as usize {
+        if votes.len() + fewer < context.settings.quorum() as usize {
             return;
         }
         let votes: Vec<Vote> = votes.values().cloned().collect();

@@ -306,7 +306,8 @@ impl Ladder {
     fn want_entries(&mut self, context: &mut Context<'_>) {
         let me = context.me;
         let Some(member) = context.member().cloned() else { return };
-        if let Some(attempt) = context.claims_init() {
+        let late = || self.initialised.as_ref().filter(|_| crate::planted::planted("ready-of-abandoned"));
+        if let Some(attempt) = context.claims_init().or_else(|| late().map(|done| done.attempt)) {
             self.want_of_initialiser(context, attempt);
         }
         self.want_etcd_turn(context, &member);

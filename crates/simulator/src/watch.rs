@@ -44,6 +44,8 @@ pub enum Seen<'a> {
     Restored { slot: Slot, machine: MachineId, revision: u64 },
     /// A secret was sealed; its ciphertext's hash.
     Sealed { hash: u64, to: SealedTo },
+    /// A machine tells those on it where API servers are.
+    Offered { slot: Slot, machine: MachineId, servers: &'a [String] },
     /// A private key or a token can be read where others may look.
     Exposed { slot: Slot, place: &'a str },
     /// kubeadm begins, on a machine that it has left its files on or not, of the cluster that is judged or of another one.
@@ -215,6 +217,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::TwoFaced { slot } => numbered(26, *slot, 0),
         Seen::Said { slot, frame, .. } => numbered(27, *slot, xxh3_64(frame.kind().as_bytes())),
         Seen::Exposed { slot, .. } => numbered(28, *slot, 0),
+        Seen::Offered { slot, servers, .. } => numbered(29, *slot, servers.len() as u64),
         Seen::Wiped { slot } => numbered(20, *slot, 0),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,

@@ -19,7 +19,6 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("value-ignored", "S1", "a proposer proposes its own charter whatever was accepted before"),
     ("lowest-value", "S1", "a proposer takes over the value of the lowest ballot"),
     ("certificate-of-fewer", "S1", "one vote too few makes a certificate"),
-    ("amnesiac-counts", "S1", "votes of wiped and of cloned machines count"),
     ("signature-unchecked", "S2", "signatures on cards and votes are not checked"),
     ("ready-of-abandoned", "S4", "InitReady of an abandoned attempt is accepted"),
     ("claim-while-live", "S4", "init is claimed while another attempt is live"),
@@ -44,7 +43,6 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("etcd-turn-repeated", "S8", "a turn's number is not compared with the last one"),
     ("snapshot-loses-turns", "S8", "the whole ledger leaves out how many etcd turns there were"),
     ("snapshot-loses-removed", "S9", "the whole ledger leaves out who was removed"),
-    ("removed-returns", "S9", "a removed identity is admitted again"),
     ("entry-skipped", "S3", "a follower leaves out an entry in its news"),
     ("raft-vote-unsynced", "S3", "Raft's vote is not synced"),
     ("raft-log-unsynced", "S3", "Raft's records are not synced"),
@@ -60,7 +58,6 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("retry-at-once", "S10", "a failed step is tried again at once, without end"),
     ("restless", "L5", "an idle cluster gossips as if it were forming"),
     ("initialiser-awaited", "L4", "a dead initialiser is never replaced"),
-    ("poll-held-for-ever", "S10", "a held poll is mixed up with a later one, and time stops"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

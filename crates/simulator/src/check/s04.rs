@@ -31,6 +31,13 @@ impl OneInit {
                 return Err(format!("machine {slot} runs init as attempt {attempt}, which is not its own"));
             }
         }
+        if let Seen::Offered { slot, machine, servers } = seen
+            && !servers.is_empty()
+            && facts.ready.is_none()
+            && !facts.claims.values().any(|holder| holder == machine)
+        {
+            return Err(format!("machine {slot} leads to API servers before any init made the cluster"));
+        }
         if let Seen::JoinedKube { slot, cluster } = seen
             && facts.ready != Some(cluster.attempt)
         {

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-/// A disk. Clones are the same disk.
+/// A disk, as one start of the machine has it open. Clones are the same disk in the same start.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Platter(Arc<Mutex<State>>);
+pub(crate) struct Platter {
+    state: Arc<Mutex<State>>,
+    start: u64,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -17,18 +20,39 @@ struct State {
     synced_len: usize,
     lying: bool,
     fails: bool,
+    /// Counts the starts: what an earlier one still writes comes to nothing.
+    start: u64,
 }
 
 impl Platter {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another disk with the same bytes.
     pub(crate) fn copy(&self) -> Self {
         let bytes = self.state().bytes.clone();
         let synced_len = bytes.len();
-        Self(Arc::new(Mutex::new(State { bytes, synced_len, ..State::default() })))
+        Self { state: Arc::new(Mutex::new(State { bytes, synced_len, ..State::default() })), start: 0 }
+    }
+
+    /// The process is killed. A database that is dropped would tidy up and sync, which no killed process does.
+    pub(crate) fn cut_off(&mut self) {
+        let start = {
+            let state = &mut *self.state();
+            state.start += 1;
+            state.start
+        };
+        self.start = start;
+    }
+
+    /// The disk, for a change by the start that is on now.
+    fn to_change(&self) -> io::Result<Option<MutexGuard<'_, State>>> {
+        let state = self.state();
+        if state.start != self.start {
+            return Ok(None);
+        }
+        if state.fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(Some(state)) }
     }
 
     /// What was not synced is gone. Says whether something went that was believed to be synced.
@@ -83,10 +107,6 @@ impl Platter {
 }
 
 impl State {
-    fn working(&self) -> io::Result<()> {
-        if self.fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
-    }
-
     fn remember(&mut self, offset: usize, len: usize) {
         let end = (offset + len).min(self.bytes.len());
         if offset < end {
@@ -110,19 +130,18 @@ impl StorageBackend for Platter {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let state = &mut *self.state();
-        state.working()?;
+        let Some(mut state) = self.to_change()? else { return Ok(()) };
         let len = len as usize;
         if len < state.bytes.len() {
-            state.remember(len, state.bytes.len() - len);
+            let cut = state.bytes.len() - len;
+            state.remember(len, cut);
         }
         state.bytes.resize(len, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let state = &mut *self.state();
-        state.working()?;
+        let Some(mut state) = self.to_change()? else { return Ok(()) };
         if !state.lying {
             state.undo.clear();
             state.synced_len = state.bytes.len();
@@ -131,8 +150,7 @@ impl StorageBackend for Platter {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let state = &mut *self.state();
-        state.working()?;
+        let Some(mut state) = self.to_change()? else { return Ok(()) };
         let offset = offset as usize;
         state.remember(offset, data.len());
         let place = state.bytes.get_mut(offset..offset + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -158,6 +176,22 @@ mod tests {
         let mut bytes = [0; 8];
         platter.read(0, &mut bytes).unwrap();
         assert_eq!((&bytes, platter.len().unwrap()), (b"old data", 8));
+    }
+
+    #[test]
+    fn what_a_killed_process_would_tidy_up_stays_as_it_was() {
+        let mut platter = Platter::default();
+        platter.set_len(4).unwrap();
+        platter.write(0, b"left").unwrap();
+        let dropped_late = platter.clone();
+        platter.cut_off();
+        dropped_late.write(0, b"tidy").unwrap();
+        dropped_late.sync_data().unwrap();
+        let mut bytes = [0; 4];
+        platter.read(0, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"left");
+        assert!(!platter.lose_power());
+        assert_eq!(platter.len().unwrap(), 0);
     }
 
     #[test]

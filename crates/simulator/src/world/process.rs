@@ -86,6 +86,7 @@ impl World {
         if self.hosts[slot as usize].power != Power::On {
             return;
         }
+        self.hosts[slot as usize].platter.cut_off();
         self.hosts[slot as usize].forget();
         self.hosts[slot as usize].power = Power::Off;
         self.kill_steps(slot);
@@ -260,7 +261,13 @@ impl World {
             Effect::Propose { call, entry } => self.raft_propose(slot, call, entry),
             Effect::Run { run, step } => self.run_step(slot, run, step),
             Effect::Abort { run } => self.abort_step(slot, run),
-            Effect::ApiServers(servers) => self.hosts[slot as usize].api_servers = servers,
+            Effect::ApiServers(servers) => {
+                if !self.judged_apart(slot) {
+                    let machine = self.hosts[slot as usize].me;
+                    self.see(Seen::Offered { slot, machine, servers: &servers });
+                }
+                self.hosts[slot as usize].api_servers = servers;
+            }
             Effect::Notice(notice) => self.see(Seen::Notice { slot, notice: &notice }),
         }
     }
