@@ -105,8 +105,10 @@ const FORMATION_MAX_S: f64 = 180.0;
 fn formation(quick: bool, tell: &dyn Fn(String)) -> Vec<Number> {
     let machines = if quick { 1_000 } else { 10_000 };
     let scenario = scenario(&format!(
-        "title = \"formation\"\nmachines = {machines}\n[image]\ncontrol_planes = 5\n[network]\nconnections_max = 512\n\
-         [phases]\nfaults_s = 3600.0\nheal_s = 1.0\n[bounds]\ncheck = []\n"
+        "title = \"formation\"\nmachines = {machines}\n[image]\ncontrol_planes = 5\n[network]\nconnections_max = {}\n\
+         [phases]\nfaults_s = 3600.0\nheal_s = 1.0\n[bounds]\ncheck = []\n",
+        // A founding quorum must be reachable; the agent has 512 at most.
+        (machines / 2).max(512)
     ));
     let what = format!("formation of {machines} machines, from boot until all follow one charter");
     let peak_known = cost::forget_peak();

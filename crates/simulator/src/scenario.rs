@@ -139,13 +139,13 @@ pub struct Network {
     pub loss: f64,
     /// Bits that a machine can send in a second, in kilobits; 0 means no limit.
     pub bandwidth_kbit: f64,
-    /// Most connections that a machine keeps.
+    /// Most connections that a machine keeps; the agent's own limit unless given. Founding needs one to a quorum.
     pub connections_max: u32,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { latency_ms: [0.1, 0.5], jitter_ms: 0.2, loss: 0.0, bandwidth_kbit: 0.0, connections_max: 128 }
+        Self { latency_ms: [0.1, 0.5], jitter_ms: 0.2, loss: 0.0, bandwidth_kbit: 0.0, connections_max: 512 }
     }
 }
 

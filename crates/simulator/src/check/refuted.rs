@@ -28,17 +28,22 @@ impl Refuted {
         let mut refuted = false;
         for host in world.hosts.iter().filter(|host| host.power == Power::On) {
             let Some(machine) = &host.machine else { continue };
+            let before = self.alive.entry(host.slot).or_default();
+            // Nearly always nothing has changed, and then no roster needs to be listed.
+            let held = |other: &MachineId| *other == machine.id() || machine.holds_for_alive(*other);
+            if before.len() == machine.roster_alive_count() && before.iter().all(held) {
+                continue;
+            }
             let now = machine.roster_alive();
-            let before = self.alive.get(&host.slot).cloned().unwrap_or_default();
             for gone in before.difference(&now) {
                 let life = world.slot_of(*gone).map(|slot| world.hosts[slot as usize].life);
                 self.dead.insert((host.slot, *gone), life.unwrap_or(0));
             }
-            for back in now.difference(&before) {
+            for back in now.difference(before) {
                 let life = world.slot_of(*back).map(|slot| world.hosts[slot as usize].life);
                 refuted |= self.dead.remove(&(host.slot, *back)).is_some_and(|then| Some(then) == life);
             }
-            self.alive.insert(host.slot, now);
+            *before = now;
         }
         refuted
     }

@@ -118,7 +118,11 @@ impl Sweep {
         if !summary.missing.is_empty() {
             println!("never reached, though the scenario expects it: {}", summary.missing.join(", "));
         }
-        println!("\n{}: {}", summary.verdict.word(), words(summary.verdict));
+        let meant = match (&summary.with_majority, summary.verdict) {
+            (Some(_), Verdict::Held) => "the threshold breaks what it should, and the majority holds on the same seeds",
+            (_, verdict) => words(verdict),
+        };
+        println!("\n{}: {meant}", summary.verdict.word());
         let failing = summary.classes.iter().find_map(|class| class.examples.first());
         let again = match failing {
             Some((seed, _)) => self.which.command("run", &format!("--seed {seed}")),

@@ -134,9 +134,13 @@ function bands(pen, top, bottom) {
 function names(pen, height, y, high) {
   pen.textAlign = "right"; pen.textBaseline = "middle";
   const every = Math.max(1, Math.ceil(12 / high));
+  let last = -Infinity;
   for (let slot = 0; slot < MACHINES; slot += every) {
+    const place = Math.min(Math.max(y(slot), 7), height - AXIS - 6);
+    if (place - last < 11) continue;
+    last = place;
     pen.fillStyle = slot === chosen ? colours.accent : colours.faint;
-    pen.fillText("node-" + slot, LEFT - 6, Math.min(Math.max(y(slot), 7), height - AXIS - 6));
+    pen.fillText("node-" + slot, LEFT - 6, place);
   }
   if (chosen !== null) {
     const place = Math.min(Math.max(y(chosen), 7), height - AXIS - 6);

@@ -91,8 +91,10 @@ fn times(scenario: &Scenario, say: Say<'_>) -> Checked {
     for (section, key, value) in singles {
         say((0.0..=TIME_MAX_S).contains(&value), section, 0, key, format!("must be 0 to {TIME_MAX_S}"))?;
     }
-    let connections = scenario.network.connections_max > 0;
-    say(connections, "network", 0, "connections_max", "must be 1 or more".into())?;
+    // A ballot is answered over connections. Who founds alone needs none.
+    let least = (scenario.image_machines() / 2).min(scenario.machines).max(1);
+    let rule = format!("must be {least} or more, or no machine ever reaches a founding quorum");
+    say(scenario.network.connections_max >= least, "network", 0, "connections_max", rule)?;
     say(share(scenario.network.loss), "network", 0, "loss", "must be 0 to 1".into())
 }
 
