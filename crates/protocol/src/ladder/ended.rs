@@ -1,0 +1,92 @@
+//! What the end of a step changes.
+
+use std::time::Duration;
+
+use muster_wire::KubeadmMarker;
+
+use super::{Context, Initialised, Job, JoinStage, Ladder, PAUSE_MAX};
+use crate::{StepFailure, StepOutput};
+
+impl Ladder {
+    pub(super) fn succeeded(&mut self, job: Job, output: StepOutput, context: &mut Context<'_>) -> bool {
+        let was_unable = self.unable.is_some();
+        match (job, output) {
+            (Job::Check, StepOutput::Checked { version }) => {
+                self.version = Some(version);
+                self.unable = None;
+                return was_unable;
+            }
+            (Job::Prepare, _) => self.prepared = true,
+            (Job::MakePki { attempt }, StepOutput::PkiMade { ca_hash, sealed }) => {
+                self.pki = Some((attempt, ca_hash, sealed));
+            }
+            (Job::Init { attempt }, StepOutput::Initialised { ca_hash, endpoints }) => {
+                let tokens = std::mem::take(&mut self.tokens);
+                self.initialised = Some(Initialised { attempt, ca_hash, endpoints, tokens });
+            }
+            (Job::InitFinish { attempt }, _) => {
+                self.mark_completed(context, KubeadmMarker { attempt, init: true });
+            }
+            (Job::Join { .. }, _) => self.join_stage = Some(JoinStage::Kubelet),
+            (Job::JoinEtcd { number, .. }, _) => self.join_stage = Some(JoinStage::Etcd(number)),
+            (Job::JoinFinish { attempt }, _) => {
+                self.mark_completed(context, KubeadmMarker { attempt, init: false });
+            }
+            (Job::AwaitReady, _) => self.node_ready = true,
+            (Job::Reset, _) => self.clean(context),
+            (job, output) => {
+                let why = format!("an answer that does not fit: {output:?}");
+                return self.failed(job, &StepFailure { step: "device", phase: None, why, hopeless: false }, context);
+            }
+        }
+        self.last_failure = None;
+        if !matches!(job, Job::Reset | Job::Prepare) {
+            self.failures = 0;
+        }
+        false
+    }
+
+    /// The machine is as if kubeadm had never run.
+    pub(super) fn clean(&mut self, context: &mut Context<'_>) {
+        context.durable.started = None;
+        context.durable.completed = None;
+        self.underway = None;
+        self.leave_join();
+        self.initialised = None;
+        self.node_ready = false;
+        context.effects.persist(context.durable).done();
+    }
+
+    pub(super) fn failed(&mut self, job: Job, failure: &StepFailure, context: &mut Context<'_>) -> bool {
+        self.failures += u32::from(!crate::planted::planted("retry-at-once"));
+        let pause = (Duration::from_secs(1) * (1 << self.failures.min(6))).min(PAUSE_MAX);
+        let pause = if crate::planted::planted("retry-at-once") { Duration::ZERO } else { pause };
+        let text = failure.to_string();
+        context.effects.notice(true, "step-failed", format!("{text}; next try in {} s", pause.as_secs()));
+        self.last_failure = Some(text.clone());
+        self.not_before = context.now + pause;
+        match job {
+            Job::Check => {
+                let changed = self.unable.as_ref() != Some(&text);
+                self.unable = Some(text);
+                return changed;
+            }
+            // kubeadm will say itself what is missing; a failed preparation only makes it slower.
+            Job::Prepare => self.prepared = true,
+            Job::MakePki { attempt } => self.init_failed = Some((attempt, text)),
+            Job::Init { attempt } => {
+                self.init_failed = Some((attempt, text));
+                self.underway = None;
+                // The right to init goes on to another machine at once; only the next try here waits.
+                self.not_before = context.now;
+            }
+            Job::Join { .. } | Job::JoinEtcd { .. } | Job::JoinFinish { .. } => {
+                self.underway = None;
+                self.leave_join();
+            }
+            // The cluster stands. What failed is tried again.
+            Job::InitFinish { .. } | Job::AwaitReady | Job::Reset => {}
+        }
+        false
+    }
+}

@@ -1,0 +1,170 @@
+//! Which step comes next: the ledger, the two markers on disk and what this start has done decide.
+
+use bytes::Bytes;
+use muster_wire::{KubeadmMarker, Role};
+
+use super::{Context, Job, JoinStage, Ladder};
+use crate::ledger::Member;
+use crate::{Recipient, Step};
+
+impl Ladder {
+    /// The next step, given that none runs.
+    pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<(Job, Step)> {
+        let member = context.member()?.clone();
+        let role = member.admitted.role;
+        match (context.durable.started, context.durable.completed) {
+            (Some(marker), completed) if completed == Some(marker) => self.next_completed(context, marker, &member),
+            (Some(marker), _) if self.underway == Some(marker) => self.next_underway(context, marker, &member),
+            (Some(marker), _) => self.mend(context, marker),
+            (None, _) => {
+                if let Some(attempt) = context.claims_init() {
+                    return self.next_claimed(context, attempt, &member);
+                }
+                if !self.prepared && context.made_cluster().is_none() {
+                    return Some((Job::Prepare, Step::Prepare { role }));
+                }
+                self.next_join(context, &member)
+            }
+        }
+    }
+
+    /// This machine has the right to init and has not begun.
+    fn next_claimed(&mut self, context: &mut Context<'_>, attempt: u32, member: &Member) -> Option<(Job, Step)> {
+        if self.init_failed.as_ref().is_some_and(|(failed, _)| *failed == attempt) || self.unable.is_some() {
+            return None;
+        }
+        let Some(pki) = context.ledger.pki() else {
+            if self.pki.as_ref().is_some_and(|(made, ..)| *made == attempt) {
+                return None;
+            }
+            let recipients = context.ledger.control_planes().filter_map(|plane| context.ledger.member(plane));
+            let recipients = recipients
+                .map(|plane| Recipient { machine: plane.admitted.machine, sealing_key: plane.admitted.sealing_key })
+                .collect();
+            return Some((Job::MakePki { attempt }, Step::MakePki { attempt, recipients }));
+        };
+        let sealed_pki = pki.sealed.get(&context.me)?.clone();
+        self.mark_started(context, KubeadmMarker { attempt, init: true });
+        self.tokens = context.ledger.members().keys().copied().filter(|machine| *machine != context.me).collect();
+        let step = Step::InitCluster {
+            attempt,
+            name: member.admitted.name.clone(),
+            address: member.admitted.address.clone(),
+            sealed_pki,
+            tokens: self.tokens.clone(),
+        };
+        Some((Job::Init { attempt }, step))
+    }
+
+    /// The cluster is made by another machine, and this one has not begun to join it.
+    fn next_join(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
+        let ready = context.ledger.ready()?;
+        let attempt = ready.attempt;
+        let ticket = member.ticket.as_ref().filter(|(of, _)| *of == attempt)?.1.clone();
+        let role = member.admitted.role;
+        let sealed_pki: Option<Bytes> = match role {
+            Role::ControlPlane => Some(context.ledger.pki()?.sealed.get(&context.me)?.clone()),
+            Role::Worker => None,
+        };
+        self.mark_started(context, KubeadmMarker { attempt, init: false });
+        self.join_stage = Some(JoinStage::Begun);
+        let (name, address) = (member.admitted.name.clone(), member.admitted.address.clone());
+        Some((Job::Join { attempt }, Step::Join { attempt, role, name, address, ticket, sealed_pki }))
+    }
+
+    /// Work of this start goes on.
+    fn next_underway(
+        &mut self,
+        context: &mut Context<'_>,
+        marker: KubeadmMarker,
+        member: &Member,
+    ) -> Option<(Job, Step)> {
+        let attempt = marker.attempt;
+        if marker.init {
+            if context.made_cluster() == Some(attempt) {
+                return Some((Job::InitFinish { attempt }, Step::InitFinish { attempt }));
+            }
+            // Lost: the attempt was given to another machine while this one was at it.
+            if context.claims_init() != Some(attempt) {
+                self.underway = None;
+                return self.mend(context, marker);
+            }
+            return None;
+        }
+        if context.ledger.ready().map(|ready| ready.attempt) != Some(attempt) {
+            self.underway = None;
+            return self.mend(context, marker);
+        }
+        match self.join_stage? {
+            JoinStage::Begun => None,
+            JoinStage::Kubelet if member.admitted.role == Role::Worker => {
+                self.mark_completed(context, marker);
+                self.next_completed(context, marker, member)
+            }
+            JoinStage::Kubelet => {
+                let (number, holder) = context.ledger.etcd_turn()?;
+                let ours = holder == context.me && self.turn_good(context, number);
+                (ours || crate::planted::planted("etcd-turn-unwaited"))
+                    .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
+            }
+            // The turn's end is committed first, so that the next machine can begin while this one goes on.
+            JoinStage::Etcd(_) if member.etcd_member => {
+                Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt }))
+            }
+            JoinStage::Etcd(number) => {
+                // The leader ended the turn before its success was known: what was added is taken away again.
+                if context.ledger.etcd_turn() != Some((number, context.me)) {
+                    self.underway = None;
+                    self.leave_join();
+                    return self.mend(context, marker);
+                }
+                None
+            }
+        }
+    }
+
+    /// kubeadm is done here.
+    fn next_completed(
+        &mut self,
+        context: &mut Context<'_>,
+        marker: KubeadmMarker,
+        member: &Member,
+    ) -> Option<(Job, Step)> {
+        let ready = context.ledger.ready()?;
+        if ready.attempt != marker.attempt {
+            return Some((Job::Reset, Step::Reset { member: None }));
+        }
+        (!member.joined && !self.node_ready)
+            .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))
+    }
+
+    /// Work was begun and is not going on: by an earlier start of this machine, or it failed.
+    fn mend(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) -> Option<(Job, Step)> {
+        if marker.init {
+            if context.made_cluster() == Some(marker.attempt) {
+                // It was committed before the machine stopped: what is left can be repeated safely.
+                self.underway = Some(marker);
+                let attempt = marker.attempt;
+                return Some((Job::InitFinish { attempt }, Step::InitFinish { attempt }));
+            }
+            // First the ledger must say that the attempt is over; until then this copy may just be old.
+            let live = context.claims_init() == Some(marker.attempt);
+            if live && crate::planted::planted("init-resumed") {
+                self.underway = Some(marker);
+                let pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
+                let member = context.member()?.admitted.clone();
+                let (attempt, tokens) = (marker.attempt, Vec::new());
+                let (name, address) = (member.name, member.address);
+                let step = Step::InitCluster { attempt, name, address, sealed_pki: pki, tokens };
+                return Some((Job::Init { attempt }, step));
+            }
+            if live || context.ledger.last_attempt() < marker.attempt {
+                return None;
+            }
+        }
+        // An init's only member is itself. A join's may be one of several, and they must be told.
+        let plane = context.member().filter(|member| !marker.init && member.admitted.role == Role::ControlPlane);
+        let member = plane.map(|plane| plane.admitted.address.clone());
+        (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member }))
+    }
+}

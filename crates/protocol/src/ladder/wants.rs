@@ -1,0 +1,122 @@
+//! What a climbing machine wants committed.
+
+use muster_wire::{Entry, EtcdTurn, Role};
+
+use super::{Context, Job, JoinStage, Ladder, WHY_CHARS_MAX};
+use crate::Time;
+use crate::follow::Subject;
+use crate::ledger::Member;
+
+impl Ladder {
+    /// What this machine wants committed, given where it stands.
+    pub(super) fn want_entries(&mut self, context: &mut Context<'_>) {
+        let me = context.me;
+        let Some(member) = context.member().cloned() else { return };
+        let late = || self.initialised.as_ref().filter(|_| crate::planted::planted("ready-of-abandoned"));
+        if let Some(attempt) = context.claims_init().or_else(|| late().map(|done| done.attempt)) {
+            self.want_of_initialiser(context, attempt);
+        }
+        self.want_etcd_turn(context, &member);
+        if self.node_ready && !member.joined {
+            context.wants.insert(Subject("joined", me, 0), Entry::Joined { machine: me });
+        }
+    }
+
+    fn want_of_initialiser(&mut self, context: &mut Context<'_>, attempt: u32) {
+        let me = context.me;
+        let leftover = context.durable.started.filter(|marker| marker.init && self.underway != Some(*marker));
+        let why = match (&self.init_failed, &self.unable, leftover) {
+            (Some((failed, why)), ..) if *failed == attempt => Some(why.clone()),
+            (_, Some(why), _) => Some(why.clone()),
+            (.., Some(marker)) if marker.attempt == attempt => Some("the machine restarted in the middle".to_owned()),
+            _ => None,
+        };
+        if let Some(why) = why {
+            let why = format!("{me}: {}", why.chars().take(WHY_CHARS_MAX).collect::<String>());
+            context.wants.insert(Subject("abandon", me, attempt), Entry::InitAbandoned { attempt, why });
+            return;
+        }
+        if let Some((made_for, ca_hash, sealed)) = &self.pki
+            && *made_for == attempt
+            && context.ledger.pki().is_none()
+        {
+            let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
+            context.wants.insert(Subject("pki", me, attempt), entry);
+        }
+        if let Some(done) = self.initialised.as_ref().filter(|done| done.attempt == attempt) {
+            let entry = Entry::InitReady {
+                attempt,
+                ca_hash: done.ca_hash,
+                endpoints: done.endpoints.clone(),
+                tokens: done.tokens.clone(),
+            };
+            context.wants.insert(Subject("ready", me, attempt), entry);
+        }
+    }
+
+    fn want_etcd_turn(&mut self, context: &mut Context<'_>, member: &Member) {
+        let me = context.me;
+        let stage = self.join_stage.filter(|_| self.underway.is_some());
+        let adding = self.running.as_ref().is_some_and(|running| matches!(running.job, Job::JoinEtcd { .. }));
+        let want = match (context.ledger.etcd_turn(), stage) {
+            (Some((number, holder)), Some(JoinStage::Etcd(ours))) if holder == me && number == ours => {
+                Some((EtcdTurn::Done, number))
+            }
+            // Nothing was added by this turn, and nothing will be.
+            (Some((number, holder)), Some(JoinStage::Begun | JoinStage::Kubelet))
+                if holder == me && !adding && !self.turn_good(context, number) =>
+            {
+                Some((EtcdTurn::GaveUp, number))
+            }
+            (Some((number, holder)), None) if holder == me => {
+                // A turn of work that is no more. It ends when the reset has taken the member away again.
+                let reset = context.durable.started.is_none();
+                (reset && self.running.is_none()).then_some((EtcdTurn::GaveUp, number))
+            }
+            (Some((number, holder)), Some(JoinStage::Kubelet))
+                if holder != me
+                    && member.admitted.role == Role::ControlPlane
+                    && crate::planted::planted("two-etcd-turns") =>
+            {
+                Some((EtcdTurn::Started, number + 1))
+            }
+            (None, Some(JoinStage::Kubelet)) if member.admitted.role == Role::ControlPlane => {
+                Some((EtcdTurn::Started, self.ask_turn(context)))
+            }
+            _ => None,
+        };
+        if let Some((turn, number)) = want {
+            context.wants.insert(Subject("etcd", me, number), Entry::EtcdJoin { machine: me, turn, number });
+        }
+    }
+
+    /// Whether the join under way may use this turn. One that an earlier start of this machine asked for may have been given
+    /// up by it, and the end be on its way; one that comes late may be ended by the leader while it is used (promise S8).
+    pub(super) fn turn_good(&self, context: &Context<'_>, number: u32) -> bool {
+        let young = |at: Time| context.now.since(at) < context.tuning.etcd_turn_max / 2;
+        self.asked_turn.is_some_and(|(asked, at)| asked == number && young(at))
+            || crate::planted::planted("old-turn-used")
+    }
+
+    /// The turn to ask for. Its number is on disk before anybody hears of it, and is never asked for again.
+    pub(super) fn ask_turn(&mut self, context: &mut Context<'_>) -> u32 {
+        let last = context.ledger.etcd_turns();
+        if crate::planted::planted("old-turn-used") {
+            return last + 1;
+        }
+        let number = match self.asked_turn {
+            Some((number, _)) if number > last && self.turn_good(context, number) => number,
+            _ => {
+                let number = last.max(context.durable.etcd_turn).saturating_add(1);
+                context.durable.etcd_turn = number;
+                context.effects.persist(context.durable).done();
+                self.asked_turn = Some((number, context.now));
+                number
+            }
+        };
+        if let Some((_, at)) = self.asked_turn {
+            context.wake_at(at + context.tuning.etcd_turn_max / 2, "an etcd turn to ask for anew");
+        }
+        number
+    }
+}
