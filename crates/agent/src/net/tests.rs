@@ -186,6 +186,26 @@ async fn what_is_no_frame_is_dropped_counted_and_told_once_and_then_the_peer_is_
 }
 
 #[tokio::test]
+async fn a_frame_of_another_protocol_version_is_dropped_counted_and_named() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    let (id, mut stream, _driver) = stranger(2, &node).await;
+    assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
+    let mut other = frame(1, 10);
+    // Field 1, the version, is the first and a small number.
+    assert_eq!(other[..2], [8, 1]);
+    other[1] = 7;
+    stream.write_all(&with_length(&other)).await.expect("writes");
+    stream.write_all(&with_length(&frame(2, 10))).await.expect("writes");
+    stream.flush().await.expect("writes");
+    match node.event().await {
+        Event::TurnedAway(whom, why) => assert!(whom == id.to_string() && why.contains("protocol version 7"), "{why}"),
+        event => panic!("{event:?}"),
+    }
+    assert_eq!(node.hears(id).await, 2, "what follows is judged by itself");
+    assert_eq!(node.dropped("another protocol version"), 1);
+}
+
+#[tokio::test]
 async fn a_frame_over_the_bound_ends_the_connection() {
     let mut node = Node::start(1, KEY, &[]).await;
     let (id, mut stream, _driver) = stranger(2, &node).await;
