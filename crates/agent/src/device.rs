@@ -198,7 +198,7 @@ impl Device {
     async fn leave_etcd(&self, address: &str, progress: Progress<'_>) -> Result<bool, Trouble> {
         progress("etcd/member-remove");
         let us: IpAddr = address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))?;
-        leave::etcd(&self.settings, us, &self.balancer.addresses()).await.map_err(Trouble::new)
+        leave::etcd(&self.settings, us, &self.balancer).await.map_err(Trouble::new)
     }
 
     /// This machine as kubeadm is to see it; from here on the endpoint's name means this machine.

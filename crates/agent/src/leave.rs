@@ -9,22 +9,23 @@ use muster_kubeadm::etcd::{self, LIST, Membership, REMOVE};
 use tracing::{debug, info};
 
 use crate::ask;
+use crate::balancer::Balancer;
 
 /// How long etcd is asked before the step counts as failed; the ladder then tries it again.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Pause between two rounds.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(250);
 
-/// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one. `others`
-/// are the machines with members.
+/// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one. The
+/// balancer knows the machines with members; at first perhaps none, after a start.
 ///
 /// # Errors
 /// When no member says so within the limit, with the last one's words.
-pub(crate) async fn etcd(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<bool, String> {
+pub(crate) async fn etcd(settings: &Settings, us: IpAddr, balancer: &Balancer) -> Result<bool, String> {
     let begun = Instant::now();
     loop {
-        match round(settings, us, others).await {
+        match round(settings, us, &balancer.addresses()).await {
             Ok(was) => return Ok(was),
             Err(why) if begun.elapsed() >= LIMIT => {
                 return Err(format!("etcd's membership cannot be given up, so nothing is wiped: {why}"));
