@@ -23,6 +23,7 @@ use away::Away;
 use hints::Hints;
 use link::PROTOCOL;
 use swarm::{Behaviour, Reached};
+use waiting::Waiting;
 
 mod address;
 mod away;
@@ -35,6 +36,7 @@ mod reader;
 mod swarm;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use address::{multiaddr, socket};
 
@@ -45,6 +47,10 @@ const OFFENDER_FOR: Duration = Duration::from_secs(30);
 /// How long a refused peer's connection stands on, unread: what was said to it before, it should hear, or it would not know
 /// why it is left alone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// In a large site a connection that nobody used for this long is closed: a ledger poll, which may be held for half of it, is
+/// use.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Most peers remembered as refused; the earliest to come back goes first.
 const REFUSED_MAX: usize = 4_096;
@@ -110,6 +116,8 @@ struct Peer {
     writer: JoinHandle<()>,
     reader: Option<JoinHandle<()>>,
     since: Instant,
+    /// When a frame was last sent to it. Whatever it sends is answered, so this is when the connection was used.
+    used: Instant,
 }
 
 impl Drop for Peer {
@@ -131,6 +139,7 @@ pub struct Mesh {
     events: mpsc::Sender<Event>,
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     peers: BTreeMap<MachineId, Peer>,
+    waiting: Waiting,
     /// Every connection that stands: whose, since when, and the address if this machine dialled.
     connections: BTreeMap<ConnectionId, (MachineId, Instant, Option<SocketAddr>)>,
     hints: Hints,
@@ -178,6 +187,7 @@ impl Mesh {
             events,
             words: mpsc::channel(64),
             peers: BTreeMap::new(),
+            waiting: Waiting::default(),
             connections: BTreeMap::new(),
             hints: Hints::new(settings.peers),
             dialled: BTreeMap::new(),
@@ -200,6 +210,7 @@ impl Mesh {
             Ok(incoming) => incoming,
             Err(why) => return warn!(%why, "the mesh runs already"),
         };
+        let mut idle = tokio::time::interval(IDLE / 6);
         loop {
             let due = self.hints.due();
             tokio::select! {
@@ -211,6 +222,7 @@ impl Mesh {
                 Some((peer, stream)) = incoming.next() => self.accept(peer, stream),
                 Some(word) = self.words.1.recv() => self.hear(word),
                 () = tokio::time::sleep_until(due) => self.try_hints(),
+                _ = idle.tick() => self.close_idle(),
             }
         }
     }
@@ -223,7 +235,9 @@ impl Mesh {
                     let addresses = addresses.iter().filter_map(|one| one.parse().ok());
                     self.machines.insert(machine, addresses.take(limits::ADDRESSES_MAX).collect());
                 }
-                self.dial(machine);
+                if self.lacks_peers() {
+                    self.dial(machine);
+                }
             }
             Command::Refuse(machine) => self.turn_away(machine),
             Command::AtRest(at_rest) => {
@@ -250,15 +264,41 @@ impl Mesh {
     }
 
     fn send(&mut self, to: MachineId, frame: Vec<u8>) {
-        let Some(peer) = self.peers.get(&to) else {
-            // What matters is sent again; by then the connection stands.
-            self.counters.dropped("not connected");
-            return self.dial(to);
+        let Some(peer) = self.peers.get_mut(&to) else {
+            if !self.dial(to) || !self.waiting.push(to, frame) {
+                self.counters.dropped("not connected");
+            }
+            return;
         };
-        let length = frame.len();
-        match peer.queue.push(frame) {
-            true => self.counters.sent(length),
-            false => self.counters.dropped("queue full"),
+        peer.used = Instant::now();
+        // The first frame on a connection is the greeting; what waited for the connection comes after it.
+        for frame in std::iter::once(frame).chain(self.waiting.take(to)) {
+            let length = frame.len();
+            match peer.queue.push(frame) {
+                true => self.counters.sent(length),
+                false => self.counters.dropped("queue full"),
+            }
+        }
+    }
+
+    /// Whether to look for more peers: in a small site for all, in a large one for some.
+    fn lacks_peers(&self) -> bool {
+        let under_way = self.swarm.network_info().connection_counters().num_pending_outgoing() as usize;
+        self.peers.len() + under_way < limits::MESH_FULL
+    }
+
+    /// Closes connections that nobody uses, longest idle first, while there are more than a large site needs.
+    fn close_idle(&mut self) {
+        let excess = self.peers.len().saturating_sub(limits::MESH_CROWDED);
+        if excess == 0 {
+            return;
+        }
+        let unused = self.peers.iter().filter(|(_, peer)| peer.used.elapsed() > IDLE);
+        let mut unused: Vec<(Instant, MachineId)> = unused.map(|(machine, peer)| (peer.used, *machine)).collect();
+        unused.sort_unstable();
+        for peer in unused.into_iter().take(excess).filter_map(|(_, machine)| key::peer(machine)) {
+            // It may be closing already.
+            let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 
@@ -334,7 +374,7 @@ impl Mesh {
                 let _ = words.send(Word::GiveUp(machine, since, false)).await;
             }
         });
-        self.peers.insert(machine, Peer { queue, writer, reader: None, since });
+        self.peers.insert(machine, Peer { queue, writer, reader: None, since, used: since });
         self.choose_quiet();
         let _ = self.events.send(Event::Connected(machine)).await;
     }

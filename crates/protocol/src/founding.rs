@@ -19,6 +19,9 @@ use crate::planted::planted;
 use crate::roster::Roster;
 use crate::{Effects, Time};
 
+/// So many machines share the time in which one of them steps in.
+const STEP_IN_TOGETHER: usize = 32;
+
 /// Why no charter can be founded until a person does something, or a machine goes away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Impediment {
@@ -91,6 +94,12 @@ impl Context<'_> {
 
     fn has_other_settings(&self, machine: MachineId) -> bool {
         self.roster.card(machine).is_some_and(|card| card.settings != *self.settings)
+    }
+
+    /// Longest random wait before a machine steps in. All of a site draw one, and the first draw of many is short: with this
+    /// there are about as many proposers at a time however large the site is.
+    fn step_in_max(&self, candidates: usize) -> Duration {
+        self.tuning.step_in_max * (candidates / STEP_IN_TOGETHER).max(1) as u32
     }
 
     fn jitter(&mut self, most: Duration) -> Duration {
@@ -173,14 +182,14 @@ impl Founding {
         let turn = if self.electorate.first() == Some(&context.me()) {
             Duration::ZERO
         } else {
-            context.tuning.resend * 2 + context.jitter(context.tuning.step_in_max)
+            context.tuning.resend * 2 + context.jitter(context.step_in_max(self.electorate.len()))
         };
         self.propose_at = Some(self.stable_since.max(context.now) + margin + turn);
     }
 
     /// After a failed or foreign ballot: wait a random while, longer with every failure, so that proposers part.
     fn back_off(&mut self, context: &mut Context<'_>) {
-        let most = context.tuning.step_in_max * (1 << self.failures.min(3));
+        let most = context.step_in_max(self.electorate.len()) * (1 << self.failures.min(3));
         let wait = context.tuning.resend * 2 + context.jitter(most);
         if self.electorate.len() >= context.settings.quorum() as usize {
             self.propose_at = Some(context.now + wait);
@@ -224,8 +233,10 @@ impl Founding {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.sent = context.now;
         let me = context.identity.machine();
-        let peers: Vec<MachineId> = context.roster.connected_peers().filter(|peer| *peer != me).collect();
-        for peer in peers {
+        // In a large site not everybody is connected; those who are may vote although SWIM has not told of them.
+        let connected = context.roster.connected_peers();
+        let peers: BTreeSet<MachineId> = connected.chain(self.electorate.iter().copied()).collect();
+        for peer in peers.into_iter().filter(|peer| *peer != me) {
             let frame = match &attempt.accept {
                 None if !attempt.promises.contains_key(&peer) => Frame::Prepare(attempt.ballot),
                 Some((charter, votes)) if !votes.contains_key(&peer) => {

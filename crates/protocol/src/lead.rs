@@ -165,6 +165,7 @@ impl Lead {
         planes.extend(context.charter.voters.iter().filter(|voter| !ledger.was_removed(**voter)));
         let mut names: BTreeSet<String> =
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
+        let hostnames = hostnames(context, newcomers.is_empty());
         for card in newcomers.into_iter().take(AT_ONCE) {
             let card = card.card();
             let role = if planes.contains(&card.machine) && !planted("voter-as-worker")
@@ -175,7 +176,7 @@ impl Lead {
             } else {
                 Role::Worker
             };
-            let name = node_name(&card.hostname, card.machine, &names, context);
+            let name = node_name(&card.hostname, card.machine, &names, &hostnames);
             names.insert(name.clone());
             let address = card.addresses.first().map(|address| host(address)).unwrap_or_default();
             let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
@@ -489,8 +490,26 @@ fn recipient(member: &Member) -> Recipient {
     Recipient { machine: member.admitted.machine, sealing_key: member.admitted.sealing_key }
 }
 
+/// The host names of the living, and how many have each.
+fn hostnames<'a>(context: &Context<'a>, unwanted: bool) -> BTreeMap<&'a str, usize> {
+    let (roster, mut names) = (context.roster, BTreeMap::new());
+    if unwanted {
+        return names;
+    }
+    let living = roster.known().iter().filter(|(machine, _)| roster.is_alive(**machine)).map(|(_, known)| &known.card);
+    for card in living.chain([context.mine]) {
+        *names.entry(card.card().hostname.as_str()).or_default() += 1;
+    }
+    names
+}
+
 /// The host name where it is a DNS label nobody else has; else one made of the id.
-fn node_name(hostname: &str, machine: MachineId, taken: &BTreeSet<String>, context: &Context<'_>) -> String {
+fn node_name(
+    hostname: &str,
+    machine: MachineId,
+    taken: &BTreeSet<String>,
+    hostnames: &BTreeMap<&str, usize>,
+) -> String {
     let label = hostname.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let fit = !label.is_empty()
         && label.len() <= 63
@@ -498,12 +517,9 @@ fn node_name(hostname: &str, machine: MachineId, taken: &BTreeSet<String>, conte
         && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         && !label.starts_with('-')
         && !label.ends_with('-');
-    let shared = || {
-        let same = |card: &SignedCard| card.card().machine != machine && card.card().hostname == hostname;
-        let living = |machine: &MachineId| context.roster.is_alive(*machine);
-        same(context.mine) || context.roster.known().iter().any(|(other, known)| living(other) && same(&known.card))
-    };
-    if fit && !taken.contains(&label) && !shared() {
+    // The machine itself is among the living: admissible is nobody else.
+    let shared = hostnames.get(hostname).is_some_and(|have| *have > 1);
+    if fit && !taken.contains(&label) && !shared {
         return label;
     }
     let short = machine.to_string();

@@ -135,6 +135,8 @@ pub struct Machine {
     look_at: Option<Time>,
     /// When others are asked next whether they follow a charter.
     ask_at: Option<Time>,
+    /// A peer that says it follows a charter, while this machine follows none.
+    shown_by: Option<MachineId>,
     turned_away: BTreeMap<(String, String), u64>,
     last_impediment: Option<founding::Impediment>,
 }
@@ -197,6 +199,7 @@ impl Machine {
             phase: Phase::Meeting,
             look_at: None,
             ask_at: None,
+            shown_by: None,
             turned_away: BTreeMap::new(),
             last_impediment: None,
         };
@@ -401,14 +404,15 @@ impl Machine {
     }
 
     /// While a quorum is there and this machine follows no charter, it may have missed the end of founding, since a charter
-    /// is shown to everybody once. A Hello that needs no answer gets one from whoever follows one.
+    /// is shown to those connected, once. A Hello that needs no answer gets one from whoever follows one.
     fn ask_for_charter(&mut self, now: Time, effects: &mut Effects) {
         let resend = self.tuning.resend;
-        if self.founding.electorate().len() < self.settings.quorum() as usize {
+        let shown_by = self.shown_by.filter(|peer| self.roster.greeted(*peer));
+        if self.founding.electorate().len() < self.settings.quorum() as usize && shown_by.is_none() {
             self.ask_at = None;
         } else if *self.ask_at.get_or_insert(now + resend * 2) <= now {
             self.ask_at = Some(now + resend);
-            for peer in self.roster.some_greeted(ASKED, &mut self.rng) {
+            for peer in self.roster.some_greeted(ASKED, &mut self.rng).into_iter().chain(shown_by) {
                 effects.send(peer, roster::hello(&self.mine, None, Vec::new(), true));
             }
         }
@@ -636,13 +640,13 @@ impl Machine {
     }
 
     fn hello(&mut self, peer: MachineId, answer: bool) -> Frame {
-        let cards = self.roster.cards_for(peer, roster::SAMPLE, &mut self.rng);
+        let cards = self.roster.cards_to_greet(peer, &mut self.rng);
         roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer)
     }
 
     /// Takes a card, and what it means for this machine.
     fn learn(&mut self, now: Time, card: SignedCard, effects: &mut Effects) {
-        if let Learned::Myself(theirs) = self.roster.learn(card, effects) {
+        if let Learned::Myself(theirs) = self.roster.learn(now, card, effects) {
             self.met_myself(now, theirs, effects);
         }
     }

@@ -13,15 +13,14 @@ use rand::seq::IteratorRandom;
 use crate::{Effect, Effects, Time};
 
 mod cards;
+mod compare;
 mod swim;
 
+use compare::Compare;
 use swim::{Life, Swim};
 
-/// Most machines a roster holds; further ones are dropped and counted (promise S10).
-const KNOWN_MAX: usize = 20_000;
-
 /// How many cards of others a greeting carries where it cannot carry all: a large site has many greetings.
-pub(crate) const SAMPLE: usize = 24;
+const SAMPLE: usize = 8;
 
 /// Another machine.
 #[derive(Debug)]
@@ -46,6 +45,8 @@ pub(crate) struct Roster {
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
     by_fingerprint: BTreeMap<Digest, BTreeSet<MachineId>>,
     swim: Swim,
+    /// In a large site, how cards are compared with those of others.
+    compare: Option<Compare>,
     /// Whether this machine takes no part in SWIM any more.
     silent: bool,
     resend: Duration,
@@ -76,7 +77,7 @@ impl Roster {
         rng: &mut ChaCha8Rng,
     ) -> Self {
         let card = mine.card();
-        let mut swim = Swim::new(Life::new(card.machine, card.boot), machines, KNOWN_MAX, period, rng);
+        let mut swim = Swim::new(Life::new(card.machine, card.boot), machines, limits::KNOWN_MAX, period, rng);
         swim.add_card(mine);
         Self {
             me: card.machine,
@@ -88,6 +89,7 @@ impl Roster {
             clones: BTreeMap::new(),
             by_fingerprint: BTreeMap::from([(card.fingerprint, BTreeSet::from([card.machine]))]),
             swim,
+            compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
             silent: false,
             resend,
             dropped: BTreeMap::new(),
@@ -153,7 +155,7 @@ impl Roster {
     }
 
     /// Takes a card, first-hand or passed on.
-    pub(crate) fn learn(&mut self, signed: SignedCard, effects: &mut Effects) -> Learned {
+    pub(crate) fn learn(&mut self, now: Time, signed: SignedCard, effects: &mut Effects) -> Learned {
         let card = signed.card();
         let machine = card.machine;
         if card.cluster != self.cluster {
@@ -171,7 +173,7 @@ impl Roster {
             if !signed.newer_than(&known.card) {
                 return Learned::Nothing;
             }
-        } else if self.known.len() >= KNOWN_MAX {
+        } else if self.known.len() >= limits::KNOWN_MAX {
             self.count("too many machines");
             return Learned::Nothing;
         }
@@ -182,6 +184,10 @@ impl Roster {
         }
         self.touched.insert(machine);
         self.swim.add_card(&signed);
+        if let Some(compare) = &mut self.compare {
+            compare.news();
+            self.swim.heard_of(now, machine, card.boot);
+        }
         let heard = self.known.get(&machine).and_then(|known| known.heard);
         self.known.insert(machine, Known { card: signed, heard });
         // SWIM may have known it before its card came.
@@ -234,9 +240,10 @@ impl Roster {
         }
         let silent = self.ungreeted.iter().filter(|(_, sent)| now.since(**sent) >= self.resend);
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            effects.send(peer, hello(self.cards_for(peer, SAMPLE, rng)));
+            effects.send(peer, hello(self.cards_to_greet(peer, rng)));
             self.ungreeted.insert(peer, now);
         }
+        self.compare_cards(now, rng, effects);
         self.swim.take_cards()
     }
 
@@ -256,7 +263,9 @@ impl Roster {
     pub(crate) fn next_wakeup(&self) -> Option<(Time, &'static str)> {
         let swim = self.swim.next_wakeup().filter(|_| !self.silent).map(|due| (due, "gossip"));
         let hello = self.ungreeted.values().map(|sent| *sent + self.resend).min();
-        swim.into_iter().chain(hello.map(|due| (due, "a greeting to repeat"))).min()
+        let hello = hello.map(|due| (due, "a greeting to repeat"));
+        let cards = self.compare.as_ref().and_then(|compare| compare.due).map(|due| (due, "cards to compare"));
+        [swim, hello, cards].into_iter().flatten().min()
     }
 
     /// Whether anything changed since the last call.
@@ -342,7 +351,7 @@ impl Roster {
             cards.extend([one.clone(), other.clone()]);
         }
         let room = limits::CARDS_MAX - cards.len();
-        if self.known.len() <= room {
+        if self.known.len() <= room.min(some) {
             let others = self.known.iter().filter(|(machine, _)| **machine != peer);
             cards.extend(others.map(|(_, known)| known.card.clone()));
         } else {
@@ -353,6 +362,12 @@ impl Roster {
             cards.extend(others.map(|(_, known)| known.card.clone()));
         }
         cards
+    }
+
+    /// Cards for a greeting: all in a small site, some in a large one.
+    pub(crate) fn cards_to_greet(&self, peer: MachineId, rng: &mut ChaCha8Rng) -> Vec<SignedCard> {
+        let some = if self.known.len() <= limits::MESH_FULL { limits::CARDS_MAX } else { SAMPLE };
+        self.cards_for(peer, some, rng)
     }
 
     pub(crate) fn count(&mut self, what: &'static str) {
@@ -367,5 +382,6 @@ impl Roster {
 
 /// The first words to `peer`.
 pub(crate) fn hello(mine: &SignedCard, charter: Option<&Certificate>, cards: Vec<SignedCard>, answer: bool) -> Frame {
-    Frame::Hello { card: mine.clone(), charter: charter.cloned().map(Box::new), cards, answer }
+    let charter = charter.map(Certificate::charter_hash);
+    Frame::Hello { card: mine.clone(), charter, cards, answer }
 }

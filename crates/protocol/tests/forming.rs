@@ -55,6 +55,22 @@ fn a_quorum_founds_and_a_late_machine_joins() {
 }
 
 #[test]
+fn a_newcomer_whose_charter_was_lost_on_the_way_asks_for_it_again() {
+    let mut site = Site::new(5, 3);
+    (0..4).for_each(|seat| site.boot(seat));
+    site.run(seconds(60));
+    (1..4).for_each(|seat| drop(site.kill(seat)));
+    site.run(seconds(120));
+    // With one other machine it sees no quorum, and knows of the charter by the greeting alone.
+    site.lose.insert("chartered", 3);
+    site.boot(4);
+    site.run(seconds(1));
+    assert!(site.seats[&4].machine.charter().is_none());
+    site.run(seconds(5));
+    assert!(site.seats[&4].machine.charter().is_some());
+}
+
+#[test]
 fn two_of_five_found_nothing_and_say_why() {
     let mut site = Site::new(5, 3);
     (0..2).for_each(|seat| site.boot(seat));

@@ -10,6 +10,8 @@ use crate::convert::{array, bounded, decode, machine_bytes, required, text};
 use crate::sign::{CARD, verify};
 use crate::{Digest, Identity, MachineId, WireError, limits, proto};
 
+mod memory;
+
 /// What the image says about the cluster. Founding needs the same settings everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -119,14 +121,7 @@ impl SignedCard {
 
     /// Checks form, bounds and signature.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        #[cfg(feature = "remember-verified")]
-        if let Some(card) = memory::known(bytes) {
-            return Ok(card);
-        }
-        let card = Self::from_proto(decode("card", bytes)?)?;
-        #[cfg(feature = "remember-verified")]
-        memory::remember(bytes, &card);
-        Ok(card)
+        Self::from_proto(decode("card", bytes)?)
     }
 
     /// Whether this card replaces `other` of the same machine: a later boot, or a later change in the same boot.
@@ -140,6 +135,20 @@ impl SignedCard {
         one.machine == other.machine && one.boot == other.boot && one.nonce != other.nonce
     }
 
+    /// Tells this very card from others in four bytes, not surely: cards of one mark have other ones with another `salt`.
+    pub fn mark(&self, salt: u32) -> u32 {
+        let card = self.card();
+        let part = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        // FNV-1a over words (Fowler, Noll, Vo), the upper half folded in: everybody can make two cards of one mark, and gains
+        // nothing by it.
+        let parts = [salt.into(), part(&card.machine.0), card.boot, card.serial.into(), part(&card.nonce)];
+        let hash = parts.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, part| {
+            let mixed = (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3);
+            mixed ^ mixed.rotate_right(29)
+        });
+        (hash ^ (hash >> 32)) as u32
+    }
+
     pub(crate) fn to_proto(&self) -> proto::Signed {
         self.0.signed.clone()
     }
@@ -149,42 +158,17 @@ impl SignedCard {
             return Err(WireError::TooLarge { what: "card", bytes: signed.body.len(), max: limits::CARD_BYTES_MAX });
         }
         let machine = MachineId::from_slice(&signed.machine, "card.machine")?;
+        if let Some(card) = memory::known(machine, &signed) {
+            return Ok(card);
+        }
         verify(machine, CARD, &signed.body, &signed.signature)?;
         let card = from_proto(decode("card", &signed.body)?)?;
         if card.machine != machine {
             return Err(WireError::Field { field: "card.machine", rule: "differs from its signer" });
         }
-        Ok(Self::checked(card, &signed))
-    }
-}
-
-/// Cards that a thread has checked before: machines of a simulation share them, as a site's machines share none.
-#[cfg(feature = "remember-verified")]
-mod memory {
-    use std::cell::RefCell;
-    use std::collections::BTreeMap;
-
-    use super::SignedCard;
-    use crate::Digest;
-
-    /// Beyond this many all are forgotten.
-    const REMEMBERED_MAX: usize = 100_000;
-
-    thread_local! {
-        static CHECKED: RefCell<BTreeMap<Digest, SignedCard>> = const { RefCell::new(BTreeMap::new()) };
-    }
-
-    pub(super) fn known(bytes: &[u8]) -> Option<SignedCard> {
-        CHECKED.with_borrow(|checked| checked.get(&Digest::of("card", &[bytes])).cloned())
-    }
-
-    pub(super) fn remember(bytes: &[u8], card: &SignedCard) {
-        CHECKED.with_borrow_mut(|checked| {
-            if checked.len() >= REMEMBERED_MAX {
-                checked.clear();
-            }
-            checked.insert(Digest::of("card", &[bytes]), card.clone());
-        });
+        let card = Self::checked(card, &signed);
+        memory::remember(machine, &card);
+        Ok(card)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Founding's statements: ballots, votes, the charter, and the certificate that proves it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -141,42 +143,20 @@ fn vote_body(cluster: &str, ballot: &Ballot, charter_hash: &Digest) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// A charter with the votes of a founding quorum in one ballot: proof that anyone can check.
+/// A charter with the votes of a founding quorum in one ballot: proof that anyone can check. A clone shares what it holds.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Certificate {
+pub struct Certificate(Arc<Proof>);
+
+#[derive(PartialEq, Eq)]
+struct Proof {
     charter: Charter,
     charter_bytes: Bytes,
+    hash: Digest,
     ballot: Ballot,
     votes: Vec<(MachineId, [u8; 64])>,
 }
 
-impl Certificate {
-    /// Puts the votes together. They must be for these bytes in this ballot, of at least a quorum of machines.
-    pub fn new(charter_bytes: Bytes, ballot: Ballot, votes: &[Vote]) -> Result<Self, WireError> {
-        let charter = Charter::decode(&charter_bytes)?;
-        let mut votes: Vec<_> = votes.iter().map(|vote| (vote.machine, vote.signature)).collect();
-        votes.sort_unstable();
-        votes.dedup_by_key(|vote| vote.0);
-        let certificate = Self { charter, charter_bytes, ballot, votes };
-        certificate.verify()?;
-        Ok(certificate)
-    }
-
-    /// The charter it proves.
-    pub fn charter(&self) -> &Charter {
-        &self.charter
-    }
-
-    /// The charter's bytes as voted on.
-    pub fn charter_bytes(&self) -> &Bytes {
-        &self.charter_bytes
-    }
-
-    /// Who voted for it.
-    pub fn voters_of_founding(&self) -> impl Iterator<Item = MachineId> + '_ {
-        self.votes.iter().map(|vote| vote.0)
-    }
-
+impl Proof {
     /// Checks that a quorum of distinct machines signed.
     fn verify(&self) -> Result<(), WireError> {
         let field = "certificate.votes";
@@ -186,8 +166,44 @@ impl Certificate {
         if !self.votes.windows(2).all(|pair| pair[0].0 < pair[1].0) {
             return Err(WireError::Field { field, rule: "must be sorted and of distinct machines" });
         }
-        let body = vote_body(&self.charter.cluster, &self.ballot, &charter_hash(&self.charter_bytes));
+        let body = vote_body(&self.charter.cluster, &self.ballot, &self.hash);
         self.votes.iter().try_for_each(|(machine, signature)| verify(*machine, VOTE, &body, signature))
+    }
+}
+
+impl Certificate {
+    /// Puts the votes together. They must be for these bytes in this ballot, of at least a quorum of machines.
+    pub fn new(charter_bytes: Bytes, ballot: Ballot, votes: &[Vote]) -> Result<Self, WireError> {
+        let charter = Charter::decode(&charter_bytes)?;
+        let mut votes: Vec<_> = votes.iter().map(|vote| (vote.machine, vote.signature)).collect();
+        votes.sort_unstable();
+        votes.dedup_by_key(|vote| vote.0);
+        Self::checked(Proof { charter, hash: charter_hash(&charter_bytes), charter_bytes, ballot, votes })
+    }
+
+    /// The charter it proves.
+    pub fn charter(&self) -> &Charter {
+        &self.0.charter
+    }
+
+    /// The charter's bytes as voted on.
+    pub fn charter_bytes(&self) -> &Bytes {
+        &self.0.charter_bytes
+    }
+
+    /// The hash of those bytes, which every vote names.
+    pub fn charter_hash(&self) -> Digest {
+        self.0.hash
+    }
+
+    /// Who voted for it.
+    pub fn voters_of_founding(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.0.votes.iter().map(|vote| vote.0)
+    }
+
+    fn checked(proof: Proof) -> Result<Self, WireError> {
+        proof.verify()?;
+        Ok(Self(Arc::new(proof)))
     }
 
     /// The bytes that [`Certificate::decode`] takes.
@@ -201,13 +217,13 @@ impl Certificate {
     }
 
     pub(crate) fn to_proto(&self) -> proto::Certificate {
-        let votes = self.votes.iter().map(|(machine, signature)| proto::VoteSignature {
+        let votes = self.0.votes.iter().map(|(machine, signature)| proto::VoteSignature {
             machine: machine_bytes(machine),
             signature: Bytes::copy_from_slice(signature),
         });
         proto::Certificate {
-            charter: self.charter_bytes.clone(),
-            ballot: Some(ballot_to_proto(&self.ballot)),
+            charter: self.0.charter_bytes.clone(),
+            ballot: Some(ballot_to_proto(&self.0.ballot)),
             votes: votes.collect(),
         }
     }
@@ -220,20 +236,19 @@ impl Certificate {
                 Ok((machine, array(&vote.signature, "certificate.votes")?))
             })
             .collect::<Result<Vec<_>, WireError>>()?;
-        let certificate = Self {
+        Self::checked(Proof {
             charter: Charter::decode(&certificate.charter)?,
+            hash: charter_hash(&certificate.charter),
             charter_bytes: certificate.charter,
             ballot: ballot_from_proto(required(certificate.ballot, "certificate.ballot")?)?,
             votes,
-        };
-        certificate.verify()?;
-        Ok(certificate)
+        })
     }
 }
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "certificate of {} with {} votes", self.charter.id_hex(), self.votes.len())
+        write!(f, "certificate of {} with {} votes", self.0.charter.id_hex(), self.0.votes.len())
     }
 }
 

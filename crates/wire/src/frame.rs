@@ -5,7 +5,7 @@ use prost::Message;
 
 use crate::charter::{ballot_from_proto, ballot_to_proto};
 use crate::convert::{bounded, bounded_bytes, machine_bytes, optional_machine, required, text};
-use crate::{Ballot, Certificate, MachineId, SignedCard, Vote, WireError, limits, proto};
+use crate::{Ballot, Certificate, Digest, MachineId, SignedCard, Vote, WireError, limits, proto};
 use proto::frame::Body;
 
 /// What was accepted before, and who is known: the answer to a Prepare.
@@ -39,12 +39,12 @@ pub struct LedgerNews {
 /// One message between two machines. Who sent it is known from the connection, which Noise authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// First words on every connection: who I am, the charter I follow, whom I know.
+    /// First words on every connection: who I am, which charter I follow, whom I know.
     Hello {
         /// The sender's card.
         card: SignedCard,
-        /// The charter it follows, with its proof.
-        charter: Option<Box<Certificate>>,
+        /// The hash of the charter it follows. Its proof, 100 bytes for each of a quorum, goes only to those who lack it.
+        charter: Option<Digest>,
         /// Cards of others.
         cards: Vec<SignedCard>,
         /// Whether this answers a Hello.
@@ -52,8 +52,15 @@ pub enum Frame {
     },
     /// A SWIM datagram.
     Swim(Bytes),
-    /// Cards that changed.
+    /// Cards that changed, or that the receiver seems to lack.
     Cards(Vec<SignedCard>),
+    /// Which cards the sender holds: the receiver answers with [`Frame::Cards`] that are not among them.
+    CardsKnown {
+        /// Drawn anew for each frame, so that two cards of one mark are told apart the next time.
+        salt: u32,
+        /// The [`SignedCard::mark`] of each, sorted, at most [`limits::KNOWN_MAX`].
+        marks: Vec<u32>,
+    },
     /// Paxos phase 1a.
     Prepare(Ballot),
     /// Paxos phase 1b.
@@ -158,6 +165,7 @@ impl Frame {
             Frame::Hello { .. } => "hello",
             Frame::Swim(_) => "swim",
             Frame::Cards(_) => "cards",
+            Frame::CardsKnown { .. } => "cards-known",
             Frame::Prepare(_) => "prepare",
             Frame::Promise(_) => "promise",
             Frame::Refusal { .. } => "refusal",
@@ -177,13 +185,16 @@ impl Frame {
         match self {
             Frame::Hello { card, charter, cards, answer } => Body::Hello(proto::Hello {
                 card: Some(card.to_proto()),
-                charter: charter.as_ref().map(|charter| charter.to_proto()),
+                charter_hash: charter.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default(),
                 cards: cards.iter().map(SignedCard::to_proto).collect(),
                 answer: *answer,
             }),
             Frame::Swim(bytes) => Body::Swim(bytes.clone()),
             Frame::Cards(cards) => {
                 Body::Cards(proto::Cards { cards: cards.iter().map(SignedCard::to_proto).collect() })
+            }
+            Frame::CardsKnown { salt, marks } => {
+                Body::CardsKnown(proto::CardsKnown { salt: *salt, marks: marks.clone() })
             }
             Frame::Prepare(ballot) => Body::Prepare(proto::Prepare { ballot: Some(ballot_to_proto(ballot)) }),
             Frame::Promise(promise) => Body::Promise(proto::Promise {
@@ -216,12 +227,22 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
     Ok(match body {
         Body::Hello(hello) => Frame::Hello {
             card: SignedCard::from_proto(required(hello.card, "hello.card")?)?,
-            charter: hello.charter.map(Certificate::from_proto).transpose()?.map(Box::new),
+            charter: match hello.charter_hash.is_empty() {
+                true => None,
+                false => Some(Digest::from_slice(&hello.charter_hash, "hello.charter_hash")?),
+            },
             cards: cards(hello.cards, "hello.cards")?,
             answer: hello.answer,
         },
         Body::Swim(bytes) => Frame::Swim(bounded_bytes(bytes, limits::SWIM_BYTES_MAX, "frame.swim")?),
         Body::Cards(list) => Frame::Cards(cards(list.cards, "cards.cards")?),
+        Body::CardsKnown(known) => {
+            let marks = bounded(known.marks, limits::KNOWN_MAX, "cards_known.marks")?;
+            if !marks.is_sorted() {
+                return Err(WireError::Field { field: "cards_known.marks", rule: "must be sorted" });
+            }
+            Frame::CardsKnown { salt: known.salt, marks }
+        }
         Body::Prepare(prepare) => Frame::Prepare(ballot_from_proto(required(prepare.ballot, "prepare.ballot")?)?),
         Body::Promise(promise) => Frame::Promise(promise_from_proto(promise)?),
         Body::Refusal(refusal) => Frame::Refusal {

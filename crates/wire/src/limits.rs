@@ -9,6 +9,24 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Most cards in one frame: a bounded sample, the rest comes with gossip.
 pub const CARDS_MAX: usize = 256;
 
+/// Most machines that a roster holds; further ones are dropped and counted.
+pub const KNOWN_MAX: usize = 20_000;
+
+/// Up to this many known machines a greeting carries the cards of all of them, and a site no larger is a full mesh: every
+/// machine keeps a connection to every other one. In a larger one a machine looks for this many connections, makes others
+/// when it has something to say, and closes those again that nobody uses.
+pub const MESH_FULL: usize = 64;
+
+/// Above this many connections a machine closes those that nobody used for a while: half as many again as it looks for, so
+/// that what one machine closes another one does not make again at once.
+pub const MESH_CROWDED: usize = MESH_FULL * 3 / 2;
+
+/// Most connections of a machine. A proposer needs one to each machine of a founding quorum.
+pub const CONNECTIONS_MAX: usize = 512;
+
+/// Most frames that wait for a connection to one peer while it is being made. What matters is sent again.
+pub const DIAL_QUEUE_MAX: usize = 32;
+
 /// Longest signed card in bytes, so that [`CARDS_MAX`] of them fit a frame.
 pub const CARD_BYTES_MAX: usize = 2_048;
 

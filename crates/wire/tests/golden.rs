@@ -74,10 +74,11 @@ fn frames() -> Vec<(&'static str, Frame)> {
     vec![
         (
             "hello",
-            Frame::Hello { card: card(1), charter: Some(Box::new(certificate())), cards: vec![card(2)], answer: true },
+            Frame::Hello { card: card(1), charter: Some(charter_hash(&charter())), cards: vec![card(2)], answer: true },
         ),
         ("swim", Frame::Swim(Bytes::from_static(b"datagram"))),
         ("cards", Frame::Cards(vec![card(1), card(2)])),
+        ("cards-known", Frame::CardsKnown { salt: 7, marks: vec![1, 0x0102_0304, u32::MAX] }),
         ("prepare", Frame::Prepare(ballot())),
         (
             "promise",

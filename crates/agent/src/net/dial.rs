@@ -16,32 +16,34 @@ use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
 const OWN_MAX: usize = 256;
 
 impl Mesh {
-    /// Dials a machine at the addresses on its card, unless a connection stands.
-    pub(super) fn dial(&mut self, machine: MachineId) {
-        if let Some(addresses) = self.machines.get(&machine) {
-            let addresses = addresses.iter().filter(|address| !self.own.contains(address));
-            let addresses = addresses.copied().map(multiaddr).collect();
-            self.dial_at(machine, addresses);
-        }
+    /// Dials a machine at the addresses on its card, unless a connection stands. Returns whether one is being made.
+    pub(super) fn dial(&mut self, machine: MachineId) -> bool {
+        let Some(addresses) = self.machines.get(&machine) else { return false };
+        let addresses = addresses.iter().filter(|address| !self.own.contains(address));
+        let addresses = addresses.copied().map(multiaddr).collect();
+        self.dial_at(machine, addresses)
     }
 
-    fn dial_at(&mut self, machine: MachineId, addresses: Vec<Multiaddr>) {
+    fn dial_at(&mut self, machine: MachineId, addresses: Vec<Multiaddr>) -> bool {
         if addresses.is_empty() || self.peers.contains_key(&machine) || self.is_refused(machine) {
-            return;
+            return false;
         }
-        let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me) else { return };
+        let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me) else { return false };
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
             .addresses(addresses)
             .allocate_new_port()
             .build();
-        // Already dialling, or no room: both are fine here.
-        let _ = self.swarm.dial(options);
+        matches!(self.swarm.dial(options), Ok(()) | Err(DialError::DialPeerConditionFalse(_)))
     }
 
     /// Dials what hints are due. Names are looked up first, which may take its time.
     pub(super) fn try_hints(&mut self) {
-        for hint in self.hints.take(Instant::now()) {
+        let due = self.hints.take(Instant::now());
+        if !self.lacks_peers() {
+            return;
+        }
+        for hint in due {
             match hint.parse() {
                 Ok(address) => self.try_address(address),
                 Err(_) => {
@@ -80,7 +82,7 @@ impl Mesh {
     /// Someone answered by mDNS. Its records are unauthenticated, so they are hints like any other, and bounded.
     pub(super) fn discovered(&mut self, peer: PeerId, at: Multiaddr) {
         let Some(machine) = key::machine(&peer).filter(|_| peer != self.me) else { return };
-        if self.peers.contains_key(&machine) || self.is_refused(machine) {
+        if self.peers.contains_key(&machine) || self.is_refused(machine) || !self.lacks_peers() {
             return;
         }
         if let Some(address) = socket(&at) {

@@ -31,8 +31,10 @@ impl Mesh {
                     debug!(%machine, %peer_id, "disconnected");
                     self.disconnected(machine).await;
                     // A machine that merely restarts is soon there again.
-                    self.hints.hurry();
-                    self.dial(machine);
+                    if self.lacks_peers() {
+                        self.hints.hurry();
+                        self.dial(machine);
+                    }
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
@@ -48,7 +50,12 @@ impl Mesh {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
                 self.incoming_failed(&send_back_addr, error, peer_id).await;
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, error, peer_id, .. } => {
+                if let Some(machine) = peer_id.as_ref().and_then(key::machine)
+                    && !self.peers.contains_key(&machine)
+                {
+                    self.waiting.take(machine).iter().for_each(|_| self.counters.dropped("not connected"));
+                }
                 let hint = self.dialled.remove(&connection_id);
                 self.dial_failed(hint, error).await;
             }

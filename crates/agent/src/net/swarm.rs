@@ -12,12 +12,10 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, Transport, connection_limits, mdns, memory_connection_limits, noise, pnet, tcp, yamux};
+use muster_wire::limits;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::address::socket;
-
-/// Most connections at once. A machine talks to all of a small site and to some of a large one.
-const CONNECTIONS_MAX: u32 = 512;
 
 /// Most connections whose handshakes are under way from outside: a mass boot fits, a flood does not.
 const PENDING_MAX: u32 = 64;
@@ -99,7 +97,7 @@ pub(super) fn build(
 ) -> Result<Swarm<Behaviour>, String> {
     let me = keypair.public().to_peer_id();
     let limits = connection_limits::ConnectionLimits::default()
-        .with_max_established(Some(CONNECTIONS_MAX))
+        .with_max_established(Some(limits::CONNECTIONS_MAX as u32))
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
         .with_max_pending_incoming(Some(PENDING_MAX));
     let behaviour = Behaviour {

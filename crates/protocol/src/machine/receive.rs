@@ -1,7 +1,7 @@
 //! Frames from other machines, each to the part it is for, after the checks that are nobody else's.
 
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Entry, Frame, MachineId, Role, SignedCard};
+use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard};
 
 use super::Machine;
 use crate::{Effect, Effects, Time};
@@ -9,7 +9,7 @@ use crate::{Effect, Effects, Time};
 /// A Hello's contents.
 struct Greeting {
     card: SignedCard,
-    charter: Option<Certificate>,
+    charter: Option<Digest>,
     cards: Vec<SignedCard>,
     answer: bool,
 }
@@ -22,11 +22,12 @@ impl Machine {
                     self.roster.count("hello of someone else");
                     return;
                 }
-                let greeting = Greeting { card, charter: charter.map(|charter| *charter), cards, answer };
+                let greeting = Greeting { card, charter, cards, answer };
                 self.receive_hello(now, from, greeting, effects);
             }
             Frame::Swim(datagram) => self.roster.datagram(now, from, &datagram),
             Frame::Cards(cards) => cards.into_iter().for_each(|card| self.learn(now, card, effects)),
+            Frame::CardsKnown { salt, marks } => self.roster.tell_cards(from, salt, &marks, effects),
             Frame::Prepare(_) | Frame::Accept { .. } if self.durable.charter.is_some() => {
                 // Founding is over; whoever still tries learns what came of it.
                 self.show_charter(from, effects);
@@ -86,9 +87,28 @@ impl Machine {
             let hello = self.hello(from, true);
             effects.send(from, hello);
         }
-        match charter {
-            Some(charter) => self.meet_charter(now, from, charter, effects),
-            None => self.show_charter(from, effects),
+        match (charter, &self.durable.charter) {
+            // Its proof is on the way: it has heard, or will, that we follow none.
+            (Some(_), None) => self.shown_by = Some(from),
+            (None, Some(_)) => self.show_charter(from, effects),
+            // Who says so of itself is not ours, whether or not it could prove it.
+            (Some(theirs), Some(ours)) if theirs != ours.charter_hash() => {
+                self.refuse_other_charter(from, format!("with hash {theirs}"), effects);
+            }
+            _ => {}
+        }
+    }
+
+    /// A machine never belongs to two clusters, and says so (promise S7).
+    fn refuse_other_charter(&mut self, from: MachineId, theirs: String, effects: &mut Effects) {
+        if let Some(ours) = self.durable.charter.as_ref().filter(|_| !crate::planted::planted("foreign-charter-borne"))
+        {
+            let (id, hash) = (ours.charter().id_hex(), ours.charter_hash());
+            let why = format!(
+                "it follows a charter {theirs}, this machine follows {id} with hash {hash}: \
+                 a machine never belongs to two clusters"
+            );
+            self.refuse_peer(from, why, effects);
         }
     }
 
@@ -102,13 +122,8 @@ impl Machine {
     fn meet_charter(&mut self, now: Time, from: MachineId, theirs: Certificate, effects: &mut Effects) {
         let charter = theirs.charter();
         if let Some(ours) = &self.durable.charter {
-            if ours.charter_bytes() != theirs.charter_bytes() && !crate::planted::planted("foreign-charter-borne") {
-                let why = format!(
-                    "it follows charter {}, this machine follows {}: a machine never belongs to two clusters",
-                    charter.id_hex(),
-                    ours.charter().id_hex()
-                );
-                self.refuse_peer(from, why, effects);
+            if ours.charter_hash() != theirs.charter_hash() {
+                self.refuse_other_charter(from, format!("with hash {}", theirs.charter_hash()), effects);
             }
             return;
         }

@@ -37,6 +37,9 @@ pub(super) struct Tray {
     /// Machines whose newest cards are still to travel, in order.
     waiting: VecDeque<MachineId>,
     queued: BTreeSet<MachineId>,
+    /// Whether machines of which SWIM tells are asked for: then only changes of cards travel with it. Else every card would
+    /// come to every machine a dozen times over, which in a large site is most of what is sent.
+    asked_for: bool,
     /// The card that is being handed to foca.
     leaving: Option<CardKey>,
 }
@@ -54,10 +57,12 @@ impl Tray {
         let machine = signed.card().machine;
         let known = self.newest.get(&machine);
         let room = known.is_some() || self.newest.len() < known_max;
-        let fresh = room && known.is_none_or(|known| signed.newer_than(known));
+        let (known, fresh) = (known.is_some(), room && known.is_none_or(|known| signed.newer_than(known)));
         if fresh {
             self.newest.insert(machine, signed.clone());
-            self.queue(machine);
+            if known || !self.asked_for {
+                self.queue(machine);
+            }
         }
         fresh
     }
@@ -77,8 +82,8 @@ pub(super) struct Cards {
 }
 
 impl Cards {
-    pub(super) fn new(known_max: usize) -> Self {
-        Self { tray: Arc::default(), known_max }
+    pub(super) fn new(known_max: usize, asked_for: bool) -> Self {
+        Self { tray: Arc::new(Mutex::new(Tray { asked_for, ..Tray::default() })), known_max }
     }
 
     fn tray(&self) -> MutexGuard<'_, Tray> {
@@ -90,9 +95,12 @@ impl Cards {
         self.tray().keep(card, self.known_max);
     }
 
-    /// Lets a card travel once more.
+    /// Lets a card travel once more, unless it is asked for.
     pub(super) fn repeat(&self, machine: MachineId) {
-        self.tray().queue(machine);
+        let mut tray = self.tray();
+        if !tray.asked_for {
+            tray.queue(machine);
+        }
     }
 
     /// The next card for foca, which holds `travelling` of them. It must be handed over at once.

@@ -178,7 +178,7 @@ pub(crate) struct Swim {
 
 impl Swim {
     pub(crate) fn new(me: Life, size: u32, known_max: usize, period: Duration, rng: &mut ChaCha8Rng) -> Self {
-        let cards = Cards::new(known_max);
+        let cards = Cards::new(known_max, size as usize > limits::MESH_FULL);
         let rng = ChaCha8Rng::from_rng(rng);
         let config = swim_config(size, period);
         Self {
@@ -256,6 +256,12 @@ impl Swim {
             }
             _ => self.dropped += 1,
         }
+    }
+
+    /// Somebody told of a machine. Whether it lives, probes will show; nobody else is told.
+    pub(crate) fn heard_of(&mut self, now: Time, machine: MachineId, boot: u64) {
+        let member = foca::Member::alive(Life::new(machine, boot));
+        self.run(now, |foca, out| foca.apply_many(std::iter::once(member), false, out));
     }
 
     /// A machine showed itself alive with this boot.

@@ -30,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) fail: BTreeSet<(usize, &'static str)>,
     /// Steps that are never answered.
     pub(crate) hang: BTreeSet<(usize, &'static str)>,
+    /// How many frames of a kind are lost from now on.
+    pub(crate) lose: BTreeMap<&'static str, usize>,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
     /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
     connected: BTreeSet<(usize, MachineId)>,
@@ -62,6 +64,7 @@ impl Site {
             transcript: Vec::new(),
             fail: BTreeSet::new(),
             hang: BTreeSet::new(),
+            lose: BTreeMap::new(),
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
             log: Vec::new(),
@@ -187,6 +190,10 @@ impl Site {
 
     fn deliver(&mut self, from: usize, to: MachineId, frame: Frame) {
         if !self.connected.contains(&(from, to)) {
+            return;
+        }
+        if let Some(left) = self.lose.get_mut(frame.kind()).filter(|left| **left > 0) {
+            *left -= 1;
             return;
         }
         // Through the codec, as on a real wire.

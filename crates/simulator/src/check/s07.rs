@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::{Effect, Input, Machine};
-use muster_wire::{Frame, MachineId};
+use muster_wire::charter::charter_hash;
+use muster_wire::{Certificate, Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::sometimes::Sometimes;
@@ -42,13 +43,13 @@ impl OneCluster {
     pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
         self.foreign = None;
         let Input::Received { from, frame } = input else { return };
+        let hash = |certificate: &Certificate| charter_hash(certificate.charter_bytes());
         let theirs = match frame {
-            Frame::Hello { charter: Some(certificate), .. } => certificate,
-            Frame::Chartered(certificate) => certificate,
+            Frame::Hello { charter: Some(theirs), .. } => *theirs,
+            Frame::Chartered(certificate) => hash(certificate),
             _ => return,
         };
-        let ours = machine.charter().map(|certificate| certificate.charter().id);
-        if ours.is_some_and(|ours| ours != theirs.charter().id) {
+        if machine.charter().is_some_and(|ours| hash(ours) != theirs) {
             self.foreign = Some((slot, *from));
         }
     }

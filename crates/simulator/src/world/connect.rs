@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use muster_protocol::Input;
-use muster_wire::{Frame, MachineId};
+use muster_wire::{Frame, MachineId, limits};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::chance::{MS, S};
 use super::event::{At, Event, LinkId, Slot};
-use super::host::{DIAL_QUEUE_MAX, Power};
+use super::host::Power;
 use super::{World, signed};
 use crate::scenario::Differs;
 use crate::watch::Seen;
@@ -30,8 +30,8 @@ const KEEPALIVE_S: [f64; 2] = [8.0, 15.0];
 const DIALS_MAX: usize = 64;
 /// After a refusal the machine is not dialled for this long.
 const REFUSED_FOR: At = 60_000_000;
-/// A link that was used more recently than this is not closed to make room.
-const IDLE: At = 5_000_000;
+/// In a large site a link that nobody used for this long is closed: a ledger poll, which may be held for half of it, is use.
+const IDLE: At = 60_000_000;
 
 impl Link {
     fn end(&self, slot: Slot) -> usize {
@@ -50,8 +50,9 @@ impl World {
         if self.hosts[slot as usize].life != life {
             return;
         }
+        self.close_idle(slot);
         let discovery = &self.scenario.discovery;
-        let room = self.net.connections_max().saturating_sub(self.hosts[slot as usize].links.len());
+        let room = self.links_lacking(slot);
         if room > 0 && !self.hosts[slot as usize].paused {
             let mut heard: Vec<Slot> =
                 if discovery.segment { (0..self.hosts.len() as Slot).collect() } else { discovery.seeds.clone() };
@@ -73,6 +74,27 @@ impl World {
         self.events.push(self.now + again, Event::Discover { slot, life });
     }
 
+    /// How many more connections a machine looks for, those under way counted.
+    fn links_lacking(&self, slot: Slot) -> usize {
+        let host = &self.hosts[slot as usize];
+        limits::MESH_FULL.min(self.net.connections_max()).saturating_sub(host.links.len() + host.dialling.len())
+    }
+
+    /// Closes links that nobody used, longest idle first, while there are more than a large site needs.
+    fn close_idle(&mut self, slot: Slot) {
+        let links = &self.hosts[slot as usize].links;
+        let excess = links.len().saturating_sub(limits::MESH_CROWDED);
+        if excess == 0 {
+            return;
+        }
+        let idle = |id: &LinkId| self.link(*id).map(|link| (link.used, *id)).filter(|(used, _)| used + IDLE < self.now);
+        let mut idle: Vec<(At, LinkId)> = links.values().filter_map(idle).collect();
+        idle.sort_unstable_by_key(|(used, id)| (*used, id.place));
+        for (_, link) in idle.into_iter().take(excess) {
+            self.close(link);
+        }
+    }
+
     fn linked(&self, slot: Slot, other: Slot) -> bool {
         let id = self.hosts[other as usize].me;
         self.hosts[slot as usize].links_to(id).any(|link| self.other_end(link, slot) == Some(other))
@@ -91,7 +113,7 @@ impl World {
         if self.hosts[slot as usize].link_to(machine).is_some() {
             return;
         }
-        if self.hosts[slot as usize].links.len() < self.net.connections_max()
+        if self.links_lacking(slot) > 0
             && let Some(other) = addresses.iter().find_map(|address| self.slot_at(address))
         {
             self.dial(slot, other);
@@ -141,7 +163,8 @@ impl World {
             return;
         }
         if !self.linked(from, to) {
-            if !self.make_room(from) || !self.make_room(to) {
+            let room = |slot: Slot| self.hosts[slot as usize].links.len() < self.net.connections_max();
+            if !room(from) || !room(to) {
                 return;
             }
             self.join_ends([from, to], ids);
@@ -175,23 +198,6 @@ impl World {
             if first {
                 self.feed(slot, Input::Connected(peer));
             }
-        }
-    }
-
-    /// Closes the link that was idle longest if there is no room. False if none was idle.
-    fn make_room(&mut self, slot: Slot) -> bool {
-        let host = &self.hosts[slot as usize];
-        if host.links.len() < self.net.connections_max() {
-            return true;
-        }
-        let idle = |link: &LinkId| self.link(*link).map_or(0, |link| link.used);
-        let oldest = host.links.values().copied().min_by_key(idle);
-        match oldest.filter(|link| idle(link) + IDLE < self.now) {
-            Some(link) => {
-                self.close(link);
-                true
-            }
-            None => false,
         }
     }
 
@@ -293,7 +299,7 @@ impl World {
             return;
         }
         let queue = self.hosts[slot as usize].waiting.entry(other).or_default();
-        if queue.len() < DIAL_QUEUE_MAX {
+        if queue.len() < limits::DIAL_QUEUE_MAX {
             queue.push((to, frame));
         }
         self.dial(slot, other);

@@ -37,9 +37,6 @@ pub(crate) enum NextWrite {
 /// Most inputs that wait while the machine cannot take them; more are dropped, as full sockets would.
 pub(crate) const INBOX_MAX: usize = 8_192;
 
-/// Most frames that wait for a dial.
-pub(crate) const DIAL_QUEUE_MAX: usize = 32;
-
 /// One machine.
 pub(crate) struct Host {
     pub(crate) slot: Slot,

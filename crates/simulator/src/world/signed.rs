@@ -12,11 +12,9 @@ struct Signed<'a> {
 
 fn signed(frame: &Frame) -> Signed<'_> {
     match frame {
-        Frame::Hello { card, charter, cards, .. } => Signed {
-            cards: std::iter::once(card).chain(cards).collect(),
-            certificate: charter.as_deref(),
-            ..Signed::default()
-        },
+        Frame::Hello { card, cards, .. } => {
+            Signed { cards: std::iter::once(card).chain(cards).collect(), ..Signed::default() }
+        }
         Frame::Cards(cards) => Signed { cards: cards.iter().collect(), ..Signed::default() },
         Frame::Promise(promise) => Signed { cards: promise.cards.iter().collect(), ..Signed::default() },
         Frame::Accepted { vote, .. } => Signed { vote: Some(vote), ..Signed::default() },

@@ -1,0 +1,157 @@
+//! Cards in a large site: machines tell each other which they hold, and get those that they lack.
+//!
+//! Where everybody greets everybody, cards come with the greetings. In a site too large for that, gossip alone would bring every
+//! card to every machine a dozen times over; like this each comes about once ("anti-entropy", Demers et al., "Epidemic
+//! Algorithms for Replicated Database Maintenance", PODC 1987).
+
+use std::time::Duration;
+
+use muster_wire::{Frame, MachineId, SignedCard, limits};
+use rand::Rng;
+use rand::rngs::ChaCha8Rng;
+
+use super::Roster;
+use crate::{Effects, Time};
+
+/// Pause between two comparisons after news; without any it doubles up to the longest.
+const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// When cards are compared next.
+#[derive(Debug)]
+pub(super) struct Compare {
+    /// Nothing before the first news.
+    pub(super) due: Option<Time>,
+    pause: Duration,
+    news: bool,
+}
+
+impl Default for Compare {
+    fn default() -> Self {
+        Self { due: None, pause: PAUSE, news: false }
+    }
+}
+
+impl Compare {
+    /// A card came that was not known.
+    pub(super) fn news(&mut self) {
+        self.news = true;
+    }
+
+    /// Whether somebody is to be asked now.
+    fn turn(&mut self, now: Time) -> bool {
+        if std::mem::take(&mut self.news) {
+            self.pause = PAUSE;
+            let soon = now + PAUSE;
+            self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+        }
+        let turn = self.due.is_some_and(|due| due <= now);
+        if turn {
+            self.due = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        }
+        turn
+    }
+}
+
+impl Roster {
+    /// Tells somebody which cards this machine holds, if it is time.
+    pub(super) fn compare_cards(&mut self, now: Time, rng: &mut ChaCha8Rng, effects: &mut Effects) {
+        if self.silent || !self.compare.as_mut().is_some_and(|compare| compare.turn(now)) {
+            return;
+        }
+        for peer in self.some_greeted(1, rng) {
+            let salt = rng.next_u32();
+            let mut marks: Vec<u32> = self.known.values().map(|known| known.card.mark(salt)).collect();
+            marks.sort_unstable();
+            effects.send(peer, Frame::CardsKnown { salt, marks });
+        }
+    }
+
+    /// Answers with cards that are not among those of `marks`, from a random place on.
+    pub(crate) fn tell_cards(&self, to: MachineId, salt: u32, marks: &[u32], effects: &mut Effects) {
+        let start = MachineId([salt.to_le_bytes()[0]; 32]);
+        let lacking = self
+            .known
+            .range(start..)
+            .chain(self.known.range(..start))
+            .filter(|(machine, known)| **machine != to && marks.binary_search(&known.card.mark(salt)).is_err());
+        let cards: Vec<SignedCard> = lacking.take(limits::CARDS_MAX).map(|(_, known)| known.card.clone()).collect();
+        if !cards.is_empty() {
+            effects.send(to, Frame::Cards(cards));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::{Card, Digest, Identity, Settings};
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::roster::Learned;
+
+    fn card(number: u16) -> SignedCard {
+        let mut seed = [7; 32];
+        seed[..2].copy_from_slice(&number.to_le_bytes());
+        let identity = Identity::from_seed(&seed);
+        let settings = Settings {
+            machines: 500,
+            control_planes: 3,
+            durable: true,
+            kubernetes_version: "v1.31.4".into(),
+            digest: Digest([1; 32]),
+        };
+        let card = Card {
+            machine: identity.machine(),
+            cluster: "site".into(),
+            boot: 1,
+            nonce: [3; 16],
+            serial: 0,
+            hostname: format!("node-{number}"),
+            addresses: vec!["10.0.0.1:7390".into()],
+            sealing_key: [9; 32],
+            fingerprint: Digest::of("hardware", &[&seed]),
+            settings,
+            unable: String::new(),
+        };
+        SignedCard::sign(&identity, card)
+    }
+
+    fn roster(number: u16, rng: &mut ChaCha8Rng) -> Roster {
+        Roster::new(&card(number), 500, Duration::from_secs(1), Duration::from_millis(700), rng)
+    }
+
+    #[test]
+    fn what_one_lacks_comes_from_the_other_and_then_there_is_quiet() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (mut knows, mut lacks) = (roster(0, &mut rng), roster(1, &mut rng));
+        let mut effects = Effects::default();
+        for number in 1..=400 {
+            knows.learn(Time(0), card(number), &mut effects);
+        }
+        assert_eq!(lacks.learn(Time(0), card(0), &mut effects), Learned::News);
+        lacks.hello(Time(0), card(0).card().machine, 1, false);
+        let (mut now, mut asked, mut came) = (Time(0), 0, 0);
+        while now < Time(600_000_000) {
+            now = now + Duration::from_millis(100);
+            let mut questions = Effects::default();
+            lacks.compare_cards(now, &mut rng, &mut questions);
+            for question in questions.drain() {
+                let crate::Effect::Send { frame: Frame::CardsKnown { salt, marks }, .. } = question else { continue };
+                asked += 1;
+                let mut answers = Effects::default();
+                knows.tell_cards(card(1).card().machine, salt, &marks, &mut answers);
+                for answer in answers.drain() {
+                    let crate::Effect::Send { frame: Frame::Cards(cards), .. } = answer else { continue };
+                    assert!(cards.len() <= limits::CARDS_MAX);
+                    came += cards.len();
+                    cards.into_iter().for_each(|card| drop(lacks.learn(now, card, &mut effects)));
+                }
+            }
+        }
+        // The 399 others of 400; itself it is not told.
+        assert_eq!((came, lacks.known().len()), (399, 400));
+        assert!(asked < 30, "{asked} questions in ten minutes of which all but the first tell nothing");
+    }
+}
