@@ -150,7 +150,7 @@ impl<R: Runtime> Consensus<R> {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, entry: Bytes) -> Result<Applied, ProposeError> {
-        Entry::decode(&entry)?;
+        Entry::decode(entry.clone())?;
         let _permit =
             self.inner.proposals.try_acquire().map_err(|_| ProposeError::Unavailable("too many proposals wait"))?;
         self.leading()?;

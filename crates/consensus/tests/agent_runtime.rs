@@ -60,7 +60,7 @@ async fn leader(events: &mut mpsc::Receiver<Event>) -> MachineId {
 async fn entry(events: &mut mpsc::Receiver<Event>) -> Entry {
     loop {
         if let Event::Applied { entry, .. } = events.recv().await.unwrap() {
-            return Entry::decode(&entry).unwrap();
+            return Entry::decode(entry.clone()).unwrap();
         }
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Follow {
     holds: VecDeque<(Time, MachineId, u64)>,
     /// Whether there may be news for an asker.
     news: bool,
+    /// When the askers are answered.
+    answer_at: Option<Time>,
     asked: BTreeMap<Subject, Asked>,
     relayed: BTreeMap<u64, (MachineId, u64)>,
     calls: u64,
@@ -98,7 +100,7 @@ impl Follow {
         }
         self.changed = true;
         self.news = true;
-        let entry = Entry::decode(&bytes).ok();
+        let entry = Entry::decode(bytes.clone()).ok();
         let taken = match &entry {
             Some(entry) => self.ledger.apply(revision, entry).is_ok(),
             // An entry of a later version changes nothing here, but keeps its place.
@@ -265,7 +267,10 @@ impl Follow {
             }
             self.holds.pop_front();
         }
-        if !std::mem::take(&mut self.news) {
+        if std::mem::take(&mut self.news) {
+            self.answer_at.get_or_insert(now + gather(self.askers.len()));
+        }
+        if self.answer_at.take_if(|due| *due <= now).is_none() {
             return;
         }
         let newest = self.recent.back().map_or(self.floor, |(revision, _)| *revision);
@@ -393,15 +398,22 @@ impl Follow {
 
     pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
         let held = self.holds.front().map(|(asked, ..)| (*asked + tuning.poll_hold, "a poll to answer"));
+        let answer = self.answer_at.map(|due| (due, "polls to answer")).or(held);
         let poll = self.poll.as_ref().filter(|_| !self.fed);
         let poll = poll.map(|poll| (poll.sent + self.patience(tuning), "a poll's answer"));
         let asked = self.asked.values().filter_map(|asked| asked.sent);
         let asked = asked.map(|sent| (sent + tuning.resend * 2, "a proposal's effect")).min();
-        held.into_iter().chain(poll).chain(asked).min()
+        answer.into_iter().chain(poll).chain(asked).min()
     }
 
     /// What this machine wants committed and has not seen committed yet.
     pub(crate) fn waiting_for(&self) -> impl Iterator<Item = &Entry> + '_ {
         self.asked.values().map(|asked| &asked.entry)
     }
+}
+
+/// How long news is gathered for this many askers. In a small site every entry is told at once; in one of a thousand machines,
+/// whose joins are thousands of entries, telling each of them to everybody by itself would be millions of frames.
+fn gather(askers: usize) -> Duration {
+    if askers <= limits::MESH_FULL { Duration::ZERO } else { Duration::from_micros(100) * askers as u32 }
 }

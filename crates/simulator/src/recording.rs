@@ -127,7 +127,8 @@ fn text(input: &Input) -> String {
         Input::TurnedAway { whom, why } => format!("turned {whom} away: {why}"),
         Input::Addresses(addresses) => format!("is reached at {}", addresses.join(", ")),
         Input::Applied { revision, entry } => {
-            let kind = muster_wire::Entry::decode(entry).map_or("an entry that does not decode", |entry| entry.kind());
+            let kind =
+                muster_wire::Entry::decode(entry.clone()).map_or("an entry that does not decode", |entry| entry.kind());
             format!("revision {revision} is {kind}")
         }
         Input::Restored { .. } => "gets the ledger as a whole".to_owned(),

@@ -227,7 +227,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
 
 /// What an entry is, if it is one.
 pub(crate) fn decode(entry: &Bytes) -> Option<Entry> {
-    Entry::decode(entry).ok()
+    Entry::decode(entry.clone()).ok()
 }
 
 /// A set of machines as people read it.

@@ -162,7 +162,7 @@ impl SignedCard {
             return Ok(card);
         }
         verify(machine, CARD, &signed.body, &signed.signature)?;
-        let card = from_proto(decode("card", &signed.body)?)?;
+        let card = from_proto(decode("card", &signed.body[..])?)?;
         if card.machine != machine {
             return Err(WireError::Field { field: "card.machine", rule: "differs from its signer" });
         }

@@ -123,7 +123,7 @@ impl Vote {
     pub(crate) fn from_proto(signed: proto::Signed) -> Result<(String, Self), WireError> {
         let machine = MachineId::from_slice(&signed.machine, "vote.machine")?;
         verify(machine, VOTE, &signed.body, &signed.signature)?;
-        let body: proto::Vote = decode("vote", &signed.body)?;
+        let body: proto::Vote = decode("vote", &signed.body[..])?;
         let vote = Self {
             machine,
             ballot: ballot_from_proto(required(body.ballot, "vote.ballot")?)?,

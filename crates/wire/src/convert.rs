@@ -1,12 +1,12 @@
 //! Small steps between generated and checked types.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{MachineId, WireError, limits};
 
 /// Decodes a generated message, naming it in the error.
-pub(crate) fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M, WireError> {
+pub(crate) fn decode<M: Message + Default>(what: &'static str, bytes: impl Buf) -> Result<M, WireError> {
     M::decode(bytes).map_err(|why| WireError::Malformed { what, why: why.to_string() })
 }
 

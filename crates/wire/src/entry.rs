@@ -1,6 +1,6 @@
 //! Ledger entries: what the consensus log carries.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -153,10 +153,10 @@ impl Entry {
         proto::Entry { change: Some(to_proto(self)) }.encode_to_vec().into()
     }
 
-    /// Checks form and bounds.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        if bytes.len() > limits::ENTRY_BYTES_MAX {
-            return Err(WireError::TooLarge { what: "entry", bytes: bytes.len(), max: limits::ENTRY_BYTES_MAX });
+    /// Checks form and bounds. Of [`Bytes`] the ciphertexts are parts, not copies.
+    pub fn decode(bytes: impl Buf) -> Result<Self, WireError> {
+        if bytes.remaining() > limits::ENTRY_BYTES_MAX {
+            return Err(WireError::TooLarge { what: "entry", bytes: bytes.remaining(), max: limits::ENTRY_BYTES_MAX });
         }
         let entry: proto::Entry = decode("entry", bytes)?;
         from_proto(required(entry.change, "entry.change")?)

@@ -90,7 +90,7 @@ impl<R: Runtime> StateMachine<R> {
                 self.ledger.skip(revision);
                 None
             }
-            EntryPayload::Normal(bytes) => match Entry::decode(bytes) {
+            EntryPayload::Normal(bytes) => match Entry::decode(bytes.clone()) {
                 Ok(entry) => self.ledger.apply(revision, &entry).err().map(|why| why.to_string()),
                 // An entry of a later version changes nothing here, but keeps its place.
                 Err(why) => {

@@ -400,7 +400,7 @@ impl Seen {
             Event::Applied { revision, entry } => {
                 assert!(self.restored > 0, "an entry before the ledger");
                 assert!(revision > self.ledger.revision(), "revision {revision} twice or late");
-                let _ = self.ledger.apply(revision, &Entry::decode(&entry).unwrap());
+                let _ = self.ledger.apply(revision, &Entry::decode(entry.clone()).unwrap());
                 self.entries.insert(revision, entry);
             }
             Event::Leading { term, leader } => {

@@ -277,7 +277,7 @@ impl World {
             }
             RaftEvent::Applied { revision, entry } => {
                 self.see(Seen::Applied { slot, machine, revision, entry: &entry });
-                let changes = matches!(Entry::decode(&entry), Ok(Entry::Admitted(_) | Entry::Removed { .. }));
+                let changes = matches!(Entry::decode(entry.clone()), Ok(Entry::Admitted(_) | Entry::Removed { .. }));
                 self.feed(slot, Input::Applied { revision, entry });
                 if changes {
                     self.raft_trust(slot);
