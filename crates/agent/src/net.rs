@@ -52,6 +52,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// use.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// The same where room is scarce.
+const IDLE_FILLED: Duration = Duration::from_secs(5);
+
+/// Shortest time between two looks at which connections are unused.
+const TIDY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Most peers remembered as refused; the earliest to come back goes first.
 const REFUSED_MAX: usize = 4_096;
 
@@ -140,6 +146,8 @@ pub struct Mesh {
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     peers: BTreeMap<MachineId, Peer>,
     waiting: Waiting,
+    /// When unused connections were last looked for.
+    tidied: Instant,
     /// Every connection that stands: whose, since when, and the address if this machine dialled.
     connections: BTreeMap<ConnectionId, (MachineId, Instant, Option<SocketAddr>)>,
     hints: Hints,
@@ -188,6 +196,7 @@ impl Mesh {
             words: mpsc::channel(64),
             peers: BTreeMap::new(),
             waiting: Waiting::default(),
+            tidied: Instant::now(),
             connections: BTreeMap::new(),
             hints: Hints::new(settings.peers),
             dialled: BTreeMap::new(),
@@ -210,7 +219,6 @@ impl Mesh {
             Ok(incoming) => incoming,
             Err(why) => return warn!(%why, "the mesh runs already"),
         };
-        let mut idle = tokio::time::interval(IDLE / 6);
         loop {
             let due = self.hints.due();
             tokio::select! {
@@ -222,7 +230,6 @@ impl Mesh {
                 Some((peer, stream)) = incoming.next() => self.accept(peer, stream),
                 Some(word) = self.words.1.recv() => self.hear(word),
                 () = tokio::time::sleep_until(due) => self.try_hints(),
-                _ = idle.tick() => self.close_idle(),
             }
         }
     }
@@ -287,16 +294,20 @@ impl Mesh {
         self.peers.len() + under_way < limits::MESH_FULL
     }
 
-    /// Closes connections that nobody uses, longest idle first, while there are more than a large site needs.
+    /// Closes connections that nobody uses, longest idle first, while there are more than a large site needs. Called when one
+    /// more comes, or finds no room.
     fn close_idle(&mut self) {
-        let excess = self.peers.len().saturating_sub(limits::MESH_CROWDED);
-        if excess == 0 {
+        let (count, now) = (self.peers.len(), Instant::now());
+        if count <= limits::MESH_CROWDED || now.duration_since(self.tidied) < TIDY_PAUSE {
             return;
         }
-        let unused = self.peers.iter().filter(|(_, peer)| peer.used.elapsed() > IDLE);
+        self.tidied = now;
+        let (keep, idle) =
+            if count > limits::MESH_FILLED { (limits::MESH_FILLED, IDLE_FILLED) } else { (limits::MESH_CROWDED, IDLE) };
+        let unused = self.peers.iter().filter(|(_, peer)| now.duration_since(peer.used) > idle);
         let mut unused: Vec<(Instant, MachineId)> = unused.map(|(machine, peer)| (peer.used, *machine)).collect();
         unused.sort_unstable();
-        for peer in unused.into_iter().take(excess).filter_map(|(_, machine)| key::peer(machine)) {
+        for peer in unused.into_iter().take(count - keep).filter_map(|(_, machine)| key::peer(machine)) {
             // It may be closing already.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
@@ -374,6 +385,7 @@ impl Mesh {
                 let _ = words.send(Word::GiveUp(machine, since, false)).await;
             }
         });
+        self.close_idle();
         self.peers.insert(machine, Peer { queue, writer, reader: None, since, used: since });
         self.choose_quiet();
         let _ = self.events.send(Event::Connected(machine)).await;

@@ -30,6 +30,18 @@ struct Asked {
     entry: Entry,
     call: u64,
     sent: Option<Time>,
+    /// How often it was sent.
+    turn: usize,
+    /// The revision at which it was committed, as the leader says: what came of it is seen when the ledger is that far.
+    committed: Option<u64>,
+}
+
+impl Asked {
+    /// How long to wait for its effect before it is proposed once more.
+    fn patience(&self, ledger: &Ledger, tuning: &Tuning) -> Duration {
+        let on_its_way = self.committed.is_some_and(|revision| revision > ledger.revision());
+        if on_its_way { tuning.poll_hold } else { tuning.resend * 2 }
+    }
 }
 
 #[derive(Debug)]
@@ -143,7 +155,7 @@ impl Follow {
             self.leader = leader;
             // Whoever was asked may not lead any more.
             for asked in self.asked.values_mut() {
-                asked.sent = None;
+                (asked.sent, asked.turn) = (None, 0);
             }
         }
     }
@@ -167,7 +179,7 @@ impl Follow {
         for (subject, entry) in wants {
             self.asked.entry(subject).or_insert_with(|| {
                 self.calls += 1;
-                Asked { entry, call: self.calls, sent: None }
+                Asked { entry, call: self.calls, sent: None, turn: 0, committed: None }
             });
         }
     }
@@ -205,7 +217,8 @@ impl Follow {
 
     /// This leader was handed a proposal. What its sender may not propose never comes here.
     pub(crate) fn relay(&mut self, from: MachineId, call: u64, entry: Entry, effects: &mut Effects) {
-        if self.relayed.len() >= RELAYED_MAX {
+        // Asked again while the first question is under way: one entry is enough, and its answer is for both.
+        if self.relayed.len() >= RELAYED_MAX || self.relayed.values().any(|known| *known == (from, call)) {
             return;
         }
         self.calls += 1;
@@ -222,7 +235,8 @@ impl Follow {
         let Some(asked) = self.asked.values_mut().find(|asked| asked.call == call) else { return };
         match outcome {
             // Taken or refused by a rule: either way the ledger says what follows. Asked again only after a while.
-            ProposalOutcome::Applied(_) | ProposalOutcome::Refused(_) => asked.sent = Some(now),
+            ProposalOutcome::Applied(revision) => (asked.sent, asked.committed) = (Some(now), Some(revision)),
+            ProposalOutcome::Refused(_) => asked.sent = Some(now),
             ProposalOutcome::NotLeading(leader) => {
                 if leader.is_some() && leader != self.leader {
                     asked.sent = None;
@@ -375,21 +389,21 @@ impl Follow {
         tuning: &Tuning,
         effects: &mut Effects,
     ) {
+        let connected: Vec<MachineId> = voters.iter().copied().filter(|voter| roster.is_connected(*voter)).collect();
         for (index, asked) in self.asked.values_mut().enumerate() {
-            if asked.sent.is_some_and(|sent| now.since(sent) < tuning.resend * 2) {
+            if asked.sent.is_some_and(|sent| now.since(sent) < asked.patience(&self.ledger, tuning)) {
                 continue;
             }
-            let first = asked.sent.is_none();
             asked.sent = Some(now);
             if self.leader == Some(me) {
                 effects.push(Effect::Propose { call: asked.call, entry: asked.entry.clone() });
                 continue;
             }
-            // A leader that did not answer may be gone: then any voter, who knows better.
-            let turn = (now.0 / 1_000_000) as usize + index;
-            let any =
-                || voters.iter().filter(|voter| roster.is_connected(**voter)).cycle().nth(turn % voters.len().max(1));
-            let to = if first { self.leader.or_else(|| any().copied()) } else { any().copied().or(self.leader) };
+            // A leader that did not answer may be gone: then any voter, who knows better. Or it was asked by too many at once:
+            // then the leader again, which is not connected to all of a large site.
+            asked.turn += 1;
+            let any = connected.iter().copied().cycle().nth((asked.turn / 2 + index) % connected.len().max(1));
+            let to = if asked.turn.is_multiple_of(2) { any.or(self.leader) } else { self.leader.or(any) };
             if let Some(to) = to {
                 effects.send(to, Frame::Proposal { call: asked.call, entry: asked.entry.encode() });
             }
@@ -401,8 +415,8 @@ impl Follow {
         let answer = self.answer_at.map(|due| (due, "polls to answer")).or(held);
         let poll = self.poll.as_ref().filter(|_| !self.fed);
         let poll = poll.map(|poll| (poll.sent + self.patience(tuning), "a poll's answer"));
-        let asked = self.asked.values().filter_map(|asked| asked.sent);
-        let asked = asked.map(|sent| (sent + tuning.resend * 2, "a proposal's effect")).min();
+        let due = |asked: &Asked| Some(asked.sent? + asked.patience(&self.ledger, tuning));
+        let asked = self.asked.values().filter_map(due).min().map(|due| (due, "a proposal's effect"));
         answer.into_iter().chain(poll).chain(asked).min()
     }
 

@@ -101,9 +101,16 @@ fn broken(outcomes: &[Outcome]) -> String {
 /// Seconds of a core after which a formation is given up, and what would take longer than one is left out.
 const FORMATION_MAX_S: f64 = 180.0;
 
-/// Ten thousand machines, from their boot until all follow one charter.
+/// Memory beyond which a formation is given up, in bytes: it would not become less.
+const FORMATION_MAX_BYTES: u64 = 6 << 30;
+
+/// A thousand machines and ten thousand, from their boot until all follow one charter.
 fn formation(quick: bool, tell: &dyn Fn(String)) -> Vec<Number> {
-    let machines = if quick { 1_000 } else { 10_000 };
+    let sizes: &[u32] = if quick { &[1_000] } else { &[1_000, 10_000] };
+    sizes.iter().flat_map(|machines| formation_of(*machines, tell)).collect()
+}
+
+fn formation_of(machines: u32, tell: &dyn Fn(String)) -> Vec<Number> {
     let scenario = scenario(&format!(
         "title = \"formation\"\nmachines = {machines}\n[image]\ncontrol_planes = 5\n[network]\nconnections_max = {}\n\
          [phases]\nfaults_s = 3600.0\nheal_s = 1.0\n[bounds]\ncheck = []\n",
@@ -117,7 +124,8 @@ fn formation(quick: bool, tell: &dyn Fn(String)) -> Vec<Number> {
     let mut world = World::new(&scenario, 0, Watch::default());
     let mut look_at = 0;
     let mut chartered = 0;
-    while spent() < FORMATION_MAX_S && chartered < machines && world.step() {
+    let fits = || !peak_known || cost::peak_bytes().is_none_or(|bytes| bytes < FORMATION_MAX_BYTES);
+    while spent() < FORMATION_MAX_S && fits() && chartered < machines && world.step() {
         // The clock is not asked at every event, and the machines even less often.
         let until = world.now + 20_000;
         while world.now < until && world.step() {}

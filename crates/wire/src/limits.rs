@@ -21,6 +21,10 @@ pub const MESH_FULL: usize = 64;
 /// that what one machine closes another one does not make again at once.
 pub const MESH_CROWDED: usize = MESH_FULL * 3 / 2;
 
+/// Above this many it closes them after a much shorter while, so that there is room when all of a large site want to tell one
+/// machine something.
+pub const MESH_FILLED: usize = CONNECTIONS_MAX * 3 / 4;
+
 /// Most connections of a machine. A proposer needs one to each machine of a founding quorum.
 pub const CONNECTIONS_MAX: usize = 512;
 

@@ -118,6 +118,7 @@ impl Mesh {
             // A peer that is here already dialled again: one connection is enough.
             ListenError::Denied { .. } if here => {}
             ListenError::Denied { cause } => {
+                self.close_idle();
                 debug!(whom, %cause, "no room");
                 self.away.turned("no room", whom, "there are too many connections".to_owned()).await;
             }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use muster_wire::MachineId;
+use muster_wire::{MachineId, limits};
 
 use super::liveness::Look;
 use crate::world::{At, Power, World};
 
-/// Equal rosters are listed this seldom.
+/// Equal rosters are compared this seldom, and more seldom in a large site, where there are a million pairs.
 const LOOK_EVERY: u32 = 5;
+const LOOK_EVERY_LARGE: u32 = 40;
 
 /// Since when the rosters have differed.
 #[derive(Debug, Default)]
@@ -22,7 +23,8 @@ impl EqualRosters {
     /// They may differ at any time, since machines come and go, but never for longer than the bound.
     pub(super) fn look(&mut self, world: &World, healed: At, bound_s: f64) -> Look {
         self.looks += 1;
-        if self.differ.is_none() && self.equal && !self.looks.is_multiple_of(LOOK_EVERY) {
+        let every = if world.slots() as usize > limits::MESH_FULL { LOOK_EVERY_LARGE } else { LOOK_EVERY };
+        if self.differ.is_none() && self.equal && !self.looks.is_multiple_of(every) {
             return Look::Holds;
         }
         match equal(world) {

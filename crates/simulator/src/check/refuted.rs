@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_wire::MachineId;
+use muster_wire::{MachineId, limits};
 
 use crate::world::{Power, Slot, World};
 
-/// Listing every roster is not free.
+/// Comparing every roster is not free, least of all in a large site.
 const LOOK_EVERY: u32 = 4;
+const LOOK_EVERY_LARGE: u32 = 60;
 
 /// The rosters as they were last seen.
 #[derive(Debug, Default)]
@@ -22,7 +23,8 @@ impl Refuted {
     /// Looks at all rosters. Says whether a suspicion was refuted.
     pub(super) fn look(&mut self, world: &World) -> bool {
         self.looks += 1;
-        if !self.looks.is_multiple_of(LOOK_EVERY) {
+        let every = if world.hosts.len() > limits::MESH_FULL { LOOK_EVERY_LARGE } else { LOOK_EVERY };
+        if !self.looks.is_multiple_of(every) {
             return false;
         }
         let mut refuted = false;

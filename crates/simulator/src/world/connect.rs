@@ -32,6 +32,10 @@ const DIALS_MAX: usize = 64;
 const REFUSED_FOR: At = 60_000_000;
 /// In a large site a link that nobody used for this long is closed: a ledger poll, which may be held for half of it, is use.
 const IDLE: At = 60_000_000;
+/// The same where room is scarce.
+const IDLE_FILLED: At = 5_000_000;
+/// Shortest time between two looks at which links are unused.
+const TIDY_PAUSE: At = 1_000_000;
 
 impl Link {
     fn end(&self, slot: Slot) -> usize {
@@ -50,7 +54,6 @@ impl World {
         if self.hosts[slot as usize].life != life {
             return;
         }
-        self.close_idle(slot);
         let discovery = &self.scenario.discovery;
         let room = self.links_lacking(slot);
         if room > 0 && !self.hosts[slot as usize].paused {
@@ -80,17 +83,22 @@ impl World {
         limits::MESH_FULL.min(self.net.connections_max()).saturating_sub(host.links.len() + host.dialling.len())
     }
 
-    /// Closes links that nobody used, longest idle first, while there are more than a large site needs.
+    /// Closes links that nobody used, longest idle first, while there are more than a large site needs: as the agent does, when
+    /// one more comes or finds no room.
     fn close_idle(&mut self, slot: Slot) {
-        let links = &self.hosts[slot as usize].links;
-        let excess = links.len().saturating_sub(limits::MESH_CROWDED);
-        if excess == 0 {
+        let host = &mut self.hosts[slot as usize];
+        let (count, max) = (host.links.len(), self.net.connections_max());
+        let filled = max.min(limits::MESH_FILLED);
+        if count <= limits::MESH_CROWDED.min(filled) || self.now < host.tidied + TIDY_PAUSE {
             return;
         }
-        let idle = |id: &LinkId| self.link(*id).map(|link| (link.used, *id)).filter(|(used, _)| used + IDLE < self.now);
-        let mut idle: Vec<(At, LinkId)> = links.values().filter_map(idle).collect();
-        idle.sort_unstable_by_key(|(used, id)| (*used, id.place));
-        for (_, link) in idle.into_iter().take(excess) {
+        host.tidied = self.now;
+        let (keep, unused_for) = if count > filled { (filled, IDLE_FILLED) } else { (limits::MESH_CROWDED, IDLE) };
+        let unused =
+            |id: &LinkId| self.link(*id).map(|link| (link.used, *id)).filter(|(used, _)| used + unused_for < self.now);
+        let mut unused: Vec<(At, LinkId)> = self.hosts[slot as usize].links.values().filter_map(unused).collect();
+        unused.sort_unstable_by_key(|(used, id)| (*used, id.place));
+        for (_, link) in unused.into_iter().take(count.saturating_sub(keep)) {
             self.close(link);
         }
     }
@@ -163,6 +171,8 @@ impl World {
             return;
         }
         if !self.linked(from, to) {
+            self.close_idle(from);
+            self.close_idle(to);
             let room = |slot: Slot| self.hosts[slot as usize].links.len() < self.net.connections_max();
             if !room(from) || !room(to) {
                 return;

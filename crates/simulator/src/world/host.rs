@@ -66,6 +66,8 @@ pub(crate) struct Host {
     pub(crate) next_write: Option<NextWrite>,
     /// By peer and generation.
     pub(crate) links: BTreeMap<(MachineId, u32), LinkId>,
+    /// When unused links were last looked for.
+    pub(crate) tidied: At,
     pub(crate) dialling: BTreeSet<Slot>,
     pub(crate) waiting: BTreeMap<Slot, Vec<(MachineId, Frame)>>,
     pub(crate) refused: BTreeMap<MachineId, At>,
@@ -110,6 +112,7 @@ impl Host {
             wake_at: None,
             next_write: None,
             links: BTreeMap::new(),
+            tidied: 0,
             dialling: BTreeSet::new(),
             waiting: BTreeMap::new(),
             refused: BTreeMap::new(),
