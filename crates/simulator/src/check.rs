@@ -1,13 +1,15 @@
 //! The checkers: one file a promise.
 
-mod book;
+pub(crate) mod book;
 mod copies;
 mod facts;
+mod halted;
 mod l1;
 mod l2;
 mod l3;
 mod l4;
 mod l5;
+pub(crate) mod legible;
 mod liveness;
 mod refuted;
 mod s01;
@@ -66,6 +68,7 @@ pub struct Checks {
     s09: s09::Identities,
     s10: s10::Bounds,
     copies: copies::Copies,
+    halted: halted::Halted,
     refuted: refuted::Refuted,
     /// L1 to L5.
     pub liveness: Liveness,
@@ -100,6 +103,7 @@ impl Checks {
         let facts = &self.facts;
         let verdicts = [
             ("S1", self.s01.see(seen, facts)),
+            ("S1", self.halted.see(seen)),
             ("S2", self.s02.see(seen, facts)),
             ("S3", self.s03.see(now, seen, facts)),
             ("S4", self.s04.see(seen, facts)),
@@ -107,7 +111,7 @@ impl Checks {
             ("S5", self.s05.see(seen, facts)),
             ("S6", self.s06.see(seen, facts)),
             ("S7", self.s07.see(seen, facts)),
-            ("S8", self.s08.see(seen)),
+            ("S8", self.s08.see(seen, facts)),
             ("S9", self.s09.see(seen, facts)),
             ("S10", self.s10.see(now, seen)),
         ];
@@ -157,6 +161,10 @@ impl Checks {
         self.judge(now, "S3", verdict);
         let verdict = self.s06.look(world, &self.facts);
         self.judge(now, "S6", verdict);
+        let verdict = self.s07.look(world);
+        self.judge(now, "S7", verdict);
+        let verdict = self.s09.look(world);
+        self.judge(now, "S9", verdict);
         let verdict = self.s10.look(world);
         self.judge(now, "S10", verdict);
         if world.healed.is_none() {

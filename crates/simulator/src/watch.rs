@@ -58,6 +58,8 @@ pub enum Seen<'a> {
     JoinedKube { slot: Slot, cluster: &'a Cluster },
     /// An etcd member is being added while `others` are.
     EtcdAdding { slot: Slot, others: usize },
+    /// kubeadm adds an etcd member, in the turn that its machine was given or not.
+    EtcdAdded { slot: Slot, in_turn: bool },
     /// People are told.
     Notice { slot: Slot, notice: &'a Notice },
     /// A fault begins.
@@ -212,6 +214,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Initialised { slot, attempt } => numbered(15, *slot, u64::from(*attempt)),
         Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt)),
         Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
+        Seen::EtcdAdded { slot, in_turn } => numbered(30, *slot, u64::from(*in_turn)),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
         Seen::Forgot { slot } => numbered(19, *slot, 0),
         Seen::TwoFaced { slot } => numbered(26, *slot, 0),

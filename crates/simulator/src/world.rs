@@ -5,6 +5,7 @@ mod clock;
 mod connect;
 mod deeds;
 mod disk;
+mod etcd;
 mod event;
 mod faults;
 mod host;
@@ -16,6 +17,7 @@ mod process;
 mod program;
 mod raft;
 mod signed;
+mod stray;
 
 use std::collections::BTreeMap;
 
@@ -277,7 +279,7 @@ impl World {
         None
     }
 
-    fn settings(&self, slot: Slot) -> Settings {
+    pub(crate) fn settings(&self, slot: Slot) -> Settings {
         let differs = self.differs(slot);
         let mut machines = self.scenario.image_machines();
         if differs == Some(Differs::Machines) {

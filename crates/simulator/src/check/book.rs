@@ -19,8 +19,8 @@ struct Line {
 }
 
 /// The ledger as it must be.
-#[derive(Debug, Default)]
-pub(super) struct Book {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Book {
     revision: u64,
     lines: BTreeMap<MachineId, Line>,
     removed: BTreeSet<MachineId>,
@@ -38,6 +38,21 @@ impl Book {
     /// The last entry's place in the log.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Whether the rules would refuse an entry now.
+    pub(crate) fn refuses(&self, entry: &Entry) -> bool {
+        !self.clone().enter(self.revision, Some(entry))
+    }
+
+    /// The last attempt's number, and how many etcd turns there were.
+    pub(crate) fn numbers(&self) -> (u32, u32) {
+        (self.attempts, self.turns)
+    }
+
+    /// The members that are workers.
+    pub(crate) fn workers(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.lines.keys().copied().filter(|machine| !self.control_plane(*machine))
     }
 
     /// Writes an entry down. Says whether the rules let it take effect.

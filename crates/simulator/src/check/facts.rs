@@ -30,7 +30,7 @@ pub struct Facts {
     /// Whether a second charter was excused: then two clusters run, and what is judged is the first.
     pub(crate) two_charters: bool,
     /// The ledger by rules of its own.
-    pub(super) book: Book,
+    pub(crate) book: Book,
     /// Whether a baseline policy runs in muster's place.
     pub baseline: bool,
     /// Which identity a machine's disk holds.
@@ -61,6 +61,8 @@ pub struct Facts {
     pub ready: Option<u32>,
     /// Attempts that were abandoned.
     pub abandoned: BTreeMap<u32, MachineId>,
+    /// Machines that were ever given a turn at etcd.
+    pub(crate) turns: BTreeSet<MachineId>,
     /// Machines that joined.
     pub joined: BTreeSet<MachineId>,
     /// Time of heal.
@@ -74,6 +76,8 @@ pub struct Facts {
     pub(crate) first_voters: BTreeSet<MachineId>,
     /// Whether Raft has gone on from a voter that lost its records: one such voter is enough for it.
     pub(crate) history_lost: bool,
+    /// The entries that took effect, in order.
+    pub(crate) history: Vec<Entry>,
     entries: BTreeMap<u64, u64>,
     faults: BTreeSet<usize>,
     partitions: BTreeSet<usize>,
@@ -260,6 +264,7 @@ impl Facts {
 
     /// What an entry that took effect changes.
     fn commit(&mut self, now: At, entry: &Entry, sometimes: &mut Sometimes) {
+        self.history.push(entry.clone());
         match entry {
             Entry::Admitted(admitted) => {
                 self.admitted.insert(admitted.machine);
@@ -287,6 +292,7 @@ impl Facts {
                 self.claim = None;
             }
             Entry::InitAbandoned { .. } => self.abandon(),
+            Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => drop(self.turns.insert(*machine)),
             Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. } => sometimes.reached("etcd-turn-given-up"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);

@@ -7,7 +7,7 @@ use muster_wire::entry::Sealed;
 use muster_wire::{Entry, MachineId};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Facts, Verdict};
+use super::{Facts, Verdict, legible};
 use crate::watch::{Seen, decode};
 use crate::world::SealedTo;
 
@@ -41,7 +41,9 @@ impl Secrets {
                 Err(format!("{machine} sent a secret in the clear to {to} in a {}", frame.kind()))
             }
             Seen::Exposed { slot, place } => Err(format!("machine {slot} shows a secret in {place}")),
-            Seen::Notice { slot, notice } if self.holds_mark(notice.text.as_bytes()) => {
+            Seen::Notice { slot, notice }
+                if self.holds_mark(notice.text.as_bytes()) || legible::secret(notice.text.as_bytes()) =>
+            {
                 Err(format!("machine {slot} told people a secret"))
             }
             Seen::Persisted { machine, durable, .. } if self.holds_mark(&durable.encode()) => {
@@ -49,7 +51,7 @@ impl Secrets {
             }
             Seen::Applied { revision, entry, .. } if *revision > self.looked_at => {
                 self.looked_at = *revision;
-                if self.holds_mark(entry) {
+                if self.holds_mark(entry) || legible::secret(entry) {
                     return Err(format!("entry {revision} holds a secret in the clear"));
                 }
                 self.entry(*revision, decode(entry))

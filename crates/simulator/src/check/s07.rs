@@ -9,17 +9,22 @@ use muster_wire::{Certificate, Frame, MachineId};
 use super::{Facts, Verdict};
 use crate::sometimes::Sometimes;
 use crate::watch::Seen;
-use crate::world::Slot;
+use crate::world::{Slot, World};
 
 /// Remembers whom each identity follows, and the foreign charter that an input carried.
 #[derive(Debug, Default)]
 pub(super) struct OneCluster {
     follows: BTreeMap<MachineId, [u8; 16]>,
     foreign: Option<(Slot, MachineId)>,
+    /// The cluster that each machine's image names.
+    clusters: BTreeMap<Slot, String>,
 }
 
 impl OneCluster {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        if let Seen::Persisted { slot, durable, .. } = seen {
+            self.clusters.insert(*slot, durable.cluster.clone());
+        }
         if let Seen::Booting { machine, durable, .. } = seen
             && durable.charter.is_none()
             && facts.excused.contains(machine)
@@ -40,10 +45,28 @@ impl OneCluster {
         Ok(())
     }
 
+    /// A machine follows no charter that was founded with other settings than its image's.
+    pub(super) fn look(&self, world: &World) -> Verdict {
+        for host in &world.hosts {
+            let Some(certificate) = host.machine.as_ref().and_then(|machine| machine.charter()) else { continue };
+            if certificate.charter().settings != world.settings(host.slot).digest {
+                return Err(format!("machine {} follows a charter that is of another image than its own", host.slot));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
         self.foreign = None;
         let Input::Received { from, frame } = input else { return };
         let hash = |certificate: &Certificate| charter_hash(certificate.charter_bytes());
+        if let Frame::Hello { card, .. } = frame
+            && card.card().machine == *from
+            && self.clusters.get(&slot).is_some_and(|ours| *ours != card.card().cluster)
+        {
+            self.foreign = Some((slot, *from));
+            return;
+        }
         let theirs = match frame {
             Frame::Hello { charter: Some(theirs), .. } => *theirs,
             Frame::Chartered(certificate) => hash(certificate),
@@ -62,6 +85,6 @@ impl OneCluster {
             sometimes.reached("peer-refused");
             return Ok(());
         }
-        Err(format!("machine {slot} met {from} with another charter and did not refuse it"))
+        Err(format!("machine {slot} met {from} of another cluster or charter and did not refuse it"))
     }
 }

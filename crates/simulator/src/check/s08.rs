@@ -1,6 +1,8 @@
 //! S8: at most one etcd member is being added at a time.
 
-use super::Verdict;
+use super::{Facts, Verdict};
+use muster_protocol::Step;
+
 use crate::watch::Seen;
 
 /// Looks at kubeadm's processes, not at what the ledger says of them.
@@ -8,11 +10,21 @@ use crate::watch::Seen;
 pub(super) struct EtcdTurns;
 
 impl EtcdTurns {
-    pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
             Seen::EtcdAdding { slot, others } if *others > 0 => {
                 Err(format!("machine {slot} adds its etcd member while {others} other is being added"))
             }
+            Seen::EtcdAdded { slot, in_turn: false } => {
+                Err(format!("kubeadm adds the etcd member of machine {slot} in another step than that of its turn"))
+            }
+            // What its own ledger says may be old, but a turn that it has was committed.
+            Seen::StepBegan { slot, step: Step::JoinEtcd { .. }, apart: false, .. } => match facts.identity.get(slot) {
+                Some(machine) if !facts.turns.contains(machine) => {
+                    Err(format!("machine {slot} adds its etcd member and never was given a turn"))
+                }
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }

@@ -7,7 +7,10 @@ use muster_wire::{Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
-use crate::world::Slot;
+use crate::world::{At, Power, Slot, World};
+
+/// From heal until every clone that runs has been found.
+const NAMED_AFTER: At = 30_000_000;
 
 /// Where each identity was first seen.
 #[derive(Debug, Default)]
@@ -28,6 +31,14 @@ impl Identities {
                     return Err(format!("{machine} knows that it runs twice, and sends a {}", frame.kind()));
                 }
             }
+            Seen::Sent {
+                slot, machine, frame: frame @ (Frame::RaftCall { .. } | Frame::RaftAnswer { .. }), ..
+            } if self.named.contains(&(*slot, *machine)) => {
+                return Err(format!("{machine} knows that it runs twice, and sends a {}", frame.kind()));
+            }
+            Seen::StepBegan { slot, step, .. } if self.named.iter().any(|(known, _)| known == slot) => {
+                return Err(format!("machine {slot} knows that its identity runs twice, and begins {}", step.name()));
+            }
             Seen::Stopped { slot } => self.named.retain(|(known, _)| known != slot),
             _ => {}
         }
@@ -40,6 +51,23 @@ impl Identities {
             ));
         }
         Ok(())
+    }
+
+    /// Of machines of one identity that run, one says so, soon after nothing keeps them from meeting the others any more. The
+    /// other one may hear of it from nobody, since it is turned away.
+    pub(super) fn look(&self, world: &World) -> Verdict {
+        if world.healed.is_none_or(|healed| world.now < healed + NAMED_AFTER) {
+            return Ok(());
+        }
+        let mut homes: BTreeMap<MachineId, Vec<Slot>> = BTreeMap::new();
+        for host in world.hosts.iter().filter(|host| host.power == Power::On) {
+            homes.entry(host.me).or_default().push(host.slot);
+        }
+        let silent = homes.iter().filter(|(_, slots)| slots.len() > 1).find_map(|(machine, slots)| {
+            let named = slots.iter().any(|slot| self.named.contains(&(*slot, *machine)));
+            (!named).then(|| format!("{machine} runs on the machines {slots:?}, and none of them says so"))
+        });
+        silent.map_or(Ok(()), Err)
     }
 
     pub(super) fn after(&self, machine: &Machine, facts: &Facts) -> Verdict {

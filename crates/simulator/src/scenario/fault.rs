@@ -70,6 +70,9 @@ pub enum Sort {
     TwoFaced,
     /// What the machine proposes to its Raft is proposed once more, up to `ms` later.
     LateProposals,
+    /// Every `period_s` Raft is handed an entry that the ledger's rules must refuse: one that was committed before, as it was or
+    /// with a number, a machine or a CA that is wrong now.
+    StrayProposals,
     /// kubeadm hangs at `step`.
     KubeadmHang,
     /// kubeadm fails at `step`.
@@ -119,7 +122,18 @@ impl Sort {
     pub fn every() -> Vec<Sort> {
         use Sort::*;
         let mut every = Self::all();
-        every.extend([TornWrite, Misdirected, LyingSync, BitRot, Wipe, OldCopy, Clone, Sybil, TwoFaced]);
+        every.extend([
+            StrayProposals,
+            TornWrite,
+            Misdirected,
+            LyingSync,
+            BitRot,
+            Wipe,
+            OldCopy,
+            Clone,
+            Sybil,
+            TwoFaced,
+        ]);
         every.sort_unstable();
         every
     }
@@ -133,7 +147,7 @@ impl Sort {
             Delay | Slow | ClockJump | LateProposals => &["ms"],
             Bandwidth => &["kbit"],
             Swallow => &["bytes"],
-            Flap | CrashLoop => &["period_s"],
+            Flap | CrashLoop | StrayProposals => &["period_s"],
             ClockDrift => &["ppm"],
             Sybil => &["count"],
             KubeadmHang | KubeadmFail | KubeadmLostAnswer | KubeadmLate => &["step"],

@@ -21,13 +21,17 @@ use super::World;
 use super::event::Slot;
 use super::kubeadm::SealedTo;
 use super::program::Ran;
+use crate::check::legible;
 use crate::watch::Seen;
 
 pub(super) const API_PORT: u16 = 6443;
+/// How the files of single tokens begin.
+const TOKEN_FILE: &str = "/run/muster/kubeadm/token-";
 /// The kubeadm of a run: those whose service accounts' key needs no RSA, which takes long to make.
 const VERSIONS: [&str; 4] = ["v1.31.4", "v1.33.1", "v1.35.0", "v1.36.1"];
 
 /// Why a step does not come to a good end at once.
+#[derive(Debug)]
 pub(super) enum Trouble {
     /// No API server is reached yet; kubeadm goes on asking.
     NoApi,
@@ -39,7 +43,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    fn new(why: impl ToString) -> Self {
+    pub(super) fn new(why: impl ToString) -> Self {
         Self::Failed { phase: None, why: why.to_string(), hopeless: false }
     }
 }
@@ -85,12 +89,16 @@ impl World {
             }
             Step::JoinEtcd { .. } => self.follow_plan(slot, &StepInput::JoinEtcd),
             Step::JoinFinish { .. } => self.follow_plan(slot, &StepInput::JoinFinish),
-            Step::AwaitReady { name } => self.follow_plan(slot, &StepInput::AwaitReady { name }),
+            Step::AwaitReady { name } => {
+                let done = self.follow_plan(slot, &StepInput::AwaitReady { name })?;
+                self.nothing_left(slot, "/run/");
+                Ok(done)
+            }
             Step::DeleteToken { sealed_pki, machine } => {
                 let token = self.open_pki(slot, sealed_pki)?.token_for(*machine);
                 self.follow_plan(slot, &StepInput::DeleteToken { token: &token })
             }
-            Step::Reset { .. } => self.follow_plan(slot, &StepInput::Reset),
+            Step::Reset { member } => self.undo(slot, member.as_deref()),
         }
     }
 
@@ -125,10 +133,36 @@ impl World {
         Ok(StepOutput::Done)
     }
 
+    /// As the agent resets: out of etcd first, since kubeadm only warns when it could not leave it.
+    fn undo(&mut self, slot: Slot, member: Option<&str>) -> Result<StepOutput, Trouble> {
+        let left = match member {
+            Some(address) => self.leave_etcd(slot, address)?,
+            None => false,
+        };
+        let input = if left { StepInput::ResetOutsideEtcd } else { StepInput::Reset };
+        let done = self.follow_plan(slot, &input)?;
+        self.nothing_left(slot, "/");
+        Ok(done)
+    }
+
+    /// Work is done: whoever reads these files must find no secret of it. Tokens that the leader makes for others are another
+    /// work, which may still go on.
+    fn nothing_left(&mut self, slot: Slot, under: &str) {
+        let others = |path: &str| path.starts_with(TOKEN_FILE) && !under.starts_with(TOKEN_FILE);
+        let files =
+            self.hosts[slot as usize].kube.files.iter().filter(|(path, _)| path.starts_with(under) && !others(path));
+        let left: Vec<String> =
+            files.filter(|(_, contents)| legible::secret(contents)).map(|(path, _)| path.clone()).collect();
+        for path in left {
+            let place = format!("{path}, which nothing needs any more");
+            self.see(Seen::Exposed { slot, place: &place });
+        }
+    }
+
     fn act(&mut self, slot: Slot, action: Action) -> Result<(), Trouble> {
         match action {
             Action::WriteFile { path, mode, contents } => {
-                if secret(contents.expose()) && mode & 0o077 != 0 {
+                if legible::secret(contents.expose()) && mode & 0o077 != 0 {
                     self.see(Seen::Exposed { slot, place: &path.display().to_string() });
                 }
                 let kube = &mut self.hosts[slot as usize].kube;
@@ -147,12 +181,15 @@ impl World {
                 }
             }
             Action::Run(command) => {
-                if command.args.iter().any(|arg| secret(arg.as_bytes())) {
+                if command.args.iter().any(|arg| legible::secret(arg.as_bytes())) {
                     self.see(Seen::Exposed { slot, place: "the arguments of kubeadm" });
+                }
+                if command.env.iter().any(|(_, value)| legible::secret(value.as_bytes())) {
+                    self.see(Seen::Exposed { slot, place: "the environment of kubeadm" });
                 }
                 let ran = self.kubeadm(slot, &command).ok_or(Trouble::NoApi)?;
                 let told = outcome(&command, &ran.exit, ran.stdout.as_bytes(), ran.stderr.as_bytes());
-                if told.as_ref().is_err_and(|failure| secret(failure.to_string().as_bytes())) {
+                if told.as_ref().is_err_and(|failure| legible::secret(failure.to_string().as_bytes())) {
                     self.see(Seen::Exposed { slot, place: "what is said of a failed run" });
                 }
                 told?;
@@ -193,6 +230,7 @@ impl World {
         let token = bundle.token_for(recipient.machine);
         if !token_registered {
             self.follow_plan(slot, &StepInput::CreateToken { token: &token })?;
+            self.nothing_left(slot, &format!("{TOKEN_FILE}{}", token.id()));
         }
         let ticket = Ticket {
             attempt,
@@ -230,13 +268,6 @@ impl World {
     fn open_ticket(&self, slot: Slot, attempt: u32, sealed: &Bytes) -> Result<Ticket, Trouble> {
         Ticket::decode(&self.open(slot, &format!("ticket/{attempt}"), sealed)?).map_err(Trouble::new)
     }
-}
-
-/// Whether a private key or a bootstrap token can be read in it.
-fn secret(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes);
-    let apart = |c: char| !(c.is_ascii_alphanumeric() || c == '.');
-    text.contains("PRIVATE KEY") || text.split(apart).any(|word| Token::parse(word).is_some())
 }
 
 /// muster.toml's part about kubeadm.

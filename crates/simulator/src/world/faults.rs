@@ -36,7 +36,7 @@ impl World {
             self.hit(*slot, &fault.kind, fault.ms.unwrap_or(0.0), fault.ppm.unwrap_or(0.0));
         }
         match fault.kind {
-            Sort::CrashLoop => self.fault_turns(index, 0),
+            Sort::CrashLoop | Sort::StrayProposals => self.fault_turns(index, 0),
             Sort::Clone => {
                 if let [copy, original] = targets[..2.min(targets.len())] {
                     let (disk, platter) =
@@ -159,6 +159,7 @@ impl World {
                     self.events.push(self.now + period / 4, Event::Boot { slot });
                 }
             }
+            Sort::StrayProposals => targets.into_iter().for_each(|slot| self.propose_stray(slot)),
             _ => return,
         }
         self.events.push(self.now + period, Event::FaultTurns(index, turn + 1));

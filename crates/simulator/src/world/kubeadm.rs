@@ -49,6 +49,8 @@ pub struct Cluster {
     pub announced: bool,
     /// Machines that belong to it.
     pub members: BTreeSet<Slot>,
+    /// The machines whose etcd members it has, whether these still run or not.
+    pub etcd: BTreeSet<Slot>,
 }
 
 /// Whose a ciphertext is.
@@ -156,7 +158,10 @@ impl World {
 
     /// The processes of a machine die with it.
     pub(super) fn kill_steps(&mut self, slot: Slot) {
-        self.hosts[slot as usize].runs.clear();
+        let runs = std::mem::take(&mut self.hosts[slot as usize].runs);
+        if runs.values().any(|running| matches!(running.step, Step::JoinEtcd { .. })) {
+            self.leave_half_added(slot);
+        }
         self.site.adding_etcd.remove(&slot);
     }
 

@@ -51,6 +51,8 @@ fn failed<T>(phase: &'static str, words: impl Into<String>) -> Result<T, End> {
 
 const DIR: &str = "/etc/kubernetes";
 const KUBELET: &str = "/var/lib/kubelet/config.yaml";
+/// With it a machine may ask etcd.
+pub(super) const ETCD_IDENTITY: &str = "pki/etcd/healthcheck-client.key";
 /// The phases of a join, in order.
 const JOIN: [&str; 8] = [
     "preflight",
@@ -63,7 +65,7 @@ const JOIN: [&str; 8] = [
     "wait-control-plane",
 ];
 
-fn at(name: &str) -> String {
+pub(super) fn at(name: &str) -> String {
     format!("{DIR}/{name}")
 }
 
@@ -88,7 +90,7 @@ impl World {
             ["token", "create"] => self.create_token(slot, &args),
             ["token", "delete", id] => self.delete_token(slot, id),
             ["reset"] => {
-                self.reset(slot);
+                self.reset(slot, args.contains(&"--skip-phases=remove-etcd-member"));
                 Ok(())
             }
             _ => failed("kubeadm", format!("unknown command {words:?}")),
@@ -104,7 +106,7 @@ impl World {
         &mut self.hosts[slot as usize].kube
     }
 
-    fn has(&self, slot: Slot, path: &str) -> bool {
+    pub(super) fn has(&self, slot: Slot, path: &str) -> bool {
         self.hosts[slot as usize].kube.files.contains_key(path)
     }
 
@@ -203,7 +205,8 @@ impl World {
         let kube = self.kube(slot);
         (kube.cluster, kube.etcd, kube.serves) = (Some(number), true, true);
         let (attempt, members) = (kube.attempt, BTreeSet::from([slot]));
-        let cluster = Cluster { attempt, machine, ca, members, tokens: BTreeSet::new(), announced: false };
+        let etcd = members.clone();
+        let cluster = Cluster { attempt, machine, ca, members, etcd, tokens: BTreeSet::new(), announced: false };
         self.site.clusters.push(cluster);
         Ok(number)
     }
@@ -245,7 +248,8 @@ impl World {
             if self.file(slot, "pki/ca.crt") != self.site.clusters[cluster].ca {
                 return failed("control-plane-prepare", "x509: certificate signed by unknown authority");
             }
-            ["admin.conf", "manifests/kube-apiserver.yaml"].iter().for_each(|name| self.make(slot, &at(name)));
+            let made = ["admin.conf", "manifests/kube-apiserver.yaml", ETCD_IDENTITY];
+            made.iter().for_each(|name| self.make(slot, &at(name)));
         }
         if phases.contains("kubelet-start") {
             self.make(slot, &at("kubelet.conf"));
@@ -303,11 +307,17 @@ impl World {
     }
 
     fn join_etcd(&mut self, slot: Slot) -> Done {
-        if self.hosts[slot as usize].kube.cluster.is_none() {
+        let Some(cluster) = self.hosts[slot as usize].kube.cluster else {
             return failed("etcd-join", "this machine is in no cluster");
-        }
+        };
+        let in_turn = self.site.adding_etcd.contains(&slot);
+        self.see(Seen::EtcdAdded { slot, in_turn });
         if self.others_adding(slot) > 0 {
             return failed("etcd-join", "etcdserver: too many learner members in cluster");
+        }
+        if !self.site.clusters[cluster].etcd.insert(slot) && !self.kube(slot).etcd {
+            // A member of this address that lost its disk: etcd knows it, and it does not know etcd.
+            return failed("etcd-join", "etcdserver: Peer URLs already exists");
         }
         self.make(slot, &at("manifests/etcd.yaml"));
         self.kube(slot).etcd = true;
@@ -337,10 +347,15 @@ impl World {
         if tokens.len() < before { Ok(()) } else { failed("token", "secrets \"bootstrap-token\" not found") }
     }
 
-    fn reset(&mut self, slot: Slot) {
+    /// kubeadm leaves etcd by itself only if it reaches a member, and goes on with a warning if it does not.
+    fn reset(&mut self, slot: Slot, outside_etcd: bool) {
+        let leaves = !outside_etcd && self.etcd_of(slot).next().is_some();
         let mut kube = std::mem::take(self.kube(slot));
         if let Some(cluster) = kube.cluster {
             self.site.clusters[cluster].members.remove(&slot);
+            if leaves {
+                self.site.clusters[cluster].etcd.remove(&slot);
+            }
         }
         // What is not kubeadm's own stays.
         kube.files.retain(|path, _| !path.starts_with(DIR) && path != KUBELET);

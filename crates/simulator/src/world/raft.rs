@@ -152,6 +152,13 @@ impl World {
         }
     }
 
+    /// An entry that nobody asked for reaches Raft.
+    pub(super) fn raft_propose_stray(&mut self, slot: Slot, entry: &Entry) {
+        if self.hosts[slot as usize].voter.is_some() {
+            self.raft_ask(slot, Ask::Propose { call: NOBODY, entry: entry.encode() });
+        }
+    }
+
     pub(super) fn raft_called(&mut self, slot: Slot, from: MachineId, call: u64, body: Bytes) {
         self.raft_ask(slot, Ask::Called { from, call, body });
     }
