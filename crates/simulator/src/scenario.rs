@@ -207,11 +207,15 @@ pub struct Raft {
     pub heartbeat_ms: u64,
     /// Shortest and longest time to an election after the lease.
     pub election_ms: [u64; 2],
+    /// A snapshot is made after so many records; the agent's number is for months of a cluster's life.
+    pub snapshot_after: u64,
+    /// So many records stay in the log behind a snapshot.
+    pub keep: u64,
 }
 
 impl Default for Raft {
     fn default() -> Self {
-        Self { heartbeat_ms: 500, election_ms: [1_500, 3_000] }
+        Self { heartbeat_ms: 500, election_ms: [1_500, 3_000], snapshot_after: 500, keep: 200 }
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Seen<'a> {
     EtcdAdding { slot: Slot, others: usize },
     /// kubeadm adds an etcd member, in the turn that its machine was given or not.
     EtcdAdded { slot: Slot, in_turn: bool },
+    /// A machine had etcd strike the member of `gone` off.
+    EtcdLeft { slot: Slot, gone: Slot },
     /// People are told.
     Notice { slot: Slot, notice: &'a Notice },
     /// A fault begins.
@@ -215,6 +217,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt)),
         Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
         Seen::EtcdAdded { slot, in_turn } => numbered(30, *slot, u64::from(*in_turn)),
+        Seen::EtcdLeft { slot, gone } => numbered(31, *slot, u64::from(*gone)),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
         Seen::Forgot { slot } => numbered(19, *slot, 0),
         Seen::TwoFaced { slot } => numbered(26, *slot, 0),

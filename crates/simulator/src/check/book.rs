@@ -50,6 +50,11 @@ impl Book {
         (self.attempts, self.turns)
     }
 
+    /// Who has the turn at etcd.
+    pub(crate) fn turn_holder(&self) -> Option<MachineId> {
+        self.turn.map(|(_, machine)| machine)
+    }
+
     /// The members that are workers.
     pub(crate) fn workers(&self) -> impl Iterator<Item = MachineId> + '_ {
         self.lines.keys().copied().filter(|machine| !self.control_plane(*machine))

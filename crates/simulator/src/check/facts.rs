@@ -76,6 +76,8 @@ pub struct Facts {
     pub(crate) first_voters: BTreeSet<MachineId>,
     /// Whether Raft has gone on from a voter that lost its records: one such voter is enough for it.
     pub(crate) history_lost: bool,
+    /// Machines whose Raft has told its ledger in this life.
+    restored: BTreeSet<Slot>,
     /// The entries that took effect, in order.
     pub(crate) history: Vec<Entry>,
     entries: BTreeMap<u64, u64>,
@@ -124,6 +126,7 @@ impl Facts {
             }
             Seen::Stopped { slot } => {
                 self.running.remove(slot);
+                self.restored.remove(slot);
             }
             Seen::RefusedStart { .. } => sometimes.reached("start-refused"),
             Seen::Persisted { machine, durable, .. } => self.persisted(*machine, durable, sometimes),
@@ -139,8 +142,11 @@ impl Facts {
                 self.last_term = self.last_term.max(*term);
                 self.leader = Some(*machine);
             }
-            Seen::Restored { revision, .. } if *revision > 0 && self.committed > 0 => {
-                sometimes.reached("snapshot-installed");
+            // The first one of a life is what its own disk held.
+            Seen::Restored { slot, .. } => {
+                if !self.restored.insert(*slot) {
+                    sometimes.reached("snapshot-installed");
+                }
             }
             Seen::Applied { revision, entry, .. } if *revision > self.committed => {
                 self.committed = *revision;

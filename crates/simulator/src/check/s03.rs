@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::Ledger;
-use muster_wire::{Frame, MachineId};
+use muster_wire::{Frame, MachineId, proto};
+use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Facts, Verdict};
@@ -28,6 +29,8 @@ pub(super) struct Raft {
     next: Slot,
     /// The term that each identity has spoken in.
     terms: BTreeMap<MachineId, u64>,
+    /// The highest vote that each identity has answered with.
+    votes: BTreeMap<MachineId, (u64, MachineId)>,
     /// The term that each identity's Raft says it is in, and since when.
     told: BTreeMap<MachineId, (u64, At)>,
 }
@@ -54,11 +57,24 @@ impl Raft {
                 self.told.insert(*machine, (*term, now));
                 Ok(())
             }
+            Seen::Sent { machine, to, frame: Frame::RaftAnswer { body, .. }, .. }
+                if !facts.excused.contains(machine) && voted(body, *to).is_some() =>
+            {
+                let vote = voted(body, *to).unwrap_or_default();
+                let highest = self.votes.entry(*machine).or_insert(vote);
+                if vote < *highest {
+                    return Err(format!(
+                        "{machine} answers with its vote for {} in term {}, after one for {} in term {}",
+                        vote.1, vote.0, highest.1, highest.0
+                    ));
+                }
+                *highest = vote;
+                self.speaks(now, *machine);
+                Ok(())
+            }
             // A term counts once the machine speaks in it: until then its vote may still be on its way to disk.
             Seen::Sent { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. } => {
-                if let Some((term, _)) = self.told.get(machine).filter(|(_, at)| now >= at + SPEAKS_AFTER) {
-                    self.terms.insert(*machine, *term);
-                }
+                self.speaks(now, *machine);
                 Ok(())
             }
             Seen::Stopped { slot } => {
@@ -90,6 +106,12 @@ impl Raft {
         }
     }
 
+    fn speaks(&mut self, now: At, machine: MachineId) {
+        if let Some((term, _)) = self.told.get(&machine).filter(|(_, at)| now >= at + SPEAKS_AFTER) {
+            self.terms.insert(machine, *term);
+        }
+    }
+
     /// Ledgers of one revision are the same. Each is looked at once for every revision it stands at.
     pub(super) fn look(&mut self, world: &World) -> Verdict {
         let (from, slots) = (self.next, world.slots());
@@ -112,4 +134,15 @@ impl Raft {
         }
         Ok(())
     }
+}
+
+/// The vote that an answer to a candidate tells: its term and whose it is. A machine that is not named is the candidate.
+fn voted(answer: &[u8], candidate: MachineId) -> Option<(u64, MachineId)> {
+    let answer = proto::RaftResponse::decode(answer).ok()?.answer?;
+    let proto::raft_response::Answer::Granted(proto::RaftGranted { vote: Some(vote), .. }) = answer else {
+        return None;
+    };
+    let machine =
+        if vote.machine.is_empty() { candidate } else { MachineId::from_slice(&vote.machine, "vote").ok()? };
+    Some((vote.term, machine))
 }

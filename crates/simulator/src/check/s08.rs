@@ -15,6 +15,9 @@ impl EtcdTurns {
             Seen::EtcdAdding { slot, others } if *others > 0 => {
                 Err(format!("machine {slot} adds its etcd member while {others} other is being added"))
             }
+            Seen::EtcdLeft { slot, gone } if slot != gone => {
+                Err(format!("machine {slot} has etcd strike off the member of machine {gone}"))
+            }
             Seen::EtcdAdded { slot, in_turn: false } => {
                 Err(format!("kubeadm adds the etcd member of machine {slot} in another step than that of its turn"))
             }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::{Effect, Step};
-use muster_wire::{Frame, limits};
+use muster_wire::{Entry, Frame, limits};
 
 use super::Verdict;
-use crate::watch::Seen;
+use crate::watch::{Seen, decode};
 use crate::world::{At, Slot, World};
 
 /// Most bytes of a machine's durable state: two charters' worth of votes at the largest size, and room.
@@ -15,9 +15,14 @@ const DURABLE_BYTES_MAX: usize = 2 << 20;
 /// Rosters grow slowly; listing them is not free.
 const LOOK_EVERY: u32 = 10;
 
+/// Most attempts at init in ten seconds: each machine's first failure costs nothing, and then the pauses grow.
+const CLAIMS_MAX: u32 = 20;
+
 /// Looks at sizes.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
+    /// Ten seconds, the attempts at init in them, and the last one.
+    claimed: (At, u32, u32),
     effects_max: usize,
     roster_max: usize,
     looks: u32,
@@ -77,6 +82,19 @@ impl Bounds {
                 }
                 Ok(())
             }
+            Seen::Applied { entry, .. } => match decode(entry) {
+                Some(Entry::InitClaimed { attempt, .. }) if attempt > self.claimed.2 => {
+                    let count = if self.claimed.0 == now / 10_000_000 { self.claimed.1 + 1 } else { 1 };
+                    self.claimed = (now / 10_000_000, count, attempt);
+                    if count > CLAIMS_MAX {
+                        return Err(format!(
+                            "init is claimed {count} times in ten seconds, lastly as attempt {attempt}"
+                        ));
+                    }
+                    Ok(())
+                }
+                _ => Ok(()),
+            },
             Seen::Persisted { machine, durable, .. } => {
                 let bytes = durable.encode().len();
                 if bytes > DURABLE_BYTES_MAX {

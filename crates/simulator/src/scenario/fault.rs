@@ -177,6 +177,8 @@ pub enum Pick {
     Leader,
     /// Who runs init when the fault begins.
     Initialiser,
+    /// Who has the turn at etcd when the fault begins.
+    TurnHolder,
     /// The control planes when the fault begins.
     ControlPlanes,
     /// Who proposes a charter when the fault begins: the lowest identity alive.
@@ -191,7 +193,7 @@ enum PickText {
 }
 
 const PICKS: &str = "a list of machine numbers, \"all\", \"half\", \"random:N\", \"leader\", \"initialiser\", \
-                     \"control-planes\" or \"proposer\"";
+                     \"turn-holder\", \"control-planes\" or \"proposer\"";
 
 impl TryFrom<PickText> for Pick {
     type Error = String;
@@ -206,6 +208,7 @@ impl TryFrom<PickText> for Pick {
             "half" => Pick::Half,
             "leader" => Pick::Leader,
             "initialiser" => Pick::Initialiser,
+            "turn-holder" => Pick::TurnHolder,
             "control-planes" => Pick::ControlPlanes,
             "proposer" => Pick::Proposer,
             other => match other.strip_prefix("random:").and_then(|count| count.parse().ok()) {
@@ -225,6 +228,7 @@ impl From<Pick> for PickText {
             Pick::Random(count) => format!("random:{count}"),
             Pick::Leader => "leader".into(),
             Pick::Initialiser => "initialiser".into(),
+            Pick::TurnHolder => "turn-holder".into(),
             Pick::ControlPlanes => "control-planes".into(),
             Pick::Proposer => "proposer".into(),
         })

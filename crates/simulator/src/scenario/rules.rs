@@ -20,14 +20,15 @@ pub(super) fn check(scenario: &Scenario, say: Say<'_>) -> Checked {
     times(scenario, say)?;
     let [shortest, longest] = scenario.raft.election_ms;
     say(
-        scenario.raft.heartbeat_ms > 0
+        scenario.raft.snapshot_after > 0
+            && scenario.raft.heartbeat_ms > 0
             && scenario.raft.heartbeat_ms < shortest
             && shortest < longest
             && longest as f64 <= TIME_MAX_S * 1e3,
         "raft",
         0,
         "election_ms",
-        "must be [shortest, longest], both above heartbeat_ms".into(),
+        "must have election_ms = [shortest, longest], both above heartbeat_ms, and snapshot_after above 0".into(),
     )?;
     swarm(scenario, say)?;
     expect(scenario, say)?;

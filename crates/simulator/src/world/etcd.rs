@@ -10,6 +10,7 @@ use super::World;
 use super::deeds::Trouble;
 use super::event::Slot;
 use super::program::{ETCD_IDENTITY, at};
+use crate::watch::Seen;
 
 impl World {
     /// Gives the membership of this machine up. False if it cannot ever have had one. While no member answers it is asked for
@@ -33,6 +34,7 @@ impl World {
                         return Err(Trouble::new("etcd: member not found"));
                     };
                     self.site.clusters[cluster].etcd.remove(&gone);
+                    self.see(Seen::EtcdLeft { slot, gone });
                     return Ok(true);
                 }
             }

@@ -87,6 +87,8 @@ impl World {
             heartbeat: Duration::from_millis(times.heartbeat_ms),
             election_min: Duration::from_millis(times.election_ms[0]),
             election_max: Duration::from_millis(times.election_ms[1]),
+            snapshot_after: times.snapshot_after,
+            keep: times.keep,
             ..Config::default()
         };
         executor.spawn(async move {
