@@ -50,6 +50,11 @@ impl Book {
         (self.attempts, self.turns)
     }
 
+    /// The CA's hash.
+    pub(crate) fn ca(&self) -> Option<Digest> {
+        self.ca
+    }
+
     /// Who has the turn at etcd.
     pub(crate) fn turn_holder(&self) -> Option<MachineId> {
         self.turn.map(|(_, machine)| machine)

@@ -18,6 +18,9 @@ const LOOK_EVERY: u32 = 10;
 /// Most attempts at init in ten seconds: each machine's first failure costs nothing, and then the pauses grow.
 const CLAIMS_MAX: u32 = 20;
 
+/// Most abandoned attempts that a ledger keeps with their reasons.
+const ABANDONED_MAX: usize = 16;
+
 /// Looks at sizes.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
@@ -124,6 +127,10 @@ impl Bounds {
         }
         for slot in 0..world.slots() {
             let Some(machine) = world.machine(slot) else { continue };
+            let abandoned = machine.ledger().abandoned().len();
+            if abandoned > ABANDONED_MAX {
+                return Err(format!("the ledger of machine {slot} keeps {abandoned} abandoned attempts"));
+            }
             let roster = machine.roster_alive_count();
             if roster > self.roster_max {
                 return Err(format!("machine {slot} holds {roster} machines alive, the bound is {}", self.roster_max));

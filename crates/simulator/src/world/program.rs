@@ -347,9 +347,11 @@ impl World {
         if tokens.len() < before { Ok(()) } else { failed("token", "secrets \"bootstrap-token\" not found") }
     }
 
-    /// kubeadm leaves etcd by itself only if it reaches a member, and goes on with a warning if it does not.
+    /// kubeadm leaves etcd by itself only if it finds the Pod of its own member and reaches one that runs, and goes on with a
+    /// warning if it does not.
     fn reset(&mut self, slot: Slot, outside_etcd: bool) {
-        let leaves = !outside_etcd && self.etcd_of(slot).next().is_some();
+        let pod = self.has(slot, &at("manifests/etcd.yaml"));
+        let leaves = pod && !outside_etcd && self.etcd_of(slot).next().is_some();
         let mut kube = std::mem::take(self.kube(slot));
         if let Some(cluster) = kube.cluster {
             self.site.clusters[cluster].members.remove(&slot);

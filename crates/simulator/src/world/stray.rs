@@ -1,7 +1,8 @@
 //! Entries that the ledger's rules must refuse, whoever proposes them: what a leader of yesterday, or a broken one, may hand to
 //! Raft. They are refused by the rules as the checkers have them, now and at any later time, so the sound code stays as it is.
 
-use muster_wire::{Digest, Entry, EtcdTurn, MachineId};
+use muster_wire::entry::Admitted;
+use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
 
 use super::World;
 use super::event::Slot;
@@ -22,7 +23,9 @@ impl World {
             let entry = &facts.history[(draw("stray") % (pick + 1)) as usize];
             let workers: Vec<MachineId> = facts.book.workers().collect();
             let worker = workers.get(draw("worker") as usize % workers.len().max(1)).copied();
-            let stray = changed(entry, draw("change"), facts.book.numbers(), worker, facts.ready.is_some())?;
+            let (attempts, turns) = facts.book.numbers();
+            let known = Known { attempts, turns, ca: facts.book.ca(), worker, ready: facts.ready.is_some() };
+            let stray = changed(entry, draw("change"), &known)?;
             facts.book.refuses(&stray).then_some(stray)
         });
         if let Some(stray) = stray {
@@ -31,55 +34,60 @@ impl World {
     }
 }
 
-/// The entry with something wrong about it. What is wrong must stay wrong, since a proposal may be committed much later: numbers
-/// only ever grow, so one that is over is over.
-fn changed(
-    entry: &Entry,
-    draw: u64,
-    (attempts, turns): (u32, u32),
+/// What is known of the ledger when an entry is made wrong.
+struct Known {
+    attempts: u32,
+    turns: u32,
+    ca: Option<Digest>,
     worker: Option<MachineId>,
     ready: bool,
-) -> Option<Entry> {
+}
+
+/// The entry with something wrong about it, or one that may follow it, and not now. What is wrong must stay wrong, since a
+/// proposal may be committed much later: numbers only ever grow, so one that is over is over.
+fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
+    let &Known { attempts, turns, ca, worker, ready } = known;
     let over = |last: u32| if last == 0 { 0 } else { (draw >> 8) as u32 % (last + 1) };
-    let ca = Digest::of("a CA of nobody", &[]);
-    let as_it_was = draw.is_multiple_of(4);
+    let nobodys = Digest::of("a CA of nobody", &[]);
+    let made = |attempt: u32, ca_hash: Digest| Entry::InitReady { attempt, ca_hash, endpoints: vec![], tokens: vec![] };
+    let one_of = (draw >> 4) % 4;
+    if draw.is_multiple_of(4) {
+        return Some(entry.clone());
+    }
     Some(match entry {
-        _ if as_it_was => entry.clone(),
-        Entry::Admitted(admitted) => {
-            let mut admitted = admitted.clone();
-            admitted.address = "10.255.255.255".to_owned();
-            Entry::Admitted(admitted)
+        // Before there is anything to join.
+        Entry::Admitted(admitted) if attempts == 0 && admitted.role == Role::ControlPlane => {
+            Entry::EtcdJoin { machine: admitted.machine, turn: EtcdTurn::Started, number: 1 }
         }
+        Entry::Admitted(admitted) => Entry::Admitted(Admitted { address: "10.255.255.255".into(), ..admitted.clone() }),
         Entry::Removed { .. } | Entry::Joined { .. } => entry.clone(),
-        Entry::InitClaimed { .. } => match worker {
-            Some(machine) if draw.is_multiple_of(3) => Entry::InitClaimed { attempt: attempts + 1, machine },
-            _ => Entry::InitClaimed { attempt: attempts + u32::from(ready), machine: machine_of(entry)? },
+        Entry::InitClaimed { machine, .. } => match (one_of, worker) {
+            (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine },
+            (1, _) => made(attempts, nobodys),
+            _ => Entry::InitClaimed { attempt: attempts + u32::from(ready), machine: *machine },
         },
         Entry::PkiSealed { attempt, sealed, .. } => {
-            Entry::PkiSealed { attempt: *attempt, ca_hash: ca, sealed: sealed.clone() }
+            Entry::PkiSealed { attempt: *attempt, ca_hash: nobodys, sealed: sealed.clone() }
         }
         Entry::InitReady { ca_hash, endpoints, tokens, .. } => Entry::InitReady {
             attempt: over(attempts),
-            ca_hash: if draw.is_multiple_of(3) { ca } else { *ca_hash },
+            ca_hash: if one_of == 0 { nobodys } else { *ca_hash },
             endpoints: endpoints.clone(),
             tokens: tokens.clone(),
         },
-        Entry::InitAbandoned { why, .. } => Entry::InitAbandoned { attempt: over(attempts), why: why.clone() },
+        Entry::InitAbandoned { why, .. } => match one_of {
+            0 => made(over(attempts), ca.unwrap_or(nobodys)),
+            1 => Entry::PkiSealed { attempt: over(attempts), ca_hash: ca.unwrap_or(nobodys), sealed: Vec::new() },
+            _ => Entry::InitAbandoned { attempt: over(attempts), why: why.clone() },
+        },
         Entry::Ticket { machine, ciphertext, .. } => {
             Entry::Ticket { machine: *machine, attempt: over(attempts), ciphertext: ciphertext.clone() }
         }
-        Entry::EtcdJoin { machine, .. } => match (draw >> 4) % 4 {
+        Entry::EtcdJoin { machine, .. } => match one_of {
             0 => Entry::EtcdJoin { machine: worker?, turn: EtcdTurn::Started, number: turns + 1 },
             1 => Entry::EtcdJoin { machine: *machine, turn: EtcdTurn::Started, number: over(turns) },
             2 => Entry::EtcdJoin { machine: *machine, turn: EtcdTurn::GaveUp, number: over(turns) },
             _ => Entry::EtcdJoin { machine: *machine, turn: EtcdTurn::Done, number: over(turns) },
         },
     })
-}
-
-fn machine_of(entry: &Entry) -> Option<MachineId> {
-    match entry {
-        Entry::InitClaimed { machine, .. } => Some(*machine),
-        _ => None,
-    }
 }
