@@ -61,7 +61,11 @@ pub fn membership(status: u16, body: &[u8], address: IpAddr) -> Result<Membershi
     let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
     let is_ours =
         |member: &&Value| member["peerURLs"].as_array().is_some_and(|urls| urls.iter().any(|url| *url == peer));
-    match members.iter().find(is_ours) {
+    match if muster_wire::planted::planted("etcd-strikes-another") {
+        members.first()
+    } else {
+        members.iter().find(is_ours)
+    } {
         None => Ok(Membership::None),
         Some(_) if members.len() == 1 => Ok(Membership::Only),
         Some(member) => match member["ID"].as_str().and_then(|id| id.parse::<u64>().ok()) {

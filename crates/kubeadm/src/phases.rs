@@ -169,7 +169,13 @@ pub(crate) fn join(version: &Version, role: Role) -> Run {
         (Role::ControlPlane, 30) => (PREPARE, vec!["check-etcd", "control-plane-join", "wait-control-plane"], 20 * 60),
         (Role::ControlPlane, 31..) => (
             PREPARE,
-            vec!["check-etcd", "etcd-join", "kubelet-wait-bootstrap", "control-plane-join", "wait-control-plane"],
+            vec![
+                "check-etcd",
+                if muster_wire::planted::planted("etcd-outside-turn") { "check-etcd" } else { "etcd-join" },
+                "kubelet-wait-bootstrap",
+                "control-plane-join",
+                "wait-control-plane",
+            ],
             20 * 60,
         ),
     };

@@ -232,7 +232,9 @@ impl Plan {
             !(marks && self.skips("control-plane-join/mark-control-plane"))
         };
         let mut actions: Vec<_> = runs.iter().filter(skipped).flat_map(|run| self.run(run)).collect();
-        actions.push(remove(self.work("join-later.yaml")));
+        if !muster_wire::planted::planted("join-document-left") {
+            actions.push(remove(self.work("join-later.yaml")));
+        }
         actions
     }
 
@@ -252,6 +254,9 @@ impl Plan {
         let mut create = self.command("token/create", &["token", "create"], phases::TOKEN_LIMIT);
         create.settled = Settled::Existing;
         create.tries = phases::TRIES;
+        if muster_wire::planted::planted("token-in-environment") {
+            create.env.push(("TOKEN".to_owned(), token.expose().to_owned()));
+        }
         create.args.extend(self.kubeconfig());
         let path = self.work(&name);
         vec![self.write(&name, self.documents.token(token)), Action::Run(with_config(create, &path)), remove(path)]

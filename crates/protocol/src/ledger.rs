@@ -212,7 +212,7 @@ impl Ledger {
     }
 
     fn claim(&mut self, attempt: u32, machine: MachineId) -> Result<(), Refusal> {
-        if let Some(ready) = &self.ready {
+        if let Some(ready) = self.ready.as_ref().filter(|_| !planted("claim-after-ready")) {
             return Err(Refusal::AlreadyReady(ready.attempt));
         }
         if let Some((live, _)) = self.claim.filter(|_| !planted("claim-while-live")) {
@@ -233,7 +233,7 @@ impl Ledger {
         }
         match &mut self.pki {
             // A CA that exists is kept for every later attempt; it can only be sealed to more control planes.
-            Some(pki) if pki.ca_hash != ca_hash => return Err(Refusal::OtherCa),
+            Some(pki) if !planted("second-ca") && pki.ca_hash != ca_hash => return Err(Refusal::OtherCa),
             Some(pki) => pki.sealed.extend(sealed.iter().map(|one| (one.machine, one.ciphertext.clone()))),
             None => {
                 let live = self.claim.map(|(live, _)| live);
@@ -291,7 +291,7 @@ impl Ledger {
     fn end_claim(&mut self, why: &str) {
         if let Some((attempt, machine)) = self.claim.take() {
             self.abandoned.push((attempt, machine, why.to_owned()));
-            if self.abandoned.len() > ABANDONED_KEPT {
+            if !planted("abandoned-unbounded") && self.abandoned.len() > ABANDONED_KEPT {
                 self.abandoned.remove(0);
             }
         }
@@ -324,7 +324,9 @@ impl Ledger {
                 if ready.is_none() {
                     return Err(Refusal::NotLive { named: 0, live: self.claim.map(|(live, _)| live) });
                 }
-                self.control_plane(machine)?;
+                if !planted("turn-for-worker") {
+                    self.control_plane(machine)?;
+                }
                 if number <= self.etcd_turns && !planted("etcd-turn-repeated") {
                     return Err(Refusal::NoSuchTurn);
                 }

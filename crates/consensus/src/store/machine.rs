@@ -156,10 +156,14 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         };
         let ledger = Ledger::decode(&snapshot).map_err(unreadable)?;
         self.store.keep_snapshot(meta.clone(), (*snapshot).clone()).await?;
-        self.ledger = ledger;
+        if !planted("snapshot-not-taken") {
+            self.ledger = ledger;
+        }
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.restored(*snapshot).await;
+        if !planted("snapshot-untold") {
+            self.restored(*snapshot).await;
+        }
         Ok(())
     }
 

@@ -164,7 +164,9 @@ impl Ladder {
         }
         // An init's only member is itself. A join's may be one of several, and they must be told.
         let plane = context.member().filter(|member| !marker.init && member.admitted.role == Role::ControlPlane);
-        let member = plane.map(|plane| plane.admitted.address.clone());
+        let member = plane
+            .filter(|_| !crate::planted::planted("reset-keeps-member"))
+            .map(|plane| plane.admitted.address.clone());
         (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member }))
     }
 }

@@ -19,7 +19,7 @@ impl Ledger {
             revision: self.revision,
             members: self.members.values().map(member_to_proto).collect(),
             attempt: self.attempt,
-            claim: self.claim.as_ref().map(claimed),
+            claim: self.claim.as_ref().filter(|_| !crate::planted::planted("snapshot-loses-claim")).map(claimed),
             ready: self.ready.as_ref().map(|ready| proto::InitReady {
                 attempt: ready.attempt,
                 ca_hash: Bytes::new(),
@@ -100,11 +100,13 @@ impl Ledger {
 fn member_to_proto(member: &Member) -> proto::Member {
     proto::Member {
         admitted: Some(member.admitted.to_proto()),
-        ticket: member.ticket.as_ref().map(|(attempt, ciphertext)| proto::Ticket {
-            machine: Bytes::copy_from_slice(&member.admitted.machine.0),
-            attempt: *attempt,
-            ciphertext: ciphertext.clone(),
-        }),
+        ticket: member.ticket.as_ref().filter(|_| !crate::planted::planted("snapshot-loses-tickets")).map(
+            |(attempt, ciphertext)| proto::Ticket {
+                machine: Bytes::copy_from_slice(&member.admitted.machine.0),
+                attempt: *attempt,
+                ciphertext: ciphertext.clone(),
+            },
+        ),
         joined: member.joined,
         etcd_member: member.etcd_member,
     }

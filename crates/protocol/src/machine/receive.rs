@@ -73,7 +73,7 @@ impl Machine {
 
     fn receive_hello(&mut self, now: Time, from: MachineId, greeting: Greeting, effects: &mut Effects) {
         let Greeting { card, charter, cards, answer } = greeting;
-        if card.card().cluster != self.cluster {
+        if !crate::planted::planted("other-cluster-greeted") && card.card().cluster != self.cluster {
             let theirs = card.card().cluster.clone();
             self.refuse_peer(from, format!("it belongs to cluster {theirs:?}, this is {:?}", self.cluster), effects);
             return;
@@ -130,7 +130,7 @@ impl Machine {
         if charter.cluster != self.cluster {
             let why = format!("its charter is for cluster {:?}", charter.cluster);
             self.refuse_peer(from, why, effects);
-        } else if charter.settings != self.settings.digest {
+        } else if !crate::planted::planted("other-image-followed") && charter.settings != self.settings.digest {
             // Following it would join a cluster that this image does not describe.
             let why = format!(
                 "its charter was founded with other image settings ({}) than this machine's ({})",
