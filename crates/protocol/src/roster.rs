@@ -43,7 +43,10 @@ pub(crate) struct Roster {
     alive: BTreeSet<MachineId>,
     /// Two cards that prove one identity on two machines.
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
-    by_fingerprint: BTreeMap<Digest, BTreeSet<MachineId>>,
+    /// Which identities were seen on which hardware.
+    by_fingerprint: BTreeSet<(Digest, MachineId)>,
+    /// How many pieces of hardware those are.
+    hardware: usize,
     swim: Swim,
     /// In a large site, how cards are compared with those of others.
     compare: Option<Compare>,
@@ -87,7 +90,8 @@ impl Roster {
             ungreeted: BTreeMap::new(),
             alive: BTreeSet::new(),
             clones: BTreeMap::new(),
-            by_fingerprint: BTreeMap::from([(card.fingerprint, BTreeSet::from([card.machine]))]),
+            by_fingerprint: BTreeSet::from([(card.fingerprint, card.machine)]),
+            hardware: 1,
             swim,
             compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
             silent: false,
@@ -178,9 +182,10 @@ impl Roster {
             return Learned::Nothing;
         }
         effects.push(Effect::Learn { machine, addresses: card.addresses.clone() });
-        let same_hardware = self.by_fingerprint.entry(card.fingerprint).or_default();
-        if same_hardware.insert(machine) {
-            self.touched.extend(same_hardware.iter());
+        if self.by_fingerprint.insert((card.fingerprint, machine)) {
+            let same_hardware: Vec<MachineId> = self.with_fingerprint(card.fingerprint).collect();
+            self.hardware += usize::from(same_hardware.len() == 1);
+            self.touched.extend(same_hardware);
         }
         self.touched.insert(machine);
         self.swim.add_card(&signed);
@@ -323,14 +328,20 @@ impl Roster {
     /// Whether another identity has the same hardware: one of the two was wiped and forgot its votes, and which one is
     /// not for this machine to know.
     pub(crate) fn is_amnesiac(&self, machine: MachineId, fingerprint: &Digest) -> bool {
-        self.by_fingerprint.get(fingerprint).is_some_and(|same| same.len() > 1 && same.contains(&machine))
+        self.by_fingerprint.contains(&(*fingerprint, machine)) && self.with_fingerprint(*fingerprint).nth(1).is_some()
+    }
+
+    /// The identities seen on one piece of hardware.
+    fn with_fingerprint(&self, fingerprint: Digest) -> impl Iterator<Item = MachineId> + '_ {
+        let all = (fingerprint, MachineId([0; 32]))..=(fingerprint, MachineId([0xff; 32]));
+        self.by_fingerprint.range(all).map(|(_, machine)| *machine)
     }
 
     /// Other identities seen on the hardware of `machine`.
     pub(crate) fn on_same_hardware(&self, machine: MachineId) -> impl Iterator<Item = MachineId> + '_ {
         let fingerprint = self.card(machine).map(|card| card.fingerprint);
-        let same = fingerprint.and_then(|fingerprint| self.by_fingerprint.get(&fingerprint));
-        same.into_iter().flatten().copied().filter(move |other| *other != machine)
+        let same = fingerprint.into_iter().flat_map(|fingerprint| self.with_fingerprint(fingerprint));
+        same.filter(move |other| *other != machine)
     }
 
     /// A living identity on the hardware of `machine`, if there is another one.
@@ -340,7 +351,7 @@ impl Roster {
 
     /// How many pieces of hardware carry identities this machine has seen, its own among them.
     pub(crate) fn hardware_count(&self) -> usize {
-        self.by_fingerprint.len()
+        self.hardware
     }
 
     /// Cards to tell `peer`, at most [`limits::CARDS_MAX`]: first what it should know of itself, proofs of clones, then
