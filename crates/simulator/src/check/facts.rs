@@ -63,6 +63,10 @@ pub struct Facts {
     pub abandoned: BTreeMap<u32, MachineId>,
     /// Machines that were ever given a turn at etcd.
     pub(crate) turns: BTreeSet<MachineId>,
+    /// Machines whose etcd members are in etcd's list, in truth.
+    pub(crate) in_etcd: BTreeSet<MachineId>,
+    /// Machines that ever ended a turn at etcd as done.
+    pub(crate) turns_done: BTreeSet<MachineId>,
     /// Machines that joined.
     pub joined: BTreeSet<MachineId>,
     /// Time of heal.
@@ -76,6 +80,8 @@ pub struct Facts {
     pub(crate) first_voters: BTreeSet<MachineId>,
     /// Whether Raft has gone on from a voter that lost its records: one such voter is enough for it.
     pub(crate) history_lost: bool,
+    /// The turn at etcd that the last entry ended, and how.
+    pub(crate) turn_ended: Option<(MachineId, EtcdTurn)>,
     /// Machines whose Raft has told its ledger in this life.
     restored: BTreeSet<Slot>,
     /// The entries that took effect, in order.
@@ -106,6 +112,7 @@ impl Facts {
             let other = *self.entries.entry(*revision).or_insert(hash) != hash;
             self.history_lost |= other && self.voters().any(|voter| self.excused.contains(&voter));
         }
+        self.turn_ended = None;
         match seen {
             Seen::Booting { slot, machine, sealing_key, durable, .. } => {
                 self.identity.insert(*slot, *machine);
@@ -177,6 +184,12 @@ impl Facts {
             Seen::Initialised { attempt, .. } if self.abandoned.contains_key(attempt) => {
                 sometimes.reached("init-finished-late");
             }
+            Seen::EtcdAdded { slot, .. } => self.in_etcd.extend(self.identity.get(slot).copied()),
+            Seen::EtcdLeft { gone, .. } => {
+                if let Some(machine) = self.identity.get(gone) {
+                    self.in_etcd.remove(machine);
+                }
+            }
             Seen::Notice { notice, .. } => match notice.kind {
                 "founding-halted" => sometimes.reached("founding-halted"),
                 "clone" => sometimes.reached("clone-found"),
@@ -228,6 +241,11 @@ impl Facts {
     pub(crate) fn cannot_bind(&self, voters: &BTreeSet<MachineId>) -> bool {
         let kept = voters.iter().filter(|voter| !self.excused.contains(voter) && !self.wiped.contains(voter)).count();
         !self.baseline && self.founders.len() - kept.min(self.founders.len()) >= self.quorum
+    }
+
+    /// Whether the process of this identity runs.
+    pub(crate) fn runs(&self, machine: MachineId) -> bool {
+        self.running.iter().any(|slot| self.identity.get(slot) == Some(&machine))
     }
 
     /// How many identities were ever seen.
@@ -299,7 +317,14 @@ impl Facts {
             }
             Entry::InitAbandoned { .. } => self.abandon(),
             Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => drop(self.turns.insert(*machine)),
-            Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. } => sometimes.reached("etcd-turn-given-up"),
+            Entry::EtcdJoin { machine, turn: EtcdTurn::Done, .. } => {
+                self.turns_done.insert(*machine);
+                self.turn_ended = Some((*machine, EtcdTurn::Done));
+            }
+            Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, .. } => {
+                self.turn_ended = Some((*machine, EtcdTurn::GaveUp));
+                sometimes.reached("etcd-turn-given-up");
+            }
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);
                 if !self.faults.is_empty() {

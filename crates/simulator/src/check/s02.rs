@@ -17,6 +17,8 @@ pub(super) struct VotesKept {
     /// Ballots that each machine began, and those of its present life.
     begun: BTreeMap<MachineId, BTreeSet<Ballot>>,
     of_this_life: BTreeMap<Slot, BTreeSet<Ballot>>,
+    /// What was last written to each disk, and whose it is.
+    written: BTreeMap<Slot, (MachineId, Durable)>,
     /// The charter that a proposer asked votes for.
     asked: BTreeMap<Ballot, Digest>,
 }
@@ -41,12 +43,20 @@ struct OnDisk {
 impl VotesKept {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
-            Seen::Booting { slot, durable, .. } => {
+            Seen::Booting { slot, machine, durable, .. } => {
+                if let Some((whose, written)) = self.written.get(slot)
+                    && whose == machine
+                    && written != *durable
+                    && !facts.excused.contains(machine)
+                {
+                    return Err(format!("{machine} wrote {written:?} and starts again with {durable:?}"));
+                }
                 self.of_this_life.remove(slot);
                 self.disks.insert(*slot, OnDisk { booting: true, ..on_disk(durable) });
                 Ok(())
             }
             Seen::Persisted { slot, machine, durable } => {
+                self.written.insert(*slot, (*machine, (*durable).clone()));
                 let before = self.disks.insert(*slot, on_disk(durable));
                 match before.filter(|_| !facts.excused.contains(machine)) {
                     Some(before) => self.disks[slot].keeps(&before, *machine),

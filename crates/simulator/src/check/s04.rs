@@ -31,6 +31,11 @@ impl OneInit {
                 return Err(format!("machine {slot} runs init as attempt {attempt}, which is not its own"));
             }
         }
+        if let Seen::StepBegan { slot, step: Step::InitFinish { attempt }, apart: false, .. } = seen
+            && facts.ready != Some(*attempt)
+        {
+            return Err(format!("machine {slot} goes on with attempt {attempt}, which has not made the cluster"));
+        }
         if let Seen::Offered { slot, machine, servers } = seen
             && !servers.is_empty()
             && facts.ready.is_none()

@@ -2,6 +2,7 @@
 
 use super::{Facts, Verdict};
 use muster_protocol::Step;
+use muster_wire::EtcdTurn;
 
 use crate::watch::Seen;
 
@@ -25,6 +26,23 @@ impl EtcdTurns {
             Seen::StepBegan { slot, step: Step::JoinEtcd { .. }, apart: false, .. } => match facts.identity.get(slot) {
                 Some(machine) if !facts.turns.contains(machine) => {
                     Err(format!("machine {slot} adds its etcd member and never was given a turn"))
+                }
+                _ => Ok(()),
+            },
+            Seen::StepBegan { slot, step: Step::JoinFinish { .. }, apart: false, .. } => match facts.identity.get(slot)
+            {
+                Some(machine) if !facts.turns_done.contains(machine) => {
+                    Err(format!("machine {slot} goes on behind its turn at etcd, which is not over"))
+                }
+                _ => Ok(()),
+            },
+            Seen::Applied { .. } => match facts.turn_ended {
+                Some((machine, EtcdTurn::Done)) if !facts.in_etcd.contains(&machine) => {
+                    Err(format!("the turn of {machine} at etcd is ended as done, and etcd has no member of it"))
+                }
+                // One that nobody hears may leave its member behind; one that runs takes it away first.
+                Some((machine, EtcdTurn::GaveUp)) if facts.in_etcd.contains(&machine) && facts.runs(machine) => {
+                    Err(format!("{machine} gives its turn at etcd up while etcd has a member of it"))
                 }
                 _ => Ok(()),
             },

@@ -166,12 +166,21 @@ impl World {
                 let tokens = init["bootstrapTokens"].as_array().into_iter().flatten();
                 let tokens = tokens.filter_map(|token| token["token"].as_str().map(str::to_owned));
                 self.site.clusters[cluster].tokens.extend(tokens);
+                self.tokens_end(slot, &init);
                 self.site.clusters[cluster].announced = true;
             }
             "upload-config" | "mark-control-plane" | "kubelet-finalize" | "addon" => drop(self.own_cluster(slot)?),
             other => return failed("kubeadm", format!("unknown phase {other:?}")),
         }
         Ok(())
+    }
+
+    /// kubeadm takes a lifetime of nothing for one without an end.
+    fn tokens_end(&mut self, slot: Slot, init: &Value) {
+        let ends = |token: &Value| token["ttl"].as_str().is_some_and(|ttl| ttl.contains(|c| ('1'..='9').contains(&c)));
+        if !init["bootstrapTokens"].as_array().into_iter().flatten().all(ends) {
+            self.see(Seen::Exposed { slot, place: "a token that never ends" });
+        }
     }
 
     fn preflight(&self, slot: Slot) -> Done {
@@ -310,8 +319,6 @@ impl World {
         let Some(cluster) = self.hosts[slot as usize].kube.cluster else {
             return failed("etcd-join", "this machine is in no cluster");
         };
-        let in_turn = self.site.adding_etcd.contains(&slot);
-        self.see(Seen::EtcdAdded { slot, in_turn });
         if self.others_adding(slot) > 0 {
             return failed("etcd-join", "etcdserver: too many learner members in cluster");
         }
@@ -319,6 +326,8 @@ impl World {
             // A member of this address that lost its disk: etcd knows it, and it does not know etcd.
             return failed("etcd-join", "etcdserver: Peer URLs already exists");
         }
+        let in_turn = self.site.adding_etcd.contains(&slot);
+        self.see(Seen::EtcdAdded { slot, in_turn });
         self.make(slot, &at("manifests/etcd.yaml"));
         self.kube(slot).etcd = true;
         Ok(())
@@ -331,6 +340,7 @@ impl World {
         let server = self.api_of(slot).ok_or(End::NoApi)?;
         let number = self.hosts[server as usize].kube.cluster.ok_or(End::NoApi)?;
         let token = init["bootstrapTokens"][0]["token"].as_str().unwrap_or_default().to_owned();
+        self.tokens_end(slot, &init);
         match self.site.clusters[number].tokens.insert(token) {
             true => Ok(()),
             false => failed("token", "secrets \"bootstrap-token\" already exists"),
@@ -357,6 +367,7 @@ impl World {
             self.site.clusters[cluster].members.remove(&slot);
             if leaves {
                 self.site.clusters[cluster].etcd.remove(&slot);
+                self.see(Seen::EtcdLeft { slot, gone: slot });
             }
         }
         // What is not kubeadm's own stays.
