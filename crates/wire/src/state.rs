@@ -45,7 +45,11 @@ impl Durable {
         proto::Durable {
             cluster: self.cluster.clone(),
             boot: self.boot,
-            promised: self.promised.as_ref().map(ballot_to_proto),
+            promised: self
+                .promised
+                .as_ref()
+                .filter(|_| !crate::planted::planted("promise-lost-on-disk"))
+                .map(ballot_to_proto),
             accepted_ballot: self.accepted.as_ref().map(|(ballot, _)| ballot_to_proto(ballot)),
             accepted_charter: self.accepted.as_ref().map(|(_, charter)| charter.clone()).unwrap_or_default(),
             charter: self.charter.as_ref().map(Certificate::to_proto),
