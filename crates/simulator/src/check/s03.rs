@@ -29,8 +29,9 @@ pub(super) struct Raft {
     next: Slot,
     /// The term that each identity has spoken in.
     terms: BTreeMap<MachineId, u64>,
-    /// The highest vote that each identity has answered with.
+    /// The highest vote that each identity has answered with in earlier lives, and in the present one.
     votes: BTreeMap<MachineId, (u64, MachineId)>,
+    votes_said: BTreeMap<MachineId, (u64, MachineId)>,
     /// The term that each identity's Raft says it is in, and since when.
     told: BTreeMap<MachineId, (u64, At)>,
 }
@@ -61,14 +62,15 @@ impl Raft {
                 if !facts.excused.contains(machine) && voted(body, *to).is_some() =>
             {
                 let vote = voted(body, *to).unwrap_or_default();
-                let highest = self.votes.entry(*machine).or_insert(vote);
-                if vote < *highest {
+                if let Some(highest) = self.votes.get(machine).filter(|highest| vote < **highest) {
                     return Err(format!(
                         "{machine} answers with its vote for {} in term {}, after one for {} in term {}",
                         vote.1, vote.0, highest.1, highest.0
                     ));
                 }
-                *highest = vote;
+                // Answers to two candidates may overtake each other, but not a restart.
+                let said = self.votes_said.entry(*machine).or_insert(vote);
+                *said = vote.max(*said);
                 self.speaks(now, *machine);
                 Ok(())
             }
@@ -80,6 +82,8 @@ impl Raft {
             Seen::Stopped { slot } => {
                 if let Some(machine) = facts.identity.get(slot) {
                     self.told.remove(machine);
+                    let kept = self.votes.get(machine).copied().max(self.votes_said.remove(machine));
+                    self.votes.extend(kept.map(|vote| (*machine, vote)));
                 }
                 Ok(())
             }
