@@ -81,8 +81,10 @@ pub struct Tuning {
     pub resend: Duration,
     /// SWIM's period while forming.
     pub swim_forming: Duration,
-    /// SWIM's period once everyone is Ready.
+    /// SWIM's period once everyone is Ready, or nothing was committed for `quiet_after`.
     pub swim_idle: Duration,
+    /// How long nothing must have been committed until those who are missing are waited for in quiet.
+    pub quiet_after: Duration,
     /// How long a dead initialiser is waited for before its attempt is abandoned.
     pub initialiser_patience: Duration,
     /// Longest an init attempt may take.
@@ -102,6 +104,7 @@ impl Default for Tuning {
             resend: Duration::from_millis(700),
             swim_forming: seconds(1),
             swim_idle: seconds(5),
+            quiet_after: seconds(120),
             initialiser_patience: seconds(20),
             init_max: seconds(600),
             etcd_turn_max: seconds(180),
@@ -133,6 +136,8 @@ pub struct Machine {
     api_servers: Vec<String>,
     phase: Phase,
     look_at: Option<Time>,
+    /// The ledger's revision, and when it became that.
+    ledger_news: (u64, Time),
     /// When others are asked next whether they follow a charter.
     ask_at: Option<Time>,
     /// A peer that says it follows a charter, while this machine follows none.
@@ -198,6 +203,7 @@ impl Machine {
             api_servers: Vec::new(),
             phase: Phase::Meeting,
             look_at: None,
+            ledger_news: (0, now),
             ask_at: None,
             shown_by: None,
             turned_away: BTreeMap::new(),
@@ -570,7 +576,16 @@ impl Machine {
     /// An idle cluster is quiet (promise L5): once everyone has joined, failure detection slows down.
     fn choose_swim_period(&mut self, now: Time) {
         let ledger = self.follow.ledger();
-        let idle = ledger.joined_count() >= (self.settings.machines as usize).max(ledger.members().len());
+        if self.ledger_news.0 != ledger.revision() {
+            self.ledger_news = (ledger.revision(), now);
+        }
+        let everyone = ledger.joined_count() >= (self.settings.machines as usize).max(ledger.members().len());
+        // Who is missing may never come: a machine that broke, or that the image counts and nobody bought.
+        let quiet_at = self.ledger_news.1 + self.tuning.quiet_after;
+        let idle = self.durable.charter.is_some() && (everyone || quiet_at <= now);
+        if self.durable.charter.is_some() && !idle && self.due.is_none_or(|(due, _)| quiet_at < due) {
+            self.due = Some((quiet_at, "the time to be quiet if nobody else comes"));
+        }
         let period = if idle && !planted("restless") { self.tuning.swim_idle } else { self.tuning.swim_forming };
         self.roster.change_period(now, period, &mut self.rng);
     }

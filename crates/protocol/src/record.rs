@@ -306,22 +306,34 @@ struct Start {
     api_port: u16,
     fingerprint: Digest,
     seed: [u8; 32],
-    tuning: [Duration; 9],
+    tuning: [Duration; 10],
 }
 
-fn intervals(tuning: &Tuning) -> [Duration; 9] {
-    let Tuning { settle, step_in_max, resend, swim_forming, swim_idle, .. } = *tuning;
+fn intervals(tuning: &Tuning) -> [Duration; 10] {
+    let Tuning { settle, step_in_max, resend, swim_forming, swim_idle, quiet_after, .. } = *tuning;
     let Tuning { initialiser_patience, init_max, etcd_turn_max, poll_hold, .. } = *tuning;
-    [settle, step_in_max, resend, swim_forming, swim_idle, initialiser_patience, init_max, etcd_turn_max, poll_hold]
+    [
+        settle,
+        step_in_max,
+        resend,
+        swim_forming,
+        swim_idle,
+        quiet_after,
+        initialiser_patience,
+        init_max,
+        etcd_turn_max,
+        poll_hold,
+    ]
 }
 
-fn tuning(intervals: [Duration; 9]) -> Tuning {
+fn tuning(intervals: [Duration; 10]) -> Tuning {
     let [
         settle,
         step_in_max,
         resend,
         swim_forming,
         swim_idle,
+        quiet_after,
         initialiser_patience,
         init_max,
         etcd_turn_max,
@@ -333,6 +345,7 @@ fn tuning(intervals: [Duration; 9]) -> Tuning {
         resend,
         swim_forming,
         swim_idle,
+        quiet_after,
         initialiser_patience,
         init_max,
         etcd_turn_max,

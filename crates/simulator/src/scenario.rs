@@ -97,9 +97,12 @@ pub struct Image {
     pub expect: Option<u32>,
 }
 
+/// Of control planes: three, or one where there are fewer machines, as of a real image that does not say.
+const UNSAID: u32 = u32::MAX;
+
 impl Default for Image {
     fn default() -> Self {
-        Self { machines: None, control_planes: 3, durable: true, policy: Policy::Majority, expect: None }
+        Self { machines: None, control_planes: UNSAID, durable: true, policy: Policy::Majority, expect: None }
     }
 }
 
@@ -315,7 +318,7 @@ impl Default for Bounds {
             charter_s: 30.0,
             joined_s: 110.0,
             leader_s: 30.0,
-            rosters_s: 60.0,
+            rosters_s: 90.0,
             replaced_s: 90.0,
             idle_messages_per_s: 1.5,
             machines: None,

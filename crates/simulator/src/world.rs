@@ -28,7 +28,7 @@ pub use event::{At, Slot};
 pub use host::Power;
 pub use kubeadm::{Cluster, SealedTo};
 
-use crate::scenario::{Differs, Fault, Policy, Scenario, Sort, plan};
+use crate::scenario::{Differs, Fault, Other, Policy, Scenario, Sort, plan};
 use crate::watch::{Seen, Watch};
 use chance::{Chance, S, seconds};
 use connect::Link;
@@ -299,6 +299,12 @@ impl World {
             kubernetes_version: KUBERNETES.to_owned(),
             digest: Digest::of(name, &[&machines.to_le_bytes()]),
         }
+    }
+
+    /// Whether there are machines of the same cluster with other settings: nobody founds while they are there.
+    pub(crate) fn other_images(&self) -> bool {
+        let differs = |other: &Other| matches!(other.differs, Differs::Settings | Differs::Machines) && other.count > 0;
+        self.scenario.others.iter().any(differs)
     }
 
     /// Whether this machine is of another cluster.

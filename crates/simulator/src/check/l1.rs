@@ -71,6 +71,7 @@ pub(super) fn able(world: &World, facts: &Facts) -> Result<(), String> {
             Err(format!("{} machines are left, founding needs {}", alive.len(), facts.quorum))
         }
         None if !facts.excused.is_empty() => Err("founding halts: a disk was copied, or forgot".into()),
+        None if world.other_images() => Err("founding halts: machines of another image are there".into()),
         None if facts.identities() >= 2 * facts.quorum => {
             Err(format!("founding halts: {} identities were seen", facts.identities()))
         }

@@ -6,6 +6,8 @@ use crate::world::{At, Slot, World};
 
 /// From Ready to idle: what was still to be told has been told by then.
 const SETTLE: At = 15_000_000;
+/// For so long a cluster waits for machines that its image counts and that do not come, before it is quiet.
+const WAITS_FOR_MISSING: At = 120_000_000;
 /// Less time than this shows nothing.
 const WINDOW: At = 15_000_000;
 
@@ -17,7 +19,9 @@ pub(super) struct Quiet {
 
 impl Quiet {
     pub(super) fn look(&mut self, world: &World, ready_at: Option<At>, _bounds: &Bounds) -> Look {
-        if self.from.is_none() && ready_at.is_some_and(|ready| world.now >= ready + SETTLE) {
+        let missing = world.expected().count() < world.scenario.image_machines() as usize;
+        let settle = if missing { WAITS_FOR_MISSING + SETTLE } else { SETTLE };
+        if self.from.is_none() && ready_at.is_some_and(|ready| world.now >= ready + settle) {
             self.from = Some((world.now, world.hosts.iter().map(|host| host.sent).collect()));
         }
         Look::Pointless("the cluster was not idle for long enough".into())

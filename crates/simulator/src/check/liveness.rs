@@ -110,7 +110,7 @@ impl Liveness {
             let (look, bound_s) = match promise {
                 Promise::L1 => self.one_cluster(world, facts),
                 Promise::L2 => (l2::led(world, facts), self.bounds.leader_s),
-                Promise::L3 => (self.l3.look(world, self.healed, self.bounds.rosters_s), f64::INFINITY),
+                Promise::L3 => (self.l3.look(world, facts, self.healed, self.bounds.rosters_s), f64::INFINITY),
                 Promise::L4 => (self.l4.look(world, facts, self.bounds.replaced_s), f64::INFINITY),
                 Promise::L5 => (self.l5.look(world, self.ready_at_us, &self.bounds), f64::INFINITY),
             };

@@ -36,8 +36,11 @@ impl Scenario {
     /// # Errors
     /// With the line, the key, and what is accepted.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Scenario =
+        let mut scenario: Scenario =
             toml::from_str(text).map_err(|error| ScenarioError::Text(plain(&error.to_string())))?;
+        if scenario.image.control_planes == super::UNSAID {
+            scenario.image.control_planes = if scenario.image_machines() < 3 { 1 } else { 3 };
+        }
         let say = |holds: bool, section: &str, nth: usize, key: &str, rule: String| {
             let wrong = || ScenarioError::Value { line: line_of(text, section, nth, key), key: key.to_owned(), rule };
             if holds { Ok(()) } else { Err(wrong()) }
