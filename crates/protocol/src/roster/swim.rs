@@ -363,3 +363,32 @@ fn swim_config(size: u32, period: Duration) -> foca::Config {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_is_suspected_when_the_period_changes_is_held_for_dead_in_the_end() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (me, silent) = (MachineId([1; 32]), MachineId([2; 32]));
+        let mut swim = Swim::new(Life::new(me, 1), 2, 10, SECOND, &mut rng);
+        let mut now = Time(0);
+        swim.alive(now, silent, 1);
+        // Nobody answers its probes.
+        while !swim.doubts(silent) {
+            now = now + SECOND / 10;
+            swim.wake(now);
+            assert!(now < Time(60_000_000), "it is never suspected");
+        }
+        assert!(swim.is_up(silent));
+        swim.change_period(now, SECOND * 5, &mut rng);
+        for _ in 0..1_200 {
+            now = now + SECOND / 10;
+            swim.wake(now);
+        }
+        assert!(!swim.is_up(silent), "two minutes later it is still held for alive");
+    }
+}
