@@ -201,7 +201,7 @@ impl Swim {
         if period == self.period {
             return;
         }
-        let members: Vec<_> = self.foca.iter_membership_state().map(unsuspected).collect();
+        let members: Vec<_> = self.foca.iter_membership_state().cloned().collect();
         // The same life goes on: datagrams are addressed to a life, so a new one would be deaf to all who know the old one,
         // and when everyone changes at once, deaf to everyone. foca refutes a suspicion of a higher incarnation than its own.
         let me = self.foca.identity().clone();
@@ -330,13 +330,6 @@ impl Swim {
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
-}
-
-/// The member as foca is to know it when it begins anew. A suspicion ends with a timer, and the timers are gone: one that was
-/// kept would last for ever, since a suspect is not suspected once more. The next probe finds out again.
-fn unsuspected(member: &foca::Member<Life>) -> foca::Member<Life> {
-    let state = if member.state() == foca::State::Suspect { foca::State::Alive } else { member.state() };
-    foca::Member::new(member.id().clone(), member.incarnation(), state)
 }
 
 /// Intervals relative to SWIM's period. Suspicion lasts `4 * max(1, log10 n)` periods (Lifeguard, Dadgar et al., 2018).
