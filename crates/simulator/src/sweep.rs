@@ -37,8 +37,11 @@ pub struct Summary {
     pub first: u64,
     /// One past the last seed.
     pub end: u64,
-    /// The worst verdict; not enough seen if a state that the scenario expects was never reached.
+    /// The worst verdict; not enough seen if a state that the scenario expects was never reached, or if not most of the
+    /// seeds could be judged.
     pub verdict: Verdict,
+    /// Seeds on which every promise held.
+    pub held: u64,
     /// Results by class, worst first.
     pub classes: Vec<Class>,
     /// How many seeds reached each state; those that none reached are unknown.
@@ -162,6 +165,7 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         first,
         end,
         verdict: verdict(scenario, &classes, &missing),
+        held: count(&classes, Verdict::Held),
         classes: classes.into_values().collect(),
         unknown: sometimes::names().into_iter().filter(|name| !reached.contains_key(name)).collect(),
         sometimes: reached,
@@ -195,16 +199,25 @@ fn verdict(
             (false, None) => Verdict::NotEnoughSeen,
         };
     }
-    let worst = |verdict: Verdict| classes.keys().any(|(found, _)| *found == verdict);
-    if worst(Verdict::SafetyBroken) {
+    let count = |verdict: Verdict| count(classes, verdict);
+    if count(Verdict::SafetyBroken) > 0 {
         Verdict::SafetyBroken
-    } else if worst(Verdict::LivenessBroken) {
+    } else if count(Verdict::LivenessBroken) > 0 {
         Verdict::LivenessBroken
-    } else if !missing.is_empty() || !worst(Verdict::Held) {
+    } else if !missing.is_empty() || !enough(count(Verdict::Held), count(Verdict::NotEnoughSeen)) {
         Verdict::NotEnoughSeen
     } else {
         Verdict::Held
     }
+}
+
+/// Whether a sweep may say that everything held: most of its seeds must have shown it.
+pub fn enough(held: u64, unknown: u64) -> bool {
+    held > unknown
+}
+
+fn count(classes: &BTreeMap<(Verdict, Option<&'static str>), Class>, verdict: Verdict) -> u64 {
+    classes.values().filter(|class| class.verdict == verdict).map(|class| class.count).sum()
 }
 
 /// Median, 99th percentile and worst, in seconds.

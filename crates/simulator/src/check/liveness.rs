@@ -68,6 +68,9 @@ pub struct Liveness {
 impl Liveness {
     pub(super) fn begin(&mut self, scenario: &Scenario) {
         self.bounds = scenario.bounds.clone();
+        // What is never looked at was not shown.
+        let unseen = || Standing::Unknown { why: "the run ended before it was looked at".into() };
+        self.standing = self.bounds.check.iter().map(|promise| (name(*promise), unseen())).collect();
     }
 
     pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, _facts: &Facts) {

@@ -122,7 +122,8 @@ impl Sweep {
             (Some(_), Verdict::Held) => "the threshold breaks what it should, and the majority holds on the same seeds",
             (_, verdict) => words(verdict),
         };
-        println!("\n{}: {meant}", summary.verdict.word());
+        let judged = format!("on {} of {} seeds", summary.held, summary.end - summary.first);
+        println!("\n{}: {meant} (everything was seen to hold {judged})", summary.verdict.word());
         let failing = summary.classes.iter().find_map(|class| class.examples.first());
         let again = match failing {
             Some((seed, _)) => self.which.command("run", &format!("--seed {seed}")),

@@ -7,6 +7,9 @@ use super::{Fault, Pick, Policy, Range, Scenario, Sort};
 /// The longest time, in seconds: eleven days.
 const TIME_MAX_S: f64 = 1_000_000.0;
 
+/// The shortest time between two rounds of hints, in seconds.
+const REPEAT_MIN_S: f64 = 0.01;
+
 /// Most faults that a swarm draws, and most identities that one fault makes.
 const COUNT_MAX: u32 = 1_000;
 
@@ -89,6 +92,14 @@ fn times(scenario: &Scenario, say: Say<'_>) -> Checked {
         ("bounds", "replaced_s", bounds.replaced_s),
         ("bounds", "idle_messages_per_s", bounds.idle_messages_per_s),
     ];
+    let [least, _] = scenario.discovery.repeat_s;
+    let rule = format!("must be {REPEAT_MIN_S} or more: hints would come without an end at one moment");
+    say(least >= REPEAT_MIN_S, "discovery", 0, "repeat_s", rule)?;
+    let nobody = "= false needs `seeds`, or no machine ever hears of another".into();
+    let heard = scenario.discovery.segment || !scenario.discovery.seeds.is_empty() || scenario.machines == 1;
+    say(heard, "discovery", 0, "segment", nobody)?;
+    let rule = "must be more than 0, or every kubeadm step is ended as it begins".into();
+    say(scenario.kubeadm.step_max_s > 0.0, "kubeadm", 0, "step_max_s", rule)?;
     for (section, key, value) in singles {
         say((0.0..=TIME_MAX_S).contains(&value), section, 0, key, format!("must be 0 to {TIME_MAX_S}"))?;
     }
@@ -177,10 +188,16 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
 }
 
 fn targets(machines: u32, fault: &Fault, rule: &dyn Fn(bool, &str, String) -> Checked) -> Checked {
-    if let Pick::These(these) = &fault.machines {
-        for machine in these {
-            rule(*machine < machines, "machines", format!("names {machine}, the last is {}", machines - 1))?;
+    match &fault.machines {
+        Pick::These(these) => {
+            for machine in these {
+                rule(*machine < machines, "machines", format!("names {machine}, the last is {}", machines - 1))?;
+            }
         }
+        Pick::Random(count) => {
+            rule((1..=machines).contains(count), "machines", format!("= \"random:N\" takes 1 to {machines} as N"))?;
+        }
+        _ => {}
     }
     if fault.kind != Sort::Clone {
         return Ok(());
