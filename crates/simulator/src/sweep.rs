@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -42,6 +42,10 @@ pub struct Summary {
     pub verdict: Verdict,
     /// Seeds on which every promise held.
     pub held: u64,
+    /// How many seeds were run.
+    pub run: u64,
+    /// Whether someone stopped it before its end.
+    pub stopped: bool,
     /// Results by class, worst first.
     pub classes: Vec<Class>,
     /// How many seeds reached each state; those that none reached are unknown.
@@ -74,12 +78,14 @@ pub struct Summary {
     pub machine_hours_per_core_second: f64,
 }
 
-/// Runs the seeds `first..end` on `jobs` threads, telling `done` of every outcome as it comes.
+/// Runs the seeds `first..end` on `jobs` threads, telling `done` of every outcome as it comes. Begins no further seed once
+/// `stop` is set.
 pub fn sweep(
     scenario: &Scenario,
     first: u64,
     end: u64,
     jobs: usize,
+    stop: &AtomicBool,
     done: impl Fn(&Outcome) + Sync,
 ) -> (Summary, Vec<Outcome>) {
     let begun = Instant::now();
@@ -90,7 +96,7 @@ pub fn sweep(
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
+                    if seed >= end || stop.load(Ordering::Relaxed) {
                         return;
                     }
                     let outcome = run(scenario, seed);
@@ -115,6 +121,14 @@ pub fn with_majority(scenario: &Scenario) -> Option<Scenario> {
 }
 
 impl Summary {
+    /// Notes that the sweep was stopped before its end. What broke is broken; what held was not all.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        if self.verdict == Verdict::Held {
+            self.verdict = Verdict::NotEnoughSeen;
+        }
+    }
+
     /// Takes what came of running seeds again.
     pub fn compare(&mut self, twice: Twice) {
         if !twice.differ.is_empty() {
@@ -166,6 +180,8 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         end,
         verdict: verdict(scenario, &classes, &missing),
         held: count(&classes, Verdict::Held),
+        run: outcomes.len() as u64,
+        stopped: false,
         classes: classes.into_values().collect(),
         unknown: sometimes::names().into_iter().filter(|name| !reached.contains_key(name)).collect(),
         sometimes: reached,

@@ -1,6 +1,7 @@
 //! The scenarios in `simulations/`, and what is said of wrong ones.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use muster_simulator::run::{Verdict, run};
 use muster_simulator::scenario::{Scenario, Sort, plan};
@@ -130,15 +131,16 @@ fn the_threshold_policy_splits_and_the_majority_does_not() {
 fn what_breaks_the_threshold_policy_leaves_the_majority_whole() {
     let baseline = scenario("threshold-splits");
     let ours = sweep::with_majority(&baseline).expect("it runs the threshold policy");
-    let (mut summary, _) = sweep::sweep(&baseline, 0, 8, 1, |_| {});
-    summary.beside(sweep::sweep(&ours, 0, 8, 1, |_| {}).0);
+    let (mut summary, _) = sweep::sweep(&baseline, 0, 8, 1, &AtomicBool::new(false), |_| {});
+    summary.beside(sweep::sweep(&ours, 0, 8, 1, &AtomicBool::new(false), |_| {}).0);
     assert_eq!(summary.verdict, Verdict::Held);
     let count = |summary: &sweep::Summary, promise| {
         summary.classes.iter().filter(|class| class.promise == promise).map(|class| class.count).sum::<u64>()
     };
     assert_eq!((count(&summary, Some("S1")), count(summary.with_majority.as_deref().expect("run"), None)), (8, 8));
     // Were the majority to break as well, the sweep would say so.
-    let (broken, _) = sweep::sweep(&Scenario { expect: ours.expect.clone(), ..baseline }, 0, 1, 1, |_| {});
+    let (broken, _) =
+        sweep::sweep(&Scenario { expect: ours.expect.clone(), ..baseline }, 0, 1, 1, &AtomicBool::new(false), |_| {});
     summary.beside(broken);
     assert_eq!(summary.verdict, Verdict::SafetyBroken);
     assert!(sweep::with_majority(&ours).is_none());
@@ -163,7 +165,7 @@ fn shrinking_leaves_the_fault_that_matters() {
 fn a_sweep_counts_and_says_what_it_did_not_see() {
     let mut five = scenario("five");
     five.expect.sometimes = vec!["clone-found".into()];
-    let (summary, outcomes) = sweep::sweep(&five, 0, 3, 2, |_| {});
+    let (summary, outcomes) = sweep::sweep(&five, 0, 3, 2, &AtomicBool::new(false), |_| {});
     assert_eq!(outcomes.iter().map(|outcome| outcome.seed).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(summary.verdict, Verdict::NotEnoughSeen);
     assert_eq!(summary.missing, ["clone-found"]);
@@ -177,7 +179,7 @@ fn a_sweep_holds_only_if_most_of_its_seeds_show_that() {
     let mut short = scenario("five");
     // What is not due yet when the run ends is unknown.
     short.phases.heal_s = 0.1;
-    let (summary, outcomes) = sweep::sweep(&short, 0, 3, 1, |_| {});
+    let (summary, outcomes) = sweep::sweep(&short, 0, 3, 1, &AtomicBool::new(false), |_| {});
     assert!(outcomes.iter().all(|outcome| outcome.verdict == Verdict::NotEnoughSeen));
     assert_eq!((summary.held, summary.verdict), (0, Verdict::NotEnoughSeen));
     assert!(sweep::enough(2, 1) && !sweep::enough(1, 1) && !sweep::enough(1, 19) && !sweep::enough(0, 0));
@@ -185,7 +187,7 @@ fn a_sweep_holds_only_if_most_of_its_seeds_show_that() {
 
 #[test]
 fn what_is_another_run_in_another_process_fails_the_sweep() {
-    let (mut summary, mut outcomes) = sweep::sweep(&scenario("five"), 0, 5, 1, |_| {});
+    let (mut summary, mut outcomes) = sweep::sweep(&scenario("five"), 0, 5, 1, &AtomicBool::new(false), |_| {});
     let path = folder().join("five.toml").display().to_string();
     let program = Path::new(env!("CARGO_BIN_EXE_muster-sim"));
     let same = twice(program, std::slice::from_ref(&path), &outcomes, 2);
@@ -211,4 +213,15 @@ fn a_report_needs_nothing_from_anywhere() {
     let page = report::html(&five, &outcome, &world, "muster-sim run five --seed 1");
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("src="));
     assert!(page.contains(&outcome.hash) && page.contains("init-ready"));
+}
+
+#[test]
+fn a_sweep_that_was_stopped_tells_what_it_saw_and_does_not_hold() {
+    let five = scenario("five");
+    let stop = AtomicBool::new(false);
+    let stopping = |_: &muster_simulator::run::Outcome| stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (mut summary, outcomes) = sweep::sweep(&five, 0, 1_000_000, 1, &stop, stopping);
+    summary.stop();
+    assert_eq!((summary.run, summary.held, outcomes.len()), (1, 1, 1));
+    assert_eq!(summary.verdict, Verdict::NotEnoughSeen);
 }

@@ -1,8 +1,12 @@
 //! `muster-sim sweep`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 
 use super::promised::Promised;
 use super::{Failure, Which, print_json, progress, words};
@@ -34,6 +38,15 @@ pub(super) struct Sweep {
     junit: Option<PathBuf>,
 }
 
+/// Set by the first Ctrl-C, after which what was seen so far is told. The second ends the program at once.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let failure = |error: std::io::Error| Failure(format!("Ctrl-C cannot be heard: {error}"));
+    flag::register_conditional_shutdown(SIGINT, 130, stop.clone()).map_err(failure)?;
+    flag::register(SIGINT, stop.clone()).map_err(failure)?;
+    Ok(stop)
+}
+
 fn seeds(text: &str) -> Result<(u64, u64), String> {
     let (first, end) = text.split_once("..").ok_or("expected FIRST..END, as 0..1000")?;
     let (first, end) = (super::seed(first)?, super::seed(end)?);
@@ -47,9 +60,10 @@ impl Sweep {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or_else(cores, usize::from);
         let junit = self.junit.as_deref().map(Promised::new).transpose()?;
+        let stop = stop_on_interrupt()?;
         let all = |scenario: &Scenario| {
             let progress = progress::seeds(end - first, self.json);
-            let done = sweep(scenario, first, end, jobs, |outcome| {
+            let done = sweep(scenario, first, end, jobs, &stop, |outcome| {
                 progress.inc(1);
                 if outcome.verdict.code() == 1 || outcome.verdict.code() == 2 {
                     progress.println(format!("seed {}: {}", outcome.seed, outcome.what()));
@@ -61,6 +75,9 @@ impl Sweep {
         let (mut summary, outcomes) = all(&scenario);
         if let Some(ours) = with_majority(&scenario) {
             summary.beside(all(&ours).0);
+        }
+        if stop.load(Ordering::Relaxed) {
+            summary.stop();
         }
         let program = std::env::current_exe().map_err(|error| Failure(error.to_string()))?;
         summary.compare(twice(&program, &self.which.arguments(), &outcomes, self.twice_every));
@@ -122,7 +139,10 @@ impl Sweep {
             (Some(_), Verdict::Held) => "the threshold breaks what it should, and the majority holds on the same seeds",
             (_, verdict) => words(verdict),
         };
-        let judged = format!("on {} of {} seeds", summary.held, summary.end - summary.first);
+        let judged = format!("on {} of {} seeds", summary.held, summary.run);
+        if summary.stopped {
+            println!("stopped after {} of {} seeds", summary.run, summary.end - summary.first);
+        }
         println!("\n{}: {meant} (everything was seen to hold {judged})", summary.verdict.word());
         let failing = summary.classes.iter().find_map(|class| class.examples.first());
         let again = match failing {
