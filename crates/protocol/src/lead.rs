@@ -99,8 +99,31 @@ impl Context<'_> {
 impl Lead {
     /// Forgets everything: this machine does not lead (any more).
     pub(crate) fn step_down(&mut self) {
-        let jobs = std::mem::take(&mut self.jobs);
-        *self = Self { jobs, ..Self::default() };
+        let (jobs, pki) = (std::mem::take(&mut self.jobs), std::mem::take(&mut self.pki));
+        *self = Self { jobs, pki, ..Self::default() };
+    }
+
+    /// What a control plane does for a leader that has no copy of the CA, and so cannot make tickets: it became one after the CA
+    /// was sealed to those whom the initialiser knew of. Whoever has a copy seals one for it.
+    pub(crate) fn assist(&mut self, context: &mut Context<'_>, leader: MachineId) {
+        let Some(pki) = context.ledger.pki() else { return };
+        self.pki.retain(|machine, _| !pki.sealed.contains_key(machine));
+        let lacks = |member: &&Member| {
+            member.admitted.role == Role::ControlPlane && !pki.sealed.contains_key(&member.admitted.machine)
+        };
+        let Some(member) = context.ledger.member(leader).filter(lacks) else { return };
+        if let Some(own) = pki.sealed.get(&context.me()).cloned() {
+            self.seal_pki(context, member, &own);
+            self.want_sealed(context);
+        }
+    }
+
+    fn want_sealed(&self, context: &mut Context<'_>) {
+        let Some(attempt) = context.ledger.cluster_attempt() else { return };
+        for (machine, (ca_hash, sealed)) in &self.pki {
+            let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
+            context.wants.insert(Subject("pki", *machine, attempt), entry);
+        }
     }
 
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
@@ -330,10 +353,7 @@ impl Lead {
             let entry = Entry::Ticket { machine: *machine, attempt: *attempt, ciphertext: ciphertext.clone() };
             context.wants.insert(Subject("ticket", *machine, *attempt), entry);
         }
-        for (machine, (ca_hash, sealed)) in &self.pki {
-            let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
-            context.wants.insert(Subject("pki", *machine, attempt), entry);
-        }
+        self.want_sealed(context);
         // Only a machine with a running API server can change tokens.
         if ledger.member(context.me()).is_some_and(|member| member.joined) {
             self.renew_tokens(context, attempt, &own);

@@ -503,10 +503,10 @@ impl Machine {
         let me = self.identity.machine();
         let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
         let mut due = None;
-        if self.follow.leader == Some(me)
+        if let Some(leader) = self.follow.leader
             && let Some(certificate) = &self.durable.charter
         {
-            self.lead.run(&mut lead::Context {
+            let mut context = lead::Context {
                 now,
                 mine: &self.mine,
                 charter: certificate.charter(),
@@ -518,7 +518,13 @@ impl Machine {
                 wants: &mut wants,
                 due: &mut due,
                 effects,
-            });
+            };
+            if leader == me {
+                self.lead.run(&mut context);
+            } else {
+                self.lead.step_down();
+                self.lead.assist(&mut context, leader);
+            }
         } else {
             self.lead.step_down();
         }

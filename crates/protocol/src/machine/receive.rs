@@ -179,9 +179,11 @@ impl Machine {
         match entry {
             Entry::Joined { machine } => *machine == from,
             Entry::EtcdJoin { machine, .. } => *machine == from && member.admitted.role == Role::ControlPlane,
-            Entry::PkiSealed { attempt, .. }
-            | Entry::InitReady { attempt, .. }
-            | Entry::InitAbandoned { attempt, .. } => holds(*attempt),
+            // Whoever has the CA may seal it to another control plane.
+            Entry::PkiSealed { attempt, .. } => {
+                holds(*attempt) || ledger.pki().is_some_and(|pki| pki.sealed.contains_key(&from))
+            }
+            Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => holds(*attempt),
             // The leader's own.
             Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::Ticket { .. } => false,
         }

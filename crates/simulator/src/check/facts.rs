@@ -65,6 +65,9 @@ pub struct Facts {
     pub(crate) turns: BTreeSet<MachineId>,
     /// Machines whose etcd members are in etcd's list, in truth.
     pub(crate) in_etcd: BTreeSet<MachineId>,
+    /// Machines that etcd has had as members since their last turn began. One that stops after that takes its member away
+    /// again, while what it said of its success may still be on its way to the log.
+    pub(crate) added: BTreeSet<MachineId>,
     /// Machines that ever ended a turn at etcd as done.
     pub(crate) turns_done: BTreeSet<MachineId>,
     /// Machines that joined.
@@ -184,7 +187,10 @@ impl Facts {
             Seen::Initialised { attempt, .. } if self.abandoned.contains_key(attempt) => {
                 sometimes.reached("init-finished-late");
             }
-            Seen::EtcdAdded { slot, .. } => self.in_etcd.extend(self.identity.get(slot).copied()),
+            Seen::EtcdAdded { slot, .. } => {
+                self.in_etcd.extend(self.identity.get(slot).copied());
+                self.added.extend(self.identity.get(slot).copied());
+            }
             Seen::EtcdLeft { gone, .. } => {
                 if let Some(machine) = self.identity.get(gone) {
                     self.in_etcd.remove(machine);
@@ -316,7 +322,10 @@ impl Facts {
                 self.claim = None;
             }
             Entry::InitAbandoned { .. } => self.abandon(),
-            Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => drop(self.turns.insert(*machine)),
+            Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => {
+                self.turns.insert(*machine);
+                self.added.remove(machine);
+            }
             Entry::EtcdJoin { machine, turn: EtcdTurn::Done, .. } => {
                 self.turns_done.insert(*machine);
                 self.turn_ended = Some((*machine, EtcdTurn::Done));

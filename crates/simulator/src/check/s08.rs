@@ -37,8 +37,8 @@ impl EtcdTurns {
                 _ => Ok(()),
             },
             Seen::Applied { .. } => match facts.turn_ended {
-                Some((machine, EtcdTurn::Done)) if !facts.in_etcd.contains(&machine) => {
-                    Err(format!("the turn of {machine} at etcd is ended as done, and etcd has no member of it"))
+                Some((machine, EtcdTurn::Done)) if !facts.added.contains(&machine) => {
+                    Err(format!("the turn of {machine} at etcd is ended as done, and etcd never had a member of it"))
                 }
                 // One that nobody hears may leave its member behind; one that runs takes it away first.
                 Some((machine, EtcdTurn::GaveUp)) if facts.in_etcd.contains(&machine) && facts.runs(machine) => {
