@@ -18,8 +18,8 @@ type Told = Option<(Ballot, Digest)>;
 #[derive(Debug, Default)]
 pub(super) struct OneCharter {
     votes: BTreeMap<(String, Ballot, Digest), BTreeSet<MachineId>>,
-    /// By cluster name: the charter that a quorum voted for, and with whom.
-    chosen: BTreeMap<String, (Digest, BTreeSet<MachineId>)>,
+    /// Those of the votes that are quorums, in the order in which they became that.
+    chosen: Vec<(String, Ballot, Digest)>,
     /// By cluster name: the charter that is followed.
     followed: BTreeMap<String, (Digest, MachineId)>,
     /// What each machine's disk holds as its vote.
@@ -53,8 +53,9 @@ impl OneCharter {
         let hash = charter_hash(certificate.charter_bytes());
         let (first, by) = self.followed.entry(cluster.to_owned()).or_insert((hash, machine));
         if *first != hash {
-            let excused = self.chosen.get(cluster).is_some_and(|(_, voters)| facts.cannot_bind(voters));
-            if !excused {
+            // Two that were chosen were judged when they were.
+            let chosen = |hash: &Digest| self.chosen.iter().any(|(of, _, what)| of == cluster && what == hash);
+            if !chosen(first) || !chosen(&hash) {
                 return Err(format!("{machine} follows charter {hash}, {by} follows {first}"));
             }
         }
@@ -84,25 +85,32 @@ impl OneCharter {
         if self.votes.get(&key).is_some_and(|votes| votes.contains(&machine)) {
             return Ok(());
         }
-        let (cluster, _, hash) = key.clone();
-        let votes = self.votes.entry(key).or_default();
+        let votes = self.votes.entry(key.clone()).or_default();
         votes.insert(machine);
         if votes.len() < needed {
             return Ok(());
         }
-        let votes = votes.clone();
-        match self.chosen.get(&cluster) {
-            Some((first, voters)) if *first != hash => {
-                if facts.cannot_bind(voters) {
-                    return Ok(());
-                }
-                Err(format!("two charters have a quorum: {first} by {}; {hash} by {}", list(voters), list(&votes)))
+        if !self.chosen.contains(&key) {
+            self.chosen.push(key.clone());
+        }
+        let (cluster, _, hash) = &key;
+        let at = self.chosen.iter().position(|chosen| *chosen == key);
+        for (other_at, other) in self.chosen.iter().enumerate() {
+            let (of, ballot, what) = other;
+            if of != cluster || what == hash {
+                continue;
             }
-            _ => {
-                self.chosen.insert(cluster, (hash, votes));
-                Ok(())
+            // The votes of the lower ballot should have bound the higher one; and whoever had promised the higher one should
+            // not have voted in a lower one any more, unless the disks forgot it.
+            let lower = if *ballot < key.1 { other } else { &key };
+            let earlier = if Some(other_at) < at { other } else { &key };
+            let cannot_bind = |key| self.votes.get(key).is_some_and(|voters| facts.cannot_bind(voters));
+            if !cannot_bind(lower) && !cannot_bind(earlier) {
+                let by = |key| self.votes.get(key).map(list).unwrap_or_default();
+                return Err(format!("two charters have a quorum: {what} by {}; {hash} by {}", by(other), by(&key)));
             }
         }
+        Ok(())
     }
 
     fn sent(&mut self, slot: Slot, machine: MachineId, frame: &Frame, facts: &Facts) -> Verdict {
