@@ -28,6 +28,7 @@ pub use event::{At, Slot};
 pub use host::Power;
 pub use kubeadm::{Cluster, SealedTo};
 
+use crate::check::Facts;
 use crate::scenario::{Differs, Fault, Other, Policy, Scenario, Sort, plan};
 use crate::watch::{Seen, Watch};
 use chance::{Chance, S, seconds};
@@ -314,13 +315,17 @@ impl World {
 
     /// Whether this machine is of another cluster than the one that is judged.
     pub(crate) fn judged_apart(&self, slot: Slot) -> bool {
-        self.elsewhere(slot) || self.follows_another(slot)
+        self.is_apart(slot, &self.watch.checks.facts)
+    }
+
+    /// The same while the checkers look, and have their facts with them.
+    pub(crate) fn is_apart(&self, slot: Slot, facts: &Facts) -> bool {
+        self.elsewhere(slot) || self.follows_another(slot, facts)
     }
 
     /// Whether this machine follows another charter than the first. That may be only where the assumptions are broken, and
     /// then the two clusters are apart like any others.
-    fn follows_another(&self, slot: Slot) -> bool {
-        let facts = &self.watch.checks.facts;
+    fn follows_another(&self, slot: Slot, facts: &Facts) -> bool {
         let ours = || self.machine(slot).and_then(|machine| machine.charter()).map(|theirs| theirs.charter().id);
         facts.two_charters && ours() != facts.charter
     }

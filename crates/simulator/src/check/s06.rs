@@ -49,7 +49,7 @@ impl Admission {
     /// Raft's members are the charter's voters and admitted control planes.
     pub(super) fn look(&self, world: &World, facts: &Facts) -> Verdict {
         for slot in 0..world.slots() {
-            let Some(members) = world.raft_members(slot).filter(|_| !world.judged_apart(slot)) else { continue };
+            let Some(members) = world.raft_members(slot).filter(|_| !world.is_apart(slot, facts)) else { continue };
             let charter = world.machine(slot).and_then(|machine| machine.charter());
             let first = charter.map(|certificate| certificate.charter().voters.as_slice()).unwrap_or_default();
             let stranger = members.iter().find(|member| !first.contains(member) && !facts.admitted.contains(member));

@@ -16,7 +16,8 @@ impl EtcdTurns {
             Seen::EtcdAdding { slot, others } if *others > 0 => {
                 Err(format!("machine {slot} adds its etcd member while {others} other is being added"))
             }
-            Seen::EtcdLeft { slot, gone } if slot != gone => {
+            // To etcd, too, a copied disk is the machine that it was copied from.
+            Seen::EtcdLeft { slot, gone } if facts.identity.get(slot) != facts.identity.get(gone) => {
                 Err(format!("machine {slot} has etcd strike off the member of machine {gone}"))
             }
             Seen::EtcdAdded { slot, in_turn: false } => {
