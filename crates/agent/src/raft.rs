@@ -20,7 +20,8 @@ const EVENTS_MAX: usize = 256;
 pub(crate) struct Raft {
     me: MachineId,
     running: Option<Consensus<TokioRuntime>>,
-    voters: BTreeSet<MachineId>,
+    /// What it was started on.
+    charter: Option<Charter>,
     calls: Calls,
     pub(crate) outgoing: mpsc::Receiver<Call>,
     pub(crate) events: mpsc::Receiver<Event>,
@@ -37,7 +38,7 @@ impl Raft {
         Self {
             me,
             running: None,
-            voters: BTreeSet::new(),
+            charter: None,
             calls: Calls::default(),
             outgoing,
             events,
@@ -52,31 +53,32 @@ impl Raft {
     ///
     /// # Errors
     /// When the store cannot be used. The machine must stop then: its votes are in there.
-    pub(crate) async fn start(&mut self, charter: &Charter, disk: &mut Disk) -> Result<(), String> {
+    pub(crate) async fn start(&mut self, charter: &Charter, ledger: &Ledger, disk: &mut Disk) -> Result<(), String> {
         disk.check_raft().map_err(|why| why.to_string())?;
         // One that was begun and is empty now has lost its votes: that is no beginning.
         let open = if disk.has_begun_raft() { Store::reopen } else { Store::open };
         let store = RaftDisk::open(&disk.raft_path()).and_then(|raft| open(&raft, charter.id, self.me));
         let store = store.map_err(|why| why.to_string())?;
         disk.raft_begun().map_err(|why| why.to_string())?;
-        self.voters = charter.voters.iter().copied().collect();
         let (calls, events) = (self.call_sender.clone(), self.event_sender.clone());
-        let running = Consensus::open(Config::default(), store, self.voters.clone(), calls, events).await;
+        let trusted = ledger.raft_callers(charter);
+        self.charter = Some(charter.clone());
+        let running = Consensus::open(Config::default(), store, trusted, calls, events).await;
         self.running = Some(running.map_err(|why| why.to_string())?);
         Ok(())
     }
 
-    /// Machines that may speak Raft to this one: the charter's voters that were not removed, and the ledger's control planes.
+    /// Raft's callers may be others now.
     pub(crate) fn trust(&self, ledger: &Ledger) {
-        if let Some(raft) = &self.running {
-            let founders = self.voters.iter().copied().filter(|voter| !ledger.was_removed(*voter));
-            raft.trust(founders.chain(ledger.control_planes()).collect());
+        if let (Some(raft), Some(charter)) = (&self.running, &self.charter) {
+            raft.trust(ledger.raft_callers(charter));
         }
     }
 
     pub(crate) fn initialize(&self) {
         let Some(raft) = self.running.clone() else { return };
-        let voters = self.voters.clone();
+        let Some(charter) = &self.charter else { return };
+        let voters = charter.voters.iter().copied().collect();
         tokio::spawn(async move {
             match raft.initialize(voters).await {
                 Ok(new) => debug!(new, "Raft is initialized"),

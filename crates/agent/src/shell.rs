@@ -253,7 +253,10 @@ impl Shell {
                     self.tell_mesh(Command::Refuse(machine));
                 }
                 Effect::StartRaft { charter } => {
-                    self.raft.start(&charter, &mut self.disk).await.map_err(AgentError::System)?;
+                    self.raft
+                        .start(&charter, self.machine.ledger(), &mut self.disk)
+                        .await
+                        .map_err(AgentError::System)?;
                 }
                 Effect::InitializeRaft => self.raft.initialize(),
                 Effect::StopRaft => self.raft.stop().await,

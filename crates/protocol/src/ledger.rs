@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::planted::planted;
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
+use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId, Role};
 
 mod snapshot;
 
@@ -390,6 +390,13 @@ impl Ledger {
     /// The admitted control planes.
     pub fn control_planes(&self) -> impl Iterator<Item = MachineId> + '_ {
         self.control_planes.iter().copied()
+    }
+
+    /// Whose Raft calls are answered: those of the charter's voters that were not removed, and of the admitted control planes
+    /// (promise S6).
+    pub fn raft_callers(&self, charter: &Charter) -> BTreeSet<MachineId> {
+        let founders = charter.voters.iter().copied().filter(|voter| !self.was_removed(*voter));
+        founders.chain(self.control_planes()).collect()
     }
 
     /// How many admitted machines have joined.

@@ -149,8 +149,11 @@ impl Facts {
                 if *term > self.last_term + 1 && self.last_term > 0 {
                     sometimes.reached("split-vote");
                 }
-                self.last_term = self.last_term.max(*term);
-                self.leader = Some(*machine);
+                // One that has been away believes for a moment that it leads a term that is over.
+                if *term >= self.last_term {
+                    self.last_term = *term;
+                    self.leader = Some(*machine);
+                }
             }
             // The first one of a life is what its own disk held.
             Seen::Restored { slot, .. } => {

@@ -80,7 +80,8 @@ impl World {
         let (calls, outgoing) = mpsc::channel(256);
         let (tell, events) = mpsc::channel(1_024);
         let done = Arc::new(Mutex::new(Vec::new()));
-        let (platter, me, trusted) = (host.platter.clone(), host.me, charter.voters.iter().copied().collect());
+        let Some(machine) = &host.machine else { return };
+        let (platter, me, trusted) = (host.platter.clone(), host.me, machine.ledger().raft_callers(charter));
         let (cluster, told) = (charter.id, done.clone());
         let times = &self.scenario.raft;
         let config = Config {
@@ -267,6 +268,7 @@ impl World {
                     spawn(&voter.executor, &consensus, &voter.done, ask);
                 }
                 voter.consensus = Some(*consensus);
+                self.raft_trust(slot);
             }
             Some(Done::Failed(why)) => self.raft_fails(slot, why),
             Some(Done::Proposed { call, outcome }) => self.feed(slot, Input::Proposed { call, outcome }),
@@ -306,14 +308,11 @@ impl World {
         }
     }
 
-    /// Whose calls are answered: the charter's voters and the ledger's control planes, without those removed.
     fn raft_trust(&mut self, slot: Slot) {
         let host = &self.hosts[slot as usize];
         let (Some(voter), Some(machine)) = (&host.voter, &host.machine) else { return };
-        let ledger = machine.ledger();
-        let voters = voter.charter.voters.iter().copied().filter(|voter| !ledger.was_removed(*voter));
         if let Some(consensus) = &voter.consensus {
-            consensus.trust(voters.chain(ledger.control_planes()).collect());
+            consensus.trust(machine.ledger().raft_callers(&voter.charter));
         }
     }
 
