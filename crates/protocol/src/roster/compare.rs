@@ -24,11 +24,13 @@ pub(super) struct Compare {
     pub(super) due: Option<Time>,
     pause: Duration,
     news: bool,
+    /// Whether somebody was asked out of turn since the last turn.
+    out_of_turn: bool,
 }
 
 impl Default for Compare {
     fn default() -> Self {
-        Self { due: None, pause: PAUSE, news: false }
+        Self { due: None, pause: PAUSE, news: false, out_of_turn: false }
     }
 }
 
@@ -47,10 +49,18 @@ impl Compare {
         }
         let turn = self.due.is_some_and(|due| due <= now);
         if turn {
+            self.out_of_turn = false;
             self.due = Some(now + self.pause);
             self.pause = (self.pause * 2).min(PAUSE_MAX);
         }
         turn
+    }
+
+    /// Whether somebody who holds a card that is lacking here is to be asked for it at once. Once between two turns, or two
+    /// machines of which one does not take the other's card would ask each other for ever; and not amid news, when the next
+    /// turn is near.
+    fn may_ask(&mut self) -> bool {
+        self.pause > PAUSE * 4 && !std::mem::replace(&mut self.out_of_turn, true)
     }
 }
 
@@ -61,15 +71,19 @@ impl Roster {
             return;
         }
         for peer in self.some_greeted(1, rng) {
-            let salt = rng.next_u32();
-            let mut marks: Vec<u32> = self.known.values().map(|known| known.card.mark(salt)).collect();
-            marks.sort_unstable();
-            effects.send(peer, Frame::CardsKnown { salt, marks });
+            self.ask_for_cards(peer, rng.next_u32(), effects);
         }
     }
 
-    /// Answers with cards that are not among those of `marks`, from a random place on.
-    pub(crate) fn tell_cards(&self, to: MachineId, salt: u32, marks: &[u32], effects: &mut Effects) {
+    fn ask_for_cards(&self, peer: MachineId, salt: u32, effects: &mut Effects) {
+        let mut marks: Vec<u32> = self.known.values().map(|known| known.card.mark(salt)).collect();
+        marks.sort_unstable();
+        effects.send(peer, Frame::CardsKnown { salt, marks });
+    }
+
+    /// Answers with cards that are not among those of `marks`, from a random place on; and asks in turn if some of `marks` are
+    /// of cards that are lacking here: after a long quiet the own turn may be a minute away.
+    pub(crate) fn tell_cards(&mut self, to: MachineId, salt: u32, marks: &[u32], effects: &mut Effects) {
         let start = MachineId([salt.to_le_bytes()[0]; 32]);
         let lacking = self
             .known
@@ -77,6 +91,10 @@ impl Roster {
             .chain(self.known.range(..start))
             .filter(|(machine, known)| **machine != to && marks.binary_search(&known.card.mark(salt)).is_err());
         let cards: Vec<SignedCard> = lacking.take(limits::CARDS_MAX).map(|(_, known)| known.card.clone()).collect();
+        let common = || self.known.values().filter(|known| marks.binary_search(&known.card.mark(salt)).is_ok()).count();
+        if !self.silent && common() < marks.len() && self.compare.as_mut().is_some_and(Compare::may_ask) {
+            self.ask_for_cards(to, salt.wrapping_add(1), effects);
+        }
         if !cards.is_empty() {
             effects.send(to, Frame::Cards(cards));
         }

@@ -335,6 +335,9 @@ impl Swim {
 /// Intervals relative to SWIM's period. Suspicion lasts `4 * max(1, log10 n)` periods (Lifeguard, Dadgar et al., 2018).
 fn swim_config(size: u32, period: Duration) -> foca::Config {
     let log = f64::from(size.max(10)).log10();
+    // A machine that was cut off, and whose new life not everyone heard of, is asked by those who still hold it for dead. In a
+    // large site they are not connected with it, nor greeted by it.
+    let to_dead = if size as usize > limits::MESH_FULL { 8 } else { 1 };
     foca::Config {
         probe_period: period,
         probe_rtt: period / 3,
@@ -347,7 +350,7 @@ fn swim_config(size: u32, period: Duration) -> foca::Config {
         periodic_announce: Some(PeriodicParams { frequency: period * 30, num_members: NonZeroUsize::MIN }),
         periodic_announce_to_down_members: Some(PeriodicParams {
             frequency: period * 12,
-            num_members: NonZeroUsize::MIN,
+            num_members: NonZeroUsize::new(to_dead).expect("not zero"),
         }),
         // Sends only while there is something to tell.
         periodic_gossip: Some(PeriodicParams {
