@@ -138,8 +138,13 @@ impl Founding {
                 self.others.remove(&machine);
             }
         }
+        let halted = self.impediment.is_some();
         self.impediment = self.find_impediment(context);
-        if changed {
+        if self.impediment.is_some() && !planted("ballot-outlives-halt") {
+            // A ballot under way ends, too: its questions would go on being asked.
+            self.attempt = None;
+        }
+        if changed || halted && self.impediment.is_none() {
             self.stable_since = context.now;
             self.plan(context);
         }

@@ -46,6 +46,12 @@ const SCENARIOS: &[(&str, &str)] = &[
         include_str!("../../../simulations/regressions/s4-answer-to-an-earlier-start.toml"),
     ),
     ("regressions/s10-claims-unpaused", include_str!("../../../simulations/regressions/s10-claims-unpaused.toml")),
+    (
+        "regressions/s1-ballot-outlives-halt",
+        include_str!("../../../simulations/regressions/s1-ballot-outlives-halt.toml"),
+    ),
+    ("regressions/s8-turn-forgotten", include_str!("../../../simulations/regressions/s8-turn-forgotten.toml")),
+    ("regressions/l1-poll-overtaken", include_str!("../../../simulations/regressions/l1-poll-overtaken.toml")),
     ("regressions/l3-earlier-life", include_str!("../../../simulations/regressions/l3-earlier-life.toml")),
 ];
 

@@ -16,6 +16,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("ballot-reused", "S2", "a restarted proposer uses its old ballot for another charter"),
     ("boot-uncounted", "S2", "a restart is not counted on disk"),
     ("quorum-off-by-one", "S1", "the first phase asks one machine too few"),
+    ("ballot-outlives-halt", "S1", "a ballot goes on although founding halts at its proposer"),
     ("value-ignored", "S1", "a proposer proposes its own charter whatever was accepted before"),
     ("lowest-value", "S1", "a proposer takes over the value of the lowest ballot"),
     ("certificate-of-fewer", "S1", "one vote too few makes a certificate"),
@@ -73,6 +74,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("join-document-left", "S5", "a document with the token stays when the join is done"),
     ("token-in-environment", "S5", "a token is handed to kubeadm in its environment"),
     ("promise-lost-on-disk", "S2", "what is written to disk leaves out the promise"),
+    ("turn-forgotten", "S8", "a machine whose disk is an old copy gives up a turn at etcd that it knows nothing of"),
     ("given-up-as-done", "S8", "a turn at etcd that was given up is told as done"),
     ("finish-before-ready", "S4", "an initialiser goes on before its init is committed"),
     ("turn-given-up-early", "S8", "a turn at etcd is given up before its member is struck off"),
@@ -81,6 +83,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("clone-unnoticed", "S9", "a machine that meets itself does not remember it"),
     ("restless", "L5", "an idle cluster gossips as if it were forming"),
     ("initialiser-awaited", "L4", "a dead initialiser is never replaced"),
+    ("poll-overtaken", "L1", "a poll that comes late takes the place of a later one"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

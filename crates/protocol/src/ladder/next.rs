@@ -12,6 +12,10 @@ impl Ladder {
     pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<(Job, Step)> {
         let member = context.member()?.clone();
         let role = member.admitted.role;
+        if !crate::planted::planted("turn-forgotten") && self.forgot_turn(context) {
+            self.underway = None;
+            self.leave_join();
+        }
         match (context.durable.started, context.durable.completed) {
             (Some(marker), completed) if completed == Some(marker) => self.next_completed(context, marker, &member),
             (Some(marker), _) if self.underway == Some(marker) => self.next_underway(context, marker, &member),
@@ -26,6 +30,22 @@ impl Ladder {
                 self.next_join(context, &member)
             }
         }
+    }
+
+    /// Whether the ledger shows a turn at etcd that this disk knows nothing of, although its number was written before anybody
+    /// heard of it: the disk is an old copy. What was done in that turn is taken back before the turn is given up.
+    fn forgot_turn(&self, context: &mut Context<'_>) -> bool {
+        let turn = context.ledger.etcd_turn().filter(|(_, holder)| *holder == context.me);
+        let Some((number, _)) = turn.filter(|(number, _)| *number > context.durable.etcd_turn) else { return false };
+        let Some(ready) = context.ledger.ready() else { return false };
+        context.durable.started.get_or_insert(KubeadmMarker { attempt: ready.attempt, init: false });
+        context.durable.completed = None;
+        context.durable.etcd_turn = number;
+        context.effects.persist(context.durable).done();
+        let text =
+            "this disk is an old copy: it knows nothing of this machine's turn at etcd; what that left is taken away";
+        context.effects.notice(true, "disk-forgot", text.to_owned());
+        true
     }
 
     /// This machine has the right to init and has not begun.

@@ -64,13 +64,13 @@ impl Ladder {
             }
             // Nothing was added by this turn, and nothing will be.
             (Some((number, holder)), Some(JoinStage::Begun | JoinStage::Kubelet))
-                if holder == me && !adding && !self.turn_good(context, number) =>
+                if holder == me && !adding && Self::knows_turn(context, number) && !self.turn_good(context, number) =>
             {
                 Some((EtcdTurn::GaveUp, number))
             }
             (Some((number, holder)), None) if holder == me => {
                 // A turn of work that is no more. It ends when the reset has taken the member away again.
-                let reset = context.durable.started.is_none();
+                let reset = context.durable.started.is_none() && Self::knows_turn(context, number);
                 (crate::planted::planted("turn-given-up-early") || reset && self.running.is_none())
                     .then_some((EtcdTurn::GaveUp, number))
             }
@@ -89,6 +89,11 @@ impl Ladder {
         if let Some((turn, number)) = want {
             context.wants.insert(Subject("etcd", me, number), Entry::EtcdJoin { machine: me, turn, number });
         }
+    }
+
+    /// Whether the disk has this turn's number, as it should. If not, what was done in it is taken back first.
+    fn knows_turn(context: &Context<'_>, number: u32) -> bool {
+        number <= context.durable.etcd_turn || crate::planted::planted("turn-forgotten")
     }
 
     /// Whether the join under way may use this turn. One that an earlier start of this machine asked for may have been given
