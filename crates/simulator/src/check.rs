@@ -157,7 +157,7 @@ impl Checks {
         if self.refuted.look(world) {
             sometimes.reached("suspicion-refuted");
         }
-        let verdict = self.s03.look(world);
+        let verdict = self.s03.look(world, &self.facts);
         self.judge(now, "S3", verdict);
         let verdict = self.s06.look(world, &self.facts);
         self.judge(now, "S6", verdict);

@@ -26,7 +26,7 @@ pub enum Seen<'a> {
     Stopped { slot: Slot },
     /// A synced write.
     Persisted { slot: Slot, machine: MachineId, durable: &'a Durable },
-    /// A machine says something about founding, which leaves at once, or once a connection stands.
+    /// A machine says something about founding or in Raft, which leaves at once, or once a connection stands.
     Said { slot: Slot, machine: MachineId, frame: &'a Frame },
     /// A frame leaves.
     Sent { slot: Slot, machine: MachineId, to: MachineId, to_slot: Slot, frame: &'a Frame, bytes: &'a [u8] },

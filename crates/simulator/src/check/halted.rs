@@ -23,7 +23,7 @@ impl Halted {
             Seen::Said {
                 slot,
                 machine,
-                frame: frame @ (Frame::Prepare(_) | Frame::Promise(_) | Frame::Accepted { .. }),
+                frame: frame @ (Frame::Prepare(_) | Frame::Promise(_) | Frame::Accept { .. } | Frame::Accepted { .. }),
             } if self.0.contains(slot) => {
                 return Err(format!("{machine} says that founding halts, and sends a {}", frame.kind()));
             }

@@ -117,11 +117,11 @@ impl Raft {
     }
 
     /// Ledgers of one revision are the same. Each is looked at once for every revision it stands at.
-    pub(super) fn look(&mut self, world: &World) -> Verdict {
+    pub(super) fn look(&mut self, world: &World, facts: &Facts) -> Verdict {
         let (from, slots) = (self.next, world.slots());
         self.next = (from + LOOKED_AT_MAX.min(slots)) % slots.max(1);
         for slot in (from..from + LOOKED_AT_MAX.min(slots)).map(|slot| slot % slots) {
-            let Some(machine) = world.machine(slot) else { continue };
+            let Some(machine) = world.machine(slot).filter(|_| !world.is_apart(slot, facts)) else { continue };
             let Some(certificate) = machine.charter() else { continue };
             let ledger = machine.ledger();
             let standing = (certificate.charter().id, ledger.revision());

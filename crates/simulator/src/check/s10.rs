@@ -74,6 +74,11 @@ impl Bounds {
                 }
                 Ok(())
             }
+            // Whoever stops a machine again and again ends its pauses, too.
+            Seen::Stopped { slot } => {
+                self.failed.retain(|(of, _), _| of != slot);
+                Ok(())
+            }
             Seen::StepEnded { slot, step, result: Err(_) } if !of_the_leader(step) => {
                 let (begun, count) = self.failed.entry((*slot, step.name())).or_default();
                 if std::mem::replace(begun, now / 10_000_000) != now / 10_000_000 {

@@ -19,6 +19,7 @@ pub(crate) struct Link {
     generation: u32,
     slots: [Slot; 2],
     ids: [MachineId; 2],
+    since: At,
     used: At,
     /// Whether someone will look if it still works.
     doubted: bool,
@@ -34,6 +35,8 @@ const REFUSED_FOR: At = 60_000_000;
 const IDLE: At = 60_000_000;
 /// The same where room is scarce.
 const IDLE_FILLED: At = 5_000_000;
+/// As the agent has it: links to one machine that come within this time are those of two that dialled each other at once.
+const AT_ONCE: At = 3_000_000;
 /// Shortest time between two looks at which links are unused.
 const TIDY_PAUSE: At = 1_000_000;
 
@@ -171,6 +174,8 @@ impl World {
             return;
         }
         if !self.linked(from, to) {
+            self.drop_former(from, ids[1], to, At::MAX);
+            self.drop_former(to, ids[0], from, AT_ONCE);
             self.close_idle(from);
             self.close_idle(to);
             let room = |slot: Slot| self.hosts[slot as usize].links.len() < self.net.connections_max();
@@ -186,10 +191,22 @@ impl World {
         }
     }
 
+    /// Closes links that a new one ends: a machine that dials and has no link any more lost its power and is back; and of two
+    /// machines of one identity, the streams of the later one displace those of the former.
+    fn drop_former(&mut self, slot: Slot, peer: MachineId, other: Slot, at_once: At) {
+        let links: Vec<LinkId> = self.hosts[slot as usize].links_to(peer).collect();
+        for id in links {
+            let twin = self.other_end(id, slot) != Some(other);
+            if twin || self.link(id).is_some_and(|link| self.now.saturating_sub(link.since) > at_once) {
+                self.close(id);
+            }
+        }
+    }
+
     fn join_ends(&mut self, slots: [Slot; 2], ids: [MachineId; 2]) {
         self.link_generation += 1;
         let generation = self.link_generation;
-        let link = Link { generation, slots, ids, used: self.now, doubted: false };
+        let link = Link { generation, slots, ids, since: self.now, used: self.now, doubted: false };
         let place = match self.free_links.pop() {
             Some(place) => {
                 self.links[place as usize] = Some(link);
@@ -293,7 +310,8 @@ impl World {
     pub(super) fn send(&mut self, slot: Slot, to: MachineId, frame: Frame) {
         let founding =
             matches!(frame, Frame::Prepare(_) | Frame::Promise(_) | Frame::Accept { .. } | Frame::Accepted { .. });
-        if founding && !self.elsewhere(slot) {
+        let raft = matches!(frame, Frame::RaftCall { .. } | Frame::RaftAnswer { .. });
+        if (founding || raft) && !self.elsewhere(slot) {
             let machine = self.hosts[slot as usize].me;
             self.watch.see(self.now, &Seen::Said { slot, machine, frame: &frame });
         }

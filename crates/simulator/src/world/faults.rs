@@ -41,11 +41,15 @@ impl World {
                 if let [copy, original] = targets[..2.min(targets.len())] {
                     let (disk, platter) =
                         (self.hosts[original as usize].disk.clone(), self.hosts[original as usize].platter.copy());
+                    // What kubeadm left is copied too; its processes would listen at another machine's addresses.
+                    let kube = self.hosts[original as usize].kube.clone();
+                    let kube = super::kubeadm::Kube { etcd: false, serves: false, ready: false, ..kube };
                     self.crash(copy);
                     let host = &mut self.hosts[copy as usize];
                     host.held_down += 1;
                     host.disk.copy_from(&disk);
                     host.platter = platter;
+                    host.kube = kube;
                     host.excused = true;
                     self.hosts[original as usize].excused = true;
                     self.see(Seen::Copied { copy, original });
