@@ -14,6 +14,11 @@ use muster_wire::{Ballot, Certificate, Charter, Durable, Frame, Identity, Machin
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 
+mod impediment;
+
+pub(crate) use impediment::Impediment;
+use impediment::too_many;
+
 use crate::machine::Tuning;
 use crate::planted::planted;
 use crate::roster::Roster;
@@ -21,17 +26,6 @@ use crate::{Effects, Time};
 
 /// So many machines share the time in which one of them steps in.
 const STEP_IN_TOGETHER: usize = 32;
-
-/// Why no charter can be founded until a person does something, or a machine goes away.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Impediment {
-    /// Machines on this mesh carry other settings.
-    OtherSettings(Vec<MachineId>),
-    /// More machines than the quorum's arithmetic bears.
-    TooMany { seen: usize, most: usize },
-    /// This machine's identity runs elsewhere too.
-    Cloned,
-}
 
 /// A ballot of our own.
 #[derive(Debug)]
@@ -162,10 +156,16 @@ impl Founding {
         if !self.others.is_empty() {
             return Some(Impediment::OtherSettings(self.others.iter().copied().collect()));
         }
-        // Counted over all that were ever seen, alive or not: a machine that is away may hold a vote.
-        let most = 2 * context.settings.quorum() as usize - 1;
-        let seen = context.roster.hardware_count();
-        (seen > most).then_some(Impediment::TooMany { seen, most })
+        too_many(context)
+    }
+
+    /// Looks are taken together, a moment apart. One machine too many counts from when it is heard of: two quorums might not
+    /// meet.
+    fn count(&mut self, context: &Context<'_>) {
+        if let Some(impediment) = too_many(context).filter(|_| self.impediment.is_none()) {
+            self.impediment = Some(impediment);
+            self.attempt = None;
+        }
     }
 
     /// Decides when this machine proposes if nobody else has by then.
@@ -203,6 +203,7 @@ impl Founding {
 
     /// Runs what is due: begins a ballot, repeats what was not answered, gives a ballot up.
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
+        self.count(context);
         if let Some(attempt) = &self.attempt {
             if context.now.since(attempt.begun) > context.tuning.resend * 8 {
                 self.attempt = None;
@@ -294,6 +295,7 @@ impl Founding {
     /// Whether the ballot is turned down, and if so, says why.
     fn refuse(&mut self, context: &mut Context<'_>, from: MachineId, ballot: Ballot) -> bool {
         self.round_seen = self.round_seen.max(ballot.round);
+        self.count(context);
         // A ballot belongs to its proposer; and before the greeting we do not know what the peer knows of us.
         if ballot.machine != from || !context.roster.greeted(from) {
             context.roster.count("ballot out of place");
@@ -334,6 +336,7 @@ impl Founding {
 
     /// Phase 1b at the proposer.
     pub(crate) fn promised(&mut self, context: &mut Context<'_>, from: MachineId, promise: Promise) {
+        self.count(context);
         if !context.votes_count(from) || self.impediment.is_some() {
             return;
         }
@@ -422,20 +425,6 @@ impl Founding {
             Some((_, votes)) => votes.keys().copied().collect(),
             None => attempt.promises.keys().copied().collect(),
         })
-    }
-}
-
-impl std::fmt::Display for Impediment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Impediment::OtherSettings(machines) => {
-                write!(f, "other image settings on {}", crate::status::list(machines))
-            }
-            Impediment::TooMany { seen, most } => {
-                write!(f, "{seen} machines seen, the image's count bears at most {most}")
-            }
-            Impediment::Cloned => f.write_str("this machine's identity runs on another machine too"),
-        }
     }
 }
 

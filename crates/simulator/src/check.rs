@@ -135,6 +135,7 @@ impl Checks {
     ) {
         let facts = &self.facts;
         let verdicts = [
+            ("S1", self.halted.after(slot, machine, effects, facts)),
             ("S4", self.s04.after(machine, facts)),
             ("S7", self.s07.after(slot, effects, sometimes)),
             ("S9", self.s09.after(machine, facts)),

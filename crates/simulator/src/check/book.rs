@@ -60,6 +60,26 @@ impl Book {
         self.turn.map(|(_, machine)| machine)
     }
 
+    /// Whether the ledger says that etcd has a member of it.
+    pub(crate) fn etcd_member(&self, machine: MachineId) -> bool {
+        self.lines.get(&machine).is_some_and(|line| line.etcd)
+    }
+
+    /// The machines that are in etcd, as the ledger says.
+    pub(crate) fn etcd_members(&self) -> BTreeSet<MachineId> {
+        self.lines.keys().copied().filter(|machine| self.etcd_member(*machine)).collect()
+    }
+
+    /// What is sealed to it as its ticket.
+    pub(crate) fn ticket(&self, machine: MachineId) -> Option<Bytes> {
+        self.lines.get(&machine)?.ticket.as_ref().map(|(_, ciphertext)| ciphertext.clone())
+    }
+
+    /// Whether init is claimed now.
+    pub(crate) fn claimed(&self) -> bool {
+        self.claim.is_some()
+    }
+
     /// The members that are workers.
     pub(crate) fn workers(&self) -> impl Iterator<Item = MachineId> + '_ {
         self.lines.keys().copied().filter(|machine| !self.control_plane(*machine))

@@ -22,7 +22,7 @@ pub struct Facts {
     founders: BTreeSet<Slot>,
     /// Machines that answer two ways.
     two_faced: BTreeSet<Slot>,
-    others: std::ops::Range<Slot>,
+    pub(crate) others: std::ops::Range<Slot>,
     /// Identities whose disks were wiped.
     wiped: BTreeSet<MachineId>,
     /// The charter that was followed first, and whether there is another one.
@@ -83,6 +83,8 @@ pub struct Facts {
     pub(crate) first_voters: BTreeSet<MachineId>,
     /// Whether Raft has gone on from a voter that lost its records: one such voter is enough for it.
     pub(crate) history_lost: bool,
+    /// The machine that the entry applied just now removes, although etcd has a member of it.
+    pub(crate) etcd_lost: Option<MachineId>,
     /// The turn at etcd that the last entry ended, and how.
     pub(crate) turn_ended: Option<(MachineId, EtcdTurn)>,
     /// Machines whose Raft has told its ledger in this life.
@@ -116,6 +118,7 @@ impl Facts {
             self.history_lost |= other && self.voters().any(|voter| self.excused.contains(&voter));
         }
         self.turn_ended = None;
+        self.etcd_lost = None;
         match seen {
             Seen::Booting { slot, machine, sealing_key, durable, .. } => {
                 self.identity.insert(*slot, *machine);
@@ -164,6 +167,11 @@ impl Facts {
             Seen::Applied { revision, entry, .. } if *revision > self.committed => {
                 self.committed = *revision;
                 let entry = decode(entry);
+                let member = entry.as_ref().and_then(|entry| match entry {
+                    Entry::Removed { machine } => Some(*machine),
+                    _ => None,
+                });
+                self.etcd_lost = member.filter(|machine| self.book.etcd_member(*machine));
                 let effective = self.book.enter(*revision, entry.as_ref());
                 if let Some(entry) = entry.filter(|_| effective) {
                     self.commit(now, &entry, sometimes);

@@ -1,34 +1,71 @@
 //! S1, where its assumption ends: a machine that has said that founding halts takes no part in it until it says otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
+use muster_protocol::{Effect, Machine};
 use muster_wire::Frame;
 
-use super::Verdict;
+use super::{Facts, Verdict};
 use crate::watch::Seen;
 use crate::world::Slot;
 
-/// Goes by what machines tell people, which they do when they stop and when they go on.
+/// Goes by what machines tell people, which they do when they stop and when they go on; and counts whom they hold for alive.
 #[derive(Debug, Default)]
-pub(super) struct Halted(BTreeSet<Slot>);
+pub(super) struct Halted {
+    said: BTreeSet<Slot>,
+    /// Machines that hold more others for alive than the image bears: any two quorums must meet.
+    crowded: BTreeSet<Slot>,
+}
 
 impl Halted {
     pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
         match seen {
-            Seen::Notice { slot, notice } if notice.kind == "founding-halted" => drop(self.0.insert(*slot)),
+            Seen::Notice { slot, notice } if notice.kind == "founding-halted" => drop(self.said.insert(*slot)),
             Seen::Notice { slot, notice } if notice.kind == "founding-goes-on" || notice.kind == "charter" => {
-                self.0.remove(slot);
+                self.said.remove(slot);
             }
-            Seen::Stopped { slot } => drop(self.0.remove(slot)),
-            Seen::Said {
-                slot,
-                machine,
-                frame: frame @ (Frame::Prepare(_) | Frame::Promise(_) | Frame::Accept { .. } | Frame::Accepted { .. }),
-            } if self.0.contains(slot) => {
+            Seen::Stopped { slot } => {
+                self.said.remove(slot);
+                self.crowded.remove(slot);
+            }
+            Seen::Said { slot, machine, frame } if self.said.contains(slot) && is_founding(frame) => {
                 return Err(format!("{machine} says that founding halts, and sends a {}", frame.kind()));
             }
             _ => {}
         }
         Ok(())
     }
+
+    pub(super) fn after(
+        &mut self,
+        slot: Slot,
+        machine: &Machine,
+        effects: &VecDeque<Effect>,
+        facts: &Facts,
+    ) -> Verdict {
+        let most = 2 * facts.quorum - 1;
+        if facts.baseline || facts.identity.len() <= most || machine.charter().is_some() {
+            return Ok(());
+        }
+        let founds = effects.iter().find_map(|effect| match effect {
+            Effect::Send { frame, .. } => is_founding(frame).then(|| frame.kind()),
+            _ => None,
+        });
+        // What it hears in the same moment may come after its words.
+        if let Some(kind) = founds.filter(|_| self.crowded.contains(&slot)) {
+            return Err(format!("{} holds more than {most} machines for alive, and sends a {kind}", machine.id()));
+        }
+        let alive = machine.roster_alive();
+        let slots = facts.identity.iter().filter(|(other, id)| **other == slot || alive.contains(id)).count();
+        if slots > most {
+            self.crowded.insert(slot)
+        } else {
+            self.crowded.remove(&slot)
+        };
+        Ok(())
+    }
+}
+
+fn is_founding(frame: &Frame) -> bool {
+    matches!(frame, Frame::Prepare(_) | Frame::Promise(_) | Frame::Accept { .. } | Frame::Accepted { .. })
 }

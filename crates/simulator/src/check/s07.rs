@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::charter::charter_hash;
-use muster_wire::{Certificate, Frame, MachineId};
+use muster_wire::{Certificate, Entry, Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::sometimes::Sometimes;
-use crate::watch::Seen;
+use crate::watch::{Seen, decode};
 use crate::world::{Slot, World};
 
 /// Remembers whom each identity follows, and the foreign charter that an input carried.
@@ -22,6 +22,13 @@ pub(super) struct OneCluster {
 
 impl OneCluster {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        if let Seen::Applied { entry, .. } = seen
+            && let Some(Entry::Admitted(admitted)) = decode(entry)
+            && !facts.two_charters
+            && facts.others.clone().any(|slot| facts.identity.get(&slot) == Some(&admitted.machine))
+        {
+            return Err(format!("{} is admitted, which has another image", admitted.machine));
+        }
         if let Seen::Persisted { slot, durable, .. } = seen {
             self.clusters.insert(*slot, durable.cluster.clone());
         }

@@ -37,6 +37,11 @@ impl EtcdTurns {
                 }
                 _ => Ok(()),
             },
+            // Taking an etcd member away is a change to the cluster that a person must want.
+            Seen::Applied { .. } if facts.etcd_lost.is_some() => {
+                let gone = facts.etcd_lost.unwrap_or_default();
+                Err(format!("{gone} is removed, which is a member of etcd"))
+            }
             Seen::Applied { .. } => match facts.turn_ended {
                 Some((machine, EtcdTurn::Done)) if !facts.added.contains(&machine) => {
                     Err(format!("the turn of {machine} at etcd is ended as done, and etcd never had a member of it"))

@@ -1,7 +1,10 @@
 //! Entries that the ledger's rules must refuse, whoever proposes them: what a leader of yesterday, or a broken one, may hand to
 //! Raft. They are refused by the rules as the checkers have them, now and at any later time, so the sound code stays as it is.
 
-use muster_wire::entry::Admitted;
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
 
 use super::World;
@@ -24,7 +27,11 @@ impl World {
             let workers: Vec<MachineId> = facts.book.workers().collect();
             let worker = workers.get(draw("worker") as usize % workers.len().max(1)).copied();
             let (attempts, turns) = facts.book.numbers();
-            let known = Known { attempts, turns, ca: facts.book.ca(), worker, ready: facts.ready.is_some() };
+            let ready = facts.ready.is_some();
+            let (ca, claimed) = (facts.book.ca(), facts.book.claimed());
+            let ticket = worker.and_then(|worker| facts.book.ticket(worker));
+            let known =
+                Known { attempts, turns, ca, worker, ticket, members: facts.book.etcd_members(), ready, claimed };
             let stray = changed(entry, draw("change"), &known)?;
             facts.book.refuses(&stray).then_some(stray)
         });
@@ -40,13 +47,16 @@ struct Known {
     turns: u32,
     ca: Option<Digest>,
     worker: Option<MachineId>,
+    ticket: Option<Bytes>,
+    members: BTreeSet<MachineId>,
     ready: bool,
+    claimed: bool,
 }
 
 /// The entry with something wrong about it, or one that may follow it, and not now. What is wrong must stay wrong, since a
 /// proposal may be committed much later: numbers only ever grow, so one that is over is over.
 fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
-    let &Known { attempts, turns, ca, worker, ready } = known;
+    let &Known { attempts, turns, ca, worker, ref ticket, ref members, ready, claimed } = known;
     let over = |last: u32| if last == 0 { 0 } else { (draw >> 8) as u32 % (last + 1) };
     let nobodys = Digest::of("a CA of nobody", &[]);
     let made = |attempt: u32, ca_hash: Digest| Entry::InitReady { attempt, ca_hash, endpoints: vec![], tokens: vec![] };
@@ -55,17 +65,29 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         return Some(entry.clone());
     }
     Some(match entry {
-        // Before there is anything to join.
-        Entry::Admitted(admitted) if attempts == 0 && admitted.role == Role::ControlPlane => {
+        // Long before there is anything to join: init must be claimed first, and takes its time.
+        Entry::Admitted(admitted) if !ready && !claimed && admitted.role == Role::ControlPlane && one_of < 2 => {
             Entry::EtcdJoin { machine: admitted.machine, turn: EtcdTurn::Started, number: 1 }
         }
-        Entry::Admitted(admitted) => Entry::Admitted(Admitted { address: "10.255.255.255".into(), ..admitted.clone() }),
+        // An etcd member keeps its name for good.
+        Entry::Admitted(admitted) if one_of == 3 && members.contains(&admitted.machine) => {
+            let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
+            Entry::Admitted(Admitted { machine, role: Role::Worker, ..admitted.clone() })
+        }
+        Entry::Admitted(admitted) => {
+            let name = if one_of < 2 { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
+            Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
+        }
         Entry::Removed { .. } | Entry::Joined { .. } => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine },
             (1, _) => made(attempts, nobodys),
             _ => Entry::InitClaimed { attempt: attempts + u32::from(ready), machine: *machine },
         },
+        Entry::PkiSealed { attempt, ca_hash, sealed } if one_of < 2 => {
+            let stranger = Sealed { machine: worker?, ciphertext: ticket.clone()? };
+            Entry::PkiSealed { attempt: *attempt, ca_hash: *ca_hash, sealed: [&sealed[..], &[stranger]].concat() }
+        }
         Entry::PkiSealed { attempt, sealed, .. } => {
             Entry::PkiSealed { attempt: *attempt, ca_hash: nobodys, sealed: sealed.clone() }
         }
