@@ -78,10 +78,15 @@ struct Failure(String);
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    // Asked of the words themselves: what cannot be parsed may have asked for JSON, too.
+    let json = std::env::args().any(|argument| argument == "--json");
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
+            if json && error.use_stderr() {
+                tell_failure(&error.to_string());
+            }
             return ExitCode::from(if error.use_stderr() { SCENARIO_WRONG } else { 0 });
         }
     };
@@ -104,9 +109,17 @@ pub fn main() -> ExitCode {
         Ok(verdict) => ExitCode::from(verdict.code()),
         Err(Failure(why)) => {
             eprintln!("muster-sim: {why}");
+            if json {
+                tell_failure(&why);
+            }
             ExitCode::from(SCENARIO_WRONG)
         }
     }
+}
+
+/// Says the same to a program: one line, as with everything else under `--json`.
+fn tell_failure(why: &str) {
+    println!("{}", serde_json::json!({ "error": why.trim_end(), "exit_code": SCENARIO_WRONG }));
 }
 
 /// Reads a seed.

@@ -53,6 +53,11 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
             "the last is 4",
         ),
         (
+            "title = \"x\"\nmachines = 5\n[[fault]]\nkind = \"crash\"\nat_s = 1.0\nmachines = []\n",
+            "line 6",
+            "would hit nobody",
+        ),
+        (
             "title = \"x\"\nmachines = 5\n[[fault]]\nkind = \"crash\"\nat_s = 1.0\nmachines = \"boss\"\n",
             "6",
             "\"leader\"",

@@ -190,6 +190,8 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
 fn targets(machines: u32, fault: &Fault, rule: &dyn Fn(bool, &str, String) -> Checked) -> Checked {
     match &fault.machines {
         Pick::These(these) => {
+            let some = !these.is_empty() || fault.kind == Sort::Sybil;
+            rule(some, "machines", "is empty: the fault would hit nobody".into())?;
             for machine in these {
                 rule(*machine < machines, "machines", format!("names {machine}, the last is {}", machines - 1))?;
             }
