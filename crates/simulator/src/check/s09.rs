@@ -9,7 +9,7 @@ use super::{Facts, Verdict};
 use crate::watch::Seen;
 use crate::world::{At, Power, Slot, World};
 
-/// From heal until every clone that runs has been found.
+/// So long after heal two machines of one identity may run together until one of them says so.
 const NAMED_AFTER: At = 30_000_000;
 
 /// Where each identity was first seen.
@@ -18,6 +18,8 @@ pub(super) struct Identities {
     homes: BTreeMap<MachineId, (Slot, u64)>,
     /// Machines that have said that their identity runs elsewhere too.
     named: BTreeSet<(Slot, MachineId)>,
+    /// Identities that run twice, unnamed, and since when. One that starts and refuses again and again does not run.
+    silent: BTreeMap<MachineId, At>,
 }
 
 impl Identities {
@@ -48,19 +50,22 @@ impl Identities {
 
     /// Of machines of one identity that run, one says so, soon after nothing keeps them from meeting the others any more. The
     /// other one may hear of it from nobody, since it is turned away.
-    pub(super) fn look(&self, world: &World) -> Verdict {
-        if world.healed.is_none_or(|healed| world.now < healed + NAMED_AFTER) {
-            return Ok(());
-        }
+    pub(super) fn look(&mut self, world: &World) -> Verdict {
+        let Some(healed) = world.healed else { return Ok(()) };
         let mut homes: BTreeMap<MachineId, Vec<Slot>> = BTreeMap::new();
         for host in world.hosts.iter().filter(|host| host.power == Power::On) {
             homes.entry(host.me).or_default().push(host.slot);
         }
-        let silent = homes.iter().filter(|(_, slots)| slots.len() > 1).find_map(|(machine, slots)| {
-            let named = slots.iter().any(|slot| self.named.contains(&(*slot, *machine)));
-            (!named).then(|| format!("{machine} runs on the machines {slots:?}, and none of them says so"))
-        });
-        silent.map_or(Ok(()), Err)
+        let named = &self.named;
+        homes.retain(|machine, slots| slots.len() > 1 && !slots.iter().any(|slot| named.contains(&(*slot, *machine))));
+        self.silent.retain(|machine, _| homes.contains_key(machine));
+        for (machine, slots) in &homes {
+            let since = *self.silent.entry(*machine).or_insert(world.now);
+            if world.now >= since.max(healed) + NAMED_AFTER {
+                return Err(format!("{machine} runs on the machines {slots:?}, and none of them says so"));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn after(&self, machine: &Machine, facts: &Facts) -> Verdict {
