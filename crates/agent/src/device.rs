@@ -125,7 +125,10 @@ impl Device {
                 run(StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await
             }
             Step::JoinEtcd { .. } => run(StepInput::JoinEtcd).await,
-            Step::JoinFinish { .. } => run(StepInput::JoinFinish).await,
+            Step::JoinFinish { name: node, address, .. } => {
+                let node = self.node(node, &address)?;
+                run(StepInput::JoinFinish { node: &node }).await
+            }
             Step::AwaitReady { name: node } => run(StepInput::AwaitReady { name: &node }).await,
             Step::DeleteToken { sealed_pki, machine } => {
                 let token = self.open_pki(&sealed_pki)?.token_for(machine);

@@ -206,12 +206,10 @@ pub(crate) fn join_finish(version: &Version) -> Vec<Run> {
         ..22 => vec![writes(vec!["control-plane-join", "update-status"], 120), mark()],
         22..31 => vec![mark()],
         31..35 => {
-            let skip = [&BEFORE_ETCD[..], &["etcd-join", "control-plane-join/etcd"]].concat();
-            vec![skipping("kubelet-wait-bootstrap+mark-control-plane+wait-control-plane", skip, 12 * 60)]
+            let skip = [&BEFORE_ETCD[..], &["etcd-join", "control-plane-join/etcd", "wait-control-plane"]].concat();
+            vec![Run { tries: TRIES, ..skipping("kubelet-wait-bootstrap+mark-control-plane", skip, 12 * 60) }]
         }
-        35.. => {
-            vec![join_phase(vec!["kubelet-wait-bootstrap"], 360), mark(), join_phase(vec!["wait-control-plane"], 300)]
-        }
+        35.. => vec![writes(vec!["kubelet-wait-bootstrap"], 360), mark()],
     }
 }
 

@@ -57,7 +57,10 @@ pub enum StepInput<'a> {
     /// Add this machine's etcd member.
     JoinEtcd,
     /// The rest of a control plane's join.
-    JoinFinish,
+    JoinFinish {
+        /// This machine.
+        node: &'a Node,
+    },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// Its name.
@@ -151,7 +154,7 @@ impl Plan {
             StepInput::InitFinish => self.init_finish(),
             StepInput::Join { role, node, ticket, pki } => self.join(*role, node, ticket, *pki),
             StepInput::JoinEtcd => self.join_etcd(),
-            StepInput::JoinFinish => self.join_finish(),
+            StepInput::JoinFinish { node } => self.join_finish(node),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],
@@ -225,13 +228,15 @@ impl Plan {
         self.run(&phases::join_etcd(&self.kubeadm))
     }
 
-    fn join_finish(&self) -> Vec<Action> {
+    /// The wait for the API server is muster's own here, too: kubeadm's phase of that name takes no `--config` in any version.
+    fn join_finish(&self, node: &Node) -> Vec<Action> {
         let runs = phases::join_finish(&self.kubeadm);
         let skipped = |run: &&Run| {
             let marks = run.form == Form::Phase(vec!["control-plane-join", "mark-control-plane"]);
             !(marks && self.skips("control-plane-join/mark-control-plane"))
         };
         let mut actions: Vec<_> = runs.iter().filter(skipped).flat_map(|run| self.run(run)).collect();
+        actions.push(self.await_serving(node, "join/wait-control-plane", "/readyz"));
         if !muster_wire::planted::planted("join-document-left") {
             actions.push(remove(self.work("join-later.yaml")));
         }

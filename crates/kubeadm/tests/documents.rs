@@ -62,7 +62,7 @@ fn script(plan: &Plan) -> String {
         ("InitFinish", StepInput::InitFinish),
         ("Join, control plane", StepInput::Join { role: control_plane, node: &node, ticket: &ticket, pki: Some(&pki) }),
         ("JoinEtcd", StepInput::JoinEtcd),
-        ("JoinFinish", StepInput::JoinFinish),
+        ("JoinFinish", StepInput::JoinFinish { node: &node }),
         ("Join, worker", StepInput::Join { role: worker, node: &node, ticket: &ticket, pki: None }),
         ("AwaitReady", StepInput::AwaitReady { name: "m1" }),
         ("CreateToken", StepInput::CreateToken { token: &ticket.token }),

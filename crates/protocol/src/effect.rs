@@ -170,6 +170,10 @@ pub enum Step {
     JoinFinish {
         /// The attempt.
         attempt: u32,
+        /// This machine's Node name.
+        name: String,
+        /// Address its API server advertises.
+        address: String,
     },
     /// Wait until this machine's Node is Ready.
     AwaitReady {

@@ -41,7 +41,9 @@ fn form(version: &str, number: u8) {
     for machine in [second, third] {
         machine.carry_out(&StepInput::JoinEtcd).unwrap_or_else(|error| panic!("{version}: {error}"));
         site.serve_by(machine);
-        machine.carry_out(&StepInput::JoinFinish).unwrap_or_else(|error| panic!("{version}: {error}"));
+        machine
+            .carry_out(&StepInput::JoinFinish { node: &machine.node })
+            .unwrap_or_else(|error| panic!("{version}: {error}"));
     }
     for machine in &machines {
         machine.await_ready().unwrap_or_else(|error| panic!("{version}: {error}"));
@@ -90,7 +92,7 @@ fn a_reset_machine_joins_again() {
     // Its member is gone with the reset. Its Node is not, but is soon found to be dead.
     site.join(&second, Role::ControlPlane).expect("joins again");
     second.carry_out(&StepInput::JoinEtcd).expect("joins etcd again");
-    second.carry_out(&StepInput::JoinFinish).expect("finishes");
+    second.carry_out(&StepInput::JoinFinish { node: &second.node }).expect("finishes");
     second.await_ready().expect("is Ready");
 }
 

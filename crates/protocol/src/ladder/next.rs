@@ -131,7 +131,8 @@ impl Ladder {
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
             JoinStage::Etcd(_) if member.etcd_member => {
-                Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt }))
+                let (name, address) = (member.admitted.name.clone(), member.admitted.address.clone());
+                Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt, name, address }))
             }
             JoinStage::Etcd(number) => {
                 // The leader ended the turn before its success was known: what was added is taken away again.

@@ -88,7 +88,10 @@ impl World {
                 self.follow_plan(slot, &input)
             }
             Step::JoinEtcd { .. } => self.follow_plan(slot, &StepInput::JoinEtcd),
-            Step::JoinFinish { .. } => self.follow_plan(slot, &StepInput::JoinFinish),
+            Step::JoinFinish { attempt, name, address } => {
+                let node = self.node(slot, *attempt, name, address)?;
+                self.follow_plan(slot, &StepInput::JoinFinish { node: &node })
+            }
             Step::AwaitReady { name } => {
                 let done = self.follow_plan(slot, &StepInput::AwaitReady { name })?;
                 self.nothing_left(slot, "/run/");
