@@ -1,10 +1,12 @@
 #!/bin/bash
-# Makes the container images that kubeadm 1.20.2 asks for: archives.sh OUTPUT_DIR KUBERNETES_DIR DEBIAN_TREE
-# Each is a docker-archive of one layer: a program and the libraries it needs, nothing else.
+# Makes the container images of a cluster: archives.sh OUTPUT_DIR DEBIAN_TREE KUBERNETES_DIR VERSION ETCD_DIR ETCD_TAG
+#     COREDNS_DIR COREDNS_TAG FLANNEL_DIR FLANNEL_TAG AGNHOST_DIR AGNHOST_TAGS
+# Each is a docker-archive of one layer: a program and what it needs, nothing else.
 . "$(dirname "$0")/common.sh"
-OUT=$1 KUBERNETES=$2 TREE=$3
+OUT=$1 TREE=$2 KUBERNETES=$3 VERSION=$4 ETCD=$5 ETCD_TAG=$6 COREDNS=$7 COREDNS_TAG=$8
+FLANNEL=$9 FLANNEL_TAG=${10} AGNHOST=${11} AGNHOST_TAGS=${12}
 HERE=$(cd "$(dirname "$0")/.." && pwd)
-VERSION=v1.20.2
+REGISTRY=registry.k8s.io
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 rm -rf "$OUT.part" && mkdir -p "$OUT.part"
@@ -24,46 +26,75 @@ into() {
     done
 }
 
-# archive NAME TAG LAYER ENTRYPOINT: the layer as an archive that `ctr images import` reads.
+# tools LAYER NAME...: busybox under these names.
+tools() {
+    local layer=$1 name
+    shift
+    mkdir -p "$layer/bin"
+    cp "$TREE/bin/busybox" "$layer/bin/busybox"
+    for name; do ln -s busybox "$layer/bin/$name"; done
+}
+
+# archive FILE LAYER CONFIG TAG...: the layer as an archive that `ctr images import` reads, under each of the tags.
 archive() {
-    local name=$1 tag=$2 layer=$3 entrypoint=$4 box digest
+    local file=$1 layer=$2 config=$3 box digest tags
+    shift 3
+    tags=$(printf ',"%s"' "$@")
     box=$(mktemp -d -p "$scratch")
     tar -C "$layer" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf "$box/layer.tar" .
     digest=$(sha256sum "$box/layer.tar" | cut -d' ' -f1)
     cat >"$box/config.json" <<JSON
 {"architecture":"amd64","os":"linux","created":"1970-01-01T00:00:00Z",
- "config":{"Env":["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Entrypoint":$entrypoint},
+ "config":{"Env":["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]$config},
  "rootfs":{"type":"layers","diff_ids":["sha256:$digest"]}}
 JSON
-    printf '[{"Config":"config.json","RepoTags":["k8s.gcr.io/%s:%s"],"Layers":["layer.tar"]}]' "$name" "$tag" >"$box/manifest.json"
-    tar -C "$box" -cf "$OUT.part/$name.tar" manifest.json config.json layer.tar
+    printf '[{"Config":"config.json","RepoTags":[%s],"Layers":["layer.tar"]}]' "${tags#,}" >"$box/manifest.json"
+    tar -C "$box" -cf "$OUT.part/$file.tar" manifest.json config.json layer.tar
     rm -rf "$box"
-    say "made k8s.gcr.io/$name:$tag"
 }
 
 for name in kube-apiserver kube-controller-manager kube-scheduler; do
     layer="$scratch/$name"
     install -D "$KUBERNETES/$name" "$layer/usr/local/bin/$name"
-    archive "$name" "$VERSION" "$layer" null
+    archive "$name" "$layer" "" "$REGISTRY/$name:$VERSION"
 done
 
+# Without /etc/protocols nft prints numbers for names, and a kube-proxy that starts over the rules of an earlier one takes
+# them all for foreign: every Service of the Node is dead, and nothing says so.
 layer="$scratch/kube-proxy"
 install -D "$KUBERNETES/kube-proxy" "$layer/usr/local/bin/kube-proxy"
-into "$layer" usr/sbin/xtables-nft-multi usr/sbin/conntrack
-for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-    ln -s xtables-nft-multi "$layer/usr/sbin/$name"
-done
-(cd "$TREE" && find usr/lib -path '*/xtables/*.so') | while read -r file; do into "$layer" "$file"; done
-archive kube-proxy "$VERSION" "$layer" null
+into "$layer" usr/sbin/nft usr/sbin/conntrack etc/protocols
+archive kube-proxy "$layer" "" "$REGISTRY/kube-proxy:$VERSION"
 
 layer="$scratch/etcd"
-into "$layer" usr/bin/etcd usr/bin/etcdctl
-archive etcd 3.4.13-0 "$layer" null
+install -D -t "$layer/usr/local/bin" "$ETCD/etcdctl"
+install -D "$ETCD/server" "$layer/usr/local/bin/etcd"
+archive etcd "$layer" "" "$REGISTRY/etcd:$ETCD_TAG"
+
+layer="$scratch/coredns"
+install -D "$COREDNS/coredns" "$layer/coredns"
+archive coredns "$layer" ',"Entrypoint":["/coredns"]' "$REGISTRY/coredns/coredns:$COREDNS_TAG"
+
+layer="$scratch/flannel"
+install -D "$FLANNEL/flannel" "$layer/usr/local/bin/flanneld"
+into "$layer" usr/sbin/nft etc/protocols
+for library in $(chroot "$TREE" ldd /usr/sbin/nft | grep -o '/[^ ]*ld-linux[^ ]*'); do cp -L "$TREE$library" "$layer$library"; done
+tools "$layer" sh cat cmp mv sleep mkdir
+archive flannel "$layer" "" "localhost/flannel:$FLANNEL_TAG"
+
+# What Kubernetes' own tests talk to, with the tools that they expect beside it.
+layer="$scratch/agnhost"
+install -D "$AGNHOST/agnhost" "$layer/agnhost"
+mkdir -p "$layer/tmp" "$layer/etc" && chmod 1777 "$layer/tmp"
+tools "$layer" sh ash cat ls echo env head tail grep sed awk cut tr sort uniq wc test true false sleep date hostname id \
+    mkdir rm rmdir mv cp ln chmod chown stat touch mount umount ps kill ping nslookup nc wget ip route netstat find xargs \
+    base64 md5sum sha256sum dd df du mktemp printf seq tee timeout uname which whoami
+archive agnhost "$layer" '',"Entrypoint":["/agnhost"],"Cmd":["pause"]' $(printf "$REGISTRY/e2e-test-images/agnhost:%s " $AGNHOST_TAGS)
 
 layer="$scratch/pause"
 mkdir -p "$layer"
 gcc -Os -static -Wall -o "$layer/pause" "$HERE/pause.c"
-archive pause 3.2 "$layer" '["/pause"]'
+archive pause "$layer" ',"Entrypoint":["/pause"]' "$REGISTRY/pause:3.10" "$REGISTRY/pause:3.10.1" "$REGISTRY/pause:3.10.2"
 
 rm -rf "$OUT"
 mv "$OUT.part" "$OUT"

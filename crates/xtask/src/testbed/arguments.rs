@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+
+use super::release::Release;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 the cluster did not form (or is not as it should be); 2 this host cannot be provisioned;
 130 Ctrl-C, after which nothing is left of what the command had begun.
 
-A first round trip (root, Debian 12; the first build takes some six minutes, later ones seconds):
+A first round trip (root, Debian 12; the first build takes some fifteen minutes, later ones seconds):
   sudo cargo xtask testbed up --machines 5 --control-planes 3
   sudo cargo xtask testbed status
   sudo cargo xtask testbed kubectl get nodes
@@ -116,9 +119,33 @@ pub(crate) struct FailoverArguments {
 
 #[derive(Args)]
 pub(crate) struct BuildArguments {
+    /// Which Kubernetes, as for `up`
+    #[arg(long, default_value = "1.37", value_name = "VERSION|DIR")]
+    pub(crate) kubernetes: String,
+    /// Build nothing but kubeadm, of every version, for the test that compares the rehearsal with it
+    #[arg(long, conflicts_with = "muster")]
+    pub(crate) kubeadms: bool,
     /// A muster binary to use instead of building one from this checkout
     #[arg(long, env = "MUSTER_TESTBED_BINARY", value_name = "FILE")]
     pub(crate) muster: Option<PathBuf>,
+}
+
+impl FormArguments {
+    /// The release of the machines that `--older` counts.
+    pub(crate) fn older_release(&self) -> Result<Option<Release>> {
+        if self.older == 0 {
+            return Ok(None);
+        }
+        if self.older > self.machines - self.control_planes.min(self.machines) {
+            bail!(
+                "--older {}: only workers may be older, and there are {} machines with {} control planes",
+                self.older,
+                self.machines,
+                self.control_planes
+            );
+        }
+        Release::read(&self.older_kubernetes).map(Some)
+    }
 }
 
 /// How many machines, and under which conditions they form a cluster.
@@ -127,6 +154,15 @@ pub(crate) struct FormArguments {
     /// Machines in all
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=200))]
     pub(crate) machines: u8,
+    /// Which Kubernetes: 1.34 to 1.37 or a whole version, which is built here once, or a directory of binaries
+    #[arg(long, default_value = "1.37", value_name = "VERSION|DIR")]
+    pub(crate) kubernetes: String,
+    /// So many machines have an older Kubernetes in their image: they can only be workers
+    #[arg(long, default_value_t = 0, value_name = "MACHINES")]
+    pub(crate) older: u8,
+    /// What those have
+    #[arg(long, default_value = "1.36", value_name = "VERSION|DIR")]
+    pub(crate) older_kubernetes: String,
     /// How many of them become control planes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) control_planes: u8,

@@ -9,60 +9,164 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::layout::Paths;
+use super::parts::{self, Part};
+use super::release::{COMMANDS, MINORS, Release, coredns_tag, flannel_tag};
 use super::report::{Report, cannot_provision};
 use crate::command::{command, output, run};
 
 /// What running machines needs on the host.
 const HOST_PACKAGES: [&str; 8] =
     ["gcc", "iproute2", "libc6-dev", "mmdebstrap", "mount", "nftables", "systemd-container", "util-linux"];
-/// What building Kubernetes needs besides; wanted only while it is not built.
-const KUBERNETES_PACKAGES: [&str; 3] = ["dpkg-dev", "golang-go", "golang-github-modern-go-reflect2-dev"];
 
-/// Makes whatever is missing or out of date and returns the image directory.
-///
-/// Failing here says nothing about muster, so every failure is "cannot provision this host".
-pub(crate) fn build(paths: &Paths, report: &Report) -> Result<PathBuf> {
-    build_all(paths, report).map_err(|error| cannot_provision(format!("{error:#}")))
+/// What a testbed's machines boot from, and what the host uses of the same build.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    /// The image directory.
+    pub(crate) image: PathBuf,
+    /// The container images in it.
+    archives: PathBuf,
+    /// Where Kubernetes' own programs are.
+    pub(crate) kubernetes: PathBuf,
 }
 
-fn build_all(paths: &Paths, report: &Report) -> Result<PathBuf> {
+/// Makes whatever is missing or out of date.
+///
+/// Machines that join a cluster of another Kubernetes, `among`, have its container images, too: those of its DaemonSets run
+/// on them. Failing here says nothing about muster, so every failure is "cannot provision this host".
+pub(crate) fn build(paths: &Paths, release: &Release, among: Option<&Built>, report: &Report) -> Result<Built> {
+    build_all(paths, release, among, report).map_err(|error| cannot_provision(format!("{error:#}")))
+}
+
+fn build_all(paths: &Paths, release: &Release, among: Option<&Built>, report: &Report) -> Result<Built> {
     require_debian()?;
     let _lock = paths.lock(&paths.cache)?;
     install(&HOST_PACKAGES, report)?;
+    parts::build(paths, &parts::of_cluster(release), report)?;
 
-    let recipes = Paths::recipes();
-    let recipe = |name: &str| recipes.join("build").join(name);
-    let kubernetes = paths.cache.join("kubernetes-1.20.2");
-    if !kubernetes.exists() {
-        install(&KUBERNETES_PACKAGES, report)?;
-        report.step("building Kubernetes 1.20.2 from its Debian source package (four minutes or more, once)");
-        let work = paths.cache.join("work/kubernetes");
-        make(&recipe("kubernetes.sh"), &[&kubernetes, &work])?;
-    }
-
-    let base_key = digest(&[&recipe("base.sh"), &recipe("packages"), &recipe("common.sh")], "")?;
-    let base = paths.cache.join(format!("debian-{base_key}"));
-    if !base.exists() {
+    let trees = Trees::of(paths, release, among)?;
+    let recipe = |name: &str| Paths::recipes().join("build").join(name);
+    if !trees.base.exists() {
         report.step("making the Debian tree (one minute, once)");
-        make(&recipe("base.sh"), &[&base])?;
+        make(&recipe("base.sh"), &[&trees.base])?;
     }
+    if !trees.archives.exists() {
+        report.step("making the container images' archives (some ten seconds)");
+        let [etcd, coredns, flannel, agnhost] = &trees.in_containers;
+        let tags = [release.etcd_tag()?, coredns_tag()?, flannel_tag()?, AGNHOST_TAGS.join(" ")].map(PathBuf::from);
+        let version = PathBuf::from(&release.version);
+        let arguments: [&Path; 12] = [
+            &trees.archives,
+            &trees.base,
+            &trees.kubernetes,
+            &version,
+            etcd,
+            &tags[0],
+            coredns,
+            &tags[1],
+            flannel,
+            &tags[2],
+            agnhost,
+            &tags[3],
+        ];
+        make(&recipe("archives.sh"), &arguments)?;
+    }
+    if !trees.image.exists() {
+        report.step("putting the machines' image together (some ten seconds)");
+        let [containerd, cni] = &trees.on_machines;
+        let (etcd, unit) = (&trees.in_containers[0], muster_unit());
+        let mut arguments: Vec<&Path> =
+            vec![&trees.image, &trees.base, &trees.kubernetes, containerd, cni, etcd, &unit, &trees.archives];
+        arguments.extend(among.map(|among| among.archives.as_path()));
+        make(&recipe("image.sh"), &arguments)?;
+    }
+    remove_unused(paths, &trees)?;
+    Ok(Built { image: trees.image, archives: trees.archives, kubernetes: trees.kubernetes })
+}
 
-    let archives_key = digest(&[&recipe("archives.sh"), &recipes.join("pause.c")], &base_key)?;
-    let archives = paths.cache.join(format!("archives-{archives_key}"));
-    if !archives.exists() {
-        report.step("making the container images' archives");
-        make(&recipe("archives.sh"), &[&archives, &kubernetes, &base])?;
-    }
+/// The directories in the cache that a release's machines are made of. Each is named by its recipe and its inputs.
+struct Trees {
+    kubernetes: PathBuf,
+    /// containerd, the CNI plugins.
+    on_machines: [PathBuf; 2],
+    /// etcd, CoreDNS, flannel, agnhost.
+    in_containers: [PathBuf; 4],
+    base: PathBuf,
+    archives: PathBuf,
+    image: PathBuf,
+}
 
-    let unit = Paths::checkout().join("crates/cli/dist/muster.service");
-    let image_key = digest(&[&recipe("image.sh"), &recipes.join("image"), &unit], &archives_key)?;
-    let image = paths.cache.join(format!("image-{image_key}"));
-    if !image.exists() {
-        report.step("putting the machines' image together");
-        make(&recipe("image.sh"), &[&image, &base, &kubernetes, &archives, &unit])?;
+impl Trees {
+    fn of(paths: &Paths, release: &Release, among: Option<&Built>) -> Result<Self> {
+        let build = Paths::recipes().join("build");
+        let part = |part: Part| part.directory(paths);
+        let kubernetes = match &release.given {
+            Some(directory) => directory.clone(),
+            None => part(Part::kubernetes(release.minor))?,
+        };
+        let on_machines = [part(Part::containerd())?, part(Part::cni())?];
+        let in_containers = [
+            part(Part::etcd(release.etcd_part()))?,
+            part(Part::coredns())?,
+            part(Part::flannel())?,
+            part(Part::agnhost())?,
+        ];
+        let name = |path: &PathBuf| path.display().to_string();
+        // Binaries that somebody built may change in place; a part's name changes with what is in it.
+        let programs = match &release.given {
+            Some(_) => {
+                let files = COMMANDS.map(|command| kubernetes.join(command));
+                digest(&files.each_ref().map(PathBuf::as_path), &name(&kubernetes))?
+            }
+            None => name(&kubernetes),
+        };
+        let base_key = digest(&[&build.join("base.sh"), &build.join("packages"), &build.join("common.sh")], "")?;
+        let inputs: Vec<String> = in_containers.iter().map(name).chain([programs, base_key.clone()]).collect();
+        let archives_key = digest(&[&build.join("archives.sh"), &Paths::recipes().join("pause.c")], &inputs.join(" "))?;
+        let inputs = on_machines.iter().map(name).chain([archives_key.clone()]);
+        let inputs: Vec<String> = inputs.chain(among.map(|among| name(&among.archives))).collect();
+        let image_key =
+            digest(&[&build.join("image.sh"), &Paths::recipes().join("image"), &muster_unit()], &inputs.join(" "))?;
+        let minor = release.minor;
+        Ok(Self {
+            kubernetes,
+            on_machines,
+            in_containers,
+            base: paths.cache.join(format!("debian-{base_key}")),
+            archives: paths.cache.join(format!("archives-1.{minor}-{archives_key}")),
+            image: paths.cache.join(format!("image-1.{minor}-{image_key}")),
+        })
     }
-    remove_unused(paths, &[&base, &archives, &image])?;
-    Ok(image)
+}
+
+fn muster_unit() -> PathBuf {
+    Paths::checkout().join("crates/cli/dist/muster.service")
+}
+
+/// One build of agnhost serves the tests of every Kubernetes, each of which asks for a tag of its own.
+pub(crate) const AGNHOST_TAGS: [&str; 4] = ["2.56", "2.59", "2.63.0", "2.66.1"];
+
+/// Builds kubeadm of every version and lays them out as `CACHE/kubeadms/1.36`, for the test that compares the rehearsal.
+pub(crate) fn kubeadms(paths: &Paths, report: &Report) -> Result<PathBuf> {
+    let all = || -> Result<PathBuf> {
+        let _lock = paths.lock(&paths.cache)?;
+        let mut parts = Vec::new();
+        for minor in MINORS {
+            // Where all of a Kubernetes is built, its kubeadm is.
+            let whole = Part::kubernetes(minor);
+            parts.push((minor, if whole.directory(paths)?.exists() { whole } else { Part::kubeadm(minor) }));
+        }
+        let wanted: Vec<Part> = parts.iter().map(|(_, part)| part.clone()).collect();
+        parts::build(paths, &wanted, report)?;
+        let directory = paths.cache.join("kubeadms");
+        fs::create_dir_all(&directory)?;
+        for (minor, part) in parts {
+            let place = directory.join(format!("1.{minor}"));
+            let _ = fs::remove_file(&place);
+            std::os::unix::fs::symlink(part.directory(paths)?.join("kubeadm"), &place)?;
+        }
+        Ok(directory)
+    };
+    all().map_err(|error| cannot_provision(format!("{error:#}")))
 }
 
 fn require_debian() -> Result<()> {
@@ -90,7 +194,7 @@ fn install(packages: &[&str], report: &Report) -> Result<()> {
 }
 
 /// Runs a recipe; what it says about its progress goes to the terminal.
-fn make(recipe: &Path, arguments: &[&Path]) -> Result<()> {
+pub(crate) fn make(recipe: &Path, arguments: &[&Path]) -> Result<()> {
     let mut command = command("bash", [recipe]);
     let status = command.args(arguments).stdout(Stdio::null()).status().context("cannot start bash")?;
     if !status.success() {
@@ -100,7 +204,7 @@ fn make(recipe: &Path, arguments: &[&Path]) -> Result<()> {
 }
 
 /// A short name for the contents of files and directories: another name when anything in them changes.
-fn digest(paths: &[&Path], start: &str) -> Result<String> {
+pub(crate) fn digest(paths: &[&Path], start: &str) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     start.hash(&mut hasher);
     for path in paths {
@@ -123,18 +227,27 @@ fn digest_into(path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
     Ok(())
 }
 
-/// Removes trees of earlier recipes, except an image some testbed still stands on.
-fn remove_unused(paths: &Paths, current: &[&PathBuf]) -> Result<()> {
+/// Removes trees of earlier recipes, except an image some testbed still stands on. What other versions need stays.
+fn remove_unused(paths: &Paths, current: &Trees) -> Result<()> {
     let mut descriptions = String::new();
     if let Ok(states) = fs::read_dir(&paths.states) {
         for state in states.flatten() {
             descriptions += &fs::read_to_string(state.path().join("testbed.json")).unwrap_or_default();
         }
     }
+    let mut kept = vec![current.archives.clone(), current.image.clone()];
+    for minor in MINORS {
+        let trees = Trees::of(paths, &Release::recipe(minor)?, None)?;
+        kept.extend([trees.kubernetes, trees.base, trees.archives, trees.image]);
+        kept.extend(trees.on_machines.into_iter().chain(trees.in_containers));
+        for part in [Part::kubeadm(minor), Part::acceptance(minor), Part::conformance(minor)] {
+            kept.push(part.directory(paths)?);
+        }
+    }
     for entry in fs::read_dir(&paths.cache)?.flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let ours = ["debian-", "archives-", "image-"].iter().any(|prefix| name.starts_with(prefix));
-        if ours && !current.contains(&&path) && !descriptions.contains(&*path.to_string_lossy()) {
+        let ours = ["part-", "debian-", "archives-", "image-"].iter().any(|prefix| name.starts_with(prefix));
+        if ours && !kept.contains(&path) && !descriptions.contains(&*path.to_string_lossy()) {
             fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::layout::Testbed;
 use super::machine::Machine;
 use super::report::Report;
+use super::up;
 use crate::command::output;
 
 /// Forms a cluster of the booted machines: the first control plane is the one everybody's API endpoint names.
@@ -21,10 +22,11 @@ pub(crate) fn form(testbed: &Testbed, report: &Report) -> Result<()> {
     }
     fs::write(first.root().join("root/kubeadm.yaml"), init_document(testbed))?;
     let printed = timed(report, &format!("{}: kubeadm init", first.name), || {
-        let init = ["kubeadm", "init", "--config=/root/kubeadm.yaml", "--upload-certs", "--skip-phases=addon/coredns"];
+        let init = ["kubeadm", "init", "--config=/root/kubeadm.yaml", "--upload-certs"];
         kubeadm(first, &init)
     })?;
     let join = JoinCommands::read(&printed)?;
+    timed(report, &format!("{}: kubectl apply of the pod network", first.name), || apply_network(first, testbed))?;
     for (number, machine) in others.iter().enumerate() {
         let control_plane = number + 1 < usize::from(testbed.control_planes);
         let (words, role) =
@@ -48,13 +50,22 @@ fn kubeadm(machine: &Machine, words: &[&str]) -> Result<String> {
 }
 
 fn init_document(testbed: &Testbed) -> String {
+    let cluster = testbed.container_images.trim_end();
     format!(
-        "apiVersion: kubeadm.k8s.io/v1beta2\nkind: ClusterConfiguration\nkubernetesVersion: v1.20.2\n\
-         controlPlaneEndpoint: {}:{}\n---\n{}",
+        "{cluster}\nkubernetesVersion: {}\ncontrolPlaneEndpoint: {}:{}\nnetworking:\n  podSubnet: {}\n---\n{}",
+        testbed.kubernetes,
         testbed.endpoint_name,
         testbed.endpoint_port,
+        up::POD_SUBNET,
         include_str!("../../../../tests/testbed/image/etc/muster/kubeadm.yaml")
     )
+}
+
+/// What a human reads on the network's page and does right after init.
+fn apply_network(first: &Machine, testbed: &Testbed) -> Result<()> {
+    fs::write(first.root().join("root/flannel.yaml"), up::pod_network(testbed)?)?;
+    let apply = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--filename=/root/flannel.yaml"];
+    output(&mut first.exec(&apply)?).map(drop)
 }
 
 /// The two commands that `kubeadm init` tells its user to run elsewhere.

@@ -1,12 +1,12 @@
 //! `compare`: the same image formed once by hand and once by muster.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::arguments::FormArguments;
-use super::layout::{Paths, Testbed};
+use super::layout::{Images, Paths, Testbed};
 use super::machine::Machine;
 use super::report::{Report, round};
 use super::timeline::{self, Span, Watch};
@@ -17,14 +17,14 @@ use crate::interrupt;
 
 /// Forms both clusters, one after the other so that neither slows the other, and prints what they took.
 pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
-    let image = build::build(paths, report)?;
+    let images = Images::build(paths, form, report)?;
     let muster = build::muster_binary(form.muster.clone())?;
 
     report.step("by hand: kubeadm init, then one join after the other");
     let by_hand = FormArguments { by_hand: true, ..form.clone() };
-    let hand = measure(&paths.sibling("by-hand")?, &by_hand, image.clone(), None, report).context("by hand")?;
+    let hand = measure(&paths.sibling("by-hand")?, &by_hand, &images, None, report).context("by hand")?;
     report.step("by muster");
-    let ours = measure(&paths.sibling("by-muster")?, form, image, Some(&muster), report).context("by muster")?;
+    let ours = measure(&paths.sibling("by-muster")?, form, &images, Some(&muster), report).context("by muster")?;
 
     let ratio = ours.formed.ready / hand.formed.ready;
     report.result(
@@ -60,7 +60,7 @@ struct Measured {
 fn measure(
     paths: &Paths,
     form: &FormArguments,
-    image: PathBuf,
+    images: &Images,
     muster: Option<&Path>,
     report: &Report,
 ) -> Result<Measured> {
@@ -68,7 +68,7 @@ fn measure(
     if paths.state.exists() {
         up::down(paths, report)?;
     }
-    let testbed = Testbed::create(paths, image, form)?;
+    let testbed = Testbed::create(paths, images, form)?;
     let measured = form_watched(&testbed, form, muster, report);
     // A cluster that did not form is left for a look.
     if measured.is_ok() || interrupt::requested() {

@@ -9,9 +9,11 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::FormArguments;
+use super::build::{self, Built};
 use super::machine::Machine;
 use super::network;
-use super::report::cannot_provision;
+use super::release::Release;
+use super::report::{Report, cannot_provision};
 use crate::command::run;
 
 /// Longest name of a testbed, in characters.
@@ -61,8 +63,9 @@ impl Paths {
         Self::checkout().join("tests/testbed")
     }
 
-    pub(crate) fn kubectl(&self) -> PathBuf {
-        self.cache.join("kubernetes-1.20.2/kubectl")
+    /// The recipe of a part that is built from Go modules.
+    pub(crate) fn part(name: &str) -> PathBuf {
+        Self::recipes().join("build/parts").join(name)
     }
 
     fn description(&self) -> PathBuf {
@@ -80,6 +83,32 @@ impl Paths {
     }
 }
 
+/// The images that machines boot from: one for all, or another one for the last of them.
+pub(crate) struct Images {
+    pub(crate) release: Release,
+    pub(crate) built: Built,
+    /// An older one, for the machines that `--older` counts.
+    pub(crate) older: Option<Built>,
+}
+
+impl Images {
+    /// Builds what is missing of them.
+    pub(crate) fn build(paths: &Paths, form: &FormArguments, report: &Report) -> Result<Self> {
+        let older = form.older_release()?;
+        let release = Release::read(&form.kubernetes)?;
+        let built = build::build(paths, &release, None, report)?;
+        let older = older.map(|release| build::build(paths, &release, Some(&built), report)).transpose()?;
+        Ok(Self { release, built, older })
+    }
+
+    fn of(&self, number: u8, form: &FormArguments) -> &PathBuf {
+        match &self.older {
+            Some(older) if number > form.machines - form.older => &older.image,
+            _ => &self.built.image,
+        }
+    }
+}
+
 /// One testbed, as written to `testbed.json` before anything of it is made.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Testbed {
@@ -94,15 +123,17 @@ pub(crate) struct Testbed {
     /// The API's name and port, as its certificate and the machines know it.
     pub(crate) endpoint_name: String,
     pub(crate) endpoint_port: u16,
-    /// Image directory the machines' overlays stand on.
-    pub(crate) image: PathBuf,
+    /// What its Kubernetes calls itself: `v1.37.2`.
+    pub(crate) kubernetes: String,
+    /// The container images that kubeadm must be told of, as a document for it.
+    pub(crate) container_images: String,
     pub(crate) kubectl: PathBuf,
     pub(crate) state: PathBuf,
 }
 
 impl Testbed {
     /// Describes a new testbed, with a number and a subnet no other testbed of this host has, and writes it down.
-    pub(crate) fn create(paths: &Paths, image: PathBuf, form: &FormArguments) -> Result<Self> {
+    pub(crate) fn create(paths: &Paths, images: &Images, form: &FormArguments) -> Result<Self> {
         if form.control_planes > form.machines {
             bail!("--control-planes {} is more than --machines {}", form.control_planes, form.machines);
         }
@@ -133,8 +164,9 @@ impl Testbed {
             endpoint_name: format!("api.{}.muster", form.cluster),
             // By hand the API's endpoint is the first control plane itself; muster balances on every machine.
             endpoint_port: if form.by_hand { 6443 } else { 7443 },
-            image,
-            kubectl: paths.kubectl(),
+            kubernetes: images.release.version.clone(),
+            container_images: images.release.documents()?,
+            kubectl: images.built.kubernetes.join("kubectl"),
             state: paths.state.clone(),
         };
         for number in 1..=form.machines {
@@ -146,7 +178,7 @@ impl Testbed {
                 bridge: testbed.bridge(),
                 gateway: testbed.host_address,
                 address: host(subnet, FIRST_MACHINE + number - 1),
-                image: testbed.image.clone(),
+                image: images.of(number, form).clone(),
                 layer: paths.state.join("layer"),
                 loss_percent: form.loss,
                 delay_ms: form.delay,

@@ -9,6 +9,8 @@ mod kubernetes;
 mod layout;
 mod machine;
 mod network;
+mod parts;
+mod release;
 mod report;
 mod timeline;
 mod up;
@@ -21,7 +23,9 @@ use anyhow::{Context, Error, Result, bail};
 pub(crate) use arguments::Arguments;
 use arguments::{Action, NameArguments};
 use layout::{Paths, Testbed};
+use release::Release;
 use report::Report;
+use serde_json::json;
 
 use crate::interrupt;
 
@@ -41,8 +45,13 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
     }
     match arguments.action {
         Action::Build(build) => {
-            build::build(&paths, report)?;
-            build::muster_binary(build.muster)?;
+            if build.kubeadms {
+                let directory = build::kubeadms(&paths, report)?;
+                report.result(&json!({ "kubeadms": directory }), directory.display().to_string());
+            } else {
+                build::build(&paths, &Release::read(&build.kubernetes)?, None, report)?;
+                build::muster_binary(build.muster)?;
+            }
         }
         Action::Up(form) => {
             interrupt::watch()?;

@@ -5,31 +5,33 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use super::arguments::FormArguments;
 use super::kubernetes::{Cluster, missing_nodes};
-use super::layout::{Paths, Testbed};
+use super::layout::{Images, Paths, Testbed};
 use super::machine::Machine;
 use super::network;
 use super::report::{Report, cannot_provision, round};
-use super::{build, by_hand};
+use super::{build, by_hand, release};
 use crate::command::{output, run};
 use crate::interrupt;
 
 /// How often the cluster is looked at while it forms. Each look is a kubectl, which costs some 0.1 s of a processor that
 /// the machines need as well.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The pods' network.
+pub(crate) const POD_SUBNET: &str = "10.244.0.0/16";
 /// How long a machine may take to boot.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Builds what is missing, boots the machines, and returns when they are one cluster.
 pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result<()> {
     Testbed::must_not_exist(paths)?;
-    let image = build::build(paths, report)?;
+    let images = Images::build(paths, form, report)?;
     let muster = if form.with_muster() { Some(build::muster_binary(form.muster.clone())?) } else { None };
-    let testbed = Testbed::create(paths, image, form)?;
+    let testbed = Testbed::create(paths, &images, form)?;
     let outcome = form_cluster(&testbed, form, muster.as_deref(), report);
     if interrupt::requested() {
         report.step("interrupted: taking the testbed down");
@@ -123,16 +125,42 @@ fn make_layer(testbed: &Testbed, muster: Option<&Path>) -> Result<()> {
         format!(
             "cluster = \"{}\"\nmachines = {}\ncontrol_planes = {}\nmesh_key = \"{key}\"\n\n\
              [discovery]\nmdns = true\n\n\
-             [kubernetes]\nversion = \"v1.20.2\"\nimage_repository = \"k8s.gcr.io\"\n\
-             documents = [\"/etc/muster/kubeadm.yaml\"]\nskip_phases = [\"addon/coredns\"]\n\
+             [kubernetes]\nversion = \"{}\"\npod_subnet = \"{POD_SUBNET}\"\n\
+             documents = [\"/etc/muster/kubeadm.yaml\", \"/etc/muster/container-images.yaml\"]\n\
+             manifests = [\"/etc/muster/manifests\"]\n\
              ignore_preflight = [\"all\"]\n",
             testbed.cluster,
             testbed.machines.len(),
             testbed.control_planes,
+            testbed.kubernetes,
         ),
     )?;
+    fs::write(configuration.join("container-images.yaml"), &testbed.container_images)?;
+    fs::create_dir_all(configuration.join("manifests"))?;
+    fs::write(configuration.join("manifests/flannel.yaml"), pod_network(testbed)?)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(())
+}
+
+/// The pod network: the documentation's own example, for this cluster.
+pub(crate) fn pod_network(testbed: &Testbed) -> Result<String> {
+    let path = Paths::checkout().join("docs/examples/flannel.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let image = format!("localhost/flannel:{}", release::flannel_tag()?);
+    let changes = [
+        ("api.site.muster", testbed.endpoint_name.as_str()),
+        ("\"7443\"", &format!("\"{}\"", testbed.endpoint_port)),
+        ("registry.example/flannel:v0.27.4", &image),
+        ("10.244.0.0/16", POD_SUBNET),
+    ];
+    let mut text = text;
+    for (from, to) in changes {
+        if !text.contains(from) {
+            bail!("{} has no {from} in it any more", path.display());
+        }
+        text = text.replace(from, to);
+    }
+    Ok(text)
 }
 
 /// When the last machine had booted, in seconds since 1970.
