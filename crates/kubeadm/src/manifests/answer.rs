@@ -94,7 +94,7 @@ pub fn judge(object: &Object, status: u16, body: &[u8]) -> Applied {
         408 | 409 | 425 | 429 => true,
         // A field that the kind does not have comes as an internal error.
         500 => !message.contains("failed to create typed patch object"),
-        _ => status >= 500 || status < 400,
+        _ => !(400..500).contains(&status),
     };
     if later { Applied::Later(said) } else { Applied::Refused(said) }
 }

@@ -77,7 +77,7 @@ fn one_yaml(text: &str, first_line: u64) -> Result<Value, String> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         // The parser's own words may quote what is there, which may be secret.
         match error.location() {
-            Some(at) => format!("it is no YAML at line {}, column {}", first_line + at.line() as u64, at.column()),
+            Some(at) => format!("it is no YAML at line {}, column {}", first_line + at.line(), at.column()),
             None => "it is no YAML".to_owned(),
         }
     })

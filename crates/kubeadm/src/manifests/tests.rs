@@ -84,6 +84,13 @@ fn names_file_document_and_mistake() {
 }
 
 #[test]
+fn the_example_is_right() {
+    let all = read(include_str!("../../../../docs/examples/flannel.yaml")).expect("reads");
+    let kinds: Vec<&str> = (0..all.count()).filter_map(|number| all.get(number)).map(|one| one.kind.as_str()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"]);
+}
+
+#[test]
 fn bounds_hold() {
     let long = file("a.yaml", &" ".repeat(FILE_BYTES_MAX + 1));
     assert!(Manifests::read(std::slice::from_ref(&long)).expect_err("long")[0].why.contains("longer than"));
