@@ -1,15 +1,18 @@
 //! One question to an API server or to etcd: HTTPS, the server's certificate checked against the cluster's CA.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use muster_kubeadm::api::ANSWER_LIMIT;
 use muster_kubeadm::kubeconfig::{Identity, Material};
+use muster_kubeadm::manifests::CONTENT_TYPE as APPLY;
 use muster_kubeadm::{Kubeconfig, Secret, Wait};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -21,12 +24,50 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks once, at `at`, as the wait's kubeconfig says. Returns status and body.
 pub(crate) async fn once(wait: &Wait, at: SocketAddr) -> Result<(u16, Bytes), String> {
-    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", wait.kubeconfig.display());
-    // Read anew each time: kubeadm and the kubelet replace it.
-    let text = std::fs::read_to_string(&wait.kubeconfig).map_err(|why| named(&why))?;
-    let kubeconfig = Kubeconfig::parse(&text).map_err(|why| named(&why))?;
-    let request = hyper::Request::get(&wait.path).header(HOST, &wait.server);
-    patiently(&wait.server, at, &kubeconfig, request, Bytes::new()).await
+    get(&wait.server, at, &identity(&wait.kubeconfig)?, &wait.path).await
+}
+
+/// Reads a kubeconfig. It is read anew each time: kubeadm and the kubelet replace it.
+pub(crate) fn identity(path: &Path) -> Result<Kubeconfig, String> {
+    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|why| named(&why))?;
+    Kubeconfig::parse(&text).map_err(|why| named(&why))
+}
+
+/// Gets once, from the server of that name at `at`. Returns status and body.
+pub(crate) async fn get(
+    server: &str,
+    at: SocketAddr,
+    identity: &Kubeconfig,
+    path: &str,
+) -> Result<(u16, Bytes), String> {
+    let request = hyper::Request::get(path).header(HOST, server);
+    patiently(server, at, identity, request, Bytes::new(), PATIENCE).await
+}
+
+/// Applies an object once. Returns status and body; the body is left out where it went well, since it may be of any length.
+pub(crate) async fn apply(
+    server: &str,
+    at: SocketAddr,
+    identity: &Kubeconfig,
+    path: &str,
+    object: &Secret,
+    patience: Duration,
+) -> Result<(u16, Bytes), String> {
+    let request = hyper::Request::patch(path)
+        .header(HOST, server)
+        .header(CONTENT_TYPE, APPLY)
+        .header(CONTENT_LENGTH, object.expose().len());
+    patiently(server, at, identity, request, Bytes::from_owner(Zeroed(object.clone())), patience).await
+}
+
+/// A body that is zeroed when it was sent.
+struct Zeroed(Secret);
+
+impl AsRef<[u8]> for Zeroed {
+    fn as_ref(&self) -> &[u8] {
+        self.0.expose()
+    }
 }
 
 /// Posts JSON once, to the server at `at`. Returns status and body.
@@ -41,7 +82,7 @@ pub(crate) async fn post(
         .header(HOST, &server)
         .header(CONTENT_TYPE, "application/json")
         .header(CONTENT_LENGTH, body.len());
-    patiently(&server, at, identity, request, body.into()).await
+    patiently(&server, at, identity, request, body.into(), PATIENCE).await
 }
 
 async fn patiently(
@@ -50,10 +91,11 @@ async fn patiently(
     kubeconfig: &Kubeconfig,
     request: hyper::http::request::Builder,
     body: Bytes,
+    patience: Duration,
 ) -> Result<(u16, Bytes), String> {
-    match tokio::time::timeout(PATIENCE, ask(server, at, kubeconfig, request, body)).await {
+    match tokio::time::timeout(patience, ask(server, at, kubeconfig, request, body)).await {
         Ok(answer) => answer,
-        Err(_) => Err(format!("{server} gives no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("{server} gives no answer within {} s", patience.as_secs())),
     }
 }
 
@@ -81,8 +123,13 @@ async fn ask(
         request = request.header(AUTHORIZATION, value);
     }
     let request = request.body(Full::new(body)).map_err(|why| why.to_string())?;
+    let applies = request.method() == Method::PATCH;
     let answer = sender.send_request(request).await.map_err(failed)?;
     let status = answer.status().as_u16();
+    if applies && (200..300).contains(&status) {
+        driver.abort();
+        return Ok((status, Bytes::new()));
+    }
     let body = Limited::new(answer.into_body(), ANSWER_LIMIT + 1).collect().await;
     driver.abort();
     let body = body.map_err(|why| format!("{server}: {why}"))?.to_bytes();

@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub run_dir: PathBuf,
     /// What concerns kubeadm. Its `work_dir` should be below `run_dir`.
     pub kubernetes: muster_kubeadm::Settings,
+    /// What the cluster is to have besides what kubeadm makes.
+    pub manifests: muster_kubeadm::Manifests,
     /// Port of the balancer that every machine offers.
     pub endpoint_port: u16,
     /// Where the API endpoint's name is written.

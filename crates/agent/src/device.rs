@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use muster_kubeadm::{
-    Action, Command, Failure, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, Version, Wait, outcome,
+    Action, Command, Failure, Manifests, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, Version, Wait,
+    outcome,
 };
 use muster_protocol::{Recipient, Step, StepFailure, StepOutput};
 use muster_wire::entry::Sealed;
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
-use crate::{ask, files, leave, process, wall_clock};
+use crate::{ask, files, leave, manifests, process, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +50,7 @@ pub(crate) struct Device {
     pub(crate) me: MachineId,
     pub(crate) key: SealingKey,
     pub(crate) settings: Settings,
+    pub(crate) manifests: Manifests,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) hosts_file: PathBuf,
     /// Where this machine's own balancer listens.
@@ -134,6 +136,7 @@ impl Device {
                 let token = self.open_pki(&sealed_pki)?.token_for(machine);
                 run(StepInput::DeleteToken { token: &token }).await
             }
+            Step::ApplyManifests { objects } => self.apply(&objects).await.map_err(Trouble::new),
             Step::Reset { member } => {
                 let Some(address) = member else { return run(StepInput::Reset).await };
                 match self.leave_etcd(&address, progress).await? {
@@ -142,6 +145,13 @@ impl Device {
                 }
             }
         }
+    }
+
+    /// Applies objects of the image's manifests through this machine's own balancer.
+    async fn apply(&self, objects: &[u32]) -> Result<StepOutput, String> {
+        let identity = ask::identity(&self.settings.admin_kubeconfig())?;
+        let server = manifests::Server { name: &self.settings.endpoint, at: self.endpoint, identity: &identity };
+        Ok(StepOutput::Manifests(manifests::apply(&server, &self.manifests, objects).await))
     }
 
     /// Looks at the clock, asks kubeadm for its version, and sees whether there is a plan for it and these settings.

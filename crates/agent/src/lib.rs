@@ -14,6 +14,7 @@ mod files;
 mod hardware;
 mod leave;
 mod logs;
+mod manifests;
 pub mod net;
 mod process;
 mod raft;

@@ -106,6 +106,7 @@ mod tests {
             api_port: 6443,
             fingerprint: Digest::default(),
             seed: [4; 32],
+            manifests: 0,
             tuning: Tuning::default(),
         }
     }

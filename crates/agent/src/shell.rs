@@ -109,6 +109,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         me,
         key: disk.sealing_key(),
         settings: config.kubernetes.clone(),
+        manifests: config.manifests.clone(),
         env: config.kubeadm_env.clone(),
         hosts_file: config.hosts_file.clone(),
         endpoint: reachable(endpoint),
@@ -128,6 +129,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         api_port: config.kubernetes.api_port,
         fingerprint,
         seed: *device::seed(),
+        manifests: config.manifests.count(),
         tuning: config.tuning.clone(),
     };
     let mut recorder = match &config.record {

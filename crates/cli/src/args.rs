@@ -146,6 +146,9 @@ pub(crate) struct LabArguments {
     /// What goes wrong with a machine's kubeadm: hang, fail, lie, nonsense or die at a phase, or hang-once and so on; may be repeated
     #[arg(long, value_parser = fault, value_name = "MACHINE=WHAT:PHASE")]
     pub(crate) fault: Vec<Fault>,
+    /// A file or directory of manifests, as for kubernetes.manifests in muster.toml; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) manifests: Vec<PathBuf>,
     /// Start one machine this many seconds after the other
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) stagger: Duration,

@@ -6,6 +6,7 @@ pub(crate) mod example;
 mod kernel;
 pub(crate) mod key;
 mod kind;
+mod manifests;
 pub(crate) mod plan;
 pub(crate) mod problem;
 #[cfg(test)]
@@ -85,6 +86,8 @@ pub(crate) struct Kubernetes {
     pub(crate) hosts_file: PathBuf,
     /// The user's documents: path and text.
     pub(crate) documents: Vec<(String, String)>,
+    /// What the cluster is to have besides what kubeadm makes.
+    pub(crate) manifests: muster_kubeadm::Manifests,
     /// kubeadm phases that are not run.
     pub(crate) skip_phases: Vec<String>,
     /// Preflight checks whose errors are only warnings.

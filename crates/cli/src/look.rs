@@ -88,6 +88,9 @@ pub(crate) fn describe(status: &Status) -> String {
         }
         None => {}
     }
+    if let Some(manifests) = &status.manifests {
+        lines.push(format!("manifests: {} of {} objects applied", manifests.applied, manifests.total));
+    }
     if let Some(doing) = &status.doing {
         lines.push(format!("doing {doing}"));
     }
@@ -211,6 +214,12 @@ mod tests {
                 text: "waiting for m-cccccccc, last heard 14 s ago to join etcd (turn 2)".to_owned(),
                 machines: vec!["c".repeat(64)],
             }],
+            manifests: Some(muster_protocol::status::ManifestsStatus {
+                total: 5,
+                applied: 3,
+                waiting: Vec::new(),
+                refused: Vec::new(),
+            }),
             peers: vec![
                 peer('b', "right", Some(Role::ControlPlane), true),
                 peer('c', "middle", Some(Role::ControlPlane), false),
@@ -242,6 +251,7 @@ mod tests {
             leader: None,
             doing: None,
             waiting: Vec::new(),
+            manifests: None,
             peers: Vec::new(),
             dropped: std::collections::BTreeMap::new(),
             ..status()

@@ -104,6 +104,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         name: image.name,
         state_dir: plan::below(root, &image.state_dir),
         endpoint_port: kubernetes.endpoint_port,
+        manifests: kubernetes.manifests.clone(),
         hosts_file: plan::below(root, &kubernetes.hosts_file),
         kubernetes: plan::settings(&image.cluster, &kubernetes, root, &run_dir),
         run_dir,

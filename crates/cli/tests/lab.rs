@@ -6,6 +6,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -121,6 +123,76 @@ fn a_running_lab_can_be_looked_into_and_ctrl_c_ends_it_cleanly() {
     signal(&child, Signal::INT);
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     assert_eq!((left(dir.path()), processes(dir.path())), (Vec::<String>::new(), 0));
+}
+
+const PETS: &str = "\
+apiVersion: example.org/v1
+kind: Dog
+metadata: {name: rex, namespace: pets}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: collar, namespace: pets}
+stringData: {number: hush-hush}
+---
+# A mistake of its author's.
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: Food, namespace: pets}
+";
+
+const DEFINITIONS: &str = "\
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Namespace
+  metadata: {name: pets}
+- apiVersion: apiextensions.k8s.io/v1
+  kind: CustomResourceDefinition
+  metadata: {name: dogs.example.org}
+  spec:
+    group: example.org
+    names: {kind: Dog, plural: dogs}
+    scope: Namespaced
+    versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+";
+
+#[test]
+fn the_images_manifests_are_applied_and_a_mistake_in_them_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (manifests, place) = (dir.path().join("manifests"), dir.path().join("lab"));
+    fs::create_dir(&manifests).expect("made");
+    fs::write(manifests.join("10-pets.yaml"), PETS).expect("written");
+    fs::write(manifests.join("20-definitions.yml"), DEFINITIONS).expect("written");
+    let [manifests, shown] = [&manifests, &place].map(|path| path.display().to_string());
+    let arguments = ["lab", "--json", "--machines", "3", "--manifests", &manifests, "--dir", &shown, "--log", "debug"];
+    let mut child = muster(dir.path(), &arguments).stdout(Stdio::piped()).spawn().expect("the lab starts");
+    wait_until_ready(&mut child);
+    let ask = |machine: usize, what: &str| {
+        let machine = format!("lab-{machine}");
+        let asked = muster(dir.path(), &[what, "--machine", &machine, "--lab", &shown, "--json"]).output();
+        serde_json::from_slice::<Value>(&asked.expect("muster starts").stdout).unwrap_or(Value::Null)
+    };
+    let begun = Instant::now();
+    let applier = loop {
+        if let Some(machine) = (1..=3).find(|machine| ask(*machine, "status")["manifests"]["applied"] == 4) {
+            break machine;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(90), "{:#}", ask(1, "status"));
+        sleep(Duration::from_millis(50));
+    };
+    let said = ask(applier, "explain").to_string();
+    let mistake = "10-pets.yaml, document 3): status 422: ConfigMap \\\"Food\\\" is invalid";
+    assert!(said.contains("refused") && said.contains("ConfigMap pets/Food (") && said.contains(mistake), "{said}");
+    assert!(said.contains("4 of 5 objects are applied"), "{said}");
+    for machine in 1..=3 {
+        let log = fs::read_to_string(place.join(format!("lab-{machine}/agent.log"))).expect("a log");
+        assert!(!log.contains("hush-hush"), "what a Secret holds is in the log of lab-{machine}");
+        assert!(!log.contains("begins step=\"reset\""), "lab-{machine} was reset");
+    }
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]

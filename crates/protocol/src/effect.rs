@@ -4,6 +4,8 @@ use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 
+use crate::lead::manifests::ManifestResult;
+
 /// Number of a run of a [`Step`]; unique within one start of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct RunId(pub u64);
@@ -187,6 +189,12 @@ pub enum Step {
         /// Whose token.
         machine: MachineId,
     },
+    /// Apply these objects of the image's manifests, in this order. One that cannot be applied hinders no other. Answered
+    /// with [`StepOutput::Manifests`].
+    ApplyManifests {
+        /// Their numbers, from 0.
+        objects: Vec<u32>,
+    },
     /// Undo whatever kubeadm and muster did to this machine for the cluster. Safe to repeat.
     Reset {
         /// Set for a control plane that may have joined etcd: its address there. It is no member any more before anything
@@ -211,6 +219,7 @@ impl Step {
             Step::JoinFinish { .. } => "join-finish",
             Step::AwaitReady { .. } => "await-ready",
             Step::DeleteToken { .. } => "delete-token",
+            Step::ApplyManifests { .. } => "apply-manifests",
             Step::Reset { .. } => "reset",
         }
     }
@@ -245,6 +254,8 @@ pub enum StepOutput {
         /// `host:port` of the API server.
         endpoints: Vec<String>,
     },
+    /// What became of each object that was to be applied.
+    Manifests(Vec<ManifestResult>),
 }
 
 /// Why a step failed.

@@ -3,6 +3,8 @@
 //! Level-triggered: it compares the ledger with what should be there and wants the next entries. Everything it does is
 //! decided by the apply rules, so two machines that both think they lead can only waste a proposal.
 
+pub(crate) mod manifests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -28,6 +28,7 @@ pub mod time;
 
 pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutput};
 pub use input::Input;
+pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::Ledger;
 pub use machine::{Boot, Machine, StartRefusal, Tuning};
 pub(crate) use muster_wire::planted;

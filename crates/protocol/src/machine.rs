@@ -10,6 +10,7 @@ use rand::{Rng, SeedableRng};
 use crate::follow::{Follow, Subject};
 use crate::founding::{self, Founding};
 use crate::ladder::{self, Ladder};
+use crate::lead::manifests::{self, Manifests};
 use crate::lead::{self, Lead};
 use crate::planted::planted;
 use crate::roster::{self, Learned, Roster};
@@ -53,6 +54,8 @@ pub struct Boot {
     pub fingerprint: Digest,
     /// Seed of all the randomness the core uses in this start, the per-boot nonce included. Fresh entropy in the agent.
     pub seed: [u8; 32],
+    /// How many objects the image's manifests have.
+    pub manifests: u32,
     /// The intervals the core goes by.
     pub tuning: Tuning,
 }
@@ -127,6 +130,7 @@ pub struct Machine {
     founding: Founding,
     follow: Follow,
     lead: Lead,
+    manifests: Manifests,
     ladder: Ladder,
     cloned: bool,
     runs: u64,
@@ -195,6 +199,7 @@ impl Machine {
             roster,
             follow,
             lead: Lead::default(),
+            manifests: Manifests::new(boot.manifests),
             ladder: Ladder::default(),
             cloned: false,
             runs: 0,
@@ -325,7 +330,9 @@ impl Machine {
         result: Result<crate::StepOutput, crate::StepFailure>,
         effects: &mut Effects,
     ) {
-        if self.lead.finished(now, run, &result, &self.tuning, effects) {
+        if self.lead.finished(now, run, &result, &self.tuning, effects)
+            || self.manifests.finished(now, run, &result, effects)
+        {
             return;
         }
         let mut wants = BTreeMap::new();
@@ -536,6 +543,16 @@ impl Machine {
             durable: &mut self.durable,
             runs: &mut self.runs,
             wants: &mut wants,
+            due: &mut due,
+            effects,
+        });
+        self.manifests.run(&mut manifests::Context {
+            now,
+            me,
+            leads: self.follow.leader == Some(me),
+            ledger: self.follow.ledger(),
+            durable: &self.durable,
+            runs: &mut self.runs,
             due: &mut due,
             effects,
         });

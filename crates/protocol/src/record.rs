@@ -29,7 +29,7 @@ use kept::Kept;
 
 /// How every recording begins.
 pub const MAGIC: &[u8; 16] = b"muster-recording";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = MAGIC.len() + 4;
 /// Before the body of a part: its length and its checksum.
 const FRAME_BYTES: usize = 8;
@@ -71,6 +71,7 @@ pub fn start(boot: &Boot, now: Time) -> Vec<u8> {
         api_port: boot.api_port,
         fingerprint: boot.fingerprint,
         seed: boot.seed,
+        manifests: boot.manifests,
         tuning: intervals(&boot.tuning),
     };
     append(&mut bytes, &start);
@@ -183,6 +184,7 @@ impl<'a> Recording<'a> {
             api_port: start.api_port,
             fingerprint: start.fingerprint,
             seed: start.seed,
+            manifests: start.manifests,
             tuning: tuning(start.tuning),
         })
     }
@@ -306,6 +308,7 @@ struct Start {
     api_port: u16,
     fingerprint: Digest,
     seed: [u8; 32],
+    manifests: u32,
     tuning: [Duration; 10],
 }
 

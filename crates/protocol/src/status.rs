@@ -78,6 +78,19 @@ pub struct Peer {
     pub addresses: Vec<String>,
 }
 
+/// How far this machine has come with the image's manifests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestsStatus {
+    /// How many objects there are.
+    pub total: u32,
+    /// How many of them are applied.
+    pub applied: u32,
+    /// What the others wait for, the first few of them.
+    pub waiting: Vec<String>,
+    /// What the API server refuses, the first few.
+    pub refused: Vec<String>,
+}
+
 /// What `muster status` shows of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -109,6 +122,9 @@ pub struct Status {
     pub doing: Option<String>,
     /// What is waited for.
     pub waiting: Vec<Reason>,
+    /// The image's manifests, on a machine that applies them.
+    #[serde(default)]
+    pub manifests: Option<ManifestsStatus>,
     /// The others.
     pub peers: Vec<Peer>,
     /// How many machines the image says there are.

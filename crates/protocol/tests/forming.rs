@@ -4,7 +4,7 @@ mod site;
 
 use std::time::Duration;
 
-use muster_protocol::{Phase, Step};
+use muster_protocol::{ManifestOutcome, Phase, Step};
 use muster_wire::{Durable, Role};
 use site::{Site, settings};
 
@@ -241,6 +241,7 @@ fn the_state_of_another_cluster_is_refused() {
         api_port: 6443,
         fingerprint: Default::default(),
         seed: [0; 32],
+        manifests: 0,
         tuning: Tuning::default(),
     };
     let refusal = Machine::new(boot, Time(0), &mut Effects::default()).err().expect("refused");
@@ -271,4 +272,100 @@ fn a_wiped_machine_returns_as_a_new_one_with_its_old_name_and_role() {
         (member.admitted.role, member.admitted.name.as_str()),
         (Role::ControlPlane, format!("node-{seat}").as_str())
     );
+}
+
+/// The seat of the machine that made the cluster.
+fn maker(site: &Site) -> usize {
+    let ready = site.seats.values().find_map(|seat| seat.machine.ledger().ready()).expect("a cluster");
+    *site.seats.iter().find(|(_, seat)| seat.machine.id() == ready.machine).expect("is there").0
+}
+
+fn manifests_of(site: &Site, seat: usize) -> (u32, usize, usize) {
+    let status = site.seats[&seat].machine.status(site.now).manifests.expect("applies manifests");
+    (status.applied, status.waiting.len(), status.refused.len())
+}
+
+#[test]
+fn an_image_without_manifests_has_none_applied() {
+    let mut site = Site::new(3, 3);
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(30));
+    assert!(site.formed() && site.applied.is_empty(), "{:?}", site.applied);
+    assert!(site.seats.values().all(|seat| seat.machine.status(site.now).manifests.is_none()));
+}
+
+#[test]
+fn the_machine_that_makes_the_cluster_applies_the_manifests_and_waits_for_nothing_with_it() {
+    let mut site = Site::new(3, 3);
+    site.manifests = 3;
+    // Object 1 waits for ever, object 2 is a mistake.
+    site.outcomes.insert(1, ManifestOutcome::Later("Dog rex (a.yaml, document 2): not served".into()));
+    site.outcomes.insert(2, ManifestOutcome::Refused("Cat tom (a.yaml, document 3): status 422".into()));
+    for seat in 0..3 {
+        // The end of init takes long: a pod network must not wait for it.
+        site.hang.insert((seat, "init-finish"));
+    }
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(10));
+    let maker = maker(&site);
+    let (seat, begun, objects) = site.applied[0].clone();
+    assert_eq!((seat, objects), (maker, vec![0, 1, 2]));
+    assert_eq!(manifests_of(&site, maker), (1, 1, 1));
+    let machine = &site.seats[&maker].machine;
+    let reasons = machine.reasons(site.now).iter().map(|reason| reason.text.clone()).collect::<Vec<_>>().join("\n");
+    for said in ["1 of 3 objects are applied; waiting: Dog rex", "refused and tried again rarely: Cat tom"] {
+        assert!(reasons.contains(said), "{reasons}");
+    }
+    assert_eq!(machine.phase(), Phase::Initialising);
+    // What waits is asked for again and again, what is a mistake is left alone for a minute.
+    let tries = |site: &Site, object: u32| site.applied.iter().filter(|(.., some)| some.contains(&object)).count();
+    assert!(tries(&site, 1) >= 4 && tries(&site, 2) == 1 && tries(&site, 0) == 1, "{:?}", site.applied);
+    site.outcomes.clear();
+    site.run(seconds(70));
+    assert_eq!(manifests_of(&site, maker), (3, 0, 0));
+    let last = site.applied.iter().rfind(|(at, ..)| *at == maker).expect("applied").1;
+    assert!(last.since(begun) >= seconds(60));
+    assert!(site.seats[&maker].notices.iter().any(|text| text == "all 3 objects of the manifests are applied"));
+}
+
+#[test]
+fn a_failed_apply_fails_nothing_else_and_is_tried_again() {
+    let mut site = Site::new(3, 3);
+    site.manifests = 2;
+    for seat in 0..3 {
+        site.fail.insert((seat, "apply-manifests"));
+    }
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(20));
+    assert!(site.formed(), "{}", explain(&site));
+    let maker = maker(&site);
+    assert_eq!(manifests_of(&site, maker), (2, 0, 0));
+    assert_eq!(site.seats[&maker].machine.ledger().last_attempt(), 1);
+    assert!(!site.seats[&maker].notices.iter().any(|text| text.contains("reset")));
+}
+
+#[test]
+fn whoever_leads_applies_them_once_in_a_start() {
+    let mut site = Site::new(3, 3);
+    site.manifests = 2;
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(30));
+    assert!(site.formed(), "{}", explain(&site));
+    let maker = maker(&site);
+    let durable = site.kill(maker);
+    site.applied.clear();
+    site.run(seconds(60));
+    let heirs: Vec<usize> = site.applied.iter().map(|(seat, ..)| *seat).collect();
+    // The heir may have led, and so applied them, before.
+    assert!(heirs.len() <= 1 && heirs.iter().all(|seat| *seat != maker), "{heirs:?}");
+    for seat in (0..3).filter(|seat| *seat != maker) {
+        site.kill(seat);
+    }
+    site.applied.clear();
+    let settings = site.settings.clone();
+    site.boot_with(maker, durable, settings, &format!("node-{maker}"));
+    site.run(seconds(60));
+    // Alone it leads: in this bench leadership needs no quorum.
+    let again: Vec<_> = site.applied.iter().map(|(seat, _, objects)| (*seat, objects.clone())).collect();
+    assert_eq!(again, [(maker, vec![0, 1])]);
 }

@@ -15,6 +15,7 @@ mod join;
 mod jws;
 mod kubeconfig;
 mod machine;
+mod objects;
 mod pki;
 mod pods;
 mod preflight;

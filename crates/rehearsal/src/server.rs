@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Identity, chain, private_key, roots};
 use crate::failure::{Doing as _, Failure, fail};
+use crate::objects;
 use crate::pki::{self, Authority, Subject};
 use crate::pods::Pods;
 use crate::state::{Op, Refusal, State};
@@ -271,6 +272,18 @@ impl Server {
             ("GET", "/rehearsal/v1/tokens") if certified => Ok(json!(self.state().token_ids(now()))),
             ("POST", "/rehearsal/v1/op") if certified => self.change(parse(request.json()?)?, false),
             ("POST", "/rehearsal/v1/forwarded") if certified => self.change(parse(request.json()?)?, true),
+            ("PATCH", path) if certified => {
+                let op = Op::ApplyObject { path: path.to_owned(), object: request.json()? };
+                self.change(op, false)
+            }
+            ("POST", path) if certified && path.starts_with("/api") => {
+                let op = Op::CreateObject { path: path.to_owned(), object: request.json()? };
+                self.change(op, false)
+            }
+            ("GET", path) if certified => {
+                let found = objects::get(&self.state().objects, path);
+                found.ok_or_else(|| (404, format!("{path} not found")))
+            }
             _ if certified => Err((404, format!("{path} not found"))),
             _ => Err((403, "Forbidden".into())),
         }

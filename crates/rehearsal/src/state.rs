@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::jws;
+use crate::objects::{self, Objects};
 
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub(crate) struct State {
     components: Option<Value>,
     /// The kubeconfig in cluster-info.
     cluster_info: Option<String>,
+    /// What was applied to the cluster.
+    #[serde(default)]
+    pub(crate) objects: Objects,
 }
 
 /// A member of the membership list.
@@ -63,6 +67,8 @@ pub(crate) enum Op {
     AddMember { name: String, address: String },
     MemberStarted { name: String, address: String },
     RemoveMember { name: String },
+    ApplyObject { path: String, object: Value },
+    CreateObject { path: String, object: Value },
 }
 
 /// A refusal: status and words.
@@ -94,6 +100,8 @@ impl State {
             Op::AddMember { name, address } => self.add_member(name, address)?,
             Op::MemberStarted { name, address } => self.member_started(name, address),
             Op::RemoveMember { name } => self.remove_member(&name)?,
+            Op::ApplyObject { path, object } => drop(objects::apply(&mut self.objects, &path, object)?),
+            Op::CreateObject { path, object } => drop(objects::create(&mut self.objects, &path, object)?),
         }
         self.revision += 1;
         Ok(json!({ "members": self.members }))

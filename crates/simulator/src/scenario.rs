@@ -90,6 +90,8 @@ pub struct Image {
     pub control_planes: u32,
     /// Whether state survives a restart.
     pub durable: bool,
+    /// How many objects its manifests have. Every second one waits for something at first, as a custom resource does.
+    pub manifests: u32,
     /// How the founding quorum is chosen.
     pub policy: Policy,
     /// For the threshold policy: how many machines must be seen.
@@ -102,7 +104,14 @@ const UNSAID: u32 = u32::MAX;
 
 impl Default for Image {
     fn default() -> Self {
-        Self { machines: None, control_planes: UNSAID, durable: true, policy: Policy::Majority, expect: None }
+        Self {
+            machines: None,
+            control_planes: UNSAID,
+            durable: true,
+            manifests: 0,
+            policy: Policy::Majority,
+            expect: None,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("late-finisher-reset", "such a machine reset itself"),
     ("step-failed", "a kubeadm step failed"),
     ("step-repeated", "a kubeadm step was run again"),
+    ("manifests-by-another", "another machine than the one that made the cluster applied manifests"),
     ("etcd-turn-given-up", "a turn at etcd ended without a member"),
     ("reset-run", "a machine undid what kubeadm had done"),
     ("suspicion-refuted", "a machine held for dead was held for alive again"),

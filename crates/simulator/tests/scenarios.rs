@@ -115,6 +115,19 @@ fn five_machines_with_nothing_wrong_are_one_cluster() {
 }
 
 #[test]
+fn manifests_are_applied_and_nothing_is_reset_for_them() {
+    for seed in 0..5 {
+        let outcome = run(&scenario("manifests"), seed);
+        assert_eq!(outcome.verdict, Verdict::Held, "seed {seed}: {}", outcome.what());
+        assert!(outcome.sometimes.contains_key("step-failed"), "seed {seed} disturbed nothing");
+        assert!(!outcome.sometimes.contains_key("reset-run"), "seed {seed}");
+        let outcome = run(&scenario("manifests-lost"), seed);
+        assert_eq!(outcome.verdict, Verdict::Held, "seed {seed}: {}", outcome.what());
+        assert!(outcome.sometimes.contains_key("manifests-by-another"), "seed {seed}: by the dead one itself");
+    }
+}
+
+#[test]
 fn what_was_broken_once_holds() {
     for entry in std::fs::read_dir(folder().join("regressions")).expect("there are regressions").flatten() {
         let text = std::fs::read_to_string(entry.path()).expect("readable");

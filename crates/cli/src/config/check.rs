@@ -11,7 +11,7 @@ use super::key::KEYS;
 use super::kind::{Value, socket_address};
 use super::problem::{Place, Problem};
 use super::values::Values;
-use super::{Image, Kubernetes, plan};
+use super::{Image, Kubernetes, manifests, plan};
 
 /// Longest document of the user's in bytes; kubelet's with every field set is about 8,000.
 const DOCUMENT_BYTES_MAX: u64 = 256 * 1024;
@@ -25,6 +25,7 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
     }
     let mesh_key = mesh_key(values, file, problems);
     let documents = documents(values, problems);
+    let manifests = manifests::read(values, problems);
     ports(values, problems);
     subnets(values, problems);
     let durable = durable(values, problems);
@@ -45,6 +46,7 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
         etcd_dir: path("kubernetes.etcd_dir")?,
         hosts_file: path("kubernetes.hosts_file")?,
         documents,
+        manifests: manifests?,
         skip_phases: values.texts("kubernetes.skip_phases"),
         ignore_preflight: values.texts("kubernetes.ignore_preflight"),
     };

@@ -126,6 +126,13 @@ pub(crate) const KEYS: &[Key] = &[
         None,
         "Files of kubeadm, kubelet and kube-proxy documents, merged with what muster writes.",
     ),
+    own(
+        "kubernetes.manifests",
+        Kind::Paths,
+        Some(""),
+        None,
+        "Files, or directories of files, of objects that the cluster is to have, such as its pod network.",
+    ),
     shared("kubernetes.skip_phases", Kind::Words, Some(""), None, "kubeadm phases that are not run."),
     shared(
         "kubernetes.ignore_preflight",

@@ -142,6 +142,10 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
             "`documents`: /no/such cannot be read: No such file or directory (os error 2)",
         ),
         (
+            "kubernetes.manifests = [\"/no/such\"]",
+            "`manifests`: /no/such cannot be read: No such file or directory (os error 2)",
+        ),
+        (
             "kubernetes.skip_phases = [\"--all\"]",
             "`kubernetes.skip_phases` holds \"--all\"; it must be a list of kubeadm's names, such as [\"addon/coredns\"]",
         ),
@@ -310,6 +314,41 @@ fn the_digest_covers_what_all_machines_share_and_nothing_else() {
     assert_ne!(before, plain);
     std::fs::write(&one, "kind: KubeProxyConfiguration\n").expect("written");
     assert_ne!(before, documents(&one), "what it says does");
+    std::fs::write(&one, "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n").expect("written");
+    let manifests = digest(&format!("kubernetes.manifests = [{one:?}]"));
+    assert_eq!(manifests, plain, "a later image may bring other manifests");
+}
+
+#[test]
+fn manifests_are_read_from_files_and_directories_and_their_mistakes_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+    let object = |name: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    let all = format!("kubernetes.manifests = [{:?}]", dir.path());
+    let told = problems(&with(&all), &[]);
+    let path = dir.path().display();
+    assert_eq!(told, [format!("muster.toml:4: `manifests`: {path} holds no file named *.yaml, *.yml or *.json")]);
+    write("b.yml", &object("b"));
+    write("a.yaml", &object("a"));
+    write(".c.yaml", "an editor's");
+    write("notes.txt", "a person's");
+    let image = right(&with(&all));
+    let names = |number| image.kubernetes.manifests.get(number).map(|object| object.name.clone());
+    assert_eq!((image.kubernetes.manifests.count(), names(0), names(1)), (2, Some("a".into()), Some("b".into())));
+    write("c.yaml", "kind: Secret\n---\nstringData: {a: hush, b: [}\n");
+    write(
+        "d.json",
+        &serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } }).to_string(),
+    );
+    let told = problems(&with(&all), &[]);
+    let expected = [
+        format!("muster.toml:4: `manifests`: {path}/c.yaml, document 1: apiVersion is missing"),
+        format!("muster.toml:4: `manifests`: {path}/c.yaml, document 2: it is no YAML at line 3, column 25"),
+        format!(
+            "muster.toml:4: `manifests`: {path}/d.json, document 1: ConfigMap a is in {path}/a.yaml, document 1 already"
+        ),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

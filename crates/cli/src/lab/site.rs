@@ -28,6 +28,9 @@ pub(crate) fn image(
     let peers: Vec<String> = machines.iter().map(|machine| format!("{}:{MESH_PORT}", machine.address)).collect();
     let config = place.dir.join("muster.toml");
     let key = fresh_key()?;
+    let manifests = arguments.manifests.iter();
+    let manifests = manifests.map(|path| path.canonicalize().with_context(|| path.display().to_string()));
+    let manifests: Vec<_> = manifests.collect::<anyhow::Result<_>>()?;
     let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&config)?;
     // Loopback has no multicast, so the machines are told of each other. A lab is never rebooted: its state is durable
     // even where the temporary directory is in memory.
@@ -35,7 +38,8 @@ pub(crate) fn image(
         file,
         "cluster = \"lab\"\nmachines = {}\ncontrol_planes = {control_planes}\nmesh_key = \"{}\"\n\n\
          [discovery]\nmdns = false\npeers = {peers:?}\n\n\
-         [kubernetes]\nversion = \"{}\"\nkubeadm = {kubeadm:?}\nendpoint_port = {ENDPOINT_PORT}\napi_port = {API_PORT}\n\n\
+         [kubernetes]\nversion = \"{}\"\nkubeadm = {kubeadm:?}\nendpoint_port = {ENDPOINT_PORT}\napi_port = {API_PORT}\n\
+         manifests = {manifests:?}\n\n\
          [state]\ndurable = true\n",
         machines.len(),
         *key,

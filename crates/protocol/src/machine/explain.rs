@@ -38,6 +38,7 @@ impl Machine {
             attempt: ledger.cluster_attempt(),
             doing: self.ladder.doing().map(|(text, since)| format!("{text} ({} s)", now.since(since).as_secs())),
             waiting: self.reasons(now),
+            manifests: self.manifests.status(),
             peers: self.peers(now),
             machines: self.settings.machines,
             control_planes: self.settings.control_planes,
@@ -85,6 +86,7 @@ impl Machine {
             None => self.explain_founding(now, &mut add),
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_manifests(&mut add);
         // Whoever is connected by now was only cut off in the middle; that stays counted in the status.
         let connected = self.roster.known().iter().filter(|(machine, _)| self.roster.is_connected(**machine));
         let reached: BTreeSet<&String> = connected.flat_map(|(_, known)| &known.card.card().addresses).collect();
@@ -92,6 +94,19 @@ impl Machine {
             add("turned-away", format!("{whom} was turned away {count} times: {why}"), &[]);
         }
         reasons
+    }
+
+    fn explain_manifests(&self, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let Some(status) = self.manifests.status().filter(|status| status.applied < status.total) else { return };
+        for why in &status.refused {
+            add("manifests", format!("a manifest is refused and tried again rarely: {why}"), &[]);
+        }
+        let so_far = format!("manifests: {} of {} objects are applied", status.applied, status.total);
+        let text = match status.waiting.first() {
+            Some(why) => format!("{so_far}; waiting: {why}"),
+            None => so_far,
+        };
+        add("manifests", text, &[]);
     }
 
     fn heard(&self, machine: MachineId, now: Time) -> String {

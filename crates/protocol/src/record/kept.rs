@@ -6,6 +6,7 @@ use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Digest, Frame, MachineId, WireError};
 use serde::{Deserialize, Serialize};
 
+use crate::lead::manifests::ManifestResult;
 use crate::{Input, RunId, StepFailure, StepOutput};
 
 /// [`Input`] as it is written. Frames, entries and ledgers stand in their own encodings.
@@ -39,6 +40,7 @@ pub(super) enum Output {
     PkiMade { ca_hash: Digest, sealed: Vec<(MachineId, Vec<u8>)> },
     Ticket(Vec<u8>),
     Initialised { ca_hash: Digest, endpoints: Vec<String> },
+    Manifests(Vec<ManifestResult>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,6 +120,7 @@ impl From<StepOutput> for Output {
             }
             StepOutput::Ticket { ciphertext } => Output::Ticket(ciphertext.into()),
             StepOutput::Initialised { ca_hash, endpoints } => Output::Initialised { ca_hash, endpoints },
+            StepOutput::Manifests(results) => Output::Manifests(results),
         }
     }
 }
@@ -135,6 +138,7 @@ impl From<Output> for StepOutput {
             }
             Output::Ticket(ciphertext) => StepOutput::Ticket { ciphertext: ciphertext.into() },
             Output::Initialised { ca_hash, endpoints } => StepOutput::Initialised { ca_hash, endpoints },
+            Output::Manifests(results) => StepOutput::Manifests(results),
         }
     }
 }
@@ -153,7 +157,7 @@ impl From<Failure> for StepFailure {
 
 /// Steps by name, as [`crate::Step::name`] has them; a name of another version stays a step.
 pub(super) fn step_name(name: &str) -> &'static str {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "check",
         "prepare",
         "make-pki",
@@ -166,6 +170,7 @@ pub(super) fn step_name(name: &str) -> &'static str {
         "join-finish",
         "await-ready",
         "delete-token",
+        "apply-manifests",
         "reset",
     ];
     NAMES.into_iter().find(|known| *known == name).unwrap_or("step")

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::kept::step_name;
 use super::*;
-use crate::{Machine, RunId, Step, StepFailure, StepOutput};
+use crate::{Machine, ManifestOutcome, ManifestResult, RunId, Step, StepFailure, StepOutput};
 
 fn settings() -> Settings {
     Settings {
@@ -32,6 +32,7 @@ fn boot() -> Boot {
         api_port: 6443,
         fingerprint: Digest([3; 32]),
         seed: [4; 32],
+        manifests: 3,
         tuning: Tuning { settle: Duration::from_millis(7), ..Tuning::default() },
     }
 }
@@ -64,6 +65,10 @@ fn inputs() -> Vec<Input> {
         StepOutput::PkiMade { ca_hash: Digest([6; 32]), sealed: vec![sealed] },
         StepOutput::Ticket { ciphertext: Bytes::from_static(b"ticket") },
         StepOutput::Initialised { ca_hash: Digest([6; 32]), endpoints: vec!["10.0.0.1:6443".into()] },
+        StepOutput::Manifests(vec![
+            ManifestResult { object: 0, outcome: ManifestOutcome::Applied },
+            ManifestResult { object: 1, outcome: ManifestOutcome::Refused("no".into()) },
+        ]),
     ];
     let outcomes = [
         ProposalOutcome::Applied(7),
@@ -114,7 +119,10 @@ fn every_input_comes_back_and_the_machine_does_the_same_again_without_its_key() 
     let recording = Recording::open(&bytes).expect("opens");
     assert_eq!(recording.machine(), Identity::from_seed(&[1; 32]).machine());
     let again = recording.boot().expect("is whole");
-    assert_eq!((&again.durable, &again.tuning, again.seed), (&boot().durable, &boot().tuning, boot().seed));
+    assert_eq!(
+        (&again.durable, &again.tuning, again.seed, again.manifests),
+        (&boot().durable, &boot().tuning, boot().seed, 3)
+    );
     assert!(again.identity.seed().is_none());
     let mut effects = Effects::default();
     let mut machine = Machine::new(again, Time(0), &mut effects).expect("starts");

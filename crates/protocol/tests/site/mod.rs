@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_protocol::{Boot, Effect, Effects, Input, Machine, RunId, Step, StepFailure, StepOutput, Time, Tuning};
+use muster_protocol::{
+    Boot, Effect, Effects, Input, Machine, ManifestOutcome, ManifestResult, RunId, Step, StepFailure, StepOutput, Time,
+    Tuning,
+};
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Digest, Durable, Entry, Frame, Identity, MachineId, Settings};
@@ -32,6 +35,12 @@ pub(crate) struct Site {
     pub(crate) hang: BTreeSet<(usize, &'static str)>,
     /// How many frames of a kind are lost from now on.
     pub(crate) lose: BTreeMap<&'static str, usize>,
+    /// How many objects the image's manifests have.
+    pub(crate) manifests: u32,
+    /// What comes of those that are not just applied.
+    pub(crate) outcomes: BTreeMap<u32, ManifestOutcome>,
+    /// Who applied what, and when.
+    pub(crate) applied: Vec<(usize, Time, Vec<u32>)>,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
     /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
     connected: BTreeSet<(usize, MachineId)>,
@@ -65,6 +74,9 @@ impl Site {
             fail: BTreeSet::new(),
             hang: BTreeSet::new(),
             lose: BTreeMap::new(),
+            manifests: 0,
+            outcomes: BTreeMap::new(),
+            applied: Vec::new(),
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
             log: Vec::new(),
@@ -110,6 +122,7 @@ impl Site {
             api_port: 6443,
             fingerprint: Digest::of("hardware", &[hostname.as_bytes()]),
             seed: random,
+            manifests: self.manifests,
             tuning: Tuning::default(),
         };
         let mut effects = Effects::default();
@@ -228,7 +241,7 @@ impl Site {
         self.queue.push_back((seat, Input::Finished { run, result }));
     }
 
-    fn output(&self, seat: usize, step: Step) -> StepOutput {
+    fn output(&mut self, seat: usize, step: Step) -> StepOutput {
         let ca_hash = Digest::of("ca", &[]);
         let seal = |machine: MachineId| Sealed { machine, ciphertext: Bytes::from_static(b"sealed") };
         match step {
@@ -240,6 +253,12 @@ impl Site {
             Step::IssueTicket { .. } => StepOutput::Ticket { ciphertext: Bytes::from_static(b"sealed") },
             Step::InitCluster { .. } => {
                 StepOutput::Initialised { ca_hash, endpoints: vec![format!("10.0.0.{}:6443", seat + 1)] }
+            }
+            Step::ApplyManifests { objects } => {
+                self.applied.push((seat, self.now, objects.clone()));
+                let outcome = |object| self.outcomes.get(&object).cloned().unwrap_or(ManifestOutcome::Applied);
+                let result = |object| ManifestResult { object, outcome: outcome(object) };
+                StepOutput::Manifests(objects.into_iter().map(result).collect())
             }
             _ => StepOutput::Done,
         }

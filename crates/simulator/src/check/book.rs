@@ -55,6 +55,11 @@ impl Book {
         self.ca
     }
 
+    /// Who made the cluster.
+    pub(crate) fn maker(&self) -> Option<MachineId> {
+        self.ready.as_ref().map(|(_, machine, ..)| *machine)
+    }
+
     /// Who has the turn at etcd.
     pub(crate) fn turn_holder(&self) -> Option<MachineId> {
         self.turn.map(|(_, machine)| machine)

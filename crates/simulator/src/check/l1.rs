@@ -6,7 +6,7 @@ use muster_protocol::{Phase, Time};
 use muster_wire::MachineId;
 
 use super::Facts;
-use crate::world::{Power, Slot, World};
+use crate::world::{Cluster, Power, Slot, World};
 
 /// Whether everyone follows one charter.
 pub(super) fn chartered(world: &World) -> Result<(), String> {
@@ -43,7 +43,25 @@ pub(super) fn joined(world: &World, facts: &Facts) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    applied(world, facts)
+}
+
+/// Whether somebody has applied all objects of the manifests.
+fn applied(world: &World, facts: &Facts) -> Result<(), String> {
+    let wanted = world.scenario.image.manifests;
+    let made = world.expected().find_map(|host| host.kube.cluster).map(|cluster| &world.site.clusters[cluster]);
+    let made = made.filter(|cluster| Some(cluster.attempt) == facts.ready);
+    let applied = made.map_or(0, |cluster| cluster.manifests.len() as u32);
+    if applied < wanted { Err(format!("{applied} of {wanted} objects of the manifests are applied")) } else { Ok(()) }
+}
+
+/// Whether another machine than the one that made the cluster applied some of them.
+pub(super) fn applied_by_another(world: &World) -> bool {
+    let by_another = |cluster: &Cluster| {
+        let maker = world.slot_of(cluster.machine);
+        cluster.manifests.values().any(|(slot, _)| Some(*slot) != maker)
+    };
+    world.site.clusters.iter().any(by_another)
 }
 
 /// Whether enough is left for it: T founders before the charter, a majority of the voters after it.

@@ -123,6 +123,9 @@ impl Liveness {
                     if promise == Promise::L1 {
                         self.ready_at_us.get_or_insert(now);
                         sometimes.reached("everyone-ready");
+                        if l1::applied_by_another(world) {
+                            sometimes.reached("manifests-by-another");
+                        }
                     }
                     Standing::Held { after_us: after }
                 }

@@ -145,7 +145,10 @@ impl Bounds {
     }
 }
 
-/// Steps that are done for other machines, many at a time.
+/// Steps that are done for other machines, many at a time, or for the cluster, beside a machine's own.
 fn of_the_leader(step: &Step) -> bool {
-    matches!(step, Step::IssueTicket { .. } | Step::SealPki { .. } | Step::DeleteToken { .. })
+    matches!(
+        step,
+        Step::IssueTicket { .. } | Step::SealPki { .. } | Step::DeleteToken { .. } | Step::ApplyManifests { .. }
+    )
 }

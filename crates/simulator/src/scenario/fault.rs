@@ -177,6 +177,8 @@ pub enum Pick {
     Leader,
     /// Who runs init when the fault begins.
     Initialiser,
+    /// Who made the cluster, if it is made when the fault begins.
+    Maker,
     /// Who has the turn at etcd when the fault begins.
     TurnHolder,
     /// The control planes when the fault begins.
@@ -193,7 +195,7 @@ enum PickText {
 }
 
 const PICKS: &str = "a list of machine numbers, \"all\", \"half\", \"random:N\", \"leader\", \"initialiser\", \
-                     \"turn-holder\", \"control-planes\" or \"proposer\"";
+                     \"maker\", \"turn-holder\", \"control-planes\" or \"proposer\"";
 
 impl TryFrom<PickText> for Pick {
     type Error = String;
@@ -208,6 +210,7 @@ impl TryFrom<PickText> for Pick {
             "half" => Pick::Half,
             "leader" => Pick::Leader,
             "initialiser" => Pick::Initialiser,
+            "maker" => Pick::Maker,
             "turn-holder" => Pick::TurnHolder,
             "control-planes" => Pick::ControlPlanes,
             "proposer" => Pick::Proposer,
@@ -228,6 +231,7 @@ impl From<Pick> for PickText {
             Pick::Random(count) => format!("random:{count}"),
             Pick::Leader => "leader".into(),
             Pick::Initialiser => "initialiser".into(),
+            Pick::Maker => "maker".into(),
             Pick::TurnHolder => "turn-holder".into(),
             Pick::ControlPlanes => "control-planes".into(),
             Pick::Proposer => "proposer".into(),

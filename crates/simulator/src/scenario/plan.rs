@@ -6,8 +6,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Fault, Pick, Scenario, Sort, Swarm};
 
-/// The steps of the kubeadm device; a swarm disturbs all but the last.
-pub(super) const STEPS: [&str; 13] = [
+/// The steps of the kubeadm device; a swarm disturbs all but those that nobody's joining hangs on, the last ones.
+pub(super) const STEPS: [&str; 14] = [
     "check",
     "prepare",
     "make-pki",
@@ -21,7 +21,11 @@ pub(super) const STEPS: [&str; 13] = [
     "await-ready",
     "reset",
     "delete-token",
+    "apply-manifests",
 ];
+
+/// How many of them a swarm disturbs by name.
+const DISTURBED: usize = 12;
 
 /// The faults of one run, ordered by when they begin, with the machines named wherever the seed alone decides them.
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<Fault> {
@@ -91,8 +95,8 @@ fn give(fault: &mut Fault, parameter: &str, swarm: &Swarm, rng: &mut ChaCha8Rng)
         "ppm" => fault.ppm = Some(rng.random_range(-100_000.0f64..=100_000.0).round()),
         "count" => fault.count = Some(rng.random_range(1..=3)),
         _ => {
-            fault.step = (!rng.random_ratio(1, 4))
-                .then(|| STEPS[..STEPS.len() - 1].choose(rng).expect("there are steps").to_string())
+            fault.step =
+                (!rng.random_ratio(1, 4)).then(|| STEPS[..DISTURBED].choose(rng).expect("there are steps").to_string())
         }
     }
 }

@@ -10,7 +10,7 @@ const TIME_MAX_S: f64 = 1_000_000.0;
 /// The shortest time between two rounds of hints, in seconds.
 const REPEAT_MIN_S: f64 = 0.01;
 
-/// Most faults that a swarm draws, and most identities that one fault makes.
+/// Most faults that a swarm draws, most identities that one fault makes, and most objects of the manifests.
 const COUNT_MAX: u32 = 1_000;
 
 /// Complains unless something holds, about the `nth` section of a name and a key in it.
@@ -50,6 +50,7 @@ fn machines(scenario: &Scenario, say: Say<'_>) -> Checked {
         "control_planes",
         format!("must be 1 to 9, and at most the image's machines, which are {}", scenario.image_machines()),
     )?;
+    say(image.manifests <= COUNT_MAX, "image", 0, "manifests", format!("must be at most {COUNT_MAX}"))?;
     if image.policy == Policy::Threshold {
         say(image.expect.is_some(), "image", 0, "policy", "= \"threshold\" needs `expect`".into())?;
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use muster_kubeadm::{
     Action, Command, Failure, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, Version, outcome,
 };
-use muster_protocol::{Recipient, Step, StepOutput};
+use muster_protocol::{ManifestOutcome, ManifestResult, Recipient, Step, StepOutput};
 use muster_wire::Digest;
 use muster_wire::entry::Sealed;
 use muster_wire::seal::{SealingKey, seal};
@@ -25,6 +25,8 @@ use crate::check::legible;
 use crate::watch::Seen;
 
 pub(super) const API_PORT: u16 = 6443;
+/// The administrator's identity.
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// How the files of single tokens begin.
 const TOKEN_FILE: &str = "/run/muster/kubeadm/token-";
 /// The kubeadm of a run: those whose service accounts' key needs no RSA, which takes long to make.
@@ -101,8 +103,31 @@ impl World {
                 let token = self.open_pki(slot, sealed_pki)?.token_for(*machine);
                 self.follow_plan(slot, &StepInput::DeleteToken { token: &token })
             }
+            Step::ApplyManifests { objects } => self.apply_manifests(slot, objects),
             Step::Reset { member } => self.undo(slot, member.as_deref()),
         }
+    }
+
+    /// As the agent applies them: through whichever API server is reached, each object for itself.
+    fn apply_manifests(&mut self, slot: Slot, objects: &[u32]) -> Result<StepOutput, Trouble> {
+        if !self.has(slot, ADMIN) {
+            return Err(Trouble::new(format!("{ADMIN}: No such file or directory")));
+        }
+        let theirs = |server: Slot| self.hosts[server as usize].kube.cluster;
+        let ours = self.hosts[slot as usize].kube.cluster;
+        let cluster = self.api_of(slot).and_then(theirs).filter(|cluster| Some(*cluster) == ours);
+        let now = self.now;
+        let mut apply = |object: u32| {
+            let Some(cluster) = cluster else { return ManifestOutcome::Later("no API server answers".to_owned()) };
+            let cluster = &mut self.site.clusters[cluster];
+            if object % 2 == 1 && cluster.put_off.insert(object) {
+                return ManifestOutcome::Later("the API server does not serve its kind yet".to_owned());
+            }
+            cluster.manifests.entry(object).or_insert((slot, now));
+            ManifestOutcome::Applied
+        };
+        let result = |object: &u32| ManifestResult { object: *object, outcome: apply(*object) };
+        Ok(StepOutput::Manifests(objects.iter().map(result).collect()))
     }
 
     fn check_kubeadm(&mut self, slot: Slot) -> Result<StepOutput, Trouble> {

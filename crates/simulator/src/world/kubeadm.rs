@@ -51,6 +51,10 @@ pub struct Cluster {
     pub members: BTreeSet<Slot>,
     /// The machines whose etcd members it has, whether these still run or not.
     pub etcd: BTreeSet<Slot>,
+    /// The objects of the manifests that it has: who applied each first, and when.
+    pub manifests: BTreeMap<u32, (Slot, At)>,
+    /// Those that were told to come again, once.
+    pub(super) put_off: BTreeSet<u32>,
 }
 
 /// Whose a ciphertext is.
@@ -110,7 +114,7 @@ impl World {
             Step::JoinFinish { .. } | Step::AwaitReady { .. } => times.ready_s,
             Step::Reset { .. } => [0.3, 1.0],
             Step::Check | Step::MakePki { .. } | Step::SealPki { .. } | Step::IssueTicket { .. } => [0.001, 0.03],
-            Step::DeleteToken { .. } => [0.01, 0.2],
+            Step::DeleteToken { .. } | Step::ApplyManifests { .. } => [0.01, 0.2],
         };
         let step_max = seconds(times.step_max_s);
         let takes = match turn {

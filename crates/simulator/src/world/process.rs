@@ -56,6 +56,7 @@ impl World {
             api_port: 6443,
             fingerprint: Digest::of("hardware", &[&slot.to_le_bytes()]),
             seed: self.chance.fixed_bytes("boot seed", slot.into(), life.into()),
+            manifests: self.scenario.image.manifests,
             tuning: self.tuning.clone(),
         };
         let shown = self.hosts[slot as usize].clock.show(self.now);

@@ -215,7 +215,17 @@ impl World {
         (kube.cluster, kube.etcd, kube.serves) = (Some(number), true, true);
         let (attempt, members) = (kube.attempt, BTreeSet::from([slot]));
         let etcd = members.clone();
-        let cluster = Cluster { attempt, machine, ca, members, etcd, tokens: BTreeSet::new(), announced: false };
+        let cluster = Cluster {
+            attempt,
+            machine,
+            ca,
+            members,
+            etcd,
+            tokens: BTreeSet::new(),
+            announced: false,
+            manifests: Default::default(),
+            put_off: BTreeSet::new(),
+        };
         self.site.clusters.push(cluster);
         Ok(number)
     }
@@ -397,7 +407,7 @@ impl World {
     }
 
     /// The first API server this machine reaches by the list it was given, its own included.
-    fn api_of(&self, slot: Slot) -> Option<Slot> {
+    pub(super) fn api_of(&self, slot: Slot) -> Option<Slot> {
         let host = &self.hosts[slot as usize];
         if host.kube.serves {
             return Some(slot);
