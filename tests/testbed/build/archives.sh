@@ -77,7 +77,11 @@ archive coredns "$layer" ',"Entrypoint":["/coredns"]' "$REGISTRY/coredns/coredns
 
 layer="$scratch/flannel"
 install -D "$FLANNEL/flannel" "$layer/usr/local/bin/flanneld"
-into "$layer" usr/sbin/nft etc/protocols
+into "$layer" usr/sbin/nft etc/protocols usr/sbin/xtables-nft-multi
+# With nftables, too, flannel begins by taking away what an earlier one may have left in iptables.
+for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+    ln -s xtables-nft-multi "$layer/usr/sbin/$name"
+done
 for library in $(chroot "$TREE" ldd /usr/sbin/nft | grep -o '/[^ ]*ld-linux[^ ]*'); do cp -L "$TREE$library" "$layer$library"; done
 tools "$layer" sh cat cmp mv sleep mkdir
 archive flannel "$layer" "" "localhost/flannel:$FLANNEL_TAG"
@@ -89,7 +93,7 @@ mkdir -p "$layer/tmp" "$layer/etc" && chmod 1777 "$layer/tmp"
 tools "$layer" sh ash cat ls echo env head tail grep sed awk cut tr sort uniq wc test true false sleep date hostname id \
     mkdir rm rmdir mv cp ln chmod chown stat touch mount umount ps kill ping nslookup nc wget ip route netstat find xargs \
     base64 md5sum sha256sum dd df du mktemp printf seq tee timeout uname which whoami
-archive agnhost "$layer" '',"Entrypoint":["/agnhost"],"Cmd":["pause"]' $(printf "$REGISTRY/e2e-test-images/agnhost:%s " $AGNHOST_TAGS)
+archive agnhost "$layer" ',"Entrypoint":["/agnhost"],"Cmd":["pause"]' $(printf "$REGISTRY/e2e-test-images/agnhost:%s " $AGNHOST_TAGS)
 
 layer="$scratch/pause"
 mkdir -p "$layer"
