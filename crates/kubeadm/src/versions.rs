@@ -155,9 +155,18 @@ pub fn adds_member(minor: u32) -> &'static [&'static str] {
 /// Whether a cluster that says nothing of ControlPlaneKubeletLocalMode has it: kubelets of control planes then talk to their own
 /// API server, which has to run before they are bootstrapped.
 ///
-/// Source: `cmd/kubeadm/app/features/features.go`, v1.34.4 (locked on); gone in v1.36.3, where it always holds.
+/// Source: `cmd/kubeadm/app/features/features.go`: on by default since its beta in 1.33 (v1.34.4), locked on in v1.35.4, gone in
+/// v1.36.3, where it always holds.
 pub fn kubelet_local_mode(minor: u32) -> bool {
     minor >= 33
+}
+
+/// Whether kubeadm writes `instance-config.yaml` beside the kubelet's configuration: where its container runtime listens.
+///
+/// Source: `cmd/kubeadm/app/cmd/phases/init/kubelet.go`, v1.37.2; by the feature gate NodeLocalCRISocket, which is on by
+/// default in v1.34.4 (`features.go`).
+pub fn instance_config(minor: u32) -> bool {
+    minor >= 34
 }
 
 #[cfg(test)]
