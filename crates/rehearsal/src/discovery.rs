@@ -37,6 +37,14 @@ pub(crate) fn validate(join: &Value) -> Result<(), Failure> {
     if token.is_object() == file {
         return Err(fail("discovery: Invalid value: \"\": exactly one of bootstrapToken and file must be set"));
     }
+    if let Some(path) = discovery["file"]["kubeConfigPath"].as_str()
+        && !path.starts_with("https://")
+        && !Path::new(path).exists()
+    {
+        return Err(fail(format!(
+            "discovery.file.kubeConfigPath: Invalid value: {path:?}: not a valid HTTPS URL or a file on disk"
+        )));
+    }
     // Without a token the kubeconfig of the file may hold credentials, which the rehearsal has no use for.
     let own = discovery["tlsBootstrapToken"].as_str().or(token["token"].as_str());
     if own.is_none_or(|token| !is_token(token)) {

@@ -33,9 +33,14 @@ impl Documents {
         let options = serde_saphyr::options! { with_snippet: false };
         let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
             let error = error.without_snippet();
-            fail(format!("could not interpret GroupVersionKind; unmarshal error: error converting YAML to JSON: {error}"))
+            fail(format!(
+                "could not interpret GroupVersionKind; unmarshal error: error converting YAML to JSON: {error}"
+            ))
         })?;
         let mut documents = Self::default();
+        if values.is_empty() && !text.is_empty() {
+            documents.add(Value::Null, version)?;
+        }
         for (at, value) in values.into_iter().enumerate() {
             // kubeadm reads no further than an empty document.
             if at > 0 && value.is_null() {
@@ -64,9 +69,9 @@ impl Documents {
             )));
         }
         if group != "kubeadm.k8s.io" {
-            return match (group, kind.as_str()) {
-                ("kubelet.config.k8s.io", "KubeletConfiguration")
-                | ("kubeproxy.config.k8s.io", "KubeProxyConfiguration") => {
+            return match (api_version.as_str(), kind.as_str()) {
+                ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration")
+                | ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration") => {
                     self.components.push(value);
                     Ok(())
                 }

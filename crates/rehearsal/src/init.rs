@@ -164,6 +164,7 @@ pub(crate) fn ignored(line: &CommandLine, own: &Value) -> Result<Vec<String>, Fa
 /// Runs init, or one phase of it.
 pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     let init = Init::load(setting, line)?;
+    ignored(line, &init.init)?;
     let leaves = workflow::selected(Workflow::Init, setting.version.minor, line)?;
     for leaf in leaves {
         workflow::run(setting, "init", &leaf, || init.phase(&leaf, line))?;

@@ -257,6 +257,7 @@ impl<'a> Join<'a> {
 /// Runs a join, or one phase of it.
 pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     let join = Join::load(setting, line)?;
+    ignored(line, &join.join)?;
     let leaves = workflow::selected(Workflow::Join, setting.version.minor, line)?;
     for leaf in leaves {
         workflow::run(setting, "join", &leaf, || join.phase(&leaf, line))?;

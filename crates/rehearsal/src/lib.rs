@@ -124,6 +124,10 @@ fn token(setting: &Setting, line: &CommandLine, command: &str) -> Result<(), Fai
             .map_err(|error| fail(format!("failed to load admin kubeconfig: {error}")))
     };
     match command {
+        // A token that is malformed is still a secret.
+        "create" if line.operands.first().is_some_and(|token| !document::is_token(token)) => {
+            Err(fail(format!("the bootstrap token was not of the form {:?}", PATTERN.0)))
+        }
         "create" if line.operands.is_empty() => workflow::run(setting, "", "token-create", || {
             let client = client()?;
             setting.take(0.3);

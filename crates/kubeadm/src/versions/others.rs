@@ -5,9 +5,9 @@ use super::{Row, row};
 
 /// The phases of reset, in order.
 pub const RESET: &[Row] = &[
-    row("preflight", &[DRY_RUN, FORCE, IGNORE], "phases/reset/preflight.go"),
-    row("remove-etcd-member", &[DRY_RUN, KUBECONFIG], "phases/reset/removeetcdmember.go"),
-    row("cleanup-node", &[CERT_DIR, CLEANUP_TMP, CRI_SOCKET, DRY_RUN], "phases/reset/cleanupnode.go"),
+    row("preflight", &[DRY_RUN, FORCE, IGNORE], "phases/reset/preflight.go").takes(usize::MAX),
+    row("remove-etcd-member", &[DRY_RUN, KUBECONFIG], "phases/reset/removeetcdmember.go").takes(usize::MAX),
+    row("cleanup-node", &[CERT_DIR, CLEANUP_TMP, CRI_SOCKET, DRY_RUN], "phases/reset/cleanupnode.go").takes(usize::MAX),
 ];
 
 /// The commands. One that has others below it is no command of its own, and its flags are theirs, too.
@@ -70,9 +70,11 @@ pub const OTHERS: &[Row] = &[
         "reset",
         &[CERT_DIR, CLEANUP_TMP, CONFIG.since(31), CRI_SOCKET, DRY_RUN, FORCE, IGNORE, KUBECONFIG, SKIP_PHASES],
         "reset.go",
-    ),
+    )
+    .takes(usize::MAX),
     row("token", &[DRY_RUN, KUBECONFIG], "token.go"),
-    row("token create", &[CERTIFICATE_KEY, CONFIG, DESCRIPTION, GROUPS, PRINT_JOIN, TTL, USAGES], "token.go").takes(1),
+    row("token create", &[CERTIFICATE_KEY, CONFIG, DESCRIPTION, GROUPS, PRINT_JOIN, TTL, USAGES], "token.go")
+        .takes(usize::MAX),
     row("token delete", &[], "token.go").takes(usize::MAX),
     row("token list", &[ALLOW_MISSING_KEYS, OUTPUT, SHOW_MANAGED], "token.go"),
     row("config", &[KUBECONFIG], "config.go"),
