@@ -58,6 +58,7 @@ mod plan;
 mod secret;
 mod settings;
 mod version;
+pub mod versions;
 
 pub use action::{Action, Command, Settled};
 pub use api::{Readiness, Until, Wait, node_readiness};

@@ -50,7 +50,7 @@ pub enum FailureKind {
     /// Preflight checks failed.
     #[error("preflight checks failed: {}", .0.join(", "))]
     Preflight(Vec<String>),
-    /// A document is not one that this kubeadm reads.
+    /// A document, or a command line, is not one that this kubeadm reads.
     #[error("kubeadm refuses its configuration")]
     Configuration,
     /// Something else listens where a component should.
@@ -189,6 +189,19 @@ fn kind(text: &str) -> FailureKind {
         "uses an old API spec",
         "can not mix '--config'",
         "Invalid value: ",
+        "experimental API spec",
+        "unknown configuration",
+        "could not interpret GroupVersionKind",
+        "found in the supplied config",
+        "was found in the configuration file",
+        "only supports deploying clusters with",
+    ]) || has(&[
+        // A command line that this kubeadm does not take is as hopeless as a document that it does not.
+        "unknown flag: ",
+        "unknown shorthand flag: ",
+        "unknown command ",
+        "invalid phase name: ",
+        "must be ipv4 or ipv6 address",
     ]) {
         FailureKind::Configuration
     } else if has(&["already exists"]) {
@@ -335,6 +348,8 @@ mod tests {
                 "no kind \"InitConfiguration\" is registered for version \"kubeadm.k8s.io/v1beta4\" in scheme\n",
                 FailureKind::Configuration,
             ),
+            ("error: unknown flag: --config\n", FailureKind::Configuration),
+            ("error: no JoinConfiguration found in the supplied config\n", FailureKind::Configuration),
             (
                 "your configuration file uses an old API spec: \"kubeadm.k8s.io/v1beta2\". Please use kubeadm v1.22 instead\n",
                 FailureKind::Configuration,

@@ -1,4 +1,4 @@
-//! kubeadm's phases, by version: what each step of muster runs, and how.
+//! What each step of muster runs of kubeadm's phases, and how. Which phases there are says [`crate::versions`].
 //!
 //! init's phases are run one by one, `kubeadm init phase X`. A join is cut only where another machine must be waited
 //! for: every `kubeadm join phase X` would discover the cluster anew, so the phases between two cuts run in one process,
@@ -9,6 +9,7 @@ use std::time::Duration;
 use muster_wire::Role;
 
 use crate::version::Version;
+use crate::versions::{self, Shown, Workflow};
 
 /// One run of kubeadm within a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,47 +56,26 @@ pub(crate) enum Form {
     /// `kubeadm W phase A B`.
     Phase(Vec<&'static str>),
     /// `kubeadm W --skip-phases=...`: the phases that run, for people, and those that do not.
-    Skipping { runs: &'static str, skip: Vec<&'static str> },
+    Skipping { runs: String, skip: Vec<String> },
 }
 
-/// A phase of init, its parts if it has some, and a bound on its time: kubeadm's own bounds and some air.
-struct InitPhase {
-    name: &'static str,
-    parts: &'static [&'static str],
-    limit: Duration,
-}
+/// A bound on the time of each phase of init: kubeadm's own bounds and some air.
+const LIMITS: [(&str, u64); 11] = [
+    ("preflight", 600),
+    ("certs", 120),
+    ("kubeconfig", 60),
+    ("kubelet-start", 120),
+    ("control-plane", 60),
+    ("etcd", 60),
+    ("bootstrap-token", 120),
+    ("upload-config", 240),
+    ("mark-control-plane", 240),
+    ("kubelet-finalize", 120),
+    ("addon", 120),
+];
 
-const fn phase(name: &'static str, parts: &'static [&'static str], seconds: u64) -> InitPhase {
-    InitPhase { name, parts, limit: Duration::from_secs(seconds) }
-}
-
-const PREFLIGHT: InitPhase = phase("preflight", &[], 600);
-/// Less `ca`, `front-proxy-ca`, `etcd-ca` and `sa`, which muster has made.
-const CERTS: InitPhase = phase(
-    "certs",
-    &[
-        "apiserver",
-        "apiserver-kubelet-client",
-        "front-proxy-client",
-        "etcd-server",
-        "etcd-peer",
-        "etcd-healthcheck-client",
-        "apiserver-etcd-client",
-    ],
-    120,
-);
-const KUBECONFIG: InitPhase = phase("kubeconfig", &["admin", "kubelet", "controller-manager", "scheduler"], 60);
-const KUBECONFIG_SUPER: InitPhase =
-    phase("kubeconfig", &["admin", "super-admin", "kubelet", "controller-manager", "scheduler"], 60);
-const KUBELET_START: InitPhase = phase("kubelet-start", &[], 120);
-const CONTROL_PLANE: InitPhase = phase("control-plane", &["apiserver", "controller-manager", "scheduler"], 60);
-const ETCD: InitPhase = phase("etcd", &["local"], 60);
-const BOOTSTRAP_TOKEN: InitPhase = phase("bootstrap-token", &[], 120);
-const UPLOAD_CONFIG: InitPhase = phase("upload-config", &["kubeadm", "kubelet"], 240);
-const MARK_CONTROL_PLANE: InitPhase = phase("mark-control-plane", &[], 240);
-const KUBELET_FINALIZE_OLD: InitPhase = phase("kubelet-finalize", &["experimental-cert-rotation"], 120);
-const KUBELET_FINALIZE: InitPhase = phase("kubelet-finalize", &["enable-client-cert-rotation"], 120);
-const ADDON: InitPhase = phase("addon", &["coredns", "kube-proxy"], 120);
+/// Parts of `certs` that muster has made.
+const MADE: [&str; 4] = ["ca", "front-proxy-ca", "etcd-ca", "sa"];
 
 /// How long an API server may take to serve once its manifest is written: kubeadm's four minutes and some air.
 pub(crate) const CONTROL_PLANE_LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -119,41 +99,37 @@ const WRITES_TO_API: [&str; 5] =
 /// the API server is muster's (`init phase wait-control-plane` is hidden before 1.30 and polls slowly), and the tokens
 /// come before the uploads, so that the controller manager signs them meanwhile.
 pub(crate) fn before_serving(version: &Version, skip: &[String]) -> Vec<Run> {
-    let kubeconfig = if version.minor >= 29 { &KUBECONFIG_SUPER } else { &KUBECONFIG };
-    match version.minor {
-        ..28 => runs(Reads::Init, &[&PREFLIGHT, &CERTS, kubeconfig, &KUBELET_START, &CONTROL_PLANE, &ETCD], skip),
-        28.. => runs(Reads::Init, &[&PREFLIGHT, &CERTS, kubeconfig, &ETCD, &CONTROL_PLANE, &KUBELET_START], skip),
-    }
+    let phases: Vec<_> =
+        Workflow::Init.phases(version.minor).take_while(|name| *name != "wait-control-plane").collect();
+    runs(Reads::Init, version.minor, &phases, skip)
 }
 
-pub(crate) fn once_serving(skip: &[String]) -> Vec<Run> {
-    runs(Reads::Init, &[&BOOTSTRAP_TOKEN, &UPLOAD_CONFIG], skip)
+pub(crate) fn once_serving(version: &Version, skip: &[String]) -> Vec<Run> {
+    runs(Reads::Init, version.minor, &["bootstrap-token", "upload-config"], skip)
 }
 
 /// What no other machine waits for. `mark-control-plane` is among it: it waits for the Node to register.
 pub(crate) fn init_finish(version: &Version, skip: &[String]) -> Vec<Run> {
-    let finalize = if version.minor >= 33 { &KUBELET_FINALIZE } else { &KUBELET_FINALIZE_OLD };
-    runs(Reads::Finish, &[&MARK_CONTROL_PLANE, finalize, &ADDON], skip)
+    runs(Reads::Finish, version.minor, &["mark-control-plane", "kubelet-finalize", "addon"], skip)
 }
 
-fn runs(reads: Reads, phases: &[&InitPhase], skip: &[String]) -> Vec<Run> {
+fn runs(reads: Reads, minor: u32, phases: &[&'static str], skip: &[String]) -> Vec<Run> {
     let skipped = |name: &str| skip.iter().any(|skipped| skipped == name);
-    let run = |limit, words: Vec<&'static str>| {
+    let run = |words: Vec<&'static str>| {
         let tries = if WRITES_TO_API.contains(&words[0]) { TRIES } else { 1 };
-        Run { tries, ..Run::new(reads, Form::Phase(words), limit) }
+        let seconds = LIMITS.iter().find(|(phase, _)| *phase == words[0]).map_or(300, |(_, seconds)| *seconds);
+        Run { tries, ..Run::new(reads, Form::Phase(words), Duration::from_secs(seconds)) }
     };
     let mut runs = Vec::new();
-    for phase in phases.iter().filter(|phase| !skipped(phase.name)) {
-        let part_skipped = |part: &&&str| skipped(&format!("{}/{part}", phase.name));
-        match phase.parts {
-            [] => runs.push(run(phase.limit, vec![phase.name])),
-            [only] if !part_skipped(&only) && phase.name == "etcd" => runs.push(run(phase.limit, vec!["etcd", only])),
-            parts if !parts.iter().any(|part| part_skipped(&part)) => {
-                runs.push(run(phase.limit, vec![phase.name, "all"]))
-            }
-            parts => runs.extend(
-                parts.iter().filter(|part| !part_skipped(part)).map(|part| run(phase.limit, vec![phase.name, part])),
-            ),
+    for phase in phases.iter().filter(|phase| !skipped(phase)) {
+        let parts: Vec<_> =
+            Workflow::Init.parts(phase, minor).filter(|part| *phase != "certs" || !MADE.contains(part)).collect();
+        let wanted: Vec<_> = parts.iter().copied().filter(|part| !skipped(&format!("{phase}/{part}"))).collect();
+        let all = wanted.len() == parts.len() && Workflow::Init.is_command(&format!("{phase}/all"), minor);
+        match (parts.is_empty(), all) {
+            (true, _) => runs.push(run(vec![phase])),
+            (false, true) => runs.push(run(vec![phase, "all"])),
+            (false, false) => runs.extend(wanted.into_iter().map(|part| run(vec![phase, part]))),
         }
     }
     runs
@@ -162,54 +138,60 @@ fn runs(reads: Reads, phases: &[&InitPhase], skip: &[String]) -> Vec<Run> {
 /// A worker's whole join, or a control plane's up to etcd. `check-etcd` is left out: etcd itself refuses a member that
 /// would endanger its quorum, and while others join the check fails for no good reason.
 pub(crate) fn join(version: &Version, role: Role) -> Run {
-    let (runs, skip, seconds) = match (role, version.minor) {
-        (Role::Worker, ..31) => ("preflight+kubelet-start", vec![], 13 * 60),
-        (Role::Worker, 31..) => ("preflight+kubelet-start+kubelet-wait-bootstrap", vec![], 13 * 60),
-        (Role::ControlPlane, ..30) => (PREPARE, vec!["check-etcd", "control-plane-join"], 20 * 60),
-        (Role::ControlPlane, 30) => (PREPARE, vec!["check-etcd", "control-plane-join", "wait-control-plane"], 20 * 60),
-        (Role::ControlPlane, 31..) => (
-            PREPARE,
-            vec![
-                "check-etcd",
-                if muster_wire::planted::planted("etcd-outside-turn") { "check-etcd" } else { "etcd-join" },
-                "kubelet-wait-bootstrap",
-                "control-plane-join",
-                "wait-control-plane",
-            ],
-            20 * 60,
-        ),
+    const WORKERS: [&str; 3] = ["preflight", "kubelet-start", "kubelet-wait-bootstrap"];
+    const PREPARE: [&str; 3] = ["preflight", "control-plane-prepare", "kubelet-start"];
+    let (names, skip, minutes) = match role {
+        Role::Worker => (&WORKERS, Vec::new(), 13),
+        Role::ControlPlane => {
+            let mut skip = all_but(version.minor, &PREPARE);
+            if muster_wire::planted::planted("etcd-outside-turn") {
+                skip.retain(|name| name != "etcd-join");
+            }
+            (&PREPARE, skip, 20)
+        }
     };
-    Run { reads: Reads::Join, ..skipping(runs, skip, seconds) }
+    let runs: Vec<_> = Workflow::Join.phases(version.minor).filter(|name| names.contains(name)).collect();
+    Run { reads: Reads::Join, ..skipping(&runs.join("+"), skip, minutes * 60) }
 }
 
-const PREPARE: &str = "preflight+control-plane-prepare+kubelet-start";
-
-/// The one part of a join that is taken in turn. From 1.31 to 1.34 a feature gate of the cluster decides which of two
-/// phases adds the member, and the other does nothing: both are left in.
+/// The one part of a join that is taken in turn. Where the cluster's feature gates decide which of two phases adds the member, the
+/// other does nothing: both are left in.
 pub(crate) fn join_etcd(version: &Version) -> Run {
-    let run = match version.minor {
-        ..31 => join_phase(vec!["control-plane-join", "etcd"], 300),
-        31..35 => skipping("etcd-join", [&BEFORE_ETCD[..], &AFTER_ETCD[..]].concat(), 300),
-        35.. => join_phase(vec!["etcd-join"], 300),
+    let run = match *versions::adds_member(version.minor) {
+        [only] => join_phase(only.split('/').collect(), 300),
+        ref either => skipping("etcd-join", all_but(version.minor, either), 300),
     };
     Run { adds_member: true, ..run }
 }
 
-const BEFORE_ETCD: [&str; 4] = ["preflight", "control-plane-prepare", "check-etcd", "kubelet-start"];
-const AFTER_ETCD: [&str; 3] = ["kubelet-wait-bootstrap", "control-plane-join/mark-control-plane", "wait-control-plane"];
-
-/// What is left of a control plane's join.
-pub(crate) fn join_finish(version: &Version) -> Vec<Run> {
-    let writes = |words, seconds| Run { tries: TRIES, ..join_phase(words, seconds) };
-    let mark = || writes(vec!["control-plane-join", "mark-control-plane"], 240);
-    match version.minor {
-        ..22 => vec![writes(vec!["control-plane-join", "update-status"], 120), mark()],
-        22..31 => vec![mark()],
-        31..35 => {
-            let skip = [&BEFORE_ETCD[..], &["etcd-join", "control-plane-join/etcd", "wait-control-plane"]].concat();
-            vec![Run { tries: TRIES, ..skipping("kubelet-wait-bootstrap+mark-control-plane", skip, 12 * 60) }]
+/// What `--skip-phases` has to name so that no phase or part but these runs.
+fn all_but(minor: u32, kept: &[&str]) -> Vec<String> {
+    let mut skip = Vec::new();
+    for phase in Workflow::Join.phases(minor).filter(|phase| !kept.contains(phase)) {
+        let parts: Vec<_> = Workflow::Join.parts(phase, minor).map(|part| format!("{phase}/{part}")).collect();
+        if parts.iter().any(|part| kept.contains(&part.as_str())) {
+            skip.extend(parts.into_iter().filter(|part| !kept.contains(&part.as_str())));
+        } else {
+            skip.push(phase.to_owned());
         }
-        35.. => vec![writes(vec!["kubelet-wait-bootstrap"], 360), mark()],
+    }
+    skip
+}
+
+/// What is left of a control plane's join. Before 1.22 each control plane is also written into the ClusterStatus.
+pub(crate) fn join_finish(version: &Version) -> Vec<Run> {
+    const MARK: &str = "control-plane-join/mark-control-plane";
+    const WAIT: &str = "kubelet-wait-bootstrap";
+    let minor = version.minor;
+    let writes = |phase: &'static str, seconds| Run { tries: TRIES, ..join_phase(phase.split('/').collect(), seconds) };
+    match Workflow::Join.row(WAIT, minor) {
+        None if minor < 22 => vec![writes("control-plane-join/update-status", 120), writes(MARK, 240)],
+        None => vec![writes(MARK, 240)],
+        Some(_) if Workflow::Join.is_command(WAIT, minor) => vec![writes(WAIT, 360), writes(MARK, 240)],
+        Some(_) => {
+            let run = skipping("kubelet-wait-bootstrap+mark-control-plane", all_but(minor, &[WAIT, MARK]), 12 * 60);
+            vec![Run { tries: TRIES, ..run }]
+        }
     }
 }
 
@@ -217,8 +199,8 @@ fn join_phase(words: Vec<&'static str>, seconds: u64) -> Run {
     Run::new(Reads::JoinLater, Form::Phase(words), Duration::from_secs(seconds))
 }
 
-fn skipping(runs: &'static str, skip: Vec<&'static str>, seconds: u64) -> Run {
-    Run::new(Reads::JoinLater, Form::Skipping { runs, skip }, Duration::from_secs(seconds))
+fn skipping(runs: &str, skip: Vec<String>, seconds: u64) -> Run {
+    Run::new(Reads::JoinLater, Form::Skipping { runs: runs.to_owned(), skip }, Duration::from_secs(seconds))
 }
 
 /// Whether muster can do without this phase. The others make what it reads, or what other machines wait for.
@@ -237,7 +219,8 @@ pub(crate) fn may_skip(name: &str) -> Result<(), &'static str> {
         "wait-control-plane",
         "control-plane-join/mark-control-plane",
     ];
-    const PARTS: [&InitPhase; 5] = [&CERTS, &KUBECONFIG_SUPER, &ADDON, &KUBELET_FINALIZE, &KUBELET_FINALIZE_OLD];
+    // Of these phases single parts, in whichever version they are.
+    const PARTS: [&str; 4] = ["certs", "kubeconfig", "addon", "kubelet-finalize"];
     const NEEDED: [&str; 12] = [
         "certs",
         "kubeconfig",
@@ -254,7 +237,8 @@ pub(crate) fn may_skip(name: &str) -> Result<(), &'static str> {
     ];
     let part = || {
         name.split_once('/')
-            .is_some_and(|(parent, part)| PARTS.iter().any(|p| p.name == parent && p.parts.contains(&part)))
+            .is_some_and(|(parent, part)| PARTS.contains(&parent) && !(parent == "certs" && MADE.contains(&part)))
+            && versions::INIT.iter().any(|row| row.name == name && row.shown != Shown::All)
     };
     match name {
         _ if FREE.contains(&name) || part() => Ok(()),

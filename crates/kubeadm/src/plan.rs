@@ -184,7 +184,7 @@ impl Plan {
             actions.extend(self.run(&run));
         }
         actions.push(self.await_serving(node, "init/wait-control-plane", "/readyz"));
-        for run in phases::once_serving(skip) {
+        for run in phases::once_serving(&self.kubeadm, skip) {
             actions.extend(self.run(&run));
         }
         // What a joining machine asks for first: kubeadm that made nothing of the kind has not run `bootstrap-token`.
@@ -331,11 +331,11 @@ impl Plan {
             Form::Skipping { runs, skip } => {
                 let phase = format!("{workflow}/{runs}");
                 let mut command = self.command(&phase, &[workflow], run.limit);
-                let asked = self.settings.skip_phases.iter().map(String::as_str);
                 let mut all = skip.clone();
-                all.extend(asked.filter(|name| phases::of_join(name) && !skip.contains(name)));
+                let asked = self.settings.skip_phases.iter();
+                all.extend(asked.filter(|name| phases::of_join(name) && !skip.contains(name)).cloned());
                 // What is no child of a skipped phase, or kubeadm would name it twice.
-                all.retain(|name| !name.split_once('/').is_some_and(|(parent, _)| skip.contains(&parent)));
+                all.retain(|name| !name.split_once('/').is_some_and(|(parent, _)| skip.iter().any(|s| s == parent)));
                 if !all.is_empty() {
                     command.args.push(format!("--skip-phases={}", all.join(",")));
                 }

@@ -53,7 +53,7 @@ pub enum VersionError {
 
 impl Version {
     /// The oldest minor version that muster works with: the first whose certificates may be ECDSA and whose phases are
-    /// the ones in `phases.rs`.
+    /// the ones in [`crate::versions`].
     pub const OLDEST_MINOR: u32 = 20;
     /// The newest minor version whose phases and API are known.
     pub const NEWEST_MINOR: u32 = 37;
@@ -87,11 +87,7 @@ impl Version {
 
     /// The newest API that this version reads and does not warn about.
     pub fn api(&self) -> ConfigApi {
-        match self.minor {
-            ..22 => ConfigApi::V1Beta2,
-            22..31 => ConfigApi::V1Beta3,
-            31.. => ConfigApi::V1Beta4,
-        }
+        crate::versions::api_written(self.minor)
     }
 }
 

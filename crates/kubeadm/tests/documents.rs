@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use muster_kubeadm::{Action, Node, PkiBundle, Plan, PlanError, Settings, StepInput, Ticket, Token, UserFile};
+use muster_kubeadm::versions::{CommandLine, Workflow};
+use muster_kubeadm::{Action, Node, PkiBundle, Plan, PlanError, Settings, StepInput, Ticket, Token, UserFile, Version};
 use muster_wire::{Digest, Role};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -50,8 +51,8 @@ fn ticket() -> Ticket {
     }
 }
 
-/// Every step of a version, as people read it: files with their contents but for the certificates, commands, questions.
-fn script(plan: &Plan) -> String {
+/// Every step of a version, in the order of a machine's life, for whoever wants to see its actions.
+fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
     let pki = PkiBundle::make(plan.version(), &mut ChaCha8Rng::seed_from_u64(1)).expect("makes");
     let (node, ticket) = (node(), ticket());
     let tokens = [ticket.token.clone()];
@@ -70,11 +71,16 @@ fn script(plan: &Plan) -> String {
         ("Reset", StepInput::Reset),
         ("ResetOutsideEtcd", StepInput::ResetOutsideEtcd),
     ];
+    steps.iter().for_each(|(name, step)| see(name, plan.step(step)));
+}
+
+/// Every step as people read it: files with their contents but for the certificates, commands, questions.
+fn script(plan: &Plan) -> String {
     let mut text = format!("kubeadm {}\n", plan.version());
-    for (name, step) in &steps {
+    every_step(plan, |name, actions| {
         text.push_str(&format!("\n== {name}\n"));
-        plan.step(step).iter().for_each(|action| text.push_str(&describe(action)));
-    }
+        actions.iter().for_each(|action| text.push_str(&describe(action)));
+    });
     text
 }
 
@@ -151,8 +157,51 @@ nodeRegistration: {kubeletExtraArgs: [{name: node-labels, value: a=b}]}
 
 #[test]
 fn every_range_of_versions_has_its_plan() {
-    for version in ["v1.20.2", "v1.25.0", "v1.29.0", "v1.31.4", "v1.33.0", "v1.36.0"] {
+    for version in ["v1.20.2", "v1.25.0", "v1.29.0", "v1.34.4", "v1.35.4", "v1.36.3", "v1.37.2"] {
         golden(&format!("{version}.txt"), &script(&plan(version, "").expect("a plan")));
+    }
+}
+
+/// What a kubeadm of that version would say of a command line before it looks at any file.
+#[test]
+fn no_version_is_given_a_command_or_a_flag_that_it_lacks() {
+    for minor in Version::OLDEST_MINOR..=Version::NEWEST_MINOR {
+        let part = if minor < 33 { "experimental" } else { "enable-client" };
+        let finalize = format!("kubelet-finalize/{part}-cert-rotation");
+        let skips: [&[&str]; 4] = [
+            &[],
+            &["preflight", "control-plane-join/mark-control-plane", "wait-control-plane", "addon", "check-etcd"],
+            &["mark-control-plane", "addon/kube-proxy", "kubeconfig/admin", "upload-certs", "show-join-command"],
+            &["certs/apiserver", "addon/coredns", "addon/kube-proxy", &finalize],
+        ];
+        for (skip, documents) in skips.iter().flat_map(|skip| [(skip, ""), (skip, NEW)]) {
+            let mut settings = settings(documents);
+            settings.skip_phases = skip.iter().map(|&name| name.to_owned()).collect();
+            // What old kubeadms cannot be told is refused when the plan is made, elsewhere.
+            let version: Version = format!("v1.{minor}.1").parse().expect("a version");
+            let Ok(plan) = Plan::new(&version, settings) else {
+                assert!(minor < 31 && documents == NEW, "v1.{minor}.1: no plan");
+                continue;
+            };
+            let mut commands = 0;
+            every_step(&plan, |step, actions| {
+                for action in actions {
+                    let Action::Run(command) = action else { continue };
+                    commands += 1;
+                    let read = CommandLine::parse(&command.args, minor).unwrap_or_else(|refusal| {
+                        panic!("v1.{minor}.1: {step}: kubeadm {}: {refusal}", command.args.join(" "))
+                    });
+                    let workflow = [Workflow::Init, Workflow::Join, Workflow::Reset]
+                        .into_iter()
+                        .find(|workflow| read.command == [workflow.name()]);
+                    for name in read.list("skip-phases") {
+                        let known = workflow.is_some_and(|workflow| workflow.row(name, minor).is_some());
+                        assert!(known, "v1.{minor}.1: {step}: --skip-phases={name}");
+                    }
+                }
+            });
+            assert!(commands > 10, "v1.{minor}.1: {commands} commands are not all");
+        }
     }
 }
 

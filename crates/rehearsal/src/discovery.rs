@@ -20,16 +20,45 @@ pub(crate) fn discover(join: &Value, setting: &Setting) -> Result<Client, Failur
     let own = if discovery["timeout"].is_null() { &join["timeouts"]["discovery"] } else { &discovery["timeout"] };
     let timeout = own.as_str().and_then(seconds).unwrap_or(300.0);
     let token = discovery["tlsBootstrapToken"].as_str().or(discovery["bootstrapToken"]["token"].as_str());
-    let token = token.filter(|token| is_token(token)).ok_or_else(|| {
-        fail("discovery.tlsBootstrapToken: Invalid value: the bootstrap token was not of the form \"[a-z0-9]{6}.[a-z0-9]{16}\"")
-    })?;
+    let token = token.ok_or_else(|| fail("discovery.tlsBootstrapToken: Invalid value: it is empty"))?;
     let (server, ca) = match (discovery["file"]["kubeConfigPath"].as_str(), discovery["bootstrapToken"].is_object()) {
         (Some(path), false) => by_file(path, timeout, setting)?,
         (None, true) => by_token(&discovery["bootstrapToken"], timeout, setting)?,
-        _ => return Err(fail("discovery: Invalid value: exactly one of bootstrapToken and file must be set")),
+        _ => return Err(fail("discovery: Invalid value: \"\": exactly one of bootstrapToken and file must be set")),
     };
     let identity = Identity::Bearer(token.to_owned());
     Ok(Client { server, ca: Some(ca), identity, hosts: setting.hosts.clone(), patience: Duration::from_secs(10) })
+}
+
+/// What a JoinConfiguration has to say of discovery, whoever looks at it.
+pub(crate) fn validate(join: &Value) -> Result<(), Failure> {
+    let discovery = &join["discovery"];
+    let (token, file) = (&discovery["bootstrapToken"], discovery["file"].is_object());
+    if token.is_object() == file {
+        return Err(fail("discovery: Invalid value: \"\": exactly one of bootstrapToken and file must be set"));
+    }
+    if let Some(path) = discovery["file"]["kubeConfigPath"].as_str()
+        && !path.starts_with("https://")
+        && !Path::new(path).exists()
+    {
+        return Err(fail(format!(
+            "discovery.file.kubeConfigPath: Invalid value: {path:?}: not a valid HTTPS URL or a file on disk"
+        )));
+    }
+    // Without a token the kubeconfig of the file may hold credentials, which the rehearsal has no use for.
+    let own = discovery["tlsBootstrapToken"].as_str().or(token["token"].as_str());
+    if own.is_none_or(|token| !is_token(token)) {
+        return Err(fail("discovery.tlsBootstrapToken: Invalid value: \"\": the bootstrap token is invalid"));
+    }
+    let pinned = token["caCertHashes"].as_array().is_some_and(|pins| !pins.is_empty());
+    if token.is_object() && !pinned && token["unsafeSkipCAVerification"] != true {
+        return Err(fail(
+            "discovery.bootstrapToken.caCertHashes: Invalid value: \"\": using token-based discovery without caCertHashes can \
+             be unsafe. Set unsafeSkipCAVerification as true in your kubeadm config file or pass \
+             --discovery-token-unsafe-skip-ca-verification flag to continue",
+        ));
+    }
+    Ok(())
 }
 
 /// Before 1.28 the first look comes only after five seconds, or at the end of a shorter timeout.
@@ -52,11 +81,6 @@ fn by_token(discovery: &Value, timeout: f64, setting: &Setting) -> Result<(Strin
     let token = discovery["token"].as_str().unwrap_or_default();
     let (id, secret) = token.split_once('.').ok_or_else(|| fail("token: Invalid value"))?;
     let pins: Vec<_> = discovery["caCertHashes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if pins.is_empty() && discovery["unsafeSkipCAVerification"] != true {
-        return Err(fail(
-            "discovery.bootstrapToken.caCertHashes: Invalid value: using token-based discovery without caCertHashes can be unsafe",
-        ));
-    }
     println!("[discovery] Created cluster-info discovery client, requesting info from {server:?}");
     let (hosts, patience) = (setting.hosts.clone(), Duration::from_secs(10));
     let mut client = Client { server: server.into(), ca: None, identity: Identity::Nobody, hosts, patience };

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use muster_kubeadm::ConfigApi;
+use muster_kubeadm::versions::APIS;
 use serde_json::{Map, Value};
 
 use crate::failure::{Doing as _, Failure, fail};
-use crate::schema::{self, Api, Field, Type};
+use crate::schema::{self, Field, Type};
 use crate::setting::Version;
 
 /// The documents of one file, each kind at most once.
@@ -23,16 +25,27 @@ pub(crate) struct Documents {
 impl Documents {
     /// Reads a file for this version of kubeadm.
     pub(crate) fn read(path: &str, version: &Version) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(Path::new(path)).doing(format!("unable to read config from {path:?}"))?;
+        let text = std::fs::read_to_string(Path::new(path)).doing(format!("unable to read config from {path:?} "))?;
         Self::parse(&text, version)
     }
 
     pub(crate) fn parse(text: &str, version: &Version) -> Result<Self, Failure> {
         let options = serde_saphyr::options! { with_snippet: false };
-        let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-            .map_err(|error| fail(format!("error converting YAML to JSON: {}", error.without_snippet())))?;
+        let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+            let error = error.without_snippet();
+            fail(format!(
+                "could not interpret GroupVersionKind; unmarshal error: error converting YAML to JSON: {error}"
+            ))
+        })?;
         let mut documents = Self::default();
-        for value in values {
+        if values.is_empty() && !text.is_empty() {
+            documents.add(Value::Null, version)?;
+        }
+        for (at, value) in values.into_iter().enumerate() {
+            // kubeadm reads no further than an empty document.
+            if at > 0 && value.is_null() {
+                break;
+            }
             documents.add(value, version)?;
         }
         Ok(documents)
@@ -41,21 +54,28 @@ impl Documents {
     fn add(&mut self, value: Value, version: &Version) -> Result<(), Failure> {
         let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
-        let Some((group, api)) = api_version.split_once('/') else {
+        if !value.is_object() && !value.is_null() {
             return Err(fail(format!(
-                "invalid configuration: kind and apiVersion is mandatory information that must be specified, not {api_version:?} {kind:?}"
+                "could not interpret GroupVersionKind; unmarshal error: error unmarshaling JSON: {} is no map",
+                if value.is_array() { "a list" } else { "a value" }
             )));
-        };
+        }
+        let unknown = || fail(format!("unknown configuration APIs: {kind:?} of {api_version:?}"));
+        let (group, api) = api_version.split_once('/').unwrap_or_default();
+        if kind.is_empty() || group.is_empty() {
+            return Err(fail(format!(
+                "invalid configuration for GroupVersionKind {api_version}, Kind={kind}: kind and apiVersion is mandatory \
+                 information that must be specified"
+            )));
+        }
         if group != "kubeadm.k8s.io" {
-            return match (group, kind.as_str()) {
-                ("kubelet.config.k8s.io", "KubeletConfiguration")
-                | ("kubeproxy.config.k8s.io", "KubeProxyConfiguration") => {
+            return match (api_version.as_str(), kind.as_str()) {
+                ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration")
+                | ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration") => {
                     self.components.push(value);
                     Ok(())
                 }
-                _ => Err(fail(format!(
-                    "invalid configuration: no kind {kind:?} is registered for version {api_version:?}"
-                ))),
+                _ => Err(unknown()),
             };
         }
         let api = accepted(api, version)?;
@@ -63,12 +83,8 @@ impl Documents {
             "InitConfiguration" => (&mut self.init, schema::INIT),
             "ClusterConfiguration" => (&mut self.cluster, schema::CLUSTER),
             "JoinConfiguration" => (&mut self.join, schema::JOIN),
-            "ResetConfiguration" if api == Api::B4 => (&mut self.reset, schema::RESET),
-            _ => {
-                return Err(fail(format!(
-                    "invalid configuration: no kind {kind:?} is registered for version {api_version:?}"
-                )));
-            }
+            "ResetConfiguration" if api == ConfigApi::V1Beta4 => (&mut self.reset, schema::RESET),
+            _ => return Err(unknown()),
         };
         if slot.is_some() {
             return Err(fail(format!("invalid configuration: kind {kind:?} is specified twice in YAML file")));
@@ -87,25 +103,22 @@ impl Documents {
 }
 
 /// kubeadm reads the API it was made with and some before it.
-fn accepted(api: &str, version: &Version) -> Result<Api, Failure> {
-    let known = match (api, version.minor) {
-        ("v1beta2", 15..=26) => Some(Api::B2),
-        ("v1beta3", 22..=36) => Some(Api::B3),
-        ("v1beta4", 31..) => Some(Api::B4),
-        _ => None,
-    };
-    known.ok_or_else(|| match (api, version.minor) {
-        ("v1beta1" | "v1beta2" | "v1beta3", 22..) => fail(format!(
-            "your configuration file uses an old API spec: \"kubeadm.k8s.io/{api}\" (kubeadm is {})",
-            version.text
-        )),
-        _ => {
-            fail(format!("no kind \"InitConfiguration\" is registered for version \"kubeadm.k8s.io/{api}\" in scheme"))
+fn accepted(api: &str, version: &Version) -> Result<ConfigApi, Failure> {
+    let row = APIS.iter().find(|row| row.api.api_version().strip_prefix("kubeadm.k8s.io/") == Some(api));
+    match row {
+        Some(row) if row.is_read_by(version.minor) => Ok(row.api),
+        Some(row) if row.last < version.minor => Err(fail(format!(
+            "your configuration file uses an old API spec: \"kubeadm.k8s.io/{api}\". Please use kubeadm v1.{} instead",
+            row.last
+        ))),
+        None if api == "v1" && version.minor >= 37 => {
+            Err(fail("experimental API spec: \"kubeadm.k8s.io/v1\" is not allowed"))
         }
-    })
+        _ => Err(fail(format!("unknown configuration APIs: kubeadm.k8s.io/{api} in v1.{}", version.minor))),
+    }
 }
 
-fn object_fields(object: &Map<String, Value>, fields: &[Field], api: Api, path: &str) -> Result<(), Failure> {
+fn object_fields(object: &Map<String, Value>, fields: &[Field], api: ConfigApi, path: &str) -> Result<(), Failure> {
     for (name, value) in object {
         let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         if path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind") {
@@ -120,7 +133,7 @@ fn object_fields(object: &Map<String, Value>, fields: &[Field], api: Api, path: 
     Ok(())
 }
 
-fn check(value: &Value, holds: &Type, api: Api, at: &str) -> Result<(), Failure> {
+fn check(value: &Value, holds: &Type, api: ConfigApi, at: &str) -> Result<(), Failure> {
     let wrong = |what: &str| Err(fail(format!("cannot unmarshal {at}: it must be {what}")));
     match (holds, value) {
         (Type::Text, Value::String(_)) | (Type::Switch, Value::Bool(_)) => Ok(()),
@@ -149,10 +162,11 @@ fn check(value: &Value, holds: &Type, api: Api, at: &str) -> Result<(), Failure>
 }
 
 pub(crate) fn is_token(text: &str) -> bool {
-    let part = |part: &str, length| {
-        part.len() == length && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    text.split_once('.').is_some_and(|(id, secret)| part(id, 6) && part(secret, 16))
+    text.split_once('.').is_some_and(|(id, secret)| is_token_part(id, 6) && is_token_part(secret, 16))
+}
+
+pub(crate) fn is_token_part(part: &str, length: usize) -> bool {
+    part.len() == length && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 fn is_duration(text: &str) -> bool {

@@ -1,8 +1,8 @@
 //! `kubeadm init` and its phases.
 
+use muster_kubeadm::versions::{CommandLine, Workflow, kubelet_local_mode};
 use serde_json::{Value, json};
 
-use crate::arguments::Arguments;
 use crate::client::Identity;
 use crate::document::{Documents, seconds};
 use crate::failure::{Failure, fail};
@@ -21,19 +21,27 @@ pub(crate) struct Init<'a> {
 
 impl<'a> Init<'a> {
     /// Reads and checks the documents of `--config`.
-    pub(crate) fn load(setting: &'a Setting, arguments: &Arguments) -> Result<Self, Failure> {
-        let path = arguments.flag("config").ok_or_else(|| fail("the rehearsal needs --config"))?;
-        let documents = Documents::read(path, &setting.version)?;
+    pub(crate) fn load(setting: &'a Setting, line: &CommandLine) -> Result<Self, Failure> {
+        let path = line.flag("config").ok_or_else(|| fail("the rehearsal needs --config"))?;
+        Self::new(setting, Documents::read(path, &setting.version)?)
+    }
+
+    pub(crate) fn new(setting: &'a Setting, documents: Documents) -> Result<Self, Failure> {
+        if documents.init.is_none() && documents.cluster.is_none() {
+            return Err(fail("no InitConfiguration or ClusterConfiguration kind was found in the configuration file"));
+        }
         let cluster = documents.cluster.unwrap_or_else(|| json!({}));
         let init = documents.init.unwrap_or_else(|| json!({}));
         let wanted = cluster["kubernetesVersion"].as_str().ok_or_else(|| {
             fail("could not fetch a Kubernetes version from the internet: kubernetesVersion is not set")
         })?;
         let wanted = Version::parse(wanted)?;
-        if !(wanted.minor..=wanted.minor + 1).contains(&setting.version.minor) {
+        let oldest = setting.version.minor.saturating_sub(1);
+        if wanted.minor < oldest {
             return Err(fail(format!(
-                "this version of kubeadm ({}) cannot deploy Kubernetes {}: kubernetesVersion: Invalid value: ",
-                setting.version.text, wanted.text
+                "this version of kubeadm only supports deploying clusters with the control plane version >= 1.{oldest}.0. \
+                 Current version: {}",
+                wanted.text
             )));
         }
         let machine = Machine::new(setting, &init, &init["localAPIEndpoint"], &cluster)?;
@@ -47,18 +55,18 @@ impl<'a> Init<'a> {
         })
     }
 
-    fn phase(&self, leaf: &str, arguments: &Arguments) -> Result<(), Failure> {
+    fn phase(&self, leaf: &str, line: &CommandLine) -> Result<(), Failure> {
         let (machine, setting) = (&self.machine, self.machine.setting);
         let (top, part) = leaf.split_once('/').unwrap_or((leaf, ""));
         match top {
-            "preflight" => self.preflight(arguments),
+            "preflight" => self.preflight(line),
             "certs" => {
                 setting.take(0.15);
                 machine.certificates(part)
             }
             "kubeconfig" => {
                 setting.take(0.08);
-                machine.kubeconfig(part)
+                machine.kubeconfig(part, kubelet_local_mode(setting.version.minor))
             }
             "kubelet-start" => {
                 machine.start_kubelet(&json!(self.components))?;
@@ -96,10 +104,10 @@ impl<'a> Init<'a> {
         }
     }
 
-    fn preflight(&self, arguments: &Arguments) -> Result<(), Failure> {
+    fn preflight(&self, line: &CommandLine) -> Result<(), Failure> {
         let (machine, setting) = (&self.machine, self.machine.setting);
         setting.take(0.7);
-        let mut checks = Checks::new(setting, ignored(arguments, &self.init));
+        let mut checks = Checks::new(setting, ignored(line, &self.init)?);
         checks.free(&machine.address, machine.port);
         for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"] {
             checks.absent(&setting.manifests().join(format!("{component}.yaml")));
@@ -137,18 +145,29 @@ impl<'a> Init<'a> {
 }
 
 /// Checks to ignore, from the flag and the document.
-pub(crate) fn ignored(arguments: &Arguments, own: &Value) -> Vec<String> {
+///
+/// # Errors
+/// When `all` is named beside others.
+pub(crate) fn ignored(line: &CommandLine, own: &Value) -> Result<Vec<String>, Failure> {
     let document = own["nodeRegistration"]["ignorePreflightErrors"].as_array().into_iter().flatten();
-    let flag = arguments.list("ignore-preflight-errors").into_iter();
-    flag.chain(document.filter_map(Value::as_str)).map(str::to_owned).collect()
+    let flag = line.list("ignore-preflight-errors").into_iter();
+    let names: Vec<_> = flag.chain(document.filter_map(Value::as_str)).map(str::to_lowercase).collect();
+    if names.iter().any(|name| name == "all") && names.iter().any(|name| name != "all") {
+        return Err(fail(format!(
+            "ignore-preflight-errors: Invalid value: {:?}: don't specify individual checks if 'all' is used",
+            names.join(",")
+        )));
+    }
+    Ok(names)
 }
 
 /// Runs init, or one phase of it.
-pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
-    let leaves = workflow::selected("init", &workflow::init(setting.version.minor), arguments)?;
-    let init = Init::load(setting, arguments)?;
+pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
+    let init = Init::load(setting, line)?;
+    ignored(line, &init.init)?;
+    let leaves = workflow::selected(Workflow::Init, setting.version.minor, line)?;
     for leaf in leaves {
-        workflow::run(setting, "init", &leaf, || init.phase(&leaf, arguments))?;
+        workflow::run(setting, "init", &leaf, || init.phase(&leaf, line))?;
     }
     Ok(())
 }

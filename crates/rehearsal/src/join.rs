@@ -3,9 +3,9 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
+use muster_kubeadm::versions::{CommandLine, Workflow, adds_member, kubelet_local_mode};
 use serde_json::{Value, json};
 
-use crate::arguments::Arguments;
 use crate::client::{Client, Identity};
 use crate::document::Documents;
 use crate::failure::{Failure, fail};
@@ -25,12 +25,11 @@ struct Join<'a> {
 }
 
 impl<'a> Join<'a> {
-    fn load(setting: &'a Setting, arguments: &Arguments) -> Result<Self, Failure> {
-        let path = arguments.flag("config").ok_or_else(|| fail("the rehearsal needs --config"))?;
+    fn load(setting: &'a Setting, line: &CommandLine) -> Result<Self, Failure> {
+        let path = line.flag("config").ok_or_else(|| fail("the rehearsal needs --config"))?;
         let documents = Documents::read(path, &setting.version)?;
-        let join = documents.join.ok_or_else(|| {
-            fail(format!("no JoinConfiguration found in config file {path:?}: invalid configuration"))
-        })?;
+        let join = documents.join.ok_or_else(|| fail("no JoinConfiguration found in the supplied config"))?;
+        discovery::validate(&join)?;
         Ok(Self { setting, join, discovered: OnceCell::new() })
     }
 
@@ -68,20 +67,18 @@ impl<'a> Join<'a> {
         }
     }
 
-    fn phase(&self, leaf: &str, arguments: &Arguments) -> Result<(), Failure> {
-        let minor = self.setting.version.minor;
+    fn phase(&self, leaf: &str, line: &CommandLine) -> Result<(), Failure> {
+        let local = kubelet_local_mode(self.setting.version.minor);
         let (top, part) = leaf.split_once('/').unwrap_or((leaf, ""));
         match (top, part) {
-            ("preflight", _) => self.preflight(arguments),
+            ("preflight", _) => self.preflight(line),
             ("kubelet-start", _) => self.start_kubelet(),
-            // The feature gate that splits a join in this way is on by default since 1.33.
-            ("kubelet-wait-bootstrap", _) if minor >= 33 => self.bootstrap_kubelet(),
+            ("kubelet-wait-bootstrap", _) if local => self.bootstrap_kubelet(),
             ("kubelet-wait-bootstrap", _) => Ok(()),
             _ if !self.is_control_plane() => Ok(()),
             ("control-plane-prepare", _) => self.prepare(part),
             ("check-etcd", _) => self.check_etcd(),
-            ("etcd-join", _) if minor >= 33 => self.join_etcd(),
-            ("control-plane-join", "etcd") if minor < 33 => self.join_etcd(),
+            ("etcd-join", _) | ("control-plane-join", "etcd") if self.adds_member(leaf) => self.join_etcd(),
             ("etcd-join", _) | ("control-plane-join", "etcd" | "update-status") => Ok(()),
             ("control-plane-join", _) => self.mark(),
             ("wait-control-plane", _) => self.cluster()?.1.wait_for_own_server(),
@@ -89,10 +86,19 @@ impl<'a> Join<'a> {
         }
     }
 
-    fn preflight(&self, arguments: &Arguments) -> Result<(), Failure> {
+    /// Where the cluster decides which of two phases adds the member, the rehearsal's cluster has kubeadm's defaults.
+    fn adds_member(&self, leaf: &str) -> bool {
+        let minor = self.setting.version.minor;
+        match adds_member(minor) {
+            [only] => *only == leaf,
+            _ => kubelet_local_mode(minor) == (leaf == "etcd-join"),
+        }
+    }
+
+    fn preflight(&self, line: &CommandLine) -> Result<(), Failure> {
         let setting = self.setting;
         setting.take(0.7);
-        let mut checks = Checks::new(setting, ignored(arguments, &self.join));
+        let mut checks = Checks::new(setting, ignored(line, &self.join)?);
         checks.absent(&setting.kubelet_conf());
         checks.absent(&setting.dir.join("bootstrap-kubelet.conf"));
         if !self.is_control_plane() {
@@ -144,7 +150,7 @@ impl<'a> Join<'a> {
         match part {
             "certs" => CERTIFICATES.iter().try_for_each(|name| machine.certificates(name)),
             "kubeconfig" => {
-                ["admin", "controller-manager", "scheduler"].iter().try_for_each(|name| machine.kubeconfig(name))
+                ["admin", "controller-manager", "scheduler"].iter().try_for_each(|name| machine.kubeconfig(name, false))
             }
             "control-plane" => {
                 ["apiserver", "controller-manager", "scheduler"].iter().try_for_each(|name| machine.manifest(name))
@@ -181,10 +187,19 @@ impl<'a> Join<'a> {
         if !ca_path.exists() {
             pki::write(&ca_path, &ca)?;
         }
-        let bootstrap = kubeconfig::text(&machine.endpoint, &ca, "tls-bootstrap-token-user", &client.identity);
+        let server = self.kubelets_server(&machine);
+        let bootstrap = kubeconfig::text(&server, &ca, "tls-bootstrap-token-user", &client.identity);
         pki::write(&self.setting.dir.join("bootstrap-kubelet.conf"), &bootstrap)?;
         machine.start_kubelet(components)?;
-        if self.setting.version.minor < 33 { self.bootstrap_kubelet() } else { Ok(()) }
+        if kubelet_local_mode(self.setting.version.minor) { Ok(()) } else { self.bootstrap_kubelet() }
+    }
+
+    /// Which API server the kubelet talks to.
+    fn kubelets_server(&self, machine: &Machine<'_>) -> String {
+        match self.is_control_plane() && kubelet_local_mode(self.setting.version.minor) {
+            true => machine.own_server(),
+            false => machine.endpoint.clone(),
+        }
     }
 
     /// TLS bootstrap: the kubelet's own, and kubeadm waits for it.
@@ -198,7 +213,7 @@ impl<'a> Join<'a> {
         let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
         let identity = Identity::Certificate { certificate: text("certificate"), key: text("key") };
         let user = format!("system:node:{}", machine.name);
-        let config = kubeconfig::text(&machine.endpoint, &text("ca"), &user, &identity);
+        let config = kubeconfig::text(&self.kubelets_server(&machine), &text("ca"), &user, &identity);
         pki::write(&self.setting.kubelet_conf(), &config)?;
         std::fs::remove_file(&path).map_err(|error| fail(error.to_string()))
     }
@@ -240,11 +255,12 @@ impl<'a> Join<'a> {
 }
 
 /// Runs a join, or one phase of it.
-pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
-    let leaves = workflow::selected("join", &workflow::join(setting.version.minor), arguments)?;
-    let join = Join::load(setting, arguments)?;
+pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
+    let join = Join::load(setting, line)?;
+    ignored(line, &join.join)?;
+    let leaves = workflow::selected(Workflow::Join, setting.version.minor, line)?;
     for leaf in leaves {
-        workflow::run(setting, "join", &leaf, || join.phase(&leaf, arguments))?;
+        workflow::run(setting, "join", &leaf, || join.phase(&leaf, line))?;
     }
     println!("This rehearsal of a node has joined the rehearsal of a cluster");
     Ok(())

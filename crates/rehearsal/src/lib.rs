@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-mod arguments;
 mod client;
+mod config;
 mod discovery;
 mod document;
 mod failure;
@@ -30,9 +30,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use muster_kubeadm::Version;
+use muster_kubeadm::versions::{self, CommandLine};
 use serde_json::json;
 
-use arguments::Arguments;
 use failure::{Failure, fail};
 use init::Init;
 use setting::Setting;
@@ -52,65 +53,55 @@ pub fn is_called_by(args: impl IntoIterator<Item = OsString>) -> bool {
         || args.next().is_some_and(|word| word == SUBCOMMAND)
 }
 
-/// Runs the double: `args` are all arguments of the process, its own name first. The exit code is kubeadm's: 0 or 1.
+/// Runs the double: `args` are all arguments of the process, its own name first. The exit code is kubeadm's.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let words = args.into_iter().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let mut words = words.peekable();
-    words.next_if(|word| word == SUBCOMMAND);
+    let mut words: Vec<_> = args.into_iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.first().is_some_and(|word| word == SUBCOMMAND) {
+        words.remove(0);
+    }
     eprintln!("{NOTICE}");
-    match run(words) {
+    match run(&words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
             eprintln!("To see the stack trace of this error execute with --v=5 or higher");
-            ExitCode::FAILURE
+            ExitCode::from(versions::EXIT_FAILED)
         }
     }
 }
 
-fn run(words: impl Iterator<Item = String>) -> Result<(), Failure> {
-    let arguments = Arguments::parse(words)?;
-    let words: Vec<_> = arguments.words.iter().map(String::as_str).collect();
-    if let [pods::SERVE, dir] = words[..] {
+fn run(words: &[String]) -> Result<(), Failure> {
+    if let [word, dir] = words
+        && word == pods::SERVE
+    {
         return server::Server::run(pods::Pods::read(Path::new(dir))?);
     }
-    let setting = Setting::from_environment(words != ["version"])?;
-    match words[..] {
-        ["version"] => version(&setting, &arguments),
-        ["init", ..] => init::run(&setting, &arguments),
-        ["join", ..] => join::run(&setting, &arguments),
-        ["reset"] => reset::run(&setting, &arguments),
-        ["token", ..] => token(&setting, &arguments),
-        ["config", "images", "pull"] => {
-            arguments.allow(&["config"])?;
-            workflow::run(&setting, "", "images-pull", || {
-                Init::load(&setting, &arguments)?;
-                setting.take(5.0);
-                println!("[config/images] Pulled nothing: no container will run");
-                Ok(())
-            })
-        }
-        ["config", "validate"] if setting.version.minor >= 28 => {
-            arguments.allow(&["config"])?;
-            let path = arguments.flag("config").ok_or_else(|| fail("the --config flag is mandatory"))?;
-            document::Documents::read(path, &setting.version)?;
-            println!("ok");
-            Ok(())
-        }
+    let setting = Setting::from_environment(words.first().is_none_or(|word| word != "version"))?;
+    if words == ["rehearsal-start"] {
         // What the kubelet does when a machine has booted: start what its manifests say.
-        ["rehearsal-start"] => pods::start(&setting),
-        _ => Err(fail(format!("unknown command {:?} for \"kubeadm\"", words.join(" ")))),
+        return pods::start(&setting);
+    }
+    // One that muster refuses has to be able to say which version it is.
+    let minor = setting.version.minor.clamp(Version::OLDEST_MINOR, Version::NEWEST_MINOR);
+    let line = CommandLine::parse(words, minor).map_err(|refusal| fail(refusal.to_string()))?;
+    match line.command.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["version"] => version(&setting, &line),
+        ["init", ..] => init::run(&setting, &line),
+        ["join", ..] => join::run(&setting, &line),
+        ["reset", ..] => reset::run(&setting, &line),
+        ["token", command] => token(&setting, &line, command),
+        ["config", ..] => config::run(&setting, &line),
+        _ => Err(fail("the rehearsal does nothing of this kind")),
     }
 }
 
-fn version(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
-    arguments.allow(&["output"])?;
+fn version(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     let text = &setting.version.text;
     workflow::run(setting, "", "version", || {
         setting.take(0.1);
-        match arguments.flag("output") {
+        match line.flag("output") {
             Some("short") => println!("{text}"),
-            _ => println!(
+            None | Some("json" | "yaml") => println!(
                 "{:#}",
                 json!({ "clientVersion": {
                     "major": "1",
@@ -120,39 +111,58 @@ fn version(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
                     "platform": "linux/rehearsal",
                 }})
             ),
+            Some(other) => return Err(fail(format!("invalid output format: {other}"))),
         }
         Ok(())
     })
 }
 
-fn token(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
-    arguments.allow(&["config", "kubeconfig"])?;
-    let path = arguments.flag("kubeconfig").map_or_else(|| setting.admin_conf(), Into::into);
-    let words: Vec<_> = arguments.words.iter().map(String::as_str).collect();
-    match words[1..] {
-        ["create"] => workflow::run(setting, "", "token-create", || {
-            let client = kubeconfig::client(&path, setting.hosts.clone())?;
+fn token(setting: &Setting, line: &CommandLine, command: &str) -> Result<(), Failure> {
+    const PATTERN: (&str, &str) = (r"\A([a-z0-9]{6})\.([a-z0-9]{16})\z", r"\A([a-z0-9]{6})\z");
+    let path = line.flag("kubeconfig").map_or_else(|| setting.admin_conf(), Into::into);
+    let client = || {
+        kubeconfig::client(&path, setting.hosts.clone())
+            .map_err(|error| fail(format!("failed to load admin kubeconfig: {error}")))
+    };
+    match command {
+        // A token that is malformed is still a secret.
+        "create" if line.operands.first().is_some_and(|token| !document::is_token(token)) => {
+            Err(fail(format!("the bootstrap token was not of the form {:?}", PATTERN.0)))
+        }
+        "create" if line.operands.is_empty() => workflow::run(setting, "", "token-create", || {
+            let client = client()?;
             setting.take(0.3);
-            for (token, ttl_seconds) in Init::load(setting, arguments)?.tokens() {
+            for (token, ttl_seconds) in Init::load(setting, line)?.tokens() {
                 let op = json!({ "op": "create-token", "token": token, "ttl_seconds": ttl_seconds, "replace": false });
                 client.post("/rehearsal/v1/op", &op)?;
                 println!("{token}");
             }
             Ok(())
         }),
-        ["delete", id] => workflow::run(setting, "", "token-delete", || {
-            let client = kubeconfig::client(&path, setting.hosts.clone())?;
+        "delete" if line.operands.is_empty() => Err(fail(format!(
+            "missing argument; 'token delete' is missing token of form {:?} or {:?}",
+            PATTERN.0, PATTERN.1
+        ))),
+        "delete" => workflow::run(setting, "", "token-delete", || {
+            let client = client()?;
             setting.take(0.3);
-            let id = id.split('.').next().unwrap_or_default();
-            client.post("/rehearsal/v1/op", &json!({ "op": "delete-token", "id": id }))?;
-            println!("bootstrap token {id:?} deleted");
+            for given in &line.operands {
+                let id = given.split('.').next().unwrap_or_default();
+                if !(given == id && document::is_token_part(id, 6) || document::is_token(given)) {
+                    return Err(fail(format!("given token didn't match pattern {:?} or {:?}", PATTERN.0, PATTERN.1)));
+                }
+                client
+                    .post("/rehearsal/v1/op", &json!({ "op": "delete-token", "id": id }))
+                    .map_err(|error| fail(format!("failed to delete bootstrap token {id:?}: {error}")))?;
+                println!("bootstrap token {id:?} deleted");
+            }
             Ok(())
         }),
-        ["list"] => {
-            let ids = kubeconfig::client(&path, setting.hosts.clone())?.get("/rehearsal/v1/tokens")?;
+        "list" => {
+            let ids = client()?.get("/rehearsal/v1/tokens")?;
             println!("{ids:#}");
             Ok(())
         }
-        _ => Err(fail(format!("unknown command {:?} for \"kubeadm token\"", words[1..].join(" ")))),
+        _ => Err(fail("the rehearsal makes the tokens of a document alone")),
     }
 }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use muster_kubeadm::versions::instance_config;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Identity};
-use crate::failure::{Failure, fail};
+use crate::failure::{Doing as _, Failure, fail};
 use crate::pki::{self, AUTHORITIES, Authority, Subject};
 use crate::setting::Setting;
 use crate::state::Member;
@@ -120,7 +121,8 @@ impl<'a> Machine<'a> {
     }
 
     /// One file of the phase `kubeconfig`.
-    pub(crate) fn kubeconfig(&self, part: &str) -> Result<(), Failure> {
+    /// `local`: the kubelet's names this machine's own API server.
+    pub(crate) fn kubeconfig(&self, part: &str, local: bool) -> Result<(), Failure> {
         let file = format!("{part}.conf");
         println!("[kubeconfig] Writing {file:?} kubeconfig file");
         let ca = Authority::load(&self.pki_dir, AUTHORITIES[0].0, AUTHORITIES[0].1)?;
@@ -131,7 +133,8 @@ impl<'a> Machine<'a> {
         };
         let pair = ca.issue(&Subject { name: &user, organization, ..Subject::default() })?;
         let identity = Identity::Certificate { certificate: pair.certificate, key: pair.key };
-        let text = kubeconfig::text(&self.endpoint, &ca.certificate, &user, &identity);
+        let server = if local && part == "kubelet" { self.own_server() } else { self.endpoint.clone() };
+        let text = kubeconfig::text(&server, &ca.certificate, &user, &identity);
         pki::write(&self.setting.dir.join(file), &text)
     }
 
@@ -156,7 +159,10 @@ impl<'a> Machine<'a> {
     pub(crate) fn etcd_manifest(&self, members: &[Member]) -> Result<(), Failure> {
         println!("[etcd] Creating static Pod manifest for \"etcd\"");
         let manifest = json!({ "dataDir": self.etcd_dir, "initialMembers": members });
-        pki::write(&self.setting.manifests().join("etcd.yaml"), &format!("{manifest:#}\n"))
+        pki::write(&self.setting.manifests().join("etcd.yaml"), &format!("{manifest:#}\n"))?;
+        pki::restrict(&self.setting.manifests())?;
+        std::fs::create_dir_all(&self.etcd_dir).doing(format!("couldn't make {}", self.etcd_dir.display()))?;
+        pki::restrict(&self.etcd_dir)
     }
 
     /// This machine as a member that has yet to start.
@@ -172,8 +178,13 @@ impl<'a> Machine<'a> {
         let config = config.unwrap_or_else(
             || json!({ "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration" }),
         );
-        pki::write(&self.setting.kubelet_dir.join("config.yaml"), &format!("{config:#}\n"))?;
-        pki::write(&self.setting.kubelet_dir.join("kubeadm-flags.env"), "KUBELET_KUBEADM_ARGS=\"\"\n")?;
+        let write = |name: &str, text: &str| pki::write_open(&self.setting.kubelet_dir.join(name), text);
+        write("config.yaml", &format!("{config:#}\n"))?;
+        write("kubeadm-flags.env", "KUBELET_KUBEADM_ARGS=\"\"\n")?;
+        if instance_config(self.setting.version.minor) {
+            write("instance-config.yaml", "containerRuntimeEndpoint: \"\"\n")?;
+        }
+        pki::restrict(&self.setting.kubelet_dir)?;
         println!("[kubelet-start] Starting the kubelet");
         self.setting.take(KUBELET);
         Ok(())

@@ -1,7 +1,7 @@
 //! Certificates: real ones, from the CAs on disk, which are made if they are not there.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -121,18 +121,33 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn write_pair(pki: &Path, base: &str, pair: &Pair) -> Result<(), Failure> {
-    write(&pki.join(format!("{base}.crt")), &pair.certificate)?;
+    write_open(&pki.join(format!("{base}.crt")), &pair.certificate)?;
     write(&pki.join(format!("{base}.key")), &pair.key)
+}
+
+/// Writes a file that everybody may read, with its directories.
+pub(crate) fn write_open(path: &Path, text: &str) -> Result<(), Failure> {
+    write_with(path, text, 0o644)
 }
 
 /// Writes a file that only its owner reads, with its directories.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    write_with(path, text, 0o600)
+}
+
+/// Leaves a directory to its owner.
+pub(crate) fn restrict(directory: &Path) -> Result<(), Failure> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+        .doing(format!("couldn't restrict {}", directory.display()))
+}
+
+fn write_with(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     use std::io::Write as _;
     let doing = || format!("couldn't write {}", path.display());
     fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).doing(doing())?;
     let temporary: PathBuf = path.with_extension("rehearsal-new");
     let _ = fs::remove_file(&temporary);
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&temporary).doing(doing())?;
+    let mut file = fs::File::options().write(true).create_new(true).mode(mode).open(&temporary).doing(doing())?;
     file.write_all(text.as_bytes()).doing(doing())?;
     fs::rename(&temporary, path).doing(doing())
 }

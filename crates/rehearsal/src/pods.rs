@@ -87,7 +87,8 @@ pub(crate) fn write_control_plane(setting: &Setting, manifest: &Value, component
     println!("[control-plane] Creating static Pod manifest for \"kube-{component}\"");
     let mut manifest = manifest.clone();
     manifest["note"] = json!("a rehearsal: no container runs");
-    pki::write(&setting.manifests().join(format!("kube-{component}.yaml")), &format!("{manifest:#}\n"))
+    pki::write(&setting.manifests().join(format!("kube-{component}.yaml")), &format!("{manifest:#}\n"))?;
+    pki::restrict(&setting.manifests())
 }
 
 /// Starts the server if all that the kubelet would need is there and it does not run yet.

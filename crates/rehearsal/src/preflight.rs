@@ -51,11 +51,14 @@ impl<'a> Checks<'a> {
     pub(crate) fn finish(self) -> Result<(), Failure> {
         match self.errors.is_empty() {
             true => Ok(()),
-            false => Err(fail(format!(
-                "[preflight] Some fatal errors occurred:\n{}\n[preflight] If you know what you are doing, you can make a \
-                 check non-fatal with `--ignore-preflight-errors=...`",
-                self.errors.join("\n")
-            ))),
+            false => {
+                eprintln!("[preflight] Some fatal errors occurred:\n{}", self.errors.join("\n"));
+                eprintln!(
+                    "[preflight] If you know what you are doing, you can make a check non-fatal with \
+                     `--ignore-preflight-errors=...`"
+                );
+                Err(fail("preflight checks failed"))
+            }
         }
     }
 }

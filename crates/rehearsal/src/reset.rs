@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use muster_kubeadm::versions::{CommandLine, Workflow};
 use serde_json::{Value, json};
 
-use crate::arguments::Arguments;
 use crate::document::Documents;
 use crate::failure::{Doing as _, Failure, fail};
 use crate::pods::{self, Pods};
@@ -13,30 +13,39 @@ use crate::setting::Setting;
 use crate::{kubeconfig, workflow};
 
 /// Undoes init or join on this machine; does nothing where nothing is.
-pub(crate) fn run(setting: &Setting, arguments: &Arguments) -> Result<(), Failure> {
-    let flags = ["config", "force", "cert-dir", "cri-socket", "ignore-preflight-errors", "kubeconfig", "skip-phases"];
-    arguments.allow(&flags)?;
-    let document = match arguments.flag("config") {
-        Some(path) => Documents::read(path, &setting.version)?.reset.unwrap_or_else(|| json!({})),
+pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
+    let document = match line.flag("config") {
+        Some(path) => {
+            let documents = Documents::read(path, &setting.version)?;
+            documents.reset.ok_or_else(|| fail("no ResetConfiguration found in the supplied config"))?
+        }
         None => json!({}),
     };
-    if arguments.flag("force").is_none() && document["force"] != true {
-        return Err(fail("[reset] Are you sure you want to proceed? nobody answered"));
+    let mut leaves = workflow::selected(Workflow::Reset, setting.version.minor, line)?;
+    let skipped = document["skipPhases"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    skipped.for_each(|name| leaves.retain(|leaf| leaf != name));
+    let runs = |name: &str| leaves.iter().any(|leaf| leaf == name);
+    if runs("preflight") && line.flag("force").is_none() && document["force"] != true {
+        return Err(fail("won't proceed; the user didn't answer (Y|y) in order to continue").at("preflight"));
     }
-    workflow::run(setting, "", "reset", || undo(setting, arguments, &document))
+    workflow::run(setting, "", "reset", || {
+        setting.take(1.7);
+        if runs("cleanup-node") {
+            stop_kubelet(setting);
+        }
+        if let Some(data_dir) = runs("remove-etcd-member").then(|| leave_etcd(setting)).flatten() {
+            empty(&data_dir)?;
+        }
+        if runs("cleanup-node") { clean_up(setting, line, &document) } else { Ok(()) }
+    })
 }
 
-fn undo(setting: &Setting, arguments: &Arguments, document: &Value) -> Result<(), Failure> {
-    setting.take(1.7);
-    stop_kubelet(setting);
-    let leaves = !arguments.list("skip-phases").contains(&"remove-etcd-member");
-    let data_dir = leaves.then(|| leave_etcd(setting)).flatten();
+fn clean_up(setting: &Setting, line: &CommandLine, document: &Value) -> Result<(), Failure> {
     pods::stop(setting);
     println!("[reset] Deleting contents of directories");
-    let pki = document["certificatesDir"].as_str().or(arguments.flag("cert-dir")).map(PathBuf::from);
-    let mut directories =
-        vec![setting.manifests(), pki.unwrap_or_else(|| setting.dir.join("pki")), setting.kubelet_dir.clone()];
-    directories.extend(data_dir);
+    let pki = document["certificatesDir"].as_str().or(line.flag("cert-dir")).map(PathBuf::from);
+    let directories =
+        [setting.manifests(), pki.unwrap_or_else(|| setting.dir.join("pki")), setting.kubelet_dir.clone()];
     for directory in directories {
         empty(&directory)?;
     }

@@ -1,12 +1,6 @@
 //! The fields of kubeadm's documents in its three APIs, from its public types. What is not here is refused.
 
-/// An API version, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Api {
-    B2,
-    B3,
-    B4,
-}
+use muster_kubeadm::ConfigApi;
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +22,9 @@ pub(crate) enum Type {
 
 /// A field, and the first and last API that has it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Field(pub(crate) &'static str, pub(crate) Type, pub(crate) Api, pub(crate) Api);
+pub(crate) struct Field(pub(crate) &'static str, pub(crate) Type, pub(crate) ConfigApi, pub(crate) ConfigApi);
 
-use Api::{B2, B3, B4};
+use ConfigApi::{V1Beta2 as B2, V1Beta3 as B3, V1Beta4 as B4};
 use Type::{Address, Duration, List, Number, Object, Switch, SwitchMap, Text, TextMap, Token};
 
 const fn all(name: &'static str, holds: Type) -> Field {
