@@ -70,19 +70,19 @@ impl AsRef<[u8]> for Zeroed {
     }
 }
 
-/// Posts JSON once, to the server at `at`. Returns status and body.
+/// Posts JSON once, to the server of that name at `at`. Returns status and body.
 pub(crate) async fn post(
+    server: &str,
     at: SocketAddr,
     identity: &Kubeconfig,
     path: &str,
     body: String,
 ) -> Result<(u16, Bytes), String> {
-    let server = at.to_string();
     let request = hyper::Request::post(path)
-        .header(HOST, &server)
+        .header(HOST, server)
         .header(CONTENT_TYPE, "application/json")
         .header(CONTENT_LENGTH, body.len());
-    patiently(&server, at, identity, request, body.into(), PATIENCE).await
+    patiently(server, at, identity, request, body.into(), PATIENCE).await
 }
 
 async fn patiently(

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
-use crate::{ask, files, leave, manifests, process, wall_clock};
+use crate::{ask, files, leave, local_dns, manifests, process, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -230,10 +230,13 @@ impl Device {
         input: StepInput<'_>,
         progress: Progress<'_>,
     ) -> Result<StepOutput, Trouble> {
+        let mut noted = StepOutput::Done;
         for action in self.plan()?.step(&input) {
-            self.act(name, action, progress).await?;
+            if let Some(text) = self.act(name, action, progress).await? {
+                noted = StepOutput::Noted(text);
+            }
         }
-        Ok(StepOutput::Done)
+        Ok(noted)
     }
 
     fn plan(&self) -> Result<Arc<Plan>, Trouble> {
@@ -241,32 +244,37 @@ impl Device {
         plan.ok_or_else(|| Trouble::new("kubeadm has not been checked yet"))
     }
 
-    async fn act(&self, name: &'static str, action: Action, progress: Progress<'_>) -> Result<(), Trouble> {
+    /// Does it, and says what people should know of it.
+    async fn act(&self, name: &'static str, action: Action, progress: Progress<'_>) -> Result<Option<String>, Trouble> {
         let begun = Instant::now();
-        match action {
-            Action::WriteFile { path, mode, contents } => files::write(&path, mode, contents.expose())
-                .map_err(|why| Trouble::new(format!("{} cannot be written: {why}", path.display()))),
-            Action::RemoveFile { path } => {
-                files::remove(&path).map_err(|why| Trouble::new(format!("{} cannot be removed: {why}", path.display())))
-            }
-            Action::EmptyDirectory { path } => {
-                files::empty(&path).map_err(|why| Trouble::new(format!("{} cannot be emptied: {why}", path.display())))
-            }
-            Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(&phase, &path).into()),
-            Action::Require { .. } => Ok(()),
-            Action::Run(command) => {
-                progress(&command.phase);
-                let result = self.run_command(&command).await;
-                self.note(name, command.phase, begun);
-                result
-            }
-            Action::Await(wait) => {
-                progress(&wait.phase);
-                let result = self.wait(&wait).await;
-                self.note(name, wait.phase, begun);
-                result
-            }
-        }
+        let done =
+            match action {
+                Action::WriteFile { path, mode, contents } => files::write(&path, mode, contents.expose())
+                    .map_err(|why| Trouble::new(format!("{} cannot be written: {why}", path.display()))),
+                Action::RemoveFile { path } => files::remove(&path)
+                    .map_err(|why| Trouble::new(format!("{} cannot be removed: {why}", path.display()))),
+                Action::EmptyDirectory { path } => files::empty(&path)
+                    .map_err(|why| Trouble::new(format!("{} cannot be emptied: {why}", path.display()))),
+                Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(&phase, &path).into()),
+                Action::Require { .. } => Ok(()),
+                Action::Run(command) => {
+                    progress(&command.phase);
+                    let result = self.run_command(&command).await;
+                    self.note(name, command.phase, begun);
+                    result
+                }
+                Action::Await(wait) => {
+                    progress(&wait.phase);
+                    let result = self.wait(&wait).await;
+                    self.note(name, wait.phase, begun);
+                    result
+                }
+                Action::LocalDns(dns) => {
+                    progress("local-dns");
+                    return local_dns::ensure(&dns, self.endpoint).await.map_err(Trouble::new);
+                }
+            };
+        done.map(|()| None)
     }
 
     /// Runs it, and runs it again if it may be.

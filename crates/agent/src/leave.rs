@@ -43,13 +43,14 @@ async fn round(settings: &Settings, us: IpAddr, others: &[IpAddr]) -> Result<boo
     for address in others.iter().copied().filter(|other| *other != us).chain([us]) {
         // Without an identity for etcd there was never a request to join it.
         let Some((at, identity)) = etcd::client(settings, address) else { return Ok(false) };
-        let asked = ask::post(at, &identity, LIST, "{}".to_owned()).await;
+        let name = at.to_string();
+        let asked = ask::post(&name, at, &identity, LIST, "{}".to_owned()).await;
         match asked.and_then(|(status, body)| etcd::membership(status, &body, us)) {
             Ok(Membership::None) => answered = true,
             // Whatever happened to the others: what the cluster knows is here alone.
             Ok(Membership::Only) => last = "this machine is etcd's only member".to_owned(),
             Ok(Membership::Of(request)) => {
-                let (status, body): (u16, Bytes) = ask::post(at, &identity, REMOVE, request).await?;
+                let (status, body): (u16, Bytes) = ask::post(&name, at, &identity, REMOVE, request).await?;
                 if status != 200 {
                     return Err(format!("{at} refuses with status {status}: {}", words(&body)));
                 }

@@ -13,6 +13,7 @@ mod disk;
 mod files;
 mod hardware;
 mod leave;
+mod local_dns;
 mod logs;
 mod manifests;
 pub mod net;

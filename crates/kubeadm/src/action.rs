@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::Wait;
+use crate::dns::LocalDns;
 use crate::secret::Secret;
 
 /// One thing to do. Doing an action again after a crash does no harm, except for [`Action::Run`].
@@ -39,6 +40,8 @@ pub enum Action {
         /// Which.
         path: PathBuf,
     },
+    /// Create CoreDNS' ConfigMap if this machine knows no DNS server and the ConfigMap is not there. See [`LocalDns`].
+    LocalDns(LocalDns),
     /// Ask an API server again and again until it answers as wished. See [`Wait`].
     Await(Wait),
 }

@@ -249,6 +249,17 @@ impl Documents {
         self.cluster.get("etcd").is_some_and(|etcd| etcd.get("external").is_none())
     }
 
+    /// The cluster's DNS domain; none if it is to have no CoreDNS.
+    pub(crate) fn dns_domain(&self) -> Option<String> {
+        let dns = self.cluster.get("dns").cloned().unwrap_or_default();
+        // Before 1.21 there was another one.
+        if dns["disabled"] == true || dns["type"] == "kube-dns" {
+            return None;
+        }
+        let domain = self.cluster.get("networking").and_then(|networking| networking["dnsDomain"].as_str());
+        Some(domain.filter(|domain| !domain.is_empty()).unwrap_or("cluster.local").to_owned())
+    }
+
     /// Where a stacked etcd has its data.
     pub(crate) fn etcd_dir(&self) -> Option<std::path::PathBuf> {
         self.cluster.get("etcd")?["local"]["dataDir"].as_str().map(Into::into)

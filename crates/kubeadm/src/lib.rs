@@ -33,6 +33,7 @@
 //!             break;
 //!         }
 //!         Action::Require { phase, path } => { /* if it does not exist: Failure::left_undone(&phase, &path) */ }
+//!         Action::LocalDns(dns) => { /* POST dns.config_map(..), if there is one; 409 is fine */ }
 //!         Action::Await(wait) => { /* GET wait.path from wait.server until wait.met(status, body) is Ok */ }
 //!     }
 //! }
@@ -47,6 +48,7 @@
 pub mod action;
 pub mod api;
 mod codec;
+pub mod dns;
 mod document;
 pub mod etcd;
 pub mod kubeconfig;
@@ -63,6 +65,7 @@ pub mod versions;
 pub use action::{Action, Command, Settled};
 pub use api::{Readiness, Until, Wait, node_readiness};
 pub use codec::{SECRET_LIMIT, Undecodable};
+pub use dns::LocalDns;
 pub use document::{DocumentError, Kind};
 pub use kubeconfig::Kubeconfig;
 pub use manifests::{ManifestError, ManifestFile, Manifests};

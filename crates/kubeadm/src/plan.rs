@@ -7,6 +7,7 @@ use muster_wire::{MachineId, Role};
 
 use crate::action::{Action, Command, Settled};
 use crate::api::{Until, Wait};
+use crate::dns::LocalDns;
 use crate::document::{DocumentError, Documents, TOKEN_TTL};
 use crate::phases::{self, Form, Reads, Run};
 use crate::pki::{PkiBundle, Ticket};
@@ -208,7 +209,25 @@ impl Plan {
 
     fn init_finish(&self) -> Vec<Action> {
         let runs = phases::init_finish(&self.kubeadm, &self.settings.skip_phases);
-        runs.iter().flat_map(|run| self.run(run)).collect()
+        let brings_dns = |run: &Run| matches!(&run.form, Form::Phase(words) if words[..] == ["addon", "all"] || words[..] == ["addon", "coredns"]);
+        let mut actions = Vec::new();
+        for run in &runs {
+            if brings_dns(run) {
+                actions.extend(self.local_dns().map(Action::LocalDns));
+            }
+            actions.extend(self.run(run));
+        }
+        actions
+    }
+
+    /// None if CoreDNS is not to run.
+    fn local_dns(&self) -> Option<LocalDns> {
+        Some(LocalDns {
+            domain: self.documents.dns_domain()?,
+            server: self.settings.endpoint.clone(),
+            kubeconfig: self.settings.admin_kubeconfig(),
+            kubelet_config: self.settings.kubelet_dir.join("config.yaml"),
+        })
     }
 
     fn join(&self, role: Role, node: &Node, ticket: &Ticket, pki: Option<&PkiBundle>) -> Vec<Action> {

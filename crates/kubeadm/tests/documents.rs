@@ -106,6 +106,7 @@ fn describe(action: &Action) -> String {
             )
         }
         Action::Require { phase, path } => format!("require {} of {phase}\n", path.display()),
+        Action::LocalDns(dns) => format!("local DNS for {} by {}\n", dns.domain, dns.kubelet_config.display()),
         Action::Await(wait) => format!(
             "await {} https://{}{} by {} until {:?} (at most {} s)\n",
             wait.phase,
@@ -316,5 +317,31 @@ proptest! {
             let (node, ticket) = (node(), ticket());
             let _ = plan.step(&StepInput::Join { role: Role::ControlPlane, node: &node, ticket: &ticket, pki: None });
         }
+    }
+}
+
+#[test]
+fn a_site_without_dns_servers_is_looked_after_before_coredns_unless_it_is_to_have_none() {
+    let actions = |skip: &[&str], document: &str| {
+        let document = format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n{document}");
+        let mut settings = settings(&document);
+        settings.skip_phases = skip.iter().map(|phase| (*phase).to_owned()).collect();
+        let plan = Plan::new(&"v1.36.0".parse().expect("a version"), settings).expect("plans");
+        plan.step(&StepInput::InitFinish)
+    };
+    let domain = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::LocalDns(dns) => Some(dns.domain.clone()),
+            _ => None,
+        })
+    };
+    let plain = actions(&[], "");
+    assert_eq!(domain(&plain).as_deref(), Some("cluster.local"));
+    let at = |wanted: &dyn Fn(&Action) -> bool| plain.iter().position(wanted).expect("is there");
+    let addon = at(&|action| matches!(action, Action::Run(command) if command.phase == "init/addon"));
+    assert_eq!(at(&|action| matches!(action, Action::LocalDns(_))) + 1, addon);
+    assert_eq!(domain(&actions(&["addon/kube-proxy"], "networking: {dnsDomain: a.b}\n")).as_deref(), Some("a.b"));
+    for (skip, document) in [(vec!["addon"], ""), (vec!["addon/coredns"], ""), (vec![], "dns: {disabled: true}\n")] {
+        assert_eq!(domain(&actions(&skip, document)), None, "{skip:?} {document}");
     }
 }

@@ -230,6 +230,8 @@ impl Step {
 pub enum StepOutput {
     /// The step did what it should.
     Done,
+    /// The step did what it should, and people should know something.
+    Noted(String),
     /// kubeadm's version, as `v1.31.4`.
     Checked {
         /// The version.

@@ -98,6 +98,8 @@ pub(crate) fn apply(objects: &mut Objects, path: &str, object: Value) -> Result<
                 false => (None, rest.strip_prefix('/')?),
             };
             let name = rest.strip_prefix(kind.plural.as_str())?.strip_prefix('/')?;
+            // What lives in a Namespace is no Namespace.
+            let name = (!name.contains('/')).then_some(name)?;
             Some((kind, namespace, name.to_owned()))
         })
         .ok_or_else(unknown)?;
@@ -157,6 +159,7 @@ mod tests {
         put("/api/v1/namespaces/pets", object("v1", "Namespace", "pets")).expect("is stored");
         put(dog, rex()).expect("is stored");
         assert_eq!(put(dog, object("example.org/v1", "Dog", "tom")), Err(400));
+        put("/api/v1/namespaces/pets/secrets/collar", object("v1", "Secret", "collar")).expect("is stored");
         assert_eq!(put("/api/v1/namespaces/Pets", object("v1", "Namespace", "Pets")), Err(422));
         assert_eq!(get(&objects, dog), Some(rex()));
         let served = get(&objects, "/apis/example.org/v1").expect("is served");

@@ -343,7 +343,7 @@ fn manifests_are_read_from_files_and_directories_and_their_mistakes_are_named() 
     let told = problems(&with(&all), &[]);
     let expected = [
         format!("muster.toml:4: `manifests`: {path}/c.yaml, document 1: apiVersion is missing"),
-        format!("muster.toml:4: `manifests`: {path}/c.yaml, document 2: it is no YAML at line 3, column 25"),
+        format!("muster.toml:4: `manifests`: {path}/c.yaml, document 2: it is no YAML at line 3, column 26"),
         format!(
             "muster.toml:4: `manifests`: {path}/d.json, document 1: ConfigMap a is in {path}/a.yaml, document 1 already"
         ),

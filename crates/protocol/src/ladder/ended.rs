@@ -24,7 +24,10 @@ impl Ladder {
                 let tokens = std::mem::take(&mut self.tokens);
                 self.initialised = Some(Initialised { attempt, ca_hash, endpoints, tokens });
             }
-            (Job::InitFinish { attempt }, _) => {
+            (Job::InitFinish { attempt }, output) => {
+                if let StepOutput::Noted(text) = output {
+                    context.effects.notice(false, "init-finish", text);
+                }
                 self.mark_completed(context, KubeadmMarker { attempt, init: true });
             }
             (Job::Join { .. }, _) => self.join_stage = Some(JoinStage::Kubelet),

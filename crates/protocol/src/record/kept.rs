@@ -41,6 +41,7 @@ pub(super) enum Output {
     Ticket(Vec<u8>),
     Initialised { ca_hash: Digest, endpoints: Vec<String> },
     Manifests(Vec<ManifestResult>),
+    Noted(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,6 +122,7 @@ impl From<StepOutput> for Output {
             StepOutput::Ticket { ciphertext } => Output::Ticket(ciphertext.into()),
             StepOutput::Initialised { ca_hash, endpoints } => Output::Initialised { ca_hash, endpoints },
             StepOutput::Manifests(results) => Output::Manifests(results),
+            StepOutput::Noted(text) => Output::Noted(text),
         }
     }
 }
@@ -139,6 +141,7 @@ impl From<Output> for StepOutput {
             Output::Ticket(ciphertext) => StepOutput::Ticket { ciphertext: ciphertext.into() },
             Output::Initialised { ca_hash, endpoints } => StepOutput::Initialised { ca_hash, endpoints },
             Output::Manifests(results) => StepOutput::Manifests(results),
+            Output::Noted(text) => StepOutput::Noted(text),
         }
     }
 }

@@ -65,6 +65,7 @@ fn inputs() -> Vec<Input> {
         StepOutput::PkiMade { ca_hash: Digest([6; 32]), sealed: vec![sealed] },
         StepOutput::Ticket { ciphertext: Bytes::from_static(b"ticket") },
         StepOutput::Initialised { ca_hash: Digest([6; 32]), endpoints: vec!["10.0.0.1:6443".into()] },
+        StepOutput::Noted("no DNS".into()),
         StepOutput::Manifests(vec![
             ManifestResult { object: 0, outcome: ManifestOutcome::Applied },
             ManifestResult { object: 1, outcome: ManifestOutcome::Refused("no".into()) },

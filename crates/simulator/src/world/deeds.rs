@@ -222,6 +222,8 @@ impl World {
                 }
                 told?;
             }
+            // Every machine of the simulator knows a DNS server.
+            Action::LocalDns(_) => {}
             Action::Await(wait) => {
                 let (status, body) = self.ask_api(slot, &wait).ok_or(Trouble::NoApi)?;
                 wait.met(status, body.as_bytes()).map_err(|missing| Failure::waited(&wait.phase, &missing))?;
