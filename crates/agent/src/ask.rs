@@ -11,6 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use muster_kubeadm::api::ANSWER_LIMIT;
+use muster_kubeadm::farewell::Request;
 use muster_kubeadm::kubeconfig::{Identity, Material};
 use muster_kubeadm::manifests::CONTENT_TYPE as APPLY;
 use muster_kubeadm::{Kubeconfig, Secret, Wait};
@@ -32,6 +33,18 @@ pub(crate) fn identity(path: &Path) -> Result<Kubeconfig, String> {
     let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|why| named(&why))?;
     Kubeconfig::parse(&text).map_err(|why| named(&why))
+}
+
+/// The same identity with nothing of it in files any more.
+pub(crate) fn in_memory(kubeconfig: &Kubeconfig) -> Result<Kubeconfig, String> {
+    let held = |material: &Material| pem(material).map(Material::Inline);
+    let identity = match &kubeconfig.identity {
+        Some(Identity::Certificate { certificate, key }) => {
+            Some(Identity::Certificate { certificate: held(certificate)?, key: held(key)? })
+        }
+        other => other.clone(),
+    };
+    Ok(Kubeconfig { server: kubeconfig.server.clone(), ca: held(&kubeconfig.ca)?, identity })
 }
 
 /// Gets once, from the server of that name at `at`. Returns status and body.
@@ -83,6 +96,22 @@ pub(crate) async fn post(
         .header(CONTENT_TYPE, "application/json")
         .header(CONTENT_LENGTH, body.len());
     patiently(server, at, identity, request, body.into(), PATIENCE).await
+}
+
+/// Sends a request that was made elsewhere, once. Returns status and body.
+pub(crate) async fn send(
+    server: &str,
+    at: SocketAddr,
+    identity: &Kubeconfig,
+    request: &Request,
+) -> Result<(u16, Bytes), String> {
+    let builder = hyper::Request::builder()
+        .method(request.method)
+        .uri(&request.path)
+        .header(HOST, server)
+        .header(CONTENT_TYPE, request.content_type)
+        .header(CONTENT_LENGTH, request.body.len());
+    patiently(server, at, identity, builder, request.body.clone().into(), PATIENCE).await
 }
 
 async fn patiently(

@@ -126,10 +126,11 @@ impl Device {
                 let node = self.node(node, &address)?;
                 run(StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await
             }
-            Step::JoinEtcd { .. } => run(StepInput::JoinEtcd).await,
-            Step::JoinFinish { name: node, address, .. } => {
+            Step::JoinEtcd { address, .. } => self.join_etcd(name, &address, progress).await,
+            Step::JoinFinish { attempt, role, name: node, address, ticket } => {
+                let ticket = self.open_ticket(attempt, &ticket)?;
                 let node = self.node(node, &address)?;
-                run(StepInput::JoinFinish { node: &node }).await
+                run(StepInput::JoinFinish { role, node: &node, ticket: &ticket }).await
             }
             Step::AwaitReady { name: node } => run(StepInput::AwaitReady { name: &node }).await,
             Step::DeleteToken { sealed_pki, machine } => {
@@ -137,14 +138,52 @@ impl Device {
                 run(StepInput::DeleteToken { token: &token }).await
             }
             Step::ApplyManifests { objects } => self.apply(&objects).await.map_err(Trouble::new),
-            Step::Reset { member } => {
-                let Some(address) = member else { return run(StepInput::Reset).await };
-                match self.leave_etcd(&address, progress).await? {
-                    true => run(StepInput::ResetOutsideEtcd).await,
-                    false => run(StepInput::Reset).await,
-                }
-            }
+            Step::Reset { member, node } => self.reset(name, member.as_deref(), node.as_deref(), progress).await,
         }
+    }
+
+    /// kubeadm that adds a member waits for it in several ways, and each may end badly. What counts is whether etcd has it.
+    async fn join_etcd(
+        &self,
+        name: &'static str,
+        address: &str,
+        progress: Progress<'_>,
+    ) -> Result<StepOutput, Trouble> {
+        let Err(trouble) = self.run(name, StepInput::JoinEtcd, progress).await else { return Ok(StepOutput::Done) };
+        let us: IpAddr = address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))?;
+        if leave::votes(&self.settings, us).await {
+            warn!(
+                why = trouble.why,
+                "kubeadm did not see this machine's etcd member through, and it votes all the same"
+            );
+            return Ok(StepOutput::Done);
+        }
+        Err(trouble)
+    }
+
+    /// Membership and Node go first, as far as they can; then everything here.
+    async fn reset(
+        &self,
+        name: &'static str,
+        member: Option<&str>,
+        node: Option<&str>,
+        progress: Progress<'_>,
+    ) -> Result<StepOutput, Trouble> {
+        let outside = match member {
+            Some(address) => self.leave_etcd(address, progress).await?,
+            None => false,
+        };
+        let leaving = node.map(|node| leave::Leaving::new(&self.settings, self.endpoint, node));
+        if let Some(leaving) = &leaving {
+            progress("node/farewell");
+            leaving.before_reset().await;
+        }
+        let input = if outside { StepInput::ResetOutsideEtcd } else { StepInput::Reset };
+        let done = self.run(name, input, progress).await?;
+        if let Some(leaving) = &leaving {
+            leaving.after_reset().await;
+        }
+        Ok(done)
     }
 
     /// Applies objects of the image's manifests through this machine's own balancer.

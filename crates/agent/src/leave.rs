@@ -1,18 +1,23 @@
-//! Giving up this machine's etcd membership, before anything of it is wiped.
+//! What a machine takes back before anything of it is wiped: its etcd membership, and its Node.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
-use muster_kubeadm::Settings;
 use muster_kubeadm::etcd::{self, LIST, Membership, REMOVE};
-use tracing::{debug, info};
+use muster_kubeadm::farewell::Farewell;
+use muster_kubeadm::{Kubeconfig, Settings};
+use tracing::{debug, info, warn};
 
 use crate::ask;
 use crate::balancer::Balancer;
 
 /// How long etcd is asked before the step counts as failed; the ladder then tries it again.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the API server is asked to take the Node back.
+const NODE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -33,6 +38,71 @@ pub(crate) async fn etcd(settings: &Settings, us: IpAddr, balancer: &Balancer) -
             Err(why) => debug!(why, "asks etcd again"),
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether this machine's own etcd says that it is a member that votes.
+pub(crate) async fn votes(settings: &Settings, us: IpAddr) -> bool {
+    let Some((at, identity)) = etcd::client(settings, us) else { return false };
+    let asked = ask::post(&at.to_string(), at, &identity, LIST, "{}".to_owned()).await;
+    asked.is_ok_and(|(status, body)| etcd::votes(status, &body, us))
+}
+
+/// The Node of a machine that is being reset.
+pub(crate) struct Leaving<'a> {
+    server: &'a str,
+    at: SocketAddr,
+    node: &'a str,
+    admin: Option<Kubeconfig>,
+    /// The kubelet's identity, held in memory: its files go with the reset.
+    kubelet: Option<Kubeconfig>,
+}
+
+impl<'a> Leaving<'a> {
+    /// Reads the identities that there are.
+    pub(crate) fn new(settings: &'a Settings, at: SocketAddr, node: &'a str) -> Self {
+        let read = |path: &Path| ask::identity(path).and_then(|identity| ask::in_memory(&identity)).ok();
+        Self {
+            server: &settings.endpoint,
+            at,
+            node,
+            admin: read(&settings.admin_kubeconfig()),
+            kubelet: read(&settings.kubelet_kubeconfig()),
+        }
+    }
+
+    /// With an administrator's identity the Node is deleted.
+    pub(crate) async fn before_reset(&self) {
+        if let Some(identity) = &self.admin {
+            self.say(Farewell::Delete, identity).await;
+        }
+    }
+
+    /// With the kubelet's alone it is said not to be Ready, now that no kubelet says otherwise.
+    pub(crate) async fn after_reset(&self) {
+        if let (None, Some(identity)) = (&self.admin, &self.kubelet) {
+            self.say(Farewell::NotReady, identity).await;
+        }
+    }
+
+    /// Tries for a while. What remains is a Node that looks Ready for less than a minute, for which a join just waits.
+    async fn say(&self, farewell: Farewell, identity: &Kubeconfig) {
+        let (request, begun) = (farewell.request(self.node), Instant::now());
+        loop {
+            let asked = ask::send(self.server, self.at, identity, &request).await;
+            match asked.and_then(|(status, _)| Farewell::judge(status)) {
+                Ok(()) => {
+                    info!(node = self.node, ?farewell, "took its Node back");
+                    return;
+                }
+                Err(why) if begun.elapsed() >= NODE_LIMIT => {
+                    warn!(node = self.node, why, "its Node stays, and may keep this machine out for a minute");
+                    return;
+                }
+                Err(why) => debug!(why, "asks for its Node again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 

@@ -214,6 +214,7 @@ mod tests {
                 text: "waiting for m-cccccccc, last heard 14 s ago to join etcd (turn 2)".to_owned(),
                 machines: vec!["c".repeat(64)],
             }],
+            resets: 0,
             manifests: Some(muster_protocol::status::ManifestsStatus {
                 total: 5,
                 applied: 3,

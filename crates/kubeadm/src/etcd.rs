@@ -47,6 +47,21 @@ pub fn client(settings: &Settings, address: IpAddr) -> Option<(SocketAddr, Kubec
     Some((at, Kubeconfig { server: format!("https://{at}"), ca: Material::File(ca), identity: Some(identity) }))
 }
 
+/// Whether an answer to [`LIST`] shows the machine as a member that has started and votes: its own name is in the list, which
+/// a member writes there when it starts, and it is no learner any more.
+pub fn votes(status: u16, body: &[u8], address: IpAddr) -> bool {
+    let answer: Value = match status == 200 && body.len() <= ANSWER_LIMIT {
+        true => serde_json::from_slice(body).unwrap_or_default(),
+        false => return false,
+    };
+    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
+    let ours = |member: &&Value| member["peerURLs"].as_array().is_some_and(|urls| urls.iter().any(|url| *url == peer));
+    let member = answer["members"].as_array().and_then(|members| members.iter().find(ours));
+    member.is_some_and(|member| {
+        member["name"].as_str().is_some_and(|name| !name.is_empty()) && member["isLearner"] != true
+    })
+}
+
 /// Reads an answer to [`LIST`].
 ///
 /// # Errors
@@ -95,6 +110,17 @@ mod tests {
         assert_eq!(of(TWO, "10.0.0.3".parse().expect("an address")), Ok(Membership::None));
         let alone = br#"{"members": [{"ID": "1", "peerURLs": ["https://10.0.0.2:2380"]}]}"#;
         assert_eq!(of(alone, US), Ok(Membership::Only));
+    }
+
+    #[test]
+    fn only_a_member_that_started_and_is_no_learner_votes() {
+        let at = |address: &str| address.parse().expect("an address");
+        assert!(votes(200, TWO, at("10.0.0.1")));
+        assert!(!votes(200, TWO, US), "it is added and has not started");
+        assert!(!votes(200, TWO, at("10.0.0.3")) && !votes(503, TWO, at("10.0.0.1")) && !votes(200, b"<html>", US));
+        let learner =
+            br#"{"members": [{"ID": "1", "name": "m2", "peerURLs": ["https://10.0.0.2:2380"], "isLearner": true}]}"#;
+        assert!(!votes(200, learner, US));
     }
 
     #[test]

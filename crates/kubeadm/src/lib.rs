@@ -51,6 +51,7 @@ mod codec;
 pub mod dns;
 mod document;
 pub mod etcd;
+pub mod farewell;
 pub mod kubeconfig;
 pub mod manifests;
 pub mod outcome;

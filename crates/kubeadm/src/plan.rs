@@ -57,10 +57,14 @@ pub enum StepInput<'a> {
     },
     /// Add this machine's etcd member.
     JoinEtcd,
-    /// The rest of a control plane's join.
+    /// The rest of a join. Safe to repeat.
     JoinFinish {
+        /// This machine's role.
+        role: Role,
         /// This machine.
         node: &'a Node,
+        /// Its ticket.
+        ticket: &'a Ticket,
     },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
@@ -155,7 +159,7 @@ impl Plan {
             StepInput::InitFinish => self.init_finish(),
             StepInput::Join { role, node, ticket, pki } => self.join(*role, node, ticket, *pki),
             StepInput::JoinEtcd => self.join_etcd(),
-            StepInput::JoinFinish { node } => self.join_finish(node),
+            StepInput::JoinFinish { role, node, ticket } => self.join_finish(*role, node, ticket),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],
@@ -248,14 +252,21 @@ impl Plan {
     }
 
     /// The wait for the API server is muster's own here, too: kubeadm's phase of that name takes no `--config` in any version.
-    fn join_finish(&self, node: &Node) -> Vec<Action> {
-        let runs = phases::join_finish(&self.kubeadm);
+    fn join_finish(&self, role: Role, node: &Node, ticket: &Ticket) -> Vec<Action> {
+        let runs = phases::join_finish(&self.kubeadm, role);
         let skipped = |run: &&Run| {
             let marks = run.form == Form::Phase(vec!["control-plane-join", "mark-control-plane"]);
             !(marks && self.skips("control-plane-join/mark-control-plane"))
         };
-        let mut actions: Vec<_> = runs.iter().filter(skipped).flat_map(|run| self.run(run)).collect();
-        actions.push(self.await_serving(node, "join/wait-control-plane", "/readyz"));
+        let mut actions = Vec::new();
+        let runs: Vec<_> = runs.iter().filter(skipped).collect();
+        if !runs.is_empty() {
+            actions.push(self.write("join-later.yaml", self.documents.join_later(role, node, ticket)));
+        }
+        actions.extend(runs.iter().flat_map(|run| self.run(run)));
+        if role == Role::ControlPlane {
+            actions.push(self.await_serving(node, "join/wait-control-plane", "/readyz"));
+        }
         if !muster_wire::planted::planted("join-document-left") {
             actions.push(remove(self.work("join-later.yaml")));
         }
@@ -378,7 +389,9 @@ impl Plan {
             "init/kubeconfig" => vec![self.settings.admin_kubeconfig()],
             "init/kubelet-start" => vec![self.settings.kubelet_dir.join("config.yaml")],
             "init/control-plane" => vec![manifests.join("kube-apiserver.yaml")],
-            "join/preflight+kubelet-start" | "join/preflight+kubelet-start+kubelet-wait-bootstrap" => {
+            // Where there is a phase that waits for it, the kubelet's own kubeconfig comes later.
+            "join/preflight+kubelet-start" => vec![self.settings.kubelet_dir.join("config.yaml")],
+            "join/kubelet-wait-bootstrap" | "join/kubelet-wait-bootstrap+mark-control-plane" => {
                 vec![self.settings.kubelet_kubeconfig()]
             }
             "join/preflight+control-plane-prepare+kubelet-start" => {

@@ -167,15 +167,22 @@ pub enum Step {
     JoinEtcd {
         /// The attempt.
         attempt: u32,
+        /// This machine's address, by which etcd knows it.
+        address: String,
     },
-    /// The rest of a control plane's join.
+    /// The rest of a join: what is tried again when it fails, because by now the kubelet and, on a control plane, etcd and the
+    /// API server do their work.
     JoinFinish {
         /// The attempt.
         attempt: u32,
+        /// This machine's role.
+        role: Role,
         /// This machine's Node name.
         name: String,
         /// Address its API server advertises.
         address: String,
+        /// The ticket from the ledger: the step may be taken again after a restart, when nothing of it is on disk.
+        ticket: Bytes,
     },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
@@ -200,6 +207,9 @@ pub enum Step {
         /// Set for a control plane that may have joined etcd: its address there. It is no member any more before anything
         /// is wiped, or nothing is wiped.
         member: Option<String>,
+        /// Set for a machine that may have registered: its Node's name. A Node looks Ready for most of a minute after its
+        /// kubelet stopped, and keeps a machine of its name out; so it is taken away, as far as this machine may.
+        node: Option<String>,
     },
 }
 

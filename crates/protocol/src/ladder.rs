@@ -39,6 +39,24 @@ enum Job {
     Reset,
 }
 
+impl Job {
+    /// As [`Step::name`] has it.
+    fn name(self) -> &'static str {
+        match self {
+            Job::Check => "check",
+            Job::Prepare => "prepare",
+            Job::MakePki { .. } => "make-pki",
+            Job::Init { .. } => "init",
+            Job::InitFinish { .. } => "init-finish",
+            Job::Join { .. } => "join",
+            Job::JoinEtcd { .. } => "join-etcd",
+            Job::JoinFinish { .. } => "join-finish",
+            Job::AwaitReady => "await-ready",
+            Job::Reset => "reset",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Running {
     run: RunId,
@@ -84,9 +102,18 @@ pub(crate) struct Ladder {
     /// The etcd turn that the join under way has asked for, and when.
     asked_turn: Option<(u32, Time)>,
     node_ready: bool,
-    failures: u32,
-    last_failure: Option<String>,
+    /// What failed since the climb was last at its end, by step, how often in a row, and what was said last.
+    failures: BTreeMap<&'static str, Failed>,
+    /// How often this machine was reset in this start.
+    resets: u32,
     not_before: Time,
+}
+
+/// A step that failed and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) times: u32,
+    pub(crate) why: String,
 }
 
 /// What climbing needs to know and may change.
@@ -195,6 +222,7 @@ impl Ladder {
 
     fn mark_completed(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) {
         context.durable.completed = Some(marker);
+        self.failures.clear();
         context.effects.persist(context.durable).done();
     }
 
@@ -224,25 +252,25 @@ impl Ladder {
         self.unable.as_deref()
     }
 
-    pub(crate) fn last_failure(&self) -> Option<&str> {
-        self.last_failure.as_deref()
+    /// What failed since the climb was last at its end, by step.
+    pub(crate) fn failures(&self) -> &BTreeMap<&'static str, Failed> {
+        &self.failures
+    }
+
+    /// When the next step may begin, if that is not now.
+    pub(crate) fn pauses_until(&self, now: Time) -> Option<Time> {
+        (self.running.is_none() && now < self.not_before).then_some(self.not_before)
+    }
+
+    /// How often this machine was reset in this start.
+    pub(crate) fn resets(&self) -> u32 {
+        self.resets
     }
 
     /// What runs now: its name, kubeadm's phase, and since when.
     pub(crate) fn doing(&self) -> Option<(String, Time)> {
         let running = self.running.as_ref()?;
-        let name = match running.job {
-            Job::Check => "check",
-            Job::Prepare => "prepare",
-            Job::MakePki { .. } => "make-pki",
-            Job::Init { .. } => "init",
-            Job::InitFinish { .. } => "init-finish",
-            Job::Join { .. } => "join",
-            Job::JoinEtcd { .. } => "join-etcd",
-            Job::JoinFinish { .. } => "join-finish",
-            Job::AwaitReady => "await-ready",
-            Job::Reset => "reset",
-        };
+        let name = running.job.name();
         let text = match &running.phase {
             Some(phase) => format!("{name}: {phase}"),
             None => name.to_owned(),

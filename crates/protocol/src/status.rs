@@ -120,6 +120,9 @@ pub struct Status {
     pub attempt: Option<u32>,
     /// The kubeadm phase under way, if one is.
     pub doing: Option<String>,
+    /// How often this machine's kubeadm work was reset since the agent started.
+    #[serde(default)]
+    pub resets: u32,
     /// What is waited for.
     pub waiting: Vec<Reason>,
     /// The image's manifests, on a machine that applies them.

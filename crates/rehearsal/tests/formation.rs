@@ -34,16 +34,18 @@ fn form(version: &str, number: u8) {
             let role = if at < 3 { Role::ControlPlane } else { Role::Worker };
             let site = &site;
             scope.spawn(move || {
-                site.join(machine, role).unwrap_or_else(|error| panic!("{version}: {}: {error}", machine.node.name))
+                let named = |error| panic!("{version}: {}: {error}", machine.node.name);
+                site.join(machine, role).unwrap_or_else(named);
+                if role == Role::Worker {
+                    site.join_finish(machine, role).unwrap_or_else(named);
+                }
             });
         }
     });
     for machine in [second, third] {
         machine.carry_out(&StepInput::JoinEtcd).unwrap_or_else(|error| panic!("{version}: {error}"));
         site.serve_by(machine);
-        machine
-            .carry_out(&StepInput::JoinFinish { node: &machine.node })
-            .unwrap_or_else(|error| panic!("{version}: {error}"));
+        site.join_finish(machine, Role::ControlPlane).unwrap_or_else(|error| panic!("{version}: {error}"));
     }
     for machine in &machines {
         machine.await_ready().unwrap_or_else(|error| panic!("{version}: {error}"));
@@ -92,7 +94,7 @@ fn a_reset_machine_joins_again() {
     // Its member is gone with the reset. Its Node is not, but is soon found to be dead.
     site.join(&second, Role::ControlPlane).expect("joins again");
     second.carry_out(&StepInput::JoinEtcd).expect("joins etcd again");
-    second.carry_out(&StepInput::JoinFinish { node: &second.node }).expect("finishes");
+    site.join_finish(&second, Role::ControlPlane).expect("finishes");
     second.await_ready().expect("is Ready");
 }
 

@@ -22,6 +22,7 @@ mod s07;
 mod s08;
 mod s09;
 mod s10;
+mod s14;
 
 use std::collections::VecDeque;
 
@@ -67,6 +68,7 @@ pub struct Checks {
     s08: s08::EtcdTurns,
     s09: s09::Identities,
     s10: s10::Bounds,
+    s14: s14::Standing,
     copies: copies::Copies,
     halted: halted::Halted,
     refuted: refuted::Refuted,
@@ -89,7 +91,7 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict) {
-        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8");
+        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S14");
         if let Err(what) = verdict
             && self.broken.is_none()
             && !(of_the_ledger && self.facts.history_lost)
@@ -114,6 +116,7 @@ impl Checks {
             ("S8", self.s08.see(seen, facts)),
             ("S9", self.s09.see(seen, facts)),
             ("S10", self.s10.see(now, seen)),
+            ("S14", self.s14.see(seen, facts)),
         ];
         self.liveness.see(now, seen, &self.facts);
         for (promise, verdict) in verdicts {

@@ -36,6 +36,9 @@ pub struct Durable {
     pub completed: Option<KubeadmMarker>,
     /// The highest etcd turn that this machine has asked for: it asks for none twice.
     pub etcd_turn: u32,
+    /// The turn by which this machine's etcd member came in; 0 while there is none. From then on its join is finished, however
+    /// often that takes, and not begun anew.
+    pub etcd_joined: u32,
 }
 
 impl Durable {
@@ -56,6 +59,7 @@ impl Durable {
             started: self.started.as_ref().map(marker),
             completed: self.completed.as_ref().map(marker),
             etcd_turn: self.etcd_turn,
+            etcd_joined: self.etcd_joined,
         }
     }
 
@@ -74,6 +78,7 @@ impl Durable {
             started: durable.started.map(marker),
             completed: durable.completed.map(marker),
             etcd_turn: durable.etcd_turn,
+            etcd_joined: durable.etcd_joined,
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_wire::KubeadmMarker;
 
-use super::{Context, Initialised, Job, JoinStage, Ladder, PAUSE_MAX};
+use super::{Context, Failed, Initialised, Job, JoinStage, Ladder, PAUSE_MAX};
 use crate::{StepFailure, StepOutput};
 
 impl Ladder {
@@ -31,7 +31,11 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: true });
             }
             (Job::Join { .. }, _) => self.join_stage = Some(JoinStage::Kubelet),
-            (Job::JoinEtcd { number, .. }, _) => self.join_stage = Some(JoinStage::Etcd(number)),
+            (Job::JoinEtcd { number, .. }, _) => {
+                self.join_stage = Some(JoinStage::Etcd(number));
+                context.durable.etcd_joined = number;
+                context.effects.persist(context.durable).done();
+            }
             (Job::JoinFinish { attempt }, _) => {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
@@ -42,10 +46,9 @@ impl Ladder {
                 return self.failed(job, &StepFailure { step: "device", phase: None, why, hopeless: false }, context);
             }
         }
-        self.last_failure = None;
-        if !matches!(job, Job::Reset | Job::Prepare) {
-            self.failures = 0;
-        }
+        // What else failed stays counted until the climb is at its end: a join that ends in a reset each time must wait longer
+        // each time, although its first steps go well.
+        self.failures.remove(job.name());
         false
     }
 
@@ -53,6 +56,8 @@ impl Ladder {
     pub(super) fn clean(&mut self, context: &mut Context<'_>) {
         context.durable.started = None;
         context.durable.completed = None;
+        context.durable.etcd_joined = 0;
+        self.resets += 1;
         self.underway = None;
         self.leave_join();
         self.initialised = None;
@@ -61,12 +66,14 @@ impl Ladder {
     }
 
     pub(super) fn failed(&mut self, job: Job, failure: &StepFailure, context: &mut Context<'_>) -> bool {
-        self.failures += u32::from(!crate::planted::planted("retry-at-once"));
-        let pause = (Duration::from_secs(1) * (1 << self.failures.min(6))).min(PAUSE_MAX);
-        let pause = if crate::planted::planted("retry-at-once") { Duration::ZERO } else { pause };
         let text = failure.to_string();
-        context.effects.notice(true, "step-failed", format!("{text}; next try in {} s", pause.as_secs()));
-        self.last_failure = Some(text.clone());
+        let failed = self.failures.entry(job.name()).or_insert(Failed { times: 0, why: String::new() });
+        failed.times = failed.times.saturating_add(1);
+        failed.why.clone_from(&text);
+        let pause = (Duration::from_secs(1) * (1 << failed.times.min(6))).min(PAUSE_MAX);
+        let pause = if crate::planted::planted("retry-at-once") { Duration::ZERO } else { pause };
+        let times = if failed.times == 1 { String::new() } else { format!(" ({} times in a row)", failed.times) };
+        context.effects.notice(true, "step-failed", format!("{text}{times}; next try in {} s", pause.as_secs()));
         self.not_before = context.now + pause;
         match job {
             Job::Check => {
@@ -83,12 +90,18 @@ impl Ladder {
                 // The right to init goes on to another machine at once; only the next try here waits.
                 self.not_before = context.now;
             }
-            Job::Join { .. } | Job::JoinEtcd { .. } | Job::JoinFinish { .. } => {
+            Job::Join { .. } | Job::JoinEtcd { .. } => {
                 self.underway = None;
                 self.leave_join();
             }
-            // The cluster stands. What failed is tried again.
-            Job::InitFinish { .. } | Job::AwaitReady | Job::Reset => {}
+            Job::JoinFinish { .. } if crate::planted::planted("last-step-resets") => {
+                self.underway = None;
+                self.leave_join();
+                context.durable.etcd_joined = 0;
+            }
+            // The cluster stands, and so does this machine in it. What failed was a wait or a mark: it is tried again, and no
+            // reason to take down what works.
+            Job::InitFinish { .. } | Job::JoinFinish { .. } | Job::AwaitReady | Job::Reset => {}
         }
         false
     }

@@ -1,6 +1,7 @@
 //! Which step comes next: the ledger, the two markers on disk and what this start has done decide.
 
 use bytes::Bytes;
+use muster_wire::entry::Admitted;
 use muster_wire::{KubeadmMarker, Role};
 
 use super::{Context, Job, JoinStage, Ladder};
@@ -40,6 +41,7 @@ impl Ladder {
         let Some(ready) = context.ledger.ready() else { return false };
         context.durable.started.get_or_insert(KubeadmMarker { attempt: ready.attempt, init: false });
         context.durable.completed = None;
+        context.durable.etcd_joined = 0;
         context.durable.etcd_turn = number;
         context.effects.persist(context.durable).done();
         let text =
@@ -119,31 +121,35 @@ impl Ladder {
         }
         match self.join_stage? {
             JoinStage::Begun => None,
-            JoinStage::Kubelet if member.admitted.role == Role::Worker => {
-                self.mark_completed(context, marker);
-                self.next_completed(context, marker, member)
-            }
+            JoinStage::Kubelet if member.admitted.role == Role::Worker => Self::finish(attempt, member),
             JoinStage::Kubelet => {
                 let (number, holder) = context.ledger.etcd_turn()?;
                 let ours = holder == context.me && self.turn_good(context, number);
+                let address = member.admitted.address.clone();
                 (ours || crate::planted::planted("etcd-turn-unwaited"))
-                    .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt }))
+                    .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt, address }))
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
-            JoinStage::Etcd(_) if member.etcd_member => {
-                let (name, address) = (member.admitted.name.clone(), member.admitted.address.clone());
-                Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt, name, address }))
-            }
+            JoinStage::Etcd(_) if member.etcd_member => Self::finish(attempt, member),
             JoinStage::Etcd(number) => {
                 // The leader ended the turn before its success was known: what was added is taken away again.
                 if context.ledger.etcd_turn() != Some((number, context.me)) {
                     self.underway = None;
                     self.leave_join();
+                    context.durable.etcd_joined = 0;
+                    context.effects.persist(context.durable).done();
                     return self.mend(context, marker);
                 }
                 None
             }
         }
+    }
+
+    /// The rest of a join, for as often as it takes.
+    fn finish(attempt: u32, member: &Member) -> Option<(Job, Step)> {
+        let Admitted { role, name, address, .. } = member.admitted.clone();
+        let ticket = member.ticket.as_ref().filter(|(of, _)| *of == attempt)?.1.clone();
+        Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt, role, name, address, ticket }))
     }
 
     /// kubeadm is done here.
@@ -155,7 +161,7 @@ impl Ladder {
     ) -> Option<(Job, Step)> {
         let ready = context.ledger.ready()?;
         if ready.attempt != marker.attempt {
-            return Some((Job::Reset, Step::Reset { member: None }));
+            return Some((Job::Reset, Step::Reset { member: None, node: None }));
         }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))
@@ -185,11 +191,30 @@ impl Ladder {
                 return None;
             }
         }
+        if self.goes_on(context, marker) {
+            let member = context.member()?.clone();
+            return self.next_underway(context, marker, &member);
+        }
         // An init's only member is itself. A join's may be one of several, and they must be told.
-        let plane = context.member().filter(|member| !marker.init && member.admitted.role == Role::ControlPlane);
+        let joining = context.member().filter(|_| !marker.init);
+        let node = joining.map(|member| member.admitted.name.clone());
+        let plane = joining.filter(|member| member.admitted.role == Role::ControlPlane);
         let member = plane
             .filter(|_| !crate::planted::planted("reset-keeps-member"))
             .map(|plane| plane.admitted.address.clone());
-        (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member }))
+        (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member, node }))
+    }
+
+    /// Whether a join of an earlier start is gone on with: its etcd member was in, so the machine works, and what is left can
+    /// be done at any time. The disk says so itself; one that is an older copy does not, and is reset.
+    fn goes_on(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) -> bool {
+        let of_cluster = context.ledger.ready().is_some_and(|ready| ready.attempt == marker.attempt);
+        let number = context.durable.etcd_joined;
+        if marker.init || number == 0 || !of_cluster || crate::planted::planted("joined-begins-anew") {
+            return false;
+        }
+        self.underway = Some(marker);
+        self.join_stage = Some(JoinStage::Etcd(number));
+        true
     }
 }

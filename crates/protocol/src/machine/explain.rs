@@ -37,6 +37,7 @@ impl Machine {
             revision: ledger.revision(),
             attempt: ledger.cluster_attempt(),
             doing: self.ladder.doing().map(|(text, since)| format!("{text} ({} s)", now.since(since).as_secs())),
+            resets: self.ladder.resets(),
             waiting: self.reasons(now),
             manifests: self.manifests.status(),
             peers: self.peers(now),
@@ -79,8 +80,16 @@ impl Machine {
         }
         if let Some(why) = self.ladder.unable() {
             add("kubeadm", format!("this machine cannot run kubeadm: {why}"), &[self.id()]);
-        } else if let Some(why) = self.ladder.last_failure() {
-            add("step", format!("the last step failed and is tried again: {why}"), &[self.id()]);
+        } else {
+            for (step, failed) in self.ladder.failures() {
+                let times =
+                    if failed.times == 1 { "once".to_owned() } else { format!("{} times in a row", failed.times) };
+                let next = match self.ladder.pauses_until(now) {
+                    Some(due) => format!("the next try is in {} s", due.since(now).as_secs() + 1),
+                    None => "it is tried again".to_owned(),
+                };
+                add("step", format!("{step} failed {times}, and {next}: {}", failed.why), &[self.id()]);
+            }
         }
         match &self.durable.charter {
             None => self.explain_founding(now, &mut add),

@@ -200,8 +200,12 @@ fn a_cut_recording_is_read_as_far_as_it_goes() {
 
 #[test]
 fn names_of_steps_are_kept() {
-    let steps =
-        [Step::Check, Step::Reset { member: None }, Step::JoinEtcd { attempt: 1 }, Step::InitFinish { attempt: 1 }];
+    let steps = [
+        Step::Check,
+        Step::Reset { member: None, node: None },
+        Step::JoinEtcd { attempt: 1, address: String::new() },
+        Step::InitFinish { attempt: 1 },
+    ];
     for step in steps {
         assert_eq!(step_name(step.name()), step.name());
     }

@@ -119,6 +119,11 @@ impl Site {
         self.backends.lock().expect("unpoisoned").push(format!("{}:{API_PORT}", machine.node.address));
     }
 
+    pub(crate) fn join_finish(&self, machine: &Machine, role: Role) -> Result<(), Failure> {
+        let ticket = self.ticket(machine);
+        machine.carry_out(&StepInput::JoinFinish { role, node: &machine.node, ticket: &ticket })
+    }
+
     pub(crate) fn join(&self, machine: &Machine, role: Role) -> Result<(), Failure> {
         let ticket = self.ticket(machine);
         let pki = (role == Role::ControlPlane).then_some(&self.pki);

@@ -2,7 +2,7 @@
 
 use super::{Facts, Verdict};
 use muster_protocol::Step;
-use muster_wire::EtcdTurn;
+use muster_wire::{EtcdTurn, Role};
 
 use crate::watch::Seen;
 
@@ -30,13 +30,14 @@ impl EtcdTurns {
                 }
                 _ => Ok(()),
             },
-            Seen::StepBegan { slot, step: Step::JoinFinish { .. }, apart: false, .. } => match facts.identity.get(slot)
-            {
-                Some(machine) if !facts.turns_done.contains(machine) => {
-                    Err(format!("machine {slot} goes on behind its turn at etcd, which is not over"))
+            Seen::StepBegan { slot, step: Step::JoinFinish { role: Role::ControlPlane, .. }, apart: false, .. } => {
+                match facts.identity.get(slot) {
+                    Some(machine) if !facts.turns_done.contains(machine) => {
+                        Err(format!("machine {slot} goes on behind its turn at etcd, which is not over"))
+                    }
+                    _ => Ok(()),
                 }
-                _ => Ok(()),
-            },
+            }
             // Taking an etcd member away is a change to the cluster that a person must want.
             Seen::Applied { .. } if facts.etcd_lost.is_some() => {
                 let gone = facts.etcd_lost.unwrap_or_default();

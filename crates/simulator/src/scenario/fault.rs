@@ -81,6 +81,8 @@ pub enum Sort {
     KubeadmLostAnswer,
     /// kubeadm goes on with `step` although it was told to stop.
     KubeadmLate,
+    /// The API server refuses to take the Nodes of the machines back when they are reset.
+    NodeStays,
 }
 
 impl Sort {
@@ -123,6 +125,7 @@ impl Sort {
         use Sort::*;
         let mut every = Self::all();
         every.extend([
+            NodeStays,
             StrayProposals,
             TornWrite,
             Misdirected,

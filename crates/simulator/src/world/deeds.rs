@@ -90,9 +90,10 @@ impl World {
                 self.follow_plan(slot, &input)
             }
             Step::JoinEtcd { .. } => self.follow_plan(slot, &StepInput::JoinEtcd),
-            Step::JoinFinish { attempt, name, address } => {
+            Step::JoinFinish { attempt, role, name, address, ticket } => {
+                let ticket = self.open_ticket(slot, *attempt, ticket)?;
                 let node = self.node(slot, *attempt, name, address)?;
-                self.follow_plan(slot, &StepInput::JoinFinish { node: &node })
+                self.follow_plan(slot, &StepInput::JoinFinish { role: *role, node: &node, ticket: &ticket })
             }
             Step::AwaitReady { name } => {
                 let done = self.follow_plan(slot, &StepInput::AwaitReady { name })?;
@@ -104,7 +105,7 @@ impl World {
                 self.follow_plan(slot, &StepInput::DeleteToken { token: &token })
             }
             Step::ApplyManifests { objects } => self.apply_manifests(slot, objects),
-            Step::Reset { member } => self.undo(slot, member.as_deref()),
+            Step::Reset { member, node } => self.undo(slot, member.as_deref(), node.as_deref()),
         }
     }
 
@@ -161,12 +162,15 @@ impl World {
         Ok(StepOutput::Done)
     }
 
-    /// As the agent resets: out of etcd first, since kubeadm only warns when it could not leave it.
-    fn undo(&mut self, slot: Slot, member: Option<&str>) -> Result<StepOutput, Trouble> {
+    /// As the agent resets: out of etcd first, since kubeadm only warns when it could not leave it; and the Node goes with it.
+    fn undo(&mut self, slot: Slot, member: Option<&str>, node: Option<&str>) -> Result<StepOutput, Trouble> {
         let left = match member {
             Some(address) => self.leave_etcd(slot, address)?,
             None => false,
         };
+        if let Some(node) = node {
+            self.take_node_back(slot, node);
+        }
         let input = if left { StepInput::ResetOutsideEtcd } else { StepInput::Reset };
         let done = self.follow_plan(slot, &input)?;
         self.nothing_left(slot, "/");

@@ -51,11 +51,25 @@ pub struct Cluster {
     pub members: BTreeSet<Slot>,
     /// The machines whose etcd members it has, whether these still run or not.
     pub etcd: BTreeSet<Slot>,
+    /// Its Node objects, by name.
+    pub nodes: BTreeMap<String, NodeObject>,
     /// The objects of the manifests that it has: who applied each first, and when.
     pub manifests: BTreeMap<u32, (Slot, At)>,
     /// Those that were told to come again, once.
     pub(super) put_off: BTreeSet<u32>,
 }
+
+/// A Node object, which outlives its machine's kubelet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeObject {
+    /// Whose kubelet registered it.
+    pub slot: Slot,
+    /// When that kubelet was stopped by a reset.
+    pub stopped: Option<At>,
+}
+
+/// How long a Node looks Ready after its kubelet stopped: the node lifecycle controller's grace period since 1.32.
+pub(super) const NODE_GRACE: At = 50_000_000;
 
 /// Whose a ciphertext is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! It is strict where the real one is: a phase needs what earlier ones made, a document must be there and of the right kind,
 //! a join needs a CA that it believes and a token that the cluster knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::World;
 use super::event::Slot;
-use super::kubeadm::{Cluster, Kube};
+use super::kubeadm::{Cluster, Kube, NODE_GRACE, NodeObject};
+use crate::scenario::Sort;
 use crate::watch::Seen;
 
 /// A finished run.
@@ -215,7 +216,10 @@ impl World {
         (kube.cluster, kube.etcd, kube.serves) = (Some(number), true, true);
         let (attempt, members) = (kube.attempt, BTreeSet::from([slot]));
         let etcd = members.clone();
+        let node = NodeObject { slot, stopped: None };
+        let nodes = BTreeMap::from([(self.hosts[slot as usize].kube.name.clone(), node)]);
         let cluster = Cluster {
+            nodes,
             attempt,
             machine,
             ca,
@@ -271,6 +275,12 @@ impl World {
             made.iter().for_each(|name| self.make(slot, &at(name)));
         }
         if phases.contains("kubelet-start") {
+            let name = join["nodeRegistration"]["name"].as_str().unwrap_or_default();
+            if self.looks_ready(cluster, name) {
+                let words = format!("a Node with name {name:?} and status \"Ready\" already exists in the cluster.");
+                return failed("kubelet-start", words);
+            }
+            self.site.clusters[cluster].nodes.insert(name.to_owned(), NodeObject { slot, stopped: None });
             self.make(slot, &at("kubelet.conf"));
             self.make(slot, KUBELET);
             self.site.clusters[cluster].members.insert(slot);
@@ -339,8 +349,35 @@ impl World {
         let in_turn = self.site.adding_etcd.contains(&slot);
         self.see(Seen::EtcdAdded { slot, in_turn });
         self.make(slot, &at("manifests/etcd.yaml"));
-        self.kube(slot).etcd = true;
+        // The API server's manifest has been there since the join began: it starts when etcd has.
+        let kube = self.kube(slot);
+        (kube.etcd, kube.serves) = (true, true);
         Ok(())
+    }
+
+    /// Whether a Node of this name keeps others of the name out: its kubelet runs, or was stopped a short while ago.
+    fn looks_ready(&self, cluster: usize, name: &str) -> bool {
+        let Some(node) = self.site.clusters[cluster].nodes.get(name) else { return false };
+        let kube = &self.hosts[node.slot as usize].kube;
+        let runs = kube.cluster == Some(cluster) && kube.name == name;
+        runs || node.stopped.is_some_and(|stopped| self.now < stopped + NODE_GRACE)
+    }
+
+    /// As the agent does before a reset: an administrator has the Node deleted, a kubelet says that it is not Ready. Either needs an
+    /// API server that answers and is not told to refuse.
+    pub(super) fn take_node_back(&mut self, slot: Slot, name: &str) {
+        let refused = self
+            .active
+            .iter()
+            .any(|fault| self.plan[fault.index].kind == Sort::NodeStays && fault.targets.contains(&slot));
+        let identity = ["admin.conf", "kubelet.conf"].iter().any(|file| self.has(slot, &at(file)));
+        let cluster = self.api_of(slot).and_then(|server| self.hosts[server as usize].kube.cluster);
+        if let Some(cluster) = cluster.filter(|_| identity && !refused) {
+            let nodes = &mut self.site.clusters[cluster].nodes;
+            if nodes.get(name).is_some_and(|node| node.slot == slot) {
+                nodes.remove(name);
+            }
+        }
     }
 
     fn create_token(&mut self, slot: Slot, args: &[&str]) -> Done {
@@ -375,6 +412,9 @@ impl World {
         let mut kube = std::mem::take(self.kube(slot));
         if let Some(cluster) = kube.cluster {
             self.site.clusters[cluster].members.remove(&slot);
+            if let Some(node) = self.site.clusters[cluster].nodes.get_mut(&kube.name).filter(|node| node.slot == slot) {
+                node.stopped = Some(self.now);
+            }
             if leaves {
                 self.site.clusters[cluster].etcd.remove(&slot);
                 self.see(Seen::EtcdLeft { slot, gone: slot });

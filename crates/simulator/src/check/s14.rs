@@ -1,0 +1,46 @@
+//! S14: what works is not taken down because something else failed.
+
+use std::collections::BTreeSet;
+
+use muster_protocol::Step;
+use muster_wire::{EtcdTurn, MachineId};
+
+use super::{Facts, Verdict};
+use crate::watch::Seen;
+
+/// Remembers who stands in etcd by a turn whose end was committed, and looks at who is reset.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    stands: BTreeSet<MachineId>,
+}
+
+impl Standing {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        match seen {
+            Seen::Applied { .. } => {
+                if let Some((machine, EtcdTurn::Done)) = facts.turn_ended
+                    && facts.in_etcd.contains(&machine)
+                {
+                    self.stands.insert(machine);
+                }
+            }
+            Seen::EtcdLeft { gone, .. } => {
+                if let Some(machine) = facts.identity.get(gone) {
+                    self.stands.remove(machine);
+                }
+            }
+            // A disk that went back to an older copy knows of nothing that works on it.
+            Seen::StepBegan { slot, step: Step::Reset { .. }, apart: false, .. } => {
+                if let Some(machine) = facts.identity.get(slot)
+                    && self.stands.contains(machine)
+                    && !facts.excused.contains(machine)
+                    && !facts.damaged.contains(slot)
+                {
+                    return Err(format!("{machine} is reset, whose etcd member votes and whose turn is done"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
