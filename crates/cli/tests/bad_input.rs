@@ -28,6 +28,19 @@ fn two_images_on_one_network_found_nothing_and_name_both() {
 }
 
 #[test]
+fn a_machine_that_knows_no_dns_server_says_how_coredns_is_configured_and_becomes_ready() {
+    let site = Site::new();
+    let document = site.path().join("kubelet.yaml");
+    let without = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nresolvConf: /no/such/file\n";
+    fs::write(&document, without).expect("written");
+    let image = Image { documents: vec![document], ..site.image(1, 1) };
+    let agent = site.start(1, &image);
+    agent.until_phase("ready");
+    let log = agent.log();
+    assert!(log.contains("/no/such/file names no DNS server that a Pod could reach"), "{log}");
+}
+
+#[test]
 fn a_machine_with_another_mesh_key_stays_outside_and_is_told_of() {
     let site = Site::new();
     let image = site.image(2, 1);

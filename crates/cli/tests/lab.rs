@@ -62,6 +62,18 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(pid, signal).expect("it lives");
 }
 
+/// A lab that a failed test does not leave behind.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            signal(&self.0, Signal::INT);
+            let _ = self.0.wait();
+        }
+    }
+}
+
 /// Reads a running lab's lines until it is Ready.
 fn wait_until_ready(child: &mut Child) -> Value {
     let output = child.stdout.take().expect("its output");
@@ -167,8 +179,9 @@ fn the_images_manifests_are_applied_and_a_mistake_in_them_is_told() {
     fs::write(manifests.join("20-definitions.yml"), DEFINITIONS).expect("written");
     let [manifests, shown] = [&manifests, &place].map(|path| path.display().to_string());
     let arguments = ["lab", "--json", "--machines", "3", "--manifests", &manifests, "--dir", &shown, "--log", "debug"];
-    let mut child = muster(dir.path(), &arguments).stdout(Stdio::piped()).spawn().expect("the lab starts");
-    wait_until_ready(&mut child);
+    let child = muster(dir.path(), &arguments).stdout(Stdio::piped()).spawn().expect("the lab starts");
+    let mut lab = Running(child);
+    wait_until_ready(&mut lab.0);
     let ask = |machine: usize, what: &str| {
         let machine = format!("lab-{machine}");
         let asked = muster(dir.path(), &[what, "--machine", &machine, "--lab", &shown, "--json"]).output();
@@ -191,8 +204,8 @@ fn the_images_manifests_are_applied_and_a_mistake_in_them_is_told() {
         assert!(!log.contains("hush-hush"), "what a Secret holds is in the log of lab-{machine}");
         assert!(!log.contains("begins step=\"reset\""), "lab-{machine} was reset");
     }
-    signal(&child, Signal::INT);
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    signal(&lab.0, Signal::INT);
+    assert_eq!(lab.0.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Image {
     pub(crate) mesh_key: String,
     pub(crate) kubeadm: PathBuf,
     pub(crate) fault: &'static str,
+    /// Files of the user's documents.
+    pub(crate) documents: Vec<PathBuf>,
     /// The host's name, if not one of the machine's own.
     pub(crate) name: Option<&'static str>,
 }
@@ -69,7 +71,16 @@ impl Site {
         // By this name the program is the rehearsal kubeadm.
         let _ = symlink(env!("CARGO_BIN_EXE_muster"), &kubeadm);
         let mesh_key = "5a".repeat(32);
-        Image { cluster: "site", machines, control_planes, mesh_key, kubeadm, fault: "", name: None }
+        Image {
+            cluster: "site",
+            machines,
+            control_planes,
+            mesh_key,
+            kubeadm,
+            fault: "",
+            documents: Vec::new(),
+            name: None,
+        }
     }
 
     /// Starts machine `number`; a later start goes on with what is on its disk.
@@ -95,9 +106,9 @@ impl Site {
         let text = format!(
             "cluster = \"{}\"\nmachines = {}\ncontrol_planes = {}\nmesh_key = \"{}\"\n\
              [discovery]\nmdns = false\npeers = {peers:?}\n\
-             [kubernetes]\nversion = \"v1.31.4\"\nkubeadm = {:?}\nendpoint_port = 17443\napi_port = 16443\n\
+             [kubernetes]\nversion = \"v1.31.4\"\nkubeadm = {:?}\nendpoint_port = 17443\napi_port = 16443\ndocuments = {:?}\n\
              [state]\ndurable = true\n",
-            image.cluster, image.machines, image.control_planes, image.mesh_key, image.kubeadm
+            image.cluster, image.machines, image.control_planes, image.mesh_key, image.kubeadm, image.documents
         );
         let mut file =
             fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&config).expect("opened");
