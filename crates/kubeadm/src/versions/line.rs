@@ -60,7 +60,7 @@ impl CommandLine {
     /// # Errors
     /// Whatever makes this minor version end before it has looked at any file.
     pub fn parse(args: &[String], minor: u32) -> Result<Self, Refusal> {
-        let (words, given) = take_apart(args)?;
+        let (words, given) = take_apart(args);
         let mut depth = 0;
         while words.get(depth).is_some_and(|_| exists(&words[..=depth], minor)) {
             depth += 1;
@@ -172,6 +172,9 @@ fn leaf(command: &[String], minor: u32) -> Option<&'static Row> {
     }
 }
 
+/// A flag with the value that follows it, if any does.
+type Given = (Name, Option<String>);
+
 /// A flag as it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Name {
@@ -200,7 +203,7 @@ impl Name {
 }
 
 /// Words and flags. Whether a flag takes a value is the same wherever there is a flag of its name; what is none takes none.
-fn take_apart(args: &[String]) -> Result<(Vec<String>, Vec<(Name, Option<String>)>), Refusal> {
+fn take_apart(args: &[String]) -> (Vec<String>, Vec<Given>) {
     let rows = [super::INIT, super::JOIN, super::RESET, OTHERS];
     let all = || rows.iter().flat_map(|rows| rows.iter()).flat_map(|row| row.flags).chain(GLOBAL);
     let (mut words, mut given) = (Vec::new(), Vec::new());
@@ -225,5 +228,5 @@ fn take_apart(args: &[String]) -> Result<(Vec<String>, Vec<(Name, Option<String>
         let value = if value.is_none() && takes_value { args.next().cloned() } else { value };
         given.push((name, value));
     }
-    Ok((words, given))
+    (words, given)
 }
