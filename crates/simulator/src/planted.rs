@@ -52,6 +52,8 @@ const SCENARIOS: &[(&str, &str)] = &[
     ),
     ("regressions/s8-turn-forgotten", include_str!("../../../simulations/regressions/s8-turn-forgotten.toml")),
     ("regressions/l1-poll-overtaken", include_str!("../../../simulations/regressions/l1-poll-overtaken.toml")),
+    ("last-step-fails", include_str!("../../../simulations/last-step-fails.toml")),
+    ("last-step-fails-once", include_str!("../../../simulations/last-step-fails-once.toml")),
     ("regressions/l3-earlier-life", include_str!("../../../simulations/regressions/l3-earlier-life.toml")),
 ];
 

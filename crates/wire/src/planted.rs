@@ -84,6 +84,8 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("restless", "L5", "an idle cluster gossips as if it were forming"),
     ("initialiser-awaited", "L4", "a dead initialiser is never replaced"),
     ("poll-overtaken", "L1", "a poll that comes late takes the place of a later one"),
+    ("last-step-resets", "S14", "a last wait that fails has a machine reset whose etcd member votes"),
+    ("joined-begins-anew", "S14", "a machine that restarts after it joined etcd is reset"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

@@ -152,6 +152,7 @@ fn durable() -> Durable {
         started: Some(KubeadmMarker { attempt: 1, init: true }),
         completed: Some(KubeadmMarker { attempt: 1, init: true }),
         etcd_turn: 4,
+        etcd_joined: 5,
     }
 }
 

@@ -87,7 +87,7 @@ fn names_file_document_and_mistake() {
 fn the_example_is_right() {
     let all = read(include_str!("../../../../docs/examples/flannel.yaml")).expect("reads");
     let kinds: Vec<&str> = (0..all.count()).filter_map(|number| all.get(number)).map(|one| one.kind.as_str()).collect();
-    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"]);
+    assert_eq!(kinds, ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet"]);
 }
 
 #[test]
