@@ -29,6 +29,9 @@ const ASK_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before a run that may be repeated is.
 const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
+/// The last phase of a worker's join, which only waits.
+const WAIT: &str = "kubelet-wait-bootstrap";
+
 /// Most finished phases whose times are kept.
 const TIMES_MAX: usize = 512;
 
@@ -124,7 +127,16 @@ impl Device {
                 let ticket = self.open_ticket(attempt, &ticket)?;
                 let bundle = sealed_pki.map(|sealed| self.open_pki(&sealed)).transpose()?;
                 let node = self.node(node, &address)?;
-                run(StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await
+                let joined = run(StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await;
+                // The kubelet has its own certificate: that kubeadm's wait for it ended badly takes nothing away.
+                let waited = |trouble: &Trouble| trouble.phase.as_deref().is_some_and(|phase| phase.ends_with(WAIT));
+                match joined {
+                    Err(trouble) if waited(&trouble) && self.settings.kubelet_kubeconfig().exists() => {
+                        warn!(why = trouble.why, "kubeadm's wait failed, and the kubelet has joined all the same");
+                        Ok(StepOutput::Done)
+                    }
+                    joined => joined,
+                }
             }
             Step::JoinEtcd { address, .. } => self.join_etcd(name, &address, progress).await,
             Step::JoinFinish { attempt, role, name: node, address, ticket } => {
@@ -296,6 +308,7 @@ impl Device {
                     .map_err(|why| Trouble::new(format!("{} cannot be emptied: {why}", path.display()))),
                 Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(&phase, &path).into()),
                 Action::Require { .. } => Ok(()),
+                Action::Run(Command { unless: Some(path), .. }) if path.exists() => Ok(()),
                 Action::Run(command) => {
                     progress(&command.phase);
                     let result = self.run_command(&command).await;

@@ -70,6 +70,8 @@ pub struct Command {
     /// From then until the run ends, the agent's balancer had better refuse connections at once than let them hang: the
     /// turn then takes 4 s instead of 10 (measured with kubeadm 1.20).
     pub starts_etcd_at: Option<&'static str>,
+    /// It is left out if this file is there by then: what it would bring about has come by itself.
+    pub unless: Option<PathBuf>,
 }
 
 /// Which failure of a command means that nothing was left to do.
@@ -102,6 +104,7 @@ impl Command {
             tries: 1,
             settled: Settled::Never,
             starts_etcd_at: None,
+            unless: None,
         }
     }
 }

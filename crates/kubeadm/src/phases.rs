@@ -135,29 +135,35 @@ fn runs(reads: Reads, minor: u32, phases: &[&'static str], skip: &[String]) -> V
     runs
 }
 
-/// What of a join comes before anything of it works: a worker's up to its kubelet, a control plane's up to etcd. `check-etcd`
-/// is left out: etcd itself refuses a member that would endanger its quorum, and while others join the check fails for no
-/// good reason.
+/// A worker's whole join, or a control plane's up to etcd. `check-etcd` is left out: etcd itself refuses a member that
+/// would endanger its quorum, and while others join the check fails for no good reason. A worker's `kubelet-wait-bootstrap` is not
+/// run by itself: alone it wants a control plane's `admin.conf` (kubeadm 1.35 to 1.37).
 pub(crate) fn join(version: &Version, role: Role) -> Run {
-    const WORKERS: [&str; 2] = ["preflight", "kubelet-start"];
+    const WORKERS: [&str; 3] = ["preflight", "kubelet-start", WAIT];
     const PREPARE: [&str; 3] = ["preflight", "control-plane-prepare", "kubelet-start"];
-    let (names, minutes): (&[&str], u64) = match role {
-        Role::Worker => (&WORKERS, 13),
-        Role::ControlPlane => (&PREPARE, 20),
+    let (names, skip, minutes) = match role {
+        Role::Worker => (&WORKERS, Vec::new(), 13),
+        Role::ControlPlane => {
+            let mut skip = all_but(version.minor, &PREPARE);
+            if muster_wire::planted::planted("etcd-outside-turn") {
+                skip.retain(|name| name != "etcd-join");
+            }
+            (&PREPARE, skip, 20)
+        }
     };
-    let mut skip = all_but(version.minor, names);
-    if role == Role::Worker {
-        // What a worker's join does not do anyway need not be named.
-        skip.retain(|name| name == WAIT);
-    } else if muster_wire::planted::planted("etcd-outside-turn") {
-        skip.retain(|name| name != "etcd-join");
-    }
     let runs: Vec<_> = Workflow::Join.phases(version.minor).filter(|name| names.contains(name)).collect();
     Run { reads: Reads::Join, ..skipping(&runs.join("+"), skip, minutes * 60) }
 }
 
-/// Waits for the kubelet's own certificate, and writes its annotations to its Node.
+/// Waits for the kubelet's own certificate.
 const WAIT: &str = "kubelet-wait-bootstrap";
+
+/// Starts a control plane's kubelet anew, once its own API server serves. Since 1.33 it asks that one for its certificate, began to
+/// before there was any, and doubles the pause between its tries: it would ask again after half a minute only.
+pub(crate) fn ask_again(version: &Version) -> Option<Run> {
+    Workflow::Join.row(WAIT, version.minor)?;
+    Some(join_phase(vec!["kubelet-start"], 120))
+}
 
 /// The one part of a join that is taken in turn. Where the cluster's feature gates decide which of two phases adds the member, the
 /// other does nothing: both are left in.
@@ -183,23 +189,20 @@ fn all_but(minor: u32, kept: &[&str]) -> Vec<String> {
     skip
 }
 
-/// What is left of a join. Each of it waits, or writes what may be there already, so that it may be run again. Before 1.22
-/// each control plane is also written into the ClusterStatus.
-pub(crate) fn join_finish(version: &Version, role: Role) -> Vec<Run> {
+/// What is left of a control plane's join. Each of it waits, or writes what may be there already, so that it may be run again.
+/// Before 1.22 each control plane is also written into the ClusterStatus.
+pub(crate) fn join_finish(version: &Version) -> Vec<Run> {
     const MARK: &str = "control-plane-join/mark-control-plane";
     let minor = version.minor;
     let writes = |phase: &'static str, seconds| Run { tries: TRIES, ..join_phase(phase.split('/').collect(), seconds) };
-    let waits = Workflow::Join.row(WAIT, minor).is_some();
-    let apart = Workflow::Join.is_command(WAIT, minor);
-    let hidden = |runs: &str, kept: &[&str]| Run { tries: TRIES, ..skipping(runs, all_but(minor, kept), 12 * 60) };
-    match role {
-        Role::Worker if apart => vec![writes(WAIT, 360)],
-        Role::Worker if waits => vec![hidden(WAIT, &[WAIT])],
-        Role::Worker => Vec::new(),
-        Role::ControlPlane if apart => vec![writes(WAIT, 360), writes(MARK, 240)],
-        Role::ControlPlane if waits => vec![hidden("kubelet-wait-bootstrap+mark-control-plane", &[WAIT, MARK])],
-        Role::ControlPlane if minor < 22 => vec![writes("control-plane-join/update-status", 120), writes(MARK, 240)],
-        Role::ControlPlane => vec![writes(MARK, 240)],
+    match Workflow::Join.row(WAIT, minor) {
+        None if minor < 22 => vec![writes("control-plane-join/update-status", 120), writes(MARK, 240)],
+        None => vec![writes(MARK, 240)],
+        Some(_) if Workflow::Join.is_command(WAIT, minor) => vec![writes(WAIT, 360), writes(MARK, 240)],
+        Some(_) => {
+            let run = skipping("kubelet-wait-bootstrap+mark-control-plane", all_but(minor, &[WAIT, MARK]), 12 * 60);
+            vec![Run { tries: TRIES, ..run }]
+        }
     }
 }
 

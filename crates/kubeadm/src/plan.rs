@@ -251,22 +251,29 @@ impl Plan {
         self.run(&phases::join_etcd(&self.kubeadm))
     }
 
-    /// The wait for the API server is muster's own here, too: kubeadm's phase of that name takes no `--config` in any version.
+    /// A worker has nothing left. The wait for a control plane's API server is muster's own here, too: kubeadm's phase of that
+    /// name takes no `--config` in any version.
     fn join_finish(&self, role: Role, node: &Node, ticket: &Ticket) -> Vec<Action> {
-        let runs = phases::join_finish(&self.kubeadm, role);
+        if role == Role::Worker {
+            return Vec::new();
+        }
+        let mut actions = vec![
+            self.write("join-later.yaml", self.documents.join_later(role, node, ticket)),
+            self.await_serving(node, "join/wait-control-plane", "/readyz"),
+        ];
+        if let Some(run) = phases::ask_again(&self.kubeadm) {
+            let unless = Some(self.settings.kubelet_kubeconfig());
+            actions.extend(self.run(&run).into_iter().map(|action| match action {
+                Action::Run(command) => Action::Run(Command { unless: unless.clone(), ..command }),
+                other => other,
+            }));
+        }
+        let runs = phases::join_finish(&self.kubeadm);
         let skipped = |run: &&Run| {
             let marks = run.form == Form::Phase(vec!["control-plane-join", "mark-control-plane"]);
             !(marks && self.skips("control-plane-join/mark-control-plane"))
         };
-        let mut actions = Vec::new();
-        let runs: Vec<_> = runs.iter().filter(skipped).collect();
-        if !runs.is_empty() {
-            actions.push(self.write("join-later.yaml", self.documents.join_later(role, node, ticket)));
-        }
-        actions.extend(runs.iter().flat_map(|run| self.run(run)));
-        if role == Role::ControlPlane {
-            actions.push(self.await_serving(node, "join/wait-control-plane", "/readyz"));
-        }
+        actions.extend(runs.iter().filter(skipped).flat_map(|run| self.run(run)));
         if !muster_wire::planted::planted("join-document-left") {
             actions.push(remove(self.work("join-later.yaml")));
         }
@@ -389,11 +396,10 @@ impl Plan {
             "init/kubeconfig" => vec![self.settings.admin_kubeconfig()],
             "init/kubelet-start" => vec![self.settings.kubelet_dir.join("config.yaml")],
             "init/control-plane" => vec![manifests.join("kube-apiserver.yaml")],
-            // Where there is a phase that waits for it, the kubelet's own kubeconfig comes later.
-            "join/preflight+kubelet-start" => vec![self.settings.kubelet_dir.join("config.yaml")],
-            "join/kubelet-wait-bootstrap" | "join/kubelet-wait-bootstrap+mark-control-plane" => {
-                vec![self.settings.kubelet_kubeconfig()]
-            }
+            "join/preflight+kubelet-start"
+            | "join/preflight+kubelet-start+kubelet-wait-bootstrap"
+            | "join/kubelet-wait-bootstrap"
+            | "join/kubelet-wait-bootstrap+mark-control-plane" => vec![self.settings.kubelet_kubeconfig()],
             "join/preflight+control-plane-prepare+kubelet-start" => {
                 vec![dir.join("admin.conf"), manifests.join("kube-apiserver.yaml")]
             }

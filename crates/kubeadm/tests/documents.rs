@@ -98,8 +98,9 @@ fn describe(action: &Action) -> String {
         Action::Run(command) => {
             assert!(command.env.is_empty(), "the real kubeadm is told nothing by its environment");
             let seconds = command.limit.as_secs();
+            let unless = command.unless.as_ref().map(|path| format!(" unless {}", path.display())).unwrap_or_default();
             format!(
-                "run {} (at most {seconds} s, {:?})\n  {} {}\n",
+                "run {}{unless} (at most {seconds} s, {:?})\n  {} {}\n",
                 command.phase,
                 command.settled,
                 command.program.display(),

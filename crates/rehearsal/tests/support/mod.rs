@@ -161,6 +161,7 @@ impl Machine {
                 let _ = std::fs::remove_dir_all(path);
                 Ok(())
             }
+            Action::Run(Command { unless: Some(path), .. }) if path.exists() => Ok(()),
             Action::Run(command) => self.run(command),
             Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(phase, path)),
             Action::Require { .. } => Ok(()),

@@ -98,6 +98,12 @@ pub(crate) enum Action {
     Down,
     /// Form a cluster by hand, then one by muster, and compare the times
     Compare(FormArguments),
+    /// Start a pod on every machine and use them: each pair, a Service by its name, a NodePort, and again after kube-proxy restarts
+    Check,
+    /// Run kubeadm's own acceptance tests against the cluster, or Kubernetes' tests that --focus names
+    Conformance(ConformanceArguments),
+    /// Every version with one and three control planes: formed, used, still whole later, taken down; a table with times
+    Matrix(MatrixArguments),
 }
 
 #[derive(Args)]
@@ -105,6 +111,38 @@ pub(crate) struct NameArguments {
     /// Names as `status` prints them
     #[arg(required = true, value_name = "MACHINE")]
     pub(crate) machines: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct ConformanceArguments {
+    /// Which of Kubernetes' own tests, by ginkgo's regular expression: '\\[sig-auth\\].*\\[Conformance\\]'; without it kubeadm's
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) focus: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct MatrixArguments {
+    /// The versions, as for `up`
+    #[arg(long, value_delimiter = ',', default_value = "1.34,1.35,1.36,1.37", value_name = "VERSION,...")]
+    pub(crate) kubernetes: Vec<String>,
+    /// The numbers of control planes
+    #[arg(long, value_delimiter = ',', default_value = "1,3", value_parser = clap::value_parser!(u8).range(1..=9), value_name = "N,...")]
+    pub(crate) control_planes: Vec<u8>,
+    /// Workers beside them
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub(crate) workers: u8,
+    /// One of the workers has this older Kubernetes
+    #[arg(long, value_name = "VERSION|DIR")]
+    pub(crate) older_kubernetes: Option<String>,
+    /// How long the cluster is left alone before it is looked at again
+    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) later: Duration,
+    /// Give a cluster up when it has not formed this many seconds after the last machine was started
+    #[arg(long, default_value = "600", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// A muster binary to use instead of building one from this checkout
+    #[arg(long, env = "MUSTER_TESTBED_BINARY", value_name = "FILE")]
+    pub(crate) muster: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -131,6 +169,29 @@ pub(crate) struct BuildArguments {
 }
 
 impl FormArguments {
+    /// Nothing but what `up` takes when it is told nothing.
+    pub(crate) fn plain(timeout: Duration) -> Self {
+        Self {
+            machines: 1,
+            kubernetes: String::new(),
+            older: 0,
+            older_kubernetes: String::new(),
+            control_planes: 1,
+            timeout,
+            stagger: Duration::ZERO,
+            loss: 0,
+            delay: None,
+            rate: None,
+            cluster: "testbed".to_owned(),
+            prefix: "m".to_owned(),
+            hostname: None,
+            subnet: None,
+            muster: None,
+            without_muster: false,
+            by_hand: false,
+        }
+    }
+
     /// The release of the machines that `--older` counts.
     pub(crate) fn older_release(&self) -> Result<Option<Release>> {
         if self.older == 0 {

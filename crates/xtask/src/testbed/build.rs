@@ -34,7 +34,12 @@ pub(crate) struct Built {
 /// Machines that join a cluster of another Kubernetes, `among`, have its container images, too: those of its DaemonSets run
 /// on them. Failing here says nothing about muster, so every failure is "cannot provision this host".
 pub(crate) fn build(paths: &Paths, release: &Release, among: Option<&Built>, report: &Report) -> Result<Built> {
-    build_all(paths, release, among, report).map_err(|error| cannot_provision(format!("{error:#}")))
+    cannot_build(|| build_all(paths, release, among, report))
+}
+
+/// What fails while something is built says nothing about muster.
+pub(crate) fn cannot_build<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    act().map_err(|error| cannot_provision(format!("{error:#}")))
 }
 
 fn build_all(paths: &Paths, release: &Release, among: Option<&Built>, report: &Report) -> Result<Built> {
@@ -147,7 +152,7 @@ pub(crate) const AGNHOST_TAGS: [&str; 4] = ["2.56", "2.59", "2.63.0", "2.66.1"];
 
 /// Builds kubeadm of every version and lays them out as `CACHE/kubeadms/1.36`, for the test that compares the rehearsal.
 pub(crate) fn kubeadms(paths: &Paths, report: &Report) -> Result<PathBuf> {
-    let all = || -> Result<PathBuf> {
+    cannot_build(|| {
         let _lock = paths.lock(&paths.cache)?;
         let mut parts = Vec::new();
         for minor in MINORS {
@@ -165,8 +170,7 @@ pub(crate) fn kubeadms(paths: &Paths, report: &Report) -> Result<PathBuf> {
             std::os::unix::fs::symlink(part.directory(paths)?.join("kubeadm"), &place)?;
         }
         Ok(directory)
-    };
-    all().map_err(|error| cannot_provision(format!("{error:#}")))
+    })
 }
 
 fn require_debian() -> Result<()> {

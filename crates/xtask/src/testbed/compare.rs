@@ -38,14 +38,15 @@ pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> R
         format!(
             "{}\n{}\nFrom \"machines are booted\" to \"all Nodes Ready\", {} machines, {} control planes:\n{}\n{}\n  \
              ratio      {ratio:7.2}\nFor {:.1} s of muster's time nothing of kubeadm's ran anywhere, nor was its first control plane starting: \
-             that is muster's own.",
+             that is muster's own. Resets: {}.",
             hand.table("by hand"),
             ours.table("by muster"),
             form.machines,
             form.control_planes,
             hand.line("by hand"),
             ours.line("by muster"),
-            ours.idle()
+            ours.idle(),
+            ours.resets
         ),
     );
     Ok(())
@@ -54,6 +55,8 @@ pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> R
 /// One cluster's way to Ready.
 struct Measured {
     formed: Formed,
+    /// How often a machine reset its kubeadm work, by muster.
+    resets: u64,
     spans: Vec<Span>,
 }
 
@@ -87,7 +90,8 @@ fn form_watched(testbed: &Testbed, form: &FormArguments, muster: Option<&Path>, 
     let mut spans = watch.finish()?;
     spans.extend(testbed.machines.iter().filter(|machine| machine.muster).flat_map(waits_for_control_plane));
     spans.sort_by(|one, other| one.from.total_cmp(&other.from));
-    Ok(Measured { formed, spans })
+    let resets = super::matrix::resets(testbed)?;
+    Ok(Measured { formed, resets, spans })
 }
 
 /// The one phase of init that muster runs itself, as the machine tells it: kubeadm hides it from single use. It waits
@@ -123,6 +127,7 @@ impl Measured {
             "seconds": round(self.formed.ready),
             "whole_seconds": round(self.formed.whole),
             "own_seconds": round(self.idle()),
+            "resets": self.resets,
             "commands": spans.collect::<Vec<_>>(),
         })
     }

@@ -3,11 +3,14 @@
 mod arguments;
 mod build;
 mod by_hand;
+mod check;
 mod compare;
+mod conformance;
 mod failover;
 mod kubernetes;
 mod layout;
 mod machine;
+mod matrix;
 mod network;
 mod parts;
 mod release;
@@ -88,6 +91,15 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
             for machine in &Testbed::load(&paths)?.machines {
                 network::heal(machine)?;
             }
+        }
+        Action::Check => {
+            interrupt::watch()?;
+            check::check(&Testbed::load(&paths)?, report)?;
+        }
+        Action::Conformance(arguments) => conformance::conformance(&paths, &arguments, report)?,
+        Action::Matrix(arguments) => {
+            interrupt::watch()?;
+            matrix::matrix(&paths, &arguments, report)?;
         }
         Action::Down => up::down(&paths, report)?,
         Action::Compare(form) => {

@@ -57,12 +57,17 @@ impl Release {
         }
         let said = run(&directory.join("kubeadm").to_string_lossy(), ["version", "-o", "short"])?;
         let version = said.trim().to_owned();
-        let minor = version.strip_prefix("v1.").and_then(|rest| rest.split('.').next()?.parse().ok());
-        let minor = minor.with_context(|| format!("{}: kubeadm calls itself {version:?}", directory.display()))?;
+        let minor = Self::minor_of(&version)
+            .with_context(|| format!("{}: kubeadm calls itself {version:?}", directory.display()))?;
         if !MINORS.contains(&minor) {
             bail!("--kubernetes {}: {version} is none of 1.34 to 1.37", directory.display());
         }
         Ok(Self { minor, version, given: Some(directory) })
+    }
+
+    /// 37 of `v1.37.2`.
+    pub(crate) fn minor_of(version: &str) -> Option<u32> {
+        version.strip_prefix("v1.")?.split('.').next()?.parse().ok()
     }
 
     /// The part that is the etcd which this kubeadm asks for, by its own minor version.
