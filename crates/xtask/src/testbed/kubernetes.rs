@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -53,7 +53,7 @@ impl Cluster {
             fs::write(&kubeconfig, contents)?;
             fs::set_permissions(&kubeconfig, fs::Permissions::from_mode(0o600))?;
             for machine in testbed.machines.iter().filter(|machine| machine.running()) {
-                let mut cluster = Self::through(testbed, machine);
+                let cluster = Self::through(testbed, machine);
                 match cluster.raw("/readyz") {
                     Ok(_) => {
                         cluster.make_kubeconfig(testbed)?;
@@ -86,14 +86,28 @@ impl Cluster {
     }
 
     /// Writes the kubeconfig that a person on the host can use as it is.
-    fn make_kubeconfig(&mut self, testbed: &Testbed) -> Result<()> {
-        let target = testbed.state.join("kubeconfig");
-        let part = testbed.state.join("kubeconfig.part");
+    fn make_kubeconfig(&self, testbed: &Testbed) -> Result<()> {
+        self.write_kubeconfig(&testbed.state.join("kubeconfig"), &["--tls-server-name", &self.endpoint_name])
+    }
+
+    /// Writes one that goes to this server alone. Kubernetes' tests forget the server's name in TLS, so that only the address
+    /// in the certificate of an API server itself will do.
+    pub(crate) fn write_direct(&self, target: &Path) -> Result<()> {
+        self.write_kubeconfig(target, &[])
+    }
+
+    fn write_kubeconfig(&self, target: &Path, options: &[&str]) -> Result<()> {
+        let part = target.with_extension("part");
         fs::copy(&self.kubeconfig, &part)?;
-        let mut set = Command::new(&self.kubectl);
-        set.arg("--kubeconfig").arg(&part).args(["config", "set-cluster", "kubernetes", "--server", &self.server]);
-        output(set.args(["--tls-server-name", &self.endpoint_name]))?;
-        fs::rename(&part, &target)?;
+        let config = |words: &[&str]| {
+            let mut kubectl = Command::new(&self.kubectl);
+            kubectl.arg("--kubeconfig").arg(&part).arg("config").args(words);
+            output(&mut kubectl)
+        };
+        // kubeadm gives the cluster in its kubeconfigs the name that the image gave it.
+        let name = config(&["view", "--minify", "--output", "jsonpath={.clusters[0].name}"])?;
+        config(&[&["set-cluster", name.trim(), "--server", &self.server], options].concat())?;
+        fs::rename(&part, target)?;
         Ok(())
     }
 
