@@ -214,8 +214,9 @@ impl Device {
         let hopeless = |why: String| Trouble { phase: Some("version".to_owned()), why, hopeless: true };
         let version = Version::from_kubeadm(&ran.stdout).map_err(|why| hopeless(why.to_string()))?;
         let plan = Plan::new(&version, self.settings.clone()).map_err(|why| hopeless(why.to_string()))?;
+        let worker_only = plan.worker_only();
         *self.plan.lock().expect("no holder panics") = Some(Arc::new(plan));
-        Ok(StepOutput::Checked { version: version.to_string() })
+        Ok(StepOutput::Checked { version: version.to_string(), worker_only })
     }
 
     fn make_pki(&self, recipients: &[Recipient]) -> Result<StepOutput, Trouble> {

@@ -113,6 +113,9 @@ pub enum PlanError {
 /// kubeadm's words when the member is added and only its static Pod is still to be written; the same in all versions.
 const STARTS_ETCD: &str = "[etcd] Creating static Pod manifest for";
 
+/// How many minor versions a kubelet may be older than its API server: Kubernetes' version skew policy, three since 1.28.
+const WORKERS_MINORS_BEHIND: u32 = 3;
+
 /// How this kubeadm makes or joins the image's cluster.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -129,7 +132,8 @@ impl Plan {
     pub fn new(kubeadm: &Version, settings: Settings) -> Result<Self, PlanError> {
         let kubeadm = kubeadm.clone().supported()?;
         let wanted = settings.version.clone().unwrap_or_else(|| kubeadm.clone());
-        if wanted.major != kubeadm.major || !(wanted.minor..=wanted.minor + 1).contains(&kubeadm.minor) {
+        let oldest = wanted.minor.saturating_sub(WORKERS_MINORS_BEHIND);
+        if wanted.major != kubeadm.major || !(oldest..=wanted.minor + 1).contains(&kubeadm.minor) {
             return Err(VersionError::Skew { kubeadm, wanted }.into());
         }
         for phase in &settings.skip_phases {
@@ -143,6 +147,14 @@ impl Plan {
         }
         let documents = Documents::new(&kubeadm, &wanted, &settings)?;
         Ok(Self { kubeadm, settings, documents })
+    }
+
+    /// Why this machine can be nothing but a worker, if so: an older kubeadm deploys no newer control plane, and a kubelet may
+    /// be older than its API server.
+    pub fn worker_only(&self) -> Option<String> {
+        let wanted = self.settings.version.as_ref()?;
+        (self.kubeadm.minor < wanted.minor)
+            .then(|| format!("kubeadm {} is older than {wanted}: a worker at most", self.kubeadm))
     }
 
     /// kubeadm's version.

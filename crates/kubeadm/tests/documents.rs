@@ -347,3 +347,18 @@ fn a_site_without_dns_servers_is_looked_after_before_coredns_unless_it_is_to_hav
         assert_eq!(domain(&actions(&skip, document)), None, "{skip:?} {document}");
     }
 }
+
+#[test]
+fn an_older_kubeadm_is_a_worker_at_most() {
+    let plan = |kubeadm: &str, wanted: &str| {
+        let settings = Settings { version: wanted.parse().ok(), ..settings("") };
+        Plan::new(&kubeadm.parse().expect("a version"), settings)
+    };
+    assert_eq!(plan("v1.37.2", "v1.37.2").expect("a plan").worker_only(), None);
+    assert_eq!(plan("v1.37.2", "v1.36.3").expect("a plan").worker_only(), None);
+    for older in ["v1.36.3", "v1.34.4"] {
+        let why = plan(older, "v1.37.2").expect("a plan").worker_only().expect("a worker at most");
+        assert!(why.contains(older) && why.chars().count() <= 60, "{why}");
+    }
+    assert!(plan("v1.33.0", "v1.37.2").is_err() && plan("v1.37.2", "v1.35.4").is_err());
+}

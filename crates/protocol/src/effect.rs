@@ -246,6 +246,8 @@ pub enum StepOutput {
     Checked {
         /// The version.
         version: String,
+        /// Why this machine can be nothing but a worker, if so.
+        worker_only: Option<String>,
     },
     /// The PKI, sealed.
     PkiMade {

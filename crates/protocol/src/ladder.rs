@@ -252,6 +252,11 @@ impl Ladder {
         self.unable.as_deref()
     }
 
+    /// Whether kubeadm is there and there is a plan for it.
+    pub(crate) fn checked(&self) -> bool {
+        self.version.is_some()
+    }
+
     /// What failed since the climb was last at its end, by step.
     pub(crate) fn failures(&self) -> &BTreeMap<&'static str, Failed> {
         &self.failures

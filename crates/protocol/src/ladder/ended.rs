@@ -9,12 +9,13 @@ use crate::{StepFailure, StepOutput};
 
 impl Ladder {
     pub(super) fn succeeded(&mut self, job: Job, output: StepOutput, context: &mut Context<'_>) -> bool {
-        let was_unable = self.unable.is_some();
         match (job, output) {
-            (Job::Check, StepOutput::Checked { version }) => {
+            (Job::Check, StepOutput::Checked { version, worker_only }) => {
                 self.version = Some(version);
-                self.unable = None;
-                return was_unable;
+                let changed = self.unable != worker_only;
+                self.unable = worker_only;
+                self.failures.remove(job.name());
+                return changed;
             }
             (Job::Prepare, _) => self.prepared = true,
             (Job::MakePki { attempt }, StepOutput::PkiMade { ca_hash, sealed }) => {

@@ -84,6 +84,10 @@ impl Ladder {
         let attempt = ready.attempt;
         let ticket = member.ticket.as_ref().filter(|(of, _)| *of == attempt)?.1.clone();
         let role = member.admitted.role;
+        // Its kubeadm can only make a worker of it, and it was made a control plane all the same: `explain` says so.
+        if role == Role::ControlPlane && self.unable.is_some() {
+            return None;
+        }
         let sealed_pki: Option<Bytes> = match role {
             Role::ControlPlane => Some(context.ledger.pki()?.sealed.get(&context.me)?.clone()),
             Role::Worker => None,

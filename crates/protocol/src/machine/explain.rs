@@ -78,9 +78,17 @@ impl Machine {
             let whose = if clone == self.id() { "this machine's identity" } else { "one identity" };
             add("clone", format!("{whose} ({clone}) runs on two machines: wipe the state of one of them"), &[clone]);
         }
+        let ledger_role = self.follow.ledger().member(self.id()).map(|member| member.admitted.role);
         if let Some(why) = self.ladder.unable() {
-            add("kubeadm", format!("this machine cannot run kubeadm: {why}"), &[self.id()]);
-        } else {
+            let worker = ledger_role == Some(Role::Worker);
+            match (self.ladder.checked(), worker) {
+                // It is what it can be.
+                (true, true) => {}
+                (true, false) => add("kubeadm", format!("this machine can be no control plane: {why}"), &[self.id()]),
+                (false, _) => add("kubeadm", format!("this machine cannot run kubeadm: {why}"), &[self.id()]),
+            }
+        }
+        if self.ladder.unable().is_none() || self.ladder.checked() {
             for (step, failed) in self.ladder.failures() {
                 let times =
                     if failed.times == 1 { "once".to_owned() } else { format!("{} times in a row", failed.times) };

@@ -36,7 +36,7 @@ pub(super) enum Outcome {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Output {
     Done,
-    Checked(String),
+    Checked { version: String, worker_only: Option<String> },
     PkiMade { ca_hash: Digest, sealed: Vec<(MachineId, Vec<u8>)> },
     Ticket(Vec<u8>),
     Initialised { ca_hash: Digest, endpoints: Vec<String> },
@@ -114,7 +114,7 @@ impl From<StepOutput> for Output {
     fn from(output: StepOutput) -> Self {
         match output {
             StepOutput::Done => Output::Done,
-            StepOutput::Checked { version } => Output::Checked(version),
+            StepOutput::Checked { version, worker_only } => Output::Checked { version, worker_only },
             StepOutput::PkiMade { ca_hash, sealed } => {
                 let sealed = sealed.into_iter().map(|sealed| (sealed.machine, sealed.ciphertext.into()));
                 Output::PkiMade { ca_hash, sealed: sealed.collect() }
@@ -131,7 +131,7 @@ impl From<Output> for StepOutput {
     fn from(output: Output) -> Self {
         match output {
             Output::Done => StepOutput::Done,
-            Output::Checked(version) => StepOutput::Checked { version },
+            Output::Checked { version, worker_only } => StepOutput::Checked { version, worker_only },
             Output::PkiMade { ca_hash, sealed } => {
                 let sealed = sealed.into_iter();
                 let sealed =

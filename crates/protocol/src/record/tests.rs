@@ -61,7 +61,7 @@ fn inputs() -> Vec<Input> {
     let sealed = Sealed { machine, ciphertext: Bytes::from_static(b"sealed") };
     let outputs = [
         StepOutput::Done,
-        StepOutput::Checked { version: "v1.31.4".into() },
+        StepOutput::Checked { version: "v1.31.4".into(), worker_only: Some("old".into()) },
         StepOutput::PkiMade { ca_hash: Digest([6; 32]), sealed: vec![sealed] },
         StepOutput::Ticket { ciphertext: Bytes::from_static(b"ticket") },
         StepOutput::Initialised { ca_hash: Digest([6; 32]), endpoints: vec!["10.0.0.1:6443".into()] },

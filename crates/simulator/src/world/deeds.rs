@@ -140,7 +140,7 @@ impl World {
         let version = Version::from_kubeadm(ran.stdout.as_bytes()).map_err(|why| hopeless(why.to_string()))?;
         let plan = Plan::new(&version, settings()).map_err(|why| hopeless(why.to_string()))?;
         self.hosts[slot as usize].plan = Some(plan);
-        Ok(StepOutput::Checked { version: version.to_string() })
+        Ok(StepOutput::Checked { version: version.to_string(), worker_only: None })
     }
 
     fn plan_of(&self, slot: Slot) -> Result<&Plan, Trouble> {
