@@ -34,7 +34,7 @@ fn settings() -> Settings {
 fn judged(exit: &Exit, said: &[u8]) {
     let version = Version::from_kubeadm(br#"{"clientVersion": {"gitVersion": "v1.31.4"}}"#).expect("a version");
     let plan = Plan::new(&version, settings()).expect("a plan");
-    for action in plan.step(&StepInput::JoinFinish) {
+    for action in [StepInput::JoinEtcd, StepInput::InitFinish].iter().flat_map(|step| plan.step(step)) {
         if let Action::Run(command) = action
             && let Err(failure) = outcome(&command, exit, said, said)
         {
@@ -50,7 +50,10 @@ fuzz_target!(|bytes: &[u8]| {
         1 => judged(&Exit::Code(1), said),
         2 => judged(&Exit::TimedOut, said),
         3 => drop(Kubeconfig::parse(&String::from_utf8_lossy(said))),
-        4 => drop(etcd::membership(200, said, IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)))),
+        4 => {
+            let us = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+            let _ = (etcd::membership(200, said, us), etcd::votes(200, said, us));
+        }
         5 => {
             let wait = Wait {
                 phase: "await-ready".into(),
