@@ -122,7 +122,9 @@ fn directory() -> (tempfile::TempDir, PathBuf) {
 fn real(program: &Path) -> Option<Kubeadm> {
     let (dir, root) = directory();
     let inside = root.join("kubeadm");
-    std::fs::hard_link(program, &inside).or_else(|_| std::fs::copy(program, &inside).map(drop)).expect("is copied");
+    // The executable may be given as a symbolic link, which would lead nowhere in there.
+    let program = program.canonicalize().expect("is there");
+    std::fs::hard_link(&program, &inside).or_else(|_| std::fs::copy(&program, &inside).map(drop)).expect("is copied");
     let mut to_root = OsString::from("--root=");
     to_root.push(&root);
     let own = ["unshare", "--mount", "--net"].map(OsString::from);
