@@ -47,6 +47,12 @@ pub fn client(settings: &Settings, address: IpAddr) -> Option<(SocketAddr, Kubec
     Some((at, Kubeconfig { server: format!("https://{at}"), ca: Material::File(ca), identity: Some(identity) }))
 }
 
+/// Whether a member is that of the machine at `address`: it is known by its peers' URL, whether it has started or not.
+fn is_of(member: &Value, address: IpAddr) -> bool {
+    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
+    member["peerURLs"].as_array().is_some_and(|urls| urls.iter().any(|url| *url == peer))
+}
+
 /// Whether an answer to [`LIST`] shows the machine as a member that has started and votes: its own name is in the list, which
 /// a member writes there when it starts, and it is no learner any more.
 pub fn votes(status: u16, body: &[u8], address: IpAddr) -> bool {
@@ -54,9 +60,7 @@ pub fn votes(status: u16, body: &[u8], address: IpAddr) -> bool {
         true => serde_json::from_slice(body).unwrap_or_default(),
         false => return false,
     };
-    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
-    let ours = |member: &&Value| member["peerURLs"].as_array().is_some_and(|urls| urls.iter().any(|url| *url == peer));
-    let member = answer["members"].as_array().and_then(|members| members.iter().find(ours));
+    let member = answer["members"].as_array().and_then(|members| members.iter().find(|member| is_of(member, address)));
     member.is_some_and(|member| {
         member["name"].as_str().is_some_and(|name| !name.is_empty()) && member["isLearner"] != true
     })
@@ -73,13 +77,10 @@ pub fn membership(status: u16, body: &[u8], address: IpAddr) -> Result<Membershi
     let answer: Value = serde_json::from_slice(body).map_err(|_| "etcd's list of members is not JSON".to_owned())?;
     let members = answer["members"].as_array().filter(|members| !members.is_empty());
     let members = members.ok_or_else(|| "etcd's answer lists no members".to_owned())?;
-    let peer = format!("https://{}", SocketAddr::new(address, PEER_PORT));
-    let is_ours =
-        |member: &&Value| member["peerURLs"].as_array().is_some_and(|urls| urls.iter().any(|url| *url == peer));
     match if muster_wire::planted::planted("etcd-strikes-another") {
         members.first()
     } else {
-        members.iter().find(is_ours)
+        members.iter().find(|member| is_of(member, address))
     } {
         None => Ok(Membership::None),
         Some(_) if members.len() == 1 => Ok(Membership::Only),
