@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
-use crate::{ask, files, leave, local_dns, manifests, process, wall_clock};
+use crate::{ask, files, kubelet, leave, local_dns, manifests, process, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -309,7 +309,6 @@ impl Device {
                     .map_err(|why| Trouble::new(format!("{} cannot be emptied: {why}", path.display()))),
                 Action::Require { phase, path } if !path.exists() => Err(Failure::left_undone(&phase, &path).into()),
                 Action::Require { .. } => Ok(()),
-                Action::Run(Command { unless: Some(path), .. }) if path.exists() => Ok(()),
                 Action::Run(command) => {
                     progress(&command.phase);
                     let result = self.run_command(&command).await;
@@ -322,6 +321,7 @@ impl Device {
                     self.note(name, wait.phase, begun);
                     result
                 }
+                Action::KubeletServer(change) => kubelet::change_server(&change).map_err(Trouble::new),
                 Action::LocalDns(dns) => {
                     progress("local-dns");
                     return local_dns::ensure(&dns, self.endpoint).await.map_err(Trouble::new);

@@ -12,6 +12,7 @@ mod device;
 mod disk;
 mod files;
 mod hardware;
+mod kubelet;
 mod leave;
 mod local_dns;
 mod logs;

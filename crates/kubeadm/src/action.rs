@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api::Wait;
 use crate::dns::LocalDns;
+use crate::kubelet::KubeletServer;
 use crate::secret::Secret;
 
 /// One thing to do. Doing an action again after a crash does no harm, except for [`Action::Run`].
@@ -40,6 +41,8 @@ pub enum Action {
         /// Which.
         path: PathBuf,
     },
+    /// Let the kubelet ask another API server from its next start on. See [`KubeletServer`].
+    KubeletServer(KubeletServer),
     /// Create CoreDNS' ConfigMap if this machine knows no DNS server and the ConfigMap is not there. See [`LocalDns`].
     LocalDns(LocalDns),
     /// Ask an API server again and again until it answers as wished. See [`Wait`].
@@ -70,8 +73,6 @@ pub struct Command {
     /// From then until the run ends, the agent's balancer had better refuse connections at once than let them hang: the
     /// turn then takes 4 s instead of 10 (measured with kubeadm 1.20).
     pub starts_etcd_at: Option<&'static str>,
-    /// It is left out if this file is there by then: what it would bring about has come by itself.
-    pub unless: Option<PathBuf>,
 }
 
 /// Which failure of a command means that nothing was left to do.
@@ -104,7 +105,6 @@ impl Command {
             tries: 1,
             settled: Settled::Never,
             starts_etcd_at: None,
-            unless: None,
         }
     }
 }

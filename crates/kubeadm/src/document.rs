@@ -19,6 +19,7 @@ use crate::plan::Node;
 use crate::secret::{Secret, Token};
 use crate::settings::Settings;
 use crate::version::{ConfigApi, Version};
+use crate::versions;
 
 /// Tokens live this long unless their machine joins earlier, which deletes them.
 pub(crate) const TOKEN_TTL: &str = "24h0m0s";
@@ -90,6 +91,7 @@ pub(crate) struct Documents {
     /// Before 1.28 file discovery sleeps five seconds, or its timeout if that is shorter, before its first look; a look
     /// at the end of the timeout counts.
     file_discovery_sleeps: bool,
+    local_mode: bool,
     init: Object,
     cluster: Object,
     join: Object,
@@ -141,6 +143,7 @@ impl Documents {
         let reset = user.contains_key(&Kind::ResetConfiguration);
         Ok(Self {
             file_discovery_sleeps: kubeadm.minor < 28,
+            local_mode: versions::kubelet_local_mode(kubeadm.minor),
             endpoint: settings.endpoint.clone(),
             api_port: settings.api_port,
             init: merged(Kind::InitConfiguration, json!({ "nodeRegistration": registration })),
@@ -208,6 +211,9 @@ impl Documents {
         join.insert("discovery".into(), discovery.into());
         if role == Role::ControlPlane {
             join.insert("controlPlane".into(), json!({ "localAPIEndpoint": self.local_endpoint(node) }));
+            if self.kubelets_ask_own_server() {
+                taint_from_the_start(&mut join);
+            }
         }
         name(&mut join, node);
         Self::render(&[&join])
@@ -247,6 +253,12 @@ impl Documents {
     /// Whether etcd runs on the control planes.
     pub(crate) fn has_local_etcd(&self) -> bool {
         self.cluster.get("etcd").is_some_and(|etcd| etcd.get("external").is_none())
+    }
+
+    /// Whether kubeadm lets the kubelets of control planes ask their own API server, for which the cluster may have a feature gate.
+    pub(crate) fn kubelets_ask_own_server(&self) -> bool {
+        let gates = self.cluster.get("featureGates");
+        self.local_mode && gates.is_none_or(|gates| gates["ControlPlaneKubeletLocalMode"] != false)
     }
 
     /// The cluster's DNS domain; none if it is to have no CoreDNS.
@@ -308,6 +320,28 @@ fn bootstrap_token(token: &Token, ttl: &str) -> Value {
         "usages": ["signing", "authentication"],
         "groups": ["system:bootstrappers:kubeadm:default-node-token"],
     })
+}
+
+/// Its Node is there before the phase `mark-control-plane` has run, and had better not take workloads meanwhile. The taints are the ones
+/// that phase sets; the kubelet's flag is the one by which kubeadm taints workers (`cmd/kubeadm/app/phases/kubelet/flags.go`, v1.37.2).
+fn taint_from_the_start(join: &mut Object) {
+    const FLAG: &str = "register-with-taints";
+    let registration = join.entry("nodeRegistration").or_insert_with(|| json!({}));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let taints: Vec<_> = match registration["taints"].as_array() {
+        None => vec!["node-role.kubernetes.io/control-plane=:NoSchedule".to_owned()],
+        Some(taints) => {
+            let one =
+                |taint: &Value| format!("{}={}:{}", text(&taint["key"]), text(&taint["value"]), text(&taint["effect"]));
+            taints.iter().map(one).collect()
+        }
+    };
+    let asked = registration["kubeletExtraArgs"].as_array().cloned().unwrap_or_default();
+    if taints.is_empty() || asked.iter().any(|argument| argument["name"] == FLAG) {
+        return;
+    }
+    let own = json!({ "name": FLAG, "value": taints.join(",") });
+    registration["kubeletExtraArgs"] = asked.into_iter().chain([own]).collect();
 }
 
 fn name(document: &mut Object, node: &Node) {

@@ -48,20 +48,19 @@ pub enum Identity {
 #[error("kubeconfig: {0}")]
 pub struct KubeconfigError(String);
 
+impl KubeconfigError {
+    pub(crate) fn new(why: String) -> Self {
+        Self(why)
+    }
+}
+
 impl Kubeconfig {
     /// Reads a kubeconfig.
     ///
     /// # Errors
     /// When it is no YAML, or its current context lacks a part.
     pub fn parse(text: &str) -> Result<Self, KubeconfigError> {
-        if text.len() > LIMIT {
-            return Err(KubeconfigError(format!("longer than {LIMIT} bytes")));
-        }
-        let options = serde_saphyr::options! { with_snippet: false };
-        let config: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let line = error.location().map_or(0, |at| at.line());
-            KubeconfigError(format!("not YAML, at line {line}"))
-        })?;
+        let config = read(text)?;
         let context = named(&config, "contexts", "context", config["current-context"].as_str())?;
         let cluster = named(&config, "clusters", "cluster", context["cluster"].as_str())?;
         let server = cluster["server"].as_str().ok_or_else(|| missing("server"))?.to_owned();
@@ -72,6 +71,18 @@ impl Kubeconfig {
         };
         Ok(Self { server, ca, identity })
     }
+}
+
+/// The document, with nothing of it in an error.
+pub(crate) fn read(text: &str) -> Result<Value, KubeconfigError> {
+    if text.len() > LIMIT {
+        return Err(KubeconfigError(format!("longer than {LIMIT} bytes")));
+    }
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let line = error.location().map_or(0, |at| at.line());
+        KubeconfigError(format!("not YAML, at line {line}"))
+    })
 }
 
 fn identity(user: &Value) -> Result<Option<Identity>, KubeconfigError> {

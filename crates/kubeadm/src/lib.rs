@@ -33,6 +33,7 @@
 //!             break;
 //!         }
 //!         Action::Require { phase, path } => { /* if it does not exist: Failure::left_undone(&phase, &path) */ }
+//!         Action::KubeletServer(change) => { /* write change.rewrite(its text, ..) in its place */ }
 //!         Action::LocalDns(dns) => { /* POST dns.config_map(..), if there is one; 409 is fine */ }
 //!         Action::Await(wait) => { /* GET wait.path from wait.server until wait.met(status, body) is Ok */ }
 //!     }
@@ -53,6 +54,7 @@ mod document;
 pub mod etcd;
 pub mod farewell;
 pub mod kubeconfig;
+pub mod kubelet;
 pub mod manifests;
 pub mod outcome;
 mod phases;

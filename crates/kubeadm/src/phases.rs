@@ -21,11 +21,13 @@ pub(crate) struct Run {
     pub(crate) tries: u32,
     /// Whether it adds an etcd member.
     pub(crate) adds_member: bool,
+    /// Whether the kubelet's kubeconfig is there before it: see [`kubelet_kubeconfig`].
+    pub(crate) made_before: bool,
 }
 
 impl Run {
     fn new(reads: Reads, form: Form, limit: Duration) -> Self {
-        Self { reads, form, limit, tries: 1, adds_member: false }
+        Self { reads, form, limit, tries: 1, adds_member: false, made_before: false }
     }
 }
 
@@ -36,6 +38,8 @@ pub(crate) enum Reads {
     Init,
     /// init's without them: it stays on disk, for a machine that stops before its init is finished.
     Finish,
+    /// What a joining control plane's kubelet gets its kubeconfig by.
+    Kubelet,
     /// A join's that looks for the cluster by file.
     Join,
     /// A join's that looks for the cluster by token.
@@ -45,7 +49,7 @@ pub(crate) enum Reads {
 impl Reads {
     pub(crate) fn workflow(self) -> &'static str {
         match self {
-            Reads::Init | Reads::Finish => "init",
+            Reads::Init | Reads::Finish | Reads::Kubelet => "init",
             Reads::Join | Reads::JoinLater => "join",
         }
     }
@@ -158,11 +162,9 @@ pub(crate) fn join(version: &Version, role: Role) -> Run {
 /// Waits for the kubelet's own certificate.
 const WAIT: &str = "kubelet-wait-bootstrap";
 
-/// Starts a control plane's kubelet anew, once its own API server serves. Since 1.33 it asks that one for its certificate, began to
-/// before there was any, and doubles the pause between its tries: it would ask again after half a minute only.
-pub(crate) fn ask_again(version: &Version) -> Option<Run> {
-    Workflow::Join.row(WAIT, version.minor)?;
-    Some(join_phase(vec!["kubelet-start"], 120))
+/// The kubelet's kubeconfig, made from the CA on this machine: see [`crate::kubelet`].
+pub(crate) fn kubelet_kubeconfig() -> Run {
+    Run::new(Reads::Kubelet, Form::Phase(vec!["kubeconfig", "kubelet"]), Duration::from_secs(60))
 }
 
 /// The one part of a join that is taken in turn. Where the cluster's feature gates decide which of two phases adds the member, the

@@ -9,6 +9,7 @@ use crate::action::{Action, Command, Settled};
 use crate::api::{Until, Wait};
 use crate::dns::LocalDns;
 use crate::document::{DocumentError, Documents, TOKEN_TTL};
+use crate::kubelet::KubeletServer;
 use crate::phases::{self, Form, Reads, Run};
 use crate::pki::{PkiBundle, Ticket};
 use crate::secret::{Secret, Token};
@@ -251,10 +252,19 @@ impl Plan {
         let discovery = self.work("discovery.conf");
         actions.push(self.write("discovery.conf", self.documents.discovery_kubeconfig(ticket)));
         actions.push(self.write("join.yaml", self.documents.join(role, node, ticket, &discovery)));
+        let early = role == Role::ControlPlane && self.documents.kubelets_ask_own_server();
         if role == Role::ControlPlane {
             actions.push(self.write("join-later.yaml", self.documents.join_later(role, node, ticket)));
         }
-        actions.extend(self.run(&phases::join(&self.kubeadm, role)));
+        if early {
+            actions.push(self.write("kubelet.yaml", self.documents.finish(node)));
+            actions.extend(self.run(&phases::kubelet_kubeconfig()));
+            actions.push(remove(self.work("kubelet.yaml")));
+            actions.push(self.kubelet_server(format!("https://{}", self.settings.endpoint), None));
+        }
+        let mut run = phases::join(&self.kubeadm, role);
+        run.made_before = early;
+        actions.extend(self.run(&run));
         actions.extend([remove(self.work("join.yaml")), remove(discovery)]);
         actions
     }
@@ -273,23 +283,25 @@ impl Plan {
             self.write("join-later.yaml", self.documents.join_later(role, node, ticket)),
             self.await_serving(node, "join/wait-control-plane", "/readyz"),
         ];
-        if let Some(run) = phases::ask_again(&self.kubeadm) {
-            let unless = Some(self.settings.kubelet_kubeconfig());
-            actions.extend(self.run(&run).into_iter().map(|action| match action {
-                Action::Run(command) => Action::Run(Command { unless: unless.clone(), ..command }),
-                other => other,
-            }));
-        }
         let runs = phases::join_finish(&self.kubeadm);
         let skipped = |run: &&Run| {
             let marks = run.form == Form::Phase(vec!["control-plane-join", "mark-control-plane"]);
             !(marks && self.skips("control-plane-join/mark-control-plane"))
         };
         actions.extend(runs.iter().filter(skipped).flat_map(|run| self.run(run)));
+        if self.documents.kubelets_ask_own_server() {
+            let own = SocketAddr::new(node.address, self.settings.api_port);
+            let renewed = self.settings.kubelet_dir.join("pki/kubelet-client-current.pem");
+            actions.push(self.kubelet_server(format!("https://{own}"), Some(renewed)));
+        }
         if !muster_wire::planted::planted("join-document-left") {
             actions.push(remove(self.work("join-later.yaml")));
         }
         actions
+    }
+
+    fn kubelet_server(&self, server: String, renewed: Option<PathBuf>) -> Action {
+        Action::KubeletServer(KubeletServer { path: self.settings.kubelet_kubeconfig(), server, renewed })
     }
 
     fn await_ready(&self, name: &str) -> Action {
@@ -342,7 +354,7 @@ impl Plan {
                 if let Some(socket) = self.documents.cri_socket() {
                     reset.args.push(format!("--cri-socket={socket}"));
                 }
-                reset.args.extend(self.ignored_checks());
+                reset.args.extend(self.ignored_checks(false));
             }
         }
         if outside_etcd {
@@ -353,7 +365,15 @@ impl Plan {
             // With the phase kubeadm leaves out what it would have emptied.
             actions.push(Action::EmptyDirectory { path });
         }
-        let leftovers = ["prepare.yaml", "init.yaml", "discovery.conf", "join.yaml", "join-later.yaml", "reset.yaml"];
+        let leftovers = [
+            "prepare.yaml",
+            "init.yaml",
+            "discovery.conf",
+            "join.yaml",
+            "join-later.yaml",
+            "kubelet.yaml",
+            "reset.yaml",
+        ];
         actions.extend(leftovers.map(|name| remove(self.work(name))));
         actions.push(remove(self.finish_document()));
         // kubeadm reset empties its certificates' directory, yet a run that was cut short may not have.
@@ -367,6 +387,7 @@ impl Plan {
         let config = match run.reads {
             Reads::Init => self.work("init.yaml"),
             Reads::Finish => self.finish_document(),
+            Reads::Kubelet => self.work("kubelet.yaml"),
             Reads::Join => self.work("join.yaml"),
             Reads::JoinLater => self.work("join-later.yaml"),
         };
@@ -394,7 +415,7 @@ impl Plan {
         command.tries = run.tries;
         command.starts_etcd_at = run.adds_member.then_some(STARTS_ETCD);
         if phase.contains("preflight") {
-            command.args.extend(self.ignored_checks());
+            command.args.extend(self.ignored_checks(run.made_before));
         }
         let made = self.made_by(&phase).into_iter().map(|path| Action::Require { phase: phase.clone(), path });
         std::iter::once(Action::Run(with_config(command, &config))).chain(made).collect()
@@ -406,6 +427,7 @@ impl Plan {
         match phase {
             "init/certs" => vec![self.settings.pki_dir().join("apiserver.crt")],
             "init/kubeconfig" => vec![self.settings.admin_kubeconfig()],
+            "init/kubeconfig/kubelet" => vec![self.settings.kubelet_kubeconfig()],
             "init/kubelet-start" => vec![self.settings.kubelet_dir.join("config.yaml")],
             "init/control-plane" => vec![manifests.join("kube-apiserver.yaml")],
             "join/preflight+kubelet-start"
@@ -430,8 +452,14 @@ impl Plan {
         pki.files().map(write).into()
     }
 
-    fn ignored_checks(&self) -> Option<String> {
-        let checks = &self.settings.ignore_preflight;
+    /// `made_before`: the kubelet's kubeconfig is muster's doing, so that kubeadm is not to wonder at it.
+    fn ignored_checks(&self, made_before: bool) -> Option<String> {
+        const KUBELETS: &str = "FileAvailable--etc-kubernetes-kubelet.conf";
+        let mut checks: Vec<&str> = self.settings.ignore_preflight.iter().map(String::as_str).collect();
+        // kubeadm refuses `all` together with a check's name.
+        if made_before && !checks.iter().any(|check| check.eq_ignore_ascii_case("all")) {
+            checks.push(KUBELETS);
+        }
         (!checks.is_empty()).then(|| format!("--ignore-preflight-errors={}", checks.join(",")))
     }
 

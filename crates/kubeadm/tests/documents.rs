@@ -98,9 +98,8 @@ fn describe(action: &Action) -> String {
         Action::Run(command) => {
             assert!(command.env.is_empty(), "the real kubeadm is told nothing by its environment");
             let seconds = command.limit.as_secs();
-            let unless = command.unless.as_ref().map(|path| format!(" unless {}", path.display())).unwrap_or_default();
             format!(
-                "run {}{unless} (at most {seconds} s, {:?})\n  {} {}\n",
+                "run {} (at most {seconds} s, {:?})\n  {} {}\n",
                 command.phase,
                 command.settled,
                 command.program.display(),
@@ -108,6 +107,10 @@ fn describe(action: &Action) -> String {
             )
         }
         Action::Require { phase, path } => format!("require {} of {phase}\n", path.display()),
+        Action::KubeletServer(change) => {
+            let renewed = change.renewed.as_ref().map(|path| format!(" with {}", path.display())).unwrap_or_default();
+            format!("kubelet asks {} by {}{renewed}\n", change.server, change.path.display())
+        }
         Action::LocalDns(dns) => format!("local DNS for {} by {}\n", dns.domain, dns.kubelet_config.display()),
         Action::Await(wait) => format!(
             "await {} https://{}{} by {} until {:?} (at most {} s)\n",

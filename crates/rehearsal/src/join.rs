@@ -191,6 +191,13 @@ impl<'a> Join<'a> {
         let bootstrap = kubeconfig::text(&server, &ca, "tls-bootstrap-token-user", &client.identity);
         pki::write(&self.setting.dir.join("bootstrap-kubelet.conf"), &bootstrap)?;
         machine.start_kubelet(components)?;
+        if self.setting.kubelet_conf().exists() {
+            // It has its certificate and needs no bootstrap. A kubelet tries until it succeeds, and kubeadm asks nothing of that.
+            if let Err(error) = self.register_node(&machine.name) {
+                eprintln!("the rehearsal's kubelet has not registered its Node yet: {error}");
+            }
+            return Ok(());
+        }
         if kubelet_local_mode(self.setting.version.minor) { Ok(()) } else { self.bootstrap_kubelet() }
     }
 
@@ -206,8 +213,15 @@ impl<'a> Join<'a> {
     fn bootstrap_kubelet(&self) -> Result<(), Failure> {
         println!("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
         let path = self.setting.dir.join("bootstrap-kubelet.conf");
-        let client = kubeconfig::client(&path, self.setting.hosts.clone())?;
         let (_, machine, _) = self.cluster()?;
+        if self.setting.kubelet_conf().exists() {
+            self.register_node(&machine.name)?;
+            return std::fs::remove_file(&path).or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(fail(error.to_string())),
+            });
+        }
+        let client = kubeconfig::client(&path, self.setting.hosts.clone())?;
         self.setting.take(3.0);
         let answer = client.post("/rehearsal/v1/join", &json!({ "name": machine.name }))?;
         let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
@@ -216,6 +230,15 @@ impl<'a> Join<'a> {
         let config = kubeconfig::text(&self.kubelets_server(&machine), &text("ca"), &user, &identity);
         pki::write(&self.setting.kubelet_conf(), &config)?;
         std::fs::remove_file(&path).map_err(|error| fail(error.to_string()))
+    }
+
+    /// What a kubelet with a certificate does, unless its Node is there.
+    fn register_node(&self, name: &str) -> Result<(), Failure> {
+        let client = kubeconfig::client(&self.setting.kubelet_conf(), self.setting.hosts.clone())?;
+        match client.get(&format!("/api/v1/nodes/{name}")) {
+            Ok(_) => Ok(()),
+            Err(_) => client.post("/rehearsal/v1/join", &json!({ "name": name })).map(drop),
+        }
     }
 
     /// Once the member is added only etcd's own members are talked to: the API may have no quorum.

@@ -69,7 +69,6 @@ impl Kubeadm {
             tries: 1,
             settled: Settled::Never,
             starts_etcd_at: None,
-            unless: None,
         };
         let kind = outcome(&command, &Exit::Code(code), &output.stdout, &output.stderr).err().map(|failed| failed.kind);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -212,7 +212,6 @@ impl World {
                     return Err(Failure::left_undone(&phase, &path).into());
                 }
             }
-            Action::Run(Command { unless: Some(path), .. }) if self.has(slot, &path.display().to_string()) => {}
             Action::Run(command) => {
                 if command.args.iter().any(|arg| legible::secret(arg.as_bytes())) {
                     self.see(Seen::Exposed { slot, place: "the arguments of kubeadm" });
@@ -226,6 +225,11 @@ impl World {
                     self.see(Seen::Exposed { slot, place: "what is said of a failed run" });
                 }
                 told?;
+            }
+            Action::KubeletServer(change) => {
+                if !self.has(slot, &change.path.display().to_string()) {
+                    return Err(Failure::left_undone("init/kubeconfig/kubelet", &change.path).into());
+                }
             }
             // Every machine of the simulator knows a DNS server.
             Action::LocalDns(_) => {}

@@ -52,6 +52,7 @@ fn failed<T>(phase: &'static str, words: impl Into<String>) -> Result<T, End> {
 
 const DIR: &str = "/etc/kubernetes";
 const KUBELET: &str = "/var/lib/kubelet/config.yaml";
+const KUBELETS: &str = "kubelet.conf";
 /// With it a machine may ask etcd.
 pub(super) const ETCD_IDENTITY: &str = "pki/etcd/healthcheck-client.key";
 /// The phases of a join, in order.
@@ -140,7 +141,7 @@ impl World {
             name.clone_into(&mut self.kube(slot).name);
         }
         match phase.first().copied().unwrap_or_default() {
-            "preflight" => self.preflight(slot)?,
+            "preflight" => self.preflight(slot, args)?,
             "certs" => {
                 self.needs(slot, "certs", &["pki/ca.key", "pki/etcd/ca.crt", "pki/front-proxy-ca.crt", "pki/sa.key"])?;
                 self.needs(slot, "certs", &["pki/ca.crt", "pki/etcd/ca.key", "pki/front-proxy-ca.key", "pki/sa.pub"])?;
@@ -148,7 +149,9 @@ impl World {
             }
             "kubeconfig" => {
                 self.needs(slot, "kubeconfig", &["pki/ca.crt", "pki/ca.key"])?;
-                ["admin.conf", "kubelet.conf"].iter().for_each(|name| self.make(slot, &at(name)));
+                let made: &[&str] =
+                    if phase == ["kubeconfig", "kubelet"] { &[KUBELETS] } else { &["admin.conf", KUBELETS] };
+                made.iter().for_each(|name| self.make(slot, &at(name)));
             }
             "etcd" => {
                 self.needs(slot, "etcd", &["pki/etcd/ca.crt", "pki/apiserver.crt"])?;
@@ -184,11 +187,14 @@ impl World {
         }
     }
 
-    fn preflight(&self, slot: Slot) -> Done {
-        let found = ["manifests/kube-apiserver.yaml", "kubelet.conf"].iter().find(|name| self.has(slot, &at(name)));
-        match found {
+    fn preflight(&self, slot: Slot, args: &[&str]) -> Done {
+        let check = |name: &str| at(name).replace('/', "-");
+        let ignored =
+            |name: &str| args.contains(&format!("--ignore-preflight-errors=FileAvailable-{}", check(name)).as_str());
+        let files = ["manifests/kube-apiserver.yaml", KUBELETS];
+        match files.iter().find(|name| self.has(slot, &at(name)) && !ignored(name)) {
             Some(name) => {
-                let check = at(name).replace('/', "-");
+                let check = check(name);
                 failed(
                     "preflight",
                     format!(
@@ -263,7 +269,7 @@ impl World {
         let join = document(&docs, "JoinConfiguration")?;
         let control_plane = !join["controlPlane"].is_null();
         if phases.contains("preflight") {
-            self.preflight(slot)?;
+            self.preflight(slot, args)?;
         }
         let cluster = self.discover_cluster(slot, &join["discovery"])?;
         if phases.contains("control-plane-prepare") && control_plane {
