@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
-use crate::{ask, files, kubelet, leave, local_dns, manifests, process, wall_clock};
+use crate::{ask, files, kubelet, leave, local_dns, manifests, process, remains, wall_clock};
 
 /// Pause between two questions of a wait.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -103,7 +103,7 @@ impl Device {
     async fn step(&self, name: &'static str, step: Step, progress: Progress<'_>) -> Result<StepOutput, Trouble> {
         let run = |input| self.run(name, input, progress);
         match step {
-            Step::Check => self.check().await,
+            Step::Check { fresh } => self.check(fresh).await,
             Step::Prepare { role } => run(StepInput::Prepare { role }).await,
             Step::MakePki { recipients, .. } => self.make_pki(&recipients),
             Step::SealPki { sealed_pki, recipient } => {
@@ -206,7 +206,10 @@ impl Device {
     }
 
     /// Looks at the clock, asks kubeadm for its version, and sees whether there is a plan for it and these settings.
-    async fn check(&self) -> Result<StepOutput, Trouble> {
+    async fn check(&self, fresh: bool) -> Result<StepOutput, Trouble> {
+        if let Some(remains) = remains::find(&self.settings).map_err(Trouble::new)?.filter(|_| fresh) {
+            return Err(Trouble { phase: None, why: remains, hopeless: true });
+        }
         wall_clock::check(SystemTime::now()).map_err(Trouble::new)?;
         let command = Command::version(self.settings.kubeadm.clone());
         let ran = process::run(&command, &self.env, &|_| {}).await;

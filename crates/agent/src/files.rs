@@ -31,7 +31,7 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes everything below a directory that may be absent, and follows no link.
+/// Removes everything below a directory that may be absent, and follows no link. A file system's own `lost+found` stays.
 pub(crate) fn empty(directory: &Path) -> std::io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -39,6 +39,9 @@ pub(crate) fn empty(directory: &Path) -> std::io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
+        if entry.file_name() == "lost+found" {
+            continue;
+        }
         match entry.file_type()?.is_dir() {
             true => fs::remove_dir_all(entry.path())?,
             false => fs::remove_file(entry.path())?,

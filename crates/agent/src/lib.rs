@@ -21,6 +21,7 @@ pub mod net;
 mod process;
 mod raft;
 mod record;
+mod remains;
 mod shell;
 mod wall_clock;
 

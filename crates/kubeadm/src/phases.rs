@@ -23,11 +23,13 @@ pub(crate) struct Run {
     pub(crate) adds_member: bool,
     /// Whether the kubelet's kubeconfig is there before it: see [`kubelet_kubeconfig`].
     pub(crate) made_before: bool,
+    /// Whether an etcd member will run here.
+    pub(crate) hosts_etcd: bool,
 }
 
 impl Run {
     fn new(reads: Reads, form: Form, limit: Duration) -> Self {
-        Self { reads, form, limit, tries: 1, adds_member: false, made_before: false }
+        Self { reads, form, limit, tries: 1, adds_member: false, made_before: false, hosts_etcd: false }
     }
 }
 
@@ -121,8 +123,9 @@ fn runs(reads: Reads, minor: u32, phases: &[&'static str], skip: &[String]) -> V
     let skipped = |name: &str| skip.iter().any(|skipped| skipped == name);
     let run = |words: Vec<&'static str>| {
         let tries = if WRITES_TO_API.contains(&words[0]) { TRIES } else { 1 };
+        let hosts_etcd = words[0] == "preflight";
         let seconds = LIMITS.iter().find(|(phase, _)| *phase == words[0]).map_or(300, |(_, seconds)| *seconds);
-        Run { tries, ..Run::new(reads, Form::Phase(words), Duration::from_secs(seconds)) }
+        Run { tries, hosts_etcd, ..Run::new(reads, Form::Phase(words), Duration::from_secs(seconds)) }
     };
     let mut runs = Vec::new();
     for phase in phases.iter().filter(|phase| !skipped(phase)) {
@@ -156,7 +159,7 @@ pub(crate) fn join(version: &Version, role: Role) -> Run {
         }
     };
     let runs: Vec<_> = Workflow::Join.phases(version.minor).filter(|name| names.contains(name)).collect();
-    Run { reads: Reads::Join, ..skipping(&runs.join("+"), skip, minutes * 60) }
+    Run { reads: Reads::Join, hosts_etcd: role == Role::ControlPlane, ..skipping(&runs.join("+"), skip, minutes * 60) }
 }
 
 /// Waits for the kubelet's own certificate.

@@ -354,15 +354,15 @@ impl Plan {
                 if let Some(socket) = self.documents.cri_socket() {
                     reset.args.push(format!("--cri-socket={socket}"));
                 }
-                reset.args.extend(self.ignored_checks(false));
+                reset.args.extend(self.ignored_checks(None));
             }
         }
         if outside_etcd {
             reset.args.push("--skip-phases=remove-etcd-member".to_owned());
         }
         actions.push(Action::Run(reset));
-        if outside_etcd && let Some(path) = self.documents.etcd_dir() {
-            // With the phase kubeadm leaves out what it would have emptied.
+        if let Some(path) = self.documents.etcd_dir() {
+            // kubeadm empties it only if etcd's manifest still names it, and not without the phase.
             actions.push(Action::EmptyDirectory { path });
         }
         let leftovers = [
@@ -415,7 +415,7 @@ impl Plan {
         command.tries = run.tries;
         command.starts_etcd_at = run.adds_member.then_some(STARTS_ETCD);
         if phase.contains("preflight") {
-            command.args.extend(self.ignored_checks(run.made_before));
+            command.args.extend(self.ignored_checks(Some(run)));
         }
         let made = self.made_by(&phase).into_iter().map(|path| Action::Require { phase: phase.clone(), path });
         std::iter::once(Action::Run(with_config(command, &config))).chain(made).collect()
@@ -452,13 +452,15 @@ impl Plan {
         pki.files().map(write).into()
     }
 
-    /// `made_before`: the kubelet's kubeconfig is muster's doing, so that kubeadm is not to wonder at it.
-    fn ignored_checks(&self, made_before: bool) -> Option<String> {
-        const KUBELETS: &str = "FileAvailable--etc-kubernetes-kubelet.conf";
-        let mut checks: Vec<&str> = self.settings.ignore_preflight.iter().map(String::as_str).collect();
+    /// The user's, and those that would wonder at what muster has seen to: the kubelet's kubeconfig it had made, and etcd's directory
+    /// it has looked into itself, where kubeadm takes a file system's `lost+found` for somebody's data.
+    fn ignored_checks(&self, run: Option<&Run>) -> Option<String> {
+        let mut checks = self.settings.ignore_preflight.clone();
         // kubeadm refuses `all` together with a check's name.
-        if made_before && !checks.iter().any(|check| check.eq_ignore_ascii_case("all")) {
-            checks.push(KUBELETS);
+        if let Some(run) = run.filter(|_| !checks.iter().any(|check| check.eq_ignore_ascii_case("all"))) {
+            checks.extend(run.made_before.then(|| "FileAvailable--etc-kubernetes-kubelet.conf".to_owned()));
+            let etcd = self.documents.etcd_dir().filter(|_| run.hosts_etcd);
+            checks.extend(etcd.map(|path| format!("DirAvailable-{}", path.display().to_string().replace('/', "-"))));
         }
         (!checks.is_empty()).then(|| format!("--ignore-preflight-errors={}", checks.join(",")))
     }

@@ -98,7 +98,11 @@ pub struct Recipient {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Is kubeadm there, and of a version that muster knows? Answered with [`StepOutput::Checked`].
-    Check,
+    Check {
+        /// Nothing of kubeadm's was ever begun for this identity, or all of it was undone: what is there of kubeadm's is
+        /// somebody else's. The step then fails, and touches nothing.
+        fresh: bool,
+    },
     /// What can be done before anybody else is ready: pull images, and the like.
     Prepare {
         /// This machine's role.
@@ -217,7 +221,7 @@ impl Step {
     /// A short name for people and traces.
     pub fn name(&self) -> &'static str {
         match self {
-            Step::Check => "check",
+            Step::Check { .. } => "check",
             Step::Prepare { .. } => "prepare",
             Step::MakePki { .. } => "make-pki",
             Step::SealPki { .. } => "seal-pki",

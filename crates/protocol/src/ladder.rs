@@ -164,7 +164,8 @@ impl Ladder {
             return;
         }
         if self.version.is_none() {
-            self.start(context, Job::Check, Step::Check);
+            let fresh = context.durable.started.is_none();
+            self.start(context, Job::Check, Step::Check { fresh });
             return;
         }
         if let Some(step) = self.next(context) {

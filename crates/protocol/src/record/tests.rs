@@ -201,7 +201,7 @@ fn a_cut_recording_is_read_as_far_as_it_goes() {
 #[test]
 fn names_of_steps_are_kept() {
     let steps = [
-        Step::Check,
+        Step::Check { fresh: true },
         Step::Reset { member: None, node: None },
         Step::JoinEtcd { attempt: 1, address: String::new() },
         Step::InitFinish { attempt: 1 },

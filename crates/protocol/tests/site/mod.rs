@@ -245,7 +245,7 @@ impl Site {
         let ca_hash = Digest::of("ca", &[]);
         let seal = |machine: MachineId| Sealed { machine, ciphertext: Bytes::from_static(b"sealed") };
         match step {
-            Step::Check => StepOutput::Checked { version: "v1.31.4".into(), worker_only: None },
+            Step::Check { .. } => StepOutput::Checked { version: "v1.31.4".into(), worker_only: None },
             Step::MakePki { recipients, .. } => {
                 StepOutput::PkiMade { ca_hash, sealed: recipients.iter().map(|one| seal(one.machine)).collect() }
             }

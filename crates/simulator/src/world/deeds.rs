@@ -60,7 +60,7 @@ impl From<Failure> for Trouble {
 impl World {
     pub(super) fn carry_out(&mut self, slot: Slot, step: &Step) -> Result<StepOutput, Trouble> {
         match step {
-            Step::Check => self.check_kubeadm(slot),
+            Step::Check { fresh } => self.check_kubeadm(slot, *fresh),
             Step::Prepare { role } => self.follow_plan(slot, &StepInput::Prepare { role: *role }),
             Step::MakePki { recipients, .. } => self.make_pki(slot, recipients),
             Step::SealPki { sealed_pki, recipient } => {
@@ -131,7 +131,15 @@ impl World {
         Ok(StepOutput::Manifests(objects.iter().map(result).collect()))
     }
 
-    fn check_kubeadm(&mut self, slot: Slot) -> Result<StepOutput, Trouble> {
+    fn check_kubeadm(&mut self, slot: Slot, fresh: bool) -> Result<StepOutput, Trouble> {
+        // As the agent's look at what is left on the disk.
+        if fresh && self.hosts[slot as usize].kube.files.keys().any(|path| path.starts_with("/etc/kubernetes/")) {
+            return Err(Trouble::Failed {
+                phase: None,
+                why: "work that muster did not begin".to_owned(),
+                hopeless: true,
+            });
+        }
         let command = Command::version("/usr/bin/kubeadm".into());
         let said = VERSIONS[self.chance.fixed("kubeadm", 0, 0) as usize % VERSIONS.len()];
         let ran = Ran::printing(format!("{{\"clientVersion\": {{\"gitVersion\": \"{said}\"}}}}"));

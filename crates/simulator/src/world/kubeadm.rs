@@ -127,7 +127,9 @@ impl World {
             Step::JoinEtcd { .. } => times.etcd_s,
             Step::JoinFinish { .. } | Step::AwaitReady { .. } => times.ready_s,
             Step::Reset { .. } => [0.3, 1.0],
-            Step::Check | Step::MakePki { .. } | Step::SealPki { .. } | Step::IssueTicket { .. } => [0.001, 0.03],
+            Step::Check { .. } | Step::MakePki { .. } | Step::SealPki { .. } | Step::IssueTicket { .. } => {
+                [0.001, 0.03]
+            }
             Step::DeleteToken { .. } | Step::ApplyManifests { .. } => [0.01, 0.2],
         };
         let step_max = seconds(times.step_max_s);

@@ -189,8 +189,9 @@ impl World {
 
     fn preflight(&self, slot: Slot, args: &[&str]) -> Done {
         let check = |name: &str| at(name).replace('/', "-");
-        let ignored =
-            |name: &str| args.contains(&format!("--ignore-preflight-errors=FileAvailable-{}", check(name)).as_str());
+        let flags = args.iter().filter_map(|arg| arg.strip_prefix("--ignore-preflight-errors="));
+        let names: Vec<&str> = flags.flat_map(|names| names.split(',')).collect();
+        let ignored = |name: &str| names.contains(&format!("FileAvailable-{}", check(name)).as_str());
         let files = ["manifests/kube-apiserver.yaml", KUBELETS];
         match files.iter().find(|name| self.has(slot, &at(name)) && !ignored(name)) {
             Some(name) => {
