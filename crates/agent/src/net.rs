@@ -22,6 +22,7 @@ use crate::counters::Counters;
 use away::Away;
 use hints::Hints;
 use link::PROTOCOL;
+use rest::{OFFENDER_FOR, REFUSED_FOR, Resting};
 use swarm::{Behaviour, Reached};
 use waiting::Waiting;
 
@@ -33,16 +34,13 @@ mod hints;
 mod key;
 mod link;
 mod reader;
+mod rest;
 mod swarm;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub use address::{multiaddr, socket};
-
-/// How long a refused peer is left alone, and one that sent too much that is no frame.
-const REFUSED_FOR: Duration = Duration::from_secs(300);
-const OFFENDER_FOR: Duration = Duration::from_secs(30);
 
 /// How long a refused peer's connection stands on, unread: what was said to it before, it should hear, or it would not know
 /// why it is left alone.
@@ -57,9 +55,6 @@ const IDLE_FILLED: Duration = Duration::from_secs(5);
 
 /// Shortest time between two looks at which connections are unused.
 const TIDY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Most peers remembered as refused; the earliest to come back goes first.
-const REFUSED_MAX: usize = 4_096;
 
 /// Most machines whose addresses are remembered.
 const MACHINES_MAX: usize = limits::MACHINES_MAX as usize;
@@ -157,7 +152,7 @@ pub struct Mesh {
     /// Addresses that turned out to be this machine's own.
     own: std::collections::BTreeSet<SocketAddr>,
     machines: BTreeMap<MachineId, Vec<SocketAddr>>,
-    refused: BTreeMap<MachineId, Instant>,
+    resting: Resting,
     listening: BTreeMap<SocketAddr, ListenerId>,
     advertised: Vec<String>,
     at_rest: bool,
@@ -203,7 +198,7 @@ impl Mesh {
             reached,
             own: std::collections::BTreeSet::new(),
             machines: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            resting: Resting::default(),
             listening: BTreeMap::new(),
             advertised: Vec::new(),
             at_rest: false,
@@ -315,7 +310,7 @@ impl Mesh {
 
     /// Hears no more of a machine, and closes its connection when it has heard us.
     fn turn_away(&mut self, machine: MachineId) {
-        self.remember_refused(machine, REFUSED_FOR);
+        self.resting.refuse(machine, REFUSED_FOR, Instant::now());
         let Some(peer) = self.peers.get_mut(&machine) else { return };
         if let Some(reader) = peer.reader.take() {
             reader.abort();
@@ -328,26 +323,15 @@ impl Mesh {
     }
 
     fn refuse(&mut self, machine: MachineId, time: Duration) {
-        self.remember_refused(machine, time);
+        self.resting.refuse(machine, time, Instant::now());
         if let Some(peer) = key::peer(machine) {
             // There may be no connection.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 
-    fn remember_refused(&mut self, machine: MachineId, time: Duration) {
-        let now = Instant::now();
-        self.refused.retain(|_, until| *until > now);
-        if self.refused.len() >= REFUSED_MAX
-            && let Some(first) = self.refused.iter().min_by_key(|(_, until)| **until).map(|(machine, _)| *machine)
-        {
-            self.refused.remove(&first);
-        }
-        self.refused.insert(machine, now + time);
-    }
-
     fn is_refused(&self, machine: MachineId) -> bool {
-        self.refused.get(&machine).is_some_and(|until| *until > Instant::now())
+        self.resting.is_refused(machine, Instant::now())
     }
 
     /// A peer opened its stream to us. A second one replaces the first: the peer gave that up.
@@ -355,7 +339,7 @@ impl Mesh {
         let heard = key::machine(&peer).filter(|machine| !self.is_refused(*machine));
         let machine = heard.and_then(|machine| Some((machine, self.peers.get_mut(&machine)?)));
         let Some((machine, known)) = machine else {
-            tokio::spawn(async move { stream.close().await });
+            tokio::spawn(async move { tokio::time::timeout(link::PATIENCE, stream.close()).await });
             return;
         };
         let (words, since) = (self.words.0.clone(), known.since);
@@ -392,7 +376,9 @@ impl Mesh {
     }
 
     async fn disconnected(&mut self, machine: MachineId) {
-        if self.peers.remove(&machine).is_some() {
+        if let Some(peer) = self.peers.remove(&machine) {
+            let now = Instant::now();
+            self.resting.left(machine, now.duration_since(peer.since), now);
             self.choose_quiet();
             let _ = self.events.send(Event::Disconnected(machine)).await;
         }

@@ -25,7 +25,7 @@ impl Mesh {
     }
 
     fn dial_at(&mut self, machine: MachineId, addresses: Vec<Multiaddr>) -> bool {
-        if addresses.is_empty() || self.peers.contains_key(&machine) || self.is_refused(machine) {
+        if addresses.is_empty() || self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()) {
             return false;
         }
         let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me) else { return false };
@@ -66,7 +66,7 @@ impl Mesh {
         }
         let there = self.machines.iter().find(|(_, addresses)| addresses.contains(&address));
         if let Some(machine) = there.map(|(machine, _)| *machine)
-            && self.peers.contains_key(&machine)
+            && (self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()))
         {
             return;
         }
@@ -82,7 +82,7 @@ impl Mesh {
     /// Someone answered by mDNS. Its records are unauthenticated, so they are hints like any other, and bounded.
     pub(super) fn discovered(&mut self, peer: PeerId, at: Multiaddr) {
         let Some(machine) = key::machine(&peer).filter(|_| peer != self.me) else { return };
-        if self.peers.contains_key(&machine) || self.is_refused(machine) || !self.lacks_peers() {
+        if self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()) || !self.lacks_peers() {
             return;
         }
         if let Some(address) = socket(&at) {

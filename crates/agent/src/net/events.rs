@@ -30,8 +30,8 @@ impl Mesh {
                 if let Some(machine) = whose.filter(|_| num_established == 0) {
                     debug!(%machine, %peer_id, "disconnected");
                     self.disconnected(machine).await;
-                    // A machine that merely restarts is soon there again.
-                    if self.lacks_peers() {
+                    // A machine that merely restarts is soon there again; one that hangs up is not asked at once.
+                    if self.lacks_peers() && !self.resting.rests(machine, Instant::now()) {
                         self.hints.hurry();
                         self.dial(machine);
                     }

@@ -29,8 +29,13 @@ pub(super) const QUEUE_BYTES: usize = 4 * FRAME_BYTES_MAX;
 /// A frame's bytes are read in parts of this size, so that a length alone claims no memory.
 const PART_BYTES: usize = 64 * 1024;
 
-/// Longest time from a frame's length to its end, and from a stream's opening to the byte that accepts it.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest wait for a peer within a connection: for a stream to be opened, for the byte that accepts it, from a frame's length to its
+/// end. (Two machines on slow processors that dial each other at the same instant both close the other's connection; what was
+/// being opened on it would never have ended.)
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Longest wait for a peer to take what is written to it: it may be slow, and busy with what came before.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// So often a stream is opened anew on one connection before the connection is given up.
 const TRIES: u32 = 8;
@@ -98,8 +103,13 @@ impl Outgoing {
     async fn write(&mut self, stream: &mut (impl AsyncWrite + Unpin), together: &mut Vec<u8>) -> std::io::Result<()> {
         loop {
             if !together.is_empty() {
-                stream.write_all(together).await?;
-                stream.flush().await?;
+                let written = async {
+                    stream.write_all(together).await?;
+                    stream.flush().await
+                };
+                timeout(WRITE_PATIENCE, written)
+                    .await
+                    .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
                 // One large frame must not hold its memory for as long as the connection stands.
                 *together = Vec::new();
             }
@@ -124,7 +134,11 @@ pub(super) async fn deliver(mut streams: Control, peer: PeerId, mut queue: Outgo
     loop {
         let why = match open(&mut streams, peer).await {
             Ok(mut stream) => match queue.write(&mut stream, &mut together).await {
-                Ok(()) => return stream.close().await.map_err(|why| why.to_string()),
+                Ok(()) => {
+                    let closed = timeout(PATIENCE, stream.close()).await;
+                    return closed
+                        .map_or_else(|why| Err(why.to_string()), |closed| closed.map_err(|why| why.to_string()));
+                }
                 Err(why) => why.to_string(),
             },
             Err(why) => why,
@@ -139,7 +153,9 @@ pub(super) async fn deliver(mut streams: Control, peer: PeerId, mut queue: Outgo
 }
 
 async fn open(streams: &mut Control, peer: PeerId) -> Result<libp2p::Stream, String> {
-    let mut stream = streams.open_stream(peer, PROTOCOL).await.map_err(|why| why.to_string())?;
+    let opened = timeout(PATIENCE, streams.open_stream(peer, PROTOCOL)).await;
+    let opened = opened.map_err(|_| "no stream could be opened in time".to_owned())?;
+    let mut stream = opened.map_err(|why| why.to_string())?;
     let mut answer = [0];
     match timeout(PATIENCE, stream.read_exact(&mut answer)).await {
         Ok(Ok(())) if answer == ACCEPTED => Ok(stream),
@@ -151,8 +167,11 @@ async fn open(streams: &mut Control, peer: PeerId) -> Result<libp2p::Stream, Str
 
 /// Tells the peer that its stream is read from here.
 pub(super) async fn accept(stream: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
-    stream.write_all(&ACCEPTED).await?;
-    stream.flush().await
+    let told = async {
+        stream.write_all(&ACCEPTED).await?;
+        stream.flush().await
+    };
+    timeout(PATIENCE, told).await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }
 
 /// Reads one frame's bytes. Nothing is allocated before its length is known to be in bounds, and then only as it comes.

@@ -269,3 +269,23 @@ async fn a_flood_waits_for_room_and_nothing_of_it_is_lost() {
     }
     drop(flood.await.expect("all is written"));
 }
+
+#[tokio::test]
+async fn who_is_refused_does_not_dial_as_fast_as_the_other_hangs_up() {
+    let mut first = Node::start(21, KEY, &[]).await;
+    let mut second = Node::start(22, KEY, &[first.at]).await;
+    let learn = Command::Learn(first.id, vec![first.at.to_string()]);
+    second.commands.send(learn).await.expect("the mesh runs");
+    first.connected(&second).await;
+    second.connected(&first).await;
+    first.commands.send(Command::Refuse(second.id)).await.expect("the mesh runs");
+    let mut connected = 0;
+    let count = async {
+        loop {
+            connected += u32::from(matches!(second.event().await, Event::Connected(_)));
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(6), count).await;
+    // After one second, two, and four; a slow computer sees fewer. It was hundreds.
+    assert!(connected <= 3, "{connected} connections");
+}
