@@ -44,11 +44,15 @@ pub(crate) fn cannot_build<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
 
 fn build_all(paths: &Paths, release: &Release, among: Option<&Built>, report: &Report) -> Result<Built> {
     require_debian()?;
-    let _lock = paths.lock(&paths.cache)?;
+    // What is complete bears its name; while another command builds another release, this one need not wait.
+    let trees = Trees::of(paths, release, among)?;
+    if trees.are_there() && missing(&HOST_PACKAGES).is_empty() {
+        return Ok(trees.built());
+    }
+    let _lock = paths.lock(&paths.cache, report)?;
     install(&HOST_PACKAGES, report)?;
     parts::build(paths, &parts::of_cluster(release), report)?;
 
-    let trees = Trees::of(paths, release, among)?;
     let recipe = |name: &str| Paths::recipes().join("build").join(name);
     if !trees.base.exists() {
         report.step("making the Debian tree (one minute, once)");
@@ -85,7 +89,7 @@ fn build_all(paths: &Paths, release: &Release, among: Option<&Built>, report: &R
         make(&recipe("image.sh"), &arguments)?;
     }
     remove_unused(paths, &trees)?;
-    Ok(Built { image: trees.image, archives: trees.archives, kubernetes: trees.kubernetes })
+    Ok(trees.built())
 }
 
 /// The directories in the cache that a release's machines are made of. Each is named by its recipe and its inputs.
@@ -143,6 +147,17 @@ impl Trees {
     }
 }
 
+impl Trees {
+    fn are_there(&self) -> bool {
+        let parts = self.on_machines.iter().chain(&self.in_containers);
+        parts.chain([&self.kubernetes, &self.base, &self.archives, &self.image]).all(|path| path.exists())
+    }
+
+    fn built(self) -> Built {
+        Built { image: self.image, archives: self.archives, kubernetes: self.kubernetes }
+    }
+}
+
 fn muster_unit() -> PathBuf {
     Paths::checkout().join("crates/cli/dist/muster.service")
 }
@@ -153,7 +168,7 @@ pub(crate) const AGNHOST_TAGS: [&str; 4] = ["2.56", "2.59", "2.63.0", "2.66.1"];
 /// Builds kubeadm of every version and lays them out as `CACHE/kubeadms/1.36`, for the test that compares the rehearsal.
 pub(crate) fn kubeadms(paths: &Paths, report: &Report) -> Result<PathBuf> {
     cannot_build(|| {
-        let _lock = paths.lock(&paths.cache)?;
+        let _lock = paths.lock(&paths.cache, report)?;
         let mut parts = Vec::new();
         for minor in MINORS {
             // Where all of a Kubernetes is built, its kubeadm is.
@@ -182,12 +197,17 @@ fn require_debian() -> Result<()> {
     Ok(())
 }
 
-/// Installs those of the packages that are missing.
-fn install(packages: &[&str], report: &Report) -> Result<()> {
-    let installed = |package: &&&str| {
+/// Those of the packages that are not installed.
+fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    let installed = |package: &str| {
         run("dpkg-query", ["-W", "-f", "${db:Status-Status}", package]).is_ok_and(|status| status == "installed")
     };
-    let missing: Vec<&str> = packages.iter().filter(|package| !installed(package)).copied().collect();
+    packages.iter().filter(|package| !installed(package)).copied().collect()
+}
+
+/// Installs those of the packages that are missing.
+fn install(packages: &[&str], report: &Report) -> Result<()> {
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }

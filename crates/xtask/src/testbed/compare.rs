@@ -72,7 +72,7 @@ fn measure(
     if paths.state.exists() {
         up::down(paths, report)?;
     }
-    let testbed = Testbed::create(paths, images, form)?;
+    let testbed = Testbed::create(paths, images, form, report)?;
     let measured = form_watched(&testbed, form, muster, report);
     // A cluster that did not form is left for a look.
     if measured.is_ok() || interrupt::requested() {

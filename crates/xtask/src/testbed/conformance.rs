@@ -42,7 +42,7 @@ pub(crate) fn conformance(paths: &Paths, arguments: &ConformanceArguments, repor
         Some(_) => (Part::conformance(minor), "e2e.test"),
     };
     cannot_build(|| {
-        let _lock = paths.lock(&paths.cache)?;
+        let _lock = paths.lock(&paths.cache, report)?;
         parts::build(paths, std::slice::from_ref(&part), report)
     })?;
     let mut tests = Command::new(part.directory(paths)?.join(program));

@@ -1,9 +1,10 @@
 //! What is where: the paths of cache and state, and a testbed's description on disk.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use super::network;
 use super::release::Release;
 use super::report::{Report, cannot_provision};
 use crate::command::run;
+use crate::interrupt;
 
 /// Longest name of a testbed, in characters.
 const NAME_CHARS_MAX: usize = 32;
@@ -72,14 +74,27 @@ impl Paths {
         self.state.join("testbed.json")
     }
 
-    /// Waits until no other command holds the lock of this name, and holds it while the returned file lives.
-    pub(crate) fn lock(&self, directory: &Path) -> Result<File> {
+    /// Waits until no other command holds the lock of this name, and holds it while the returned file lives. Says so if it has to
+    /// wait: the other may be building for minutes.
+    pub(crate) fn lock(&self, directory: &Path, report: &Report) -> Result<File> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let path = directory.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        Ok(file)
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(why)) => {
+                    return Err(why).with_context(|| format!("cannot lock {}", path.display()));
+                }
+                Err(TryLockError::WouldBlock) if !told => {
+                    report.step(format!("waiting for another command of the testbed, which holds {}", path.display()));
+                    told = true;
+                }
+                Err(TryLockError::WouldBlock) => interrupt::sleep(Duration::from_millis(200))?,
+            }
+        }
     }
 }
 
@@ -133,11 +148,11 @@ pub(crate) struct Testbed {
 
 impl Testbed {
     /// Describes a new testbed, with a number and a subnet no other testbed of this host has, and writes it down.
-    pub(crate) fn create(paths: &Paths, images: &Images, form: &FormArguments) -> Result<Self> {
+    pub(crate) fn create(paths: &Paths, images: &Images, form: &FormArguments, report: &Report) -> Result<Self> {
         if form.control_planes > form.machines {
             bail!("--control-planes {} is more than --machines {}", form.control_planes, form.machines);
         }
-        let _lock = paths.lock(&paths.states)?;
+        let _lock = paths.lock(&paths.states, report)?;
         Self::must_not_exist(paths)?;
         let taken = others(&paths.states)?;
         let routes = run("ip", ["-4", "route", "show", "table", "all"])?;

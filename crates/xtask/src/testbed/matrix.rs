@@ -78,7 +78,7 @@ fn once(
         up::down(paths, report)?;
     }
     let images = Images::build(paths, form, report)?;
-    let testbed = Testbed::create(paths, &images, form)?;
+    let testbed = Testbed::create(paths, &images, form, report)?;
     up::boot(&testbed, form, Some(muster), report)?;
     let formed = up::wait_until_formed(&testbed, form.timeout, report)?;
     let check = check::check(&testbed, report)?;

@@ -31,7 +31,7 @@ pub(crate) fn up(paths: &Paths, form: &FormArguments, report: &Report) -> Result
     Testbed::must_not_exist(paths)?;
     let images = Images::build(paths, form, report)?;
     let muster = if form.with_muster() { Some(build::muster_binary(form.muster.clone())?) } else { None };
-    let testbed = Testbed::create(paths, &images, form)?;
+    let testbed = Testbed::create(paths, &images, form, report)?;
     let outcome = form_cluster(&testbed, form, muster.as_deref(), report);
     if interrupt::requested() {
         report.step("interrupted: taking the testbed down");
