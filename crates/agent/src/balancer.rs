@@ -3,11 +3,12 @@
 //! Nothing is decrypted here, so nothing needs to be trusted here. An API server counts as living when it takes a
 //! connection; one that stops answering loses its connections by TCP's own keep-alive.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -22,6 +23,20 @@ const NEXT: Duration = Duration::from_millis(500);
 
 /// Most connections at once: kubelet, kube-proxy and controllers hold some tens.
 const CONNECTIONS_MAX: usize = 1_024;
+
+/// Most connections that wait to be accepted; as tokio's own listeners have it.
+const BACKLOG: i32 = 1_024;
+
+/// One socket for IPv6 and IPv4, whatever the system's default is.
+fn both_families(port: u16) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
 
 /// The list of API servers, shared with the shell.
 #[derive(Clone, Default)]
@@ -54,7 +69,14 @@ impl Balancer {
     /// # Errors
     /// When the address cannot be listened on.
     pub(crate) async fn listen(&self, at: SocketAddr) -> std::io::Result<()> {
-        let listener = TcpListener::bind(at).await?;
+        // At the unspecified address both families are meant, of which a machine may have only one.
+        let listener = match at.ip().is_unspecified() {
+            true => match both_families(at.port()) {
+                Ok(listener) => listener,
+                Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, at.port())).await?,
+            },
+            false => TcpListener::bind(at).await?,
+        };
         let balancer = self.clone();
         tokio::spawn(async move { balancer.accept(listener).await });
         Ok(())
@@ -182,5 +204,19 @@ mod tests {
         assert_eq!(ask(at).await, "");
         balancer.close(false);
         assert_eq!(ask(at).await, "living");
+    }
+
+    #[tokio::test]
+    async fn the_unspecified_address_is_both_families() {
+        for at in ["0.0.0.0", "[::]"] {
+            let port = free().await.port();
+            let balancer = Balancer::default();
+            balancer.listen(format!("{at}:{port}").parse().expect("an address")).await.expect("listens");
+            TcpStream::connect(("127.0.0.1", port)).await.expect("IPv4");
+            // A computer that builds this may have no IPv6 at all.
+            if both_families(0).is_ok() {
+                TcpStream::connect(("::1", port)).await.expect("IPv6");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! one of its own to us (a reader task); everything that comes is decoded and checked before it leaves this module.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +162,27 @@ pub struct Mesh {
     counters: Arc<Counters>,
 }
 
+/// Listens at the address; at the unspecified one in both families, of which a machine may have only one.
+fn listen(swarm: &mut Swarm<Behaviour>, at: SocketAddr) -> Result<(), String> {
+    let mut listen_on = |at: SocketAddr| {
+        let listens = swarm.listen_on(multiaddr(at));
+        listens.map(drop).map_err(|why| format!("cannot listen on {at}: {}", address::with_cause(&why)))
+    };
+    if !at.ip().is_unspecified() {
+        return listen_on(at);
+    }
+    let both = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+    match both.map(|ip| listen_on(SocketAddr::new(ip, at.port()))) {
+        [Err(ipv4), Err(ipv6)] => Err(format!("{ipv4}; {ipv6}")),
+        [ipv4, ipv6] => {
+            for why in [ipv4.err(), ipv6.err()].into_iter().flatten() {
+                info!(why, "in the other family this machine listens");
+            }
+            Ok(())
+        }
+    }
+}
+
 impl Mesh {
     /// Listens and prepares; nothing is dialled before [`Mesh::run`].
     ///
@@ -178,8 +199,7 @@ impl Mesh {
         let me = keypair.public().to_peer_id();
         let reached = Reached::default();
         let mut swarm = swarm::build(keypair, key::fence(&settings.mesh_key), settings.mdns, reached.clone())?;
-        let listen = multiaddr(settings.listen);
-        swarm.listen_on(listen).map_err(|why| format!("cannot listen on {}: {why}", settings.listen))?;
+        listen(&mut swarm, settings.listen)?;
         Ok(Self {
             streams: swarm.behaviour().streams.new_control(),
             swarm,

@@ -99,19 +99,22 @@ impl Mesh {
             return;
         }
         self.quiet = quiet;
-        if !self.swarm.behaviour().mdns.is_enabled() {
-            return;
-        }
-        match swarm::discovery(self.me, quiet) {
-            Ok(mut mdns) => {
-                // It begins after the swarm told its behaviours where it listens.
-                for (address, listener_id) in &self.listening {
-                    let (listener_id, address) = (*listener_id, multiaddr(*address));
-                    mdns.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: &address }));
+        let behaviour = self.swarm.behaviour();
+        let enabled = [(false, behaviour.mdns4.is_enabled()), (true, behaviour.mdns6.is_enabled())];
+        for (ipv6, _) in enabled.into_iter().filter(|(_, enabled)| *enabled) {
+            match swarm::discovery(self.me, quiet, ipv6) {
+                Ok(mut mdns) => {
+                    // It begins after the swarm told its behaviours where it listens.
+                    for (address, listener_id) in &self.listening {
+                        let (listener_id, address) = (*listener_id, multiaddr(*address));
+                        mdns.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: &address }));
+                    }
+                    let behaviour = self.swarm.behaviour_mut();
+                    let place = if ipv6 { &mut behaviour.mdns6 } else { &mut behaviour.mdns4 };
+                    *place = Some(mdns).into();
                 }
-                self.swarm.behaviour_mut().mdns = Some(mdns).into();
+                Err(why) => warn!(why, quiet, ipv6, "mDNS goes on as it was"),
             }
-            Err(why) => warn!(why, quiet, "mDNS goes on as it was"),
         }
     }
 

@@ -59,7 +59,10 @@ impl Mesh {
                 let hint = self.dialled.remove(&connection_id);
                 self.dial_failed(hint, error).await;
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+            SwarmEvent::Behaviour(
+                BehaviourEvent::Mdns4(mdns::Event::Discovered(found))
+                | BehaviourEvent::Mdns6(mdns::Event::Discovered(found)),
+            ) => {
                 for (peer, address) in found {
                     self.discovered(peer, address);
                 }

@@ -53,7 +53,9 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     pub(super) streams: libp2p_stream::Behaviour,
-    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) mdns4: Toggle<mdns::tokio::Behaviour>,
+    /// libp2p's asks in one family only.
+    pub(super) mdns6: Toggle<mdns::tokio::Behaviour>,
 }
 
 /// Dialled addresses where somebody took the TCP connection: what fails after that is a handshake and worth a word, what
@@ -75,13 +77,13 @@ impl Reached {
     }
 }
 
-/// Asks and answers by mDNS, often or seldom.
+/// Asks and answers by mDNS, often or seldom, over IPv4 or IPv6.
 ///
 /// # Errors
 /// When the sockets cannot be made.
-pub(super) fn discovery(me: PeerId, quiet: bool) -> Result<mdns::tokio::Behaviour, String> {
+pub(super) fn discovery(me: PeerId, quiet: bool, enable_ipv6: bool) -> Result<mdns::tokio::Behaviour, String> {
     let query_interval = if quiet { ASK_QUIET } else { ASK_FORMING };
-    let config = mdns::Config { query_interval, ..mdns::Config::default() };
+    let config = mdns::Config { query_interval, enable_ipv6, ..mdns::Config::default() };
     mdns::tokio::Behaviour::new(config, me).map_err(|why| format!("mDNS cannot be used: {why}"))
 }
 
@@ -104,7 +106,8 @@ pub(super) fn build(
         limits: connection_limits::Behaviour::new(limits),
         memory: memory_connection_limits::Behaviour::with_max_bytes(MEMORY_BYTES_MAX),
         streams: libp2p_stream::Behaviour::new(),
-        mdns: mdns.then(|| discovery(me, false)).transpose()?.into(),
+        mdns4: mdns.then(|| discovery(me, false, false)).transpose()?.into(),
+        mdns6: mdns.then(|| discovery(me, false, true)).and_then(without_ipv6).into(),
     };
     let swarm = libp2p::SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
@@ -137,6 +140,11 @@ pub(super) fn build(
         })
         .build();
     Ok(swarm)
+}
+
+/// A machine may have IPv6 switched off.
+fn without_ipv6(made: Result<mdns::tokio::Behaviour, String>) -> Option<mdns::tokio::Behaviour> {
+    made.inspect_err(|why| tracing::info!(why, "nobody is looked for over IPv6")).ok()
 }
 
 fn watch(stream: &tokio::net::TcpStream) {
