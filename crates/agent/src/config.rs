@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use muster_protocol::Tuning;
-use muster_wire::{Digest, Settings};
+use muster_wire::Settings;
 use zeroize::Zeroizing;
+
+use crate::Hardware;
 
 /// Everything a machine goes by.
 pub struct AgentConfig {
@@ -38,7 +40,7 @@ pub struct AgentConfig {
     /// Set for kubeadm besides the agent's own environment.
     pub kubeadm_env: Vec<(String, String)>,
     /// What tells the hardware apart, instead of what the agent finds: several machines of a lab share hardware.
-    pub fingerprint: Option<Digest>,
+    pub hardware: Option<Hardware>,
     /// Intervals.
     pub tuning: Tuning,
     /// Directory in which everything that the core is given is recorded, for a replay; one file a start.

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use muster_agent::{AgentConfig, LOG_DIRECTIVE, Ring};
+use muster_agent::{AgentConfig, Hardware, LOG_DIRECTIVE, Ring};
 use muster_wire::{Digest, Settings};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::filter::EnvFilter;
@@ -111,7 +111,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         cluster: image.cluster,
         kubeadm_env: Vec::new(),
         // Machines that share one computer share its hardware; each one's directory tells it apart.
-        fingerprint: root.map(|root| Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()])),
+        hardware: root.map(|root| Hardware::of(Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()]))),
         tuning: muster_protocol::Tuning::default(),
         record: arguments.record.clone(),
     }

@@ -1,6 +1,7 @@
 //! The machine: the one state machine that all of muster is about. It owns its parts and passes inputs between them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_wire::{Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard};
@@ -138,6 +139,9 @@ pub struct Machine {
     /// When the reconciling parts want to look again.
     due: Option<(Time, &'static str)>,
     api_servers: Vec<String>,
+    /// What the endpoint's name was last said to mean, and what is wrong with it.
+    endpoint: Option<IpAddr>,
+    endpoint_troubles: Vec<String>,
     phase: Phase,
     look_at: Option<Time>,
     /// The ledger's revision, and when it became that.
@@ -206,6 +210,8 @@ impl Machine {
             initialize_at: None,
             due: None,
             api_servers: Vec::new(),
+            endpoint: None,
+            endpoint_troubles: Vec::new(),
             phase: Phase::Meeting,
             look_at: None,
             ledger_news: (0, now),
@@ -296,6 +302,13 @@ impl Machine {
                 return false;
             }
             Input::Addresses(addresses) => self.change_card(|card| card.addresses = addresses),
+            Input::HostsFile { troubles } => {
+                for text in troubles.iter().filter(|text| !self.endpoint_troubles.contains(text)) {
+                    effects.notice(true, "hosts", text.clone());
+                }
+                self.endpoint_troubles = troubles;
+                return false;
+            }
             Input::Applied { revision, entry } => {
                 self.follow.fed();
                 if let Some(entry) = self.follow.applied(revision, entry) {
@@ -507,6 +520,7 @@ impl Machine {
             return;
         }
         self.start_raft_if_voter(now, effects);
+        self.name_endpoint(effects);
         let me = self.identity.machine();
         let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
         let mut due = None;
@@ -593,6 +607,25 @@ impl Machine {
         if servers != self.api_servers {
             self.api_servers.clone_from(&servers);
             effects.push(Effect::ApiServers(servers));
+        }
+    }
+
+    /// Says what the endpoint's name means here, from when kubeadm is about to need it: the address by which this machine was
+    /// admitted, if that is still its own, else the one by which others find it now. A kubelet needs the name at once after a
+    /// restart, when the ledger is not there yet.
+    fn name_endpoint(&mut self, effects: &mut Effects) {
+        let member = self.follow.ledger().member(self.identity.machine());
+        if member.is_none() && self.durable.started.is_none() && self.durable.completed.is_none() {
+            return;
+        }
+        let own = || self.mine.card().addresses.iter().filter_map(|address| lead::host(address).parse::<IpAddr>().ok());
+        let admitted = member.and_then(|member| member.admitted.address.parse().ok());
+        let Some(address) = admitted.filter(|address| own().any(|own| own == *address)).or_else(|| own().next()) else {
+            return;
+        };
+        if self.endpoint != Some(address) {
+            self.endpoint = Some(address);
+            effects.push(Effect::Endpoint(address));
         }
     }
 

@@ -104,6 +104,9 @@ impl Machine {
             Some(_) => self.explain_joining(now, &mut add),
         }
         self.explain_manifests(&mut add);
+        for trouble in &self.endpoint_troubles {
+            add("hosts", trouble.clone(), &[]);
+        }
         // Whoever is connected by now was only cut off in the middle; that stays counted in the status.
         let connected = self.roster.known().iter().filter(|(machine, _)| self.roster.is_connected(**machine));
         let reached: BTreeSet<&String> = connected.flat_map(|(_, known)| &known.card.card().addresses).collect();

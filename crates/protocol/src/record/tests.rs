@@ -82,6 +82,7 @@ fn inputs() -> Vec<Input> {
         Input::Wake,
         Input::TurnedAway { whom: "10.0.0.9".into(), why: "another mesh key".into() },
         Input::Addresses(vec!["10.0.0.1:7390".into()]),
+        Input::HostsFile { troubles: vec!["/etc/hosts:3: another line".into()] },
         Input::Applied { revision: 3, entry: Bytes::from_static(b"entry") },
         Input::Restored { ledger: Bytes::new() },
         Input::Leading { term: 2, leader: None },

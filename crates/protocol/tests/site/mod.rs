@@ -196,7 +196,11 @@ impl Site {
                     self.seats.get_mut(&seat).expect("is there").notices.push(notice.text);
                 }
                 Effect::StopRaft => self.seats.get_mut(&seat).expect("is there").raft = false,
-                Effect::Learn { .. } | Effect::Refuse { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
+                Effect::Learn { .. }
+                | Effect::Refuse { .. }
+                | Effect::SetVoters(_)
+                | Effect::ApiServers(_)
+                | Effect::Endpoint(_) => {}
             }
         }
     }

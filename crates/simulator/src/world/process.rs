@@ -251,7 +251,7 @@ impl World {
 
     fn carry_out_effect(&mut self, slot: Slot, effect: Effect) {
         match effect {
-            Effect::Persist(_) => {}
+            Effect::Persist(_) | Effect::Endpoint(_) => {}
             Effect::Send { to, frame } => self.send(slot, to, frame),
             Effect::Learn { machine, addresses } => self.learn(slot, machine, &addresses),
             Effect::Refuse { machine, why } => self.refuse(slot, machine, &why),
