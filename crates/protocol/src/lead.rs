@@ -148,7 +148,7 @@ impl Lead {
             .filter(|member| !member.etcd_member)
             .map(|member| member.admitted.machine)
             .filter(|machine| !context.roster.is_alive(*machine))
-            .filter(|machine| context.roster.living_on_same_hardware(*machine).is_some())
+            .filter(|machine| has_successor(*machine, context))
             .collect();
         for machine in gone {
             if self.dead_for(context, "replaced", machine, context.tuning.initialiser_patience) {
@@ -491,6 +491,12 @@ impl Job {
             | Job::DeleteToken { machine } => *machine,
         }
     }
+}
+
+/// Whether the machine seems to live on under a new identity. One that is admitted beside the old one is another machine.
+fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
+    let mut alike = context.roster.on_same_hardware(machine);
+    alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none())
 }
 
 /// Whether policy admits the machine: it is there, has the charter's image, and is one machine.

@@ -188,7 +188,7 @@ impl Machine {
         };
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
-        let roster = Roster::new(&mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
+        let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
         let follow = Follow::new(durable.boot);
         let mut machine = Self {
             founding: Founding::new(&durable, now),

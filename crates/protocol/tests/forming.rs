@@ -274,6 +274,60 @@ fn a_wiped_machine_returns_as_a_new_one_with_its_old_name_and_role() {
     );
 }
 
+#[test]
+fn machines_that_show_one_hardware_are_several_once_they_lived_side_by_side() {
+    let mut site = Site::new(3, 1);
+    let settings = site.settings.clone();
+    (0..3).for_each(|seat| site.boot_with(seat, Durable::default(), settings.clone(), "pc"));
+    site.run(seconds(10));
+    assert!(site.seats.values().all(|seat| seat.machine.charter().is_none()));
+    for seat in 0..3 {
+        let text = reasons(&site, seat);
+        for named in [0, 1, 2].map(|other| format!("{} (pc, 10.0.0.{}:7390", site.id(other), other + 1)) {
+            assert!(text.contains(&named) && text.contains("show the same hardware"), "{text}");
+        }
+    }
+    site.run(seconds(60));
+    assert!(site.formed(), "{}", explain(&site));
+    assert!(site.seats.keys().all(|seat| !reasons(&site, *seat).contains("hardware")));
+    // One that is off for long is no predecessor of the others.
+    let worker = |seat: &usize| {
+        let member = site.seats[&0].machine.ledger().member(site.id(*seat)).expect("is admitted");
+        member.admitted.role == Role::Worker
+    };
+    let worker = (0..3).find(worker).expect("two of three are workers");
+    let id = site.id(worker);
+    let durable = site.kill(worker);
+    site.run(seconds(120));
+    let other = (worker + 1) % 3;
+    assert!(site.seats[&other].machine.ledger().member(id).is_some(), "{}", explain(&site));
+    site.boot_with(worker, durable, settings, "pc");
+    site.run(seconds(30));
+    assert!(site.formed(), "{}", explain(&site));
+}
+
+#[test]
+fn a_wiped_machine_is_not_two_for_what_it_said_before() {
+    let mut site = Site::new(3, 1);
+    let settings = site.settings.clone();
+    site.boot(0);
+    site.boot(1);
+    site.run(Duration::from_millis(500));
+    assert!(site.seats.values().all(|seat| seat.machine.charter().is_none()), "two of three wait for the third");
+    site.kill(1);
+    site.boot_with(7, Durable::default(), settings, "node-1");
+    site.run(seconds(90));
+    // The former identity was heard before, and never beside the new one.
+    assert!(site.seats.values().all(|seat| seat.machine.charter().is_none()), "{}", explain(&site));
+    let text = reasons(&site, 0);
+    assert!(text.contains("show the same hardware, and none of them votes"), "{text}");
+}
+
+fn reasons(site: &Site, seat: usize) -> String {
+    let reasons = site.seats[&seat].machine.reasons(site.now);
+    reasons.iter().map(|reason| reason.text.clone()).collect::<Vec<_>>().join("\n")
+}
+
 /// The seat of the machine that made the cluster.
 fn maker(site: &Site) -> usize {
     let ready = site.seats.values().find_map(|seat| seat.machine.ledger().ready()).expect("a cluster");

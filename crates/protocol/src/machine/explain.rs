@@ -6,6 +6,7 @@ use muster_wire::{MachineId, Role};
 
 use super::Machine;
 use crate::founding::Impediment;
+use crate::roster;
 use crate::status::{Peer, list};
 use crate::{Phase, Reason, Status, Time};
 
@@ -103,6 +104,7 @@ impl Machine {
             None => self.explain_founding(now, &mut add),
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_look_alikes(now, &mut add);
         self.explain_manifests(&mut add);
         for trouble in &self.endpoint_troubles {
             add("hosts", trouble.clone(), &[]);
@@ -129,11 +131,44 @@ impl Machine {
         add("manifests", text, &[]);
     }
 
-    fn heard(&self, machine: MachineId, now: Time) -> String {
-        match self.roster.known().get(&machine).and_then(|known| known.heard) {
-            Some(heard) => format!("{machine}, last heard {} s ago", now.since(heard).as_secs()),
-            None => format!("{machine}, never heard"),
+    /// Identities that are left out because they may be one machine, where that matters: to founding, or to an admission.
+    fn explain_look_alikes(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let (ledger, founded) = (self.follow.ledger(), self.durable.charter.is_some());
+        let waits = |machine: &MachineId| ledger.member(*machine).is_none() && !ledger.was_removed(*machine);
+        for machines in self.roster.look_alikes().values() {
+            let here = |machine: &&MachineId| **machine == self.id() || self.roster.is_alive(**machine);
+            if !machines.iter().filter(here).any(|machine| !founded || waits(machine)) {
+                continue;
+            }
+            let named = machines.iter().take(5).map(|machine| {
+                let card = if *machine == self.id() { Some(self.mine.card()) } else { self.roster.card(*machine) };
+                let (host, at) = card.map_or(("", ""), |card| {
+                    (card.hostname.as_str(), card.addresses.first().map_or("no address", String::as_str))
+                });
+                let heard = if *machine == self.id() { "this one".to_owned() } else { self.heard_ago(*machine, now) };
+                format!("{machine} ({host}, {at}, {heard})")
+            });
+            let named = named.collect::<Vec<_>>().join(" and ");
+            let what = if founded { "the newcomer is not admitted yet" } else { "none of them votes" };
+            let text = format!(
+                "{named} show the same hardware, and {what}: either a disk was wiped, or they are machines without a product \
+                 UUID whose network cards have one address. Once both were heard for {} s with different addresses they \
+                 count as two machines",
+                roster::BOTH_HEARD.as_secs()
+            );
+            add("hardware", text, machines);
         }
+    }
+
+    fn heard_ago(&self, machine: MachineId, now: Time) -> String {
+        match self.roster.known().get(&machine).and_then(|known| known.heard) {
+            Some(heard) => format!("last heard {} s ago", now.since(heard).as_secs()),
+            None => "never heard".to_owned(),
+        }
+    }
+
+    fn heard(&self, machine: MachineId, now: Time) -> String {
+        format!("{machine}, {}", self.heard_ago(machine, now))
     }
 
     fn explain_founding(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {

@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn roster(number: u16, rng: &mut ChaCha8Rng) -> Roster {
-        Roster::new(&card(number), 500, Duration::from_secs(1), Duration::from_millis(700), rng)
+        Roster::new(Time(0), &card(number), 500, Duration::from_secs(1), Duration::from_millis(700), rng)
     }
 
     #[test]
