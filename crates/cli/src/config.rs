@@ -104,9 +104,11 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
-    /// Those of this running machine, `set` beyond them. A machine without `/proc/cmdline` has no kernel command line.
+    /// Those of this running machine, `set` beyond them. A machine without `/proc/cmdline` has no kernel command line. Its
+    /// bytes may be anything; what is no text in a value of muster's makes that value wrong, and nothing else.
     pub(crate) fn of_this_machine(set: Vec<String>) -> Self {
-        Self { kernel: std::fs::read_to_string(kernel::PATH).unwrap_or_default(), set }
+        let kernel = std::fs::read(kernel::PATH).unwrap_or_default();
+        Self { kernel: String::from_utf8_lossy(&kernel).into_owned(), set }
     }
 }
 

@@ -12,8 +12,8 @@ pub(crate) const PORT: u16 = 7390;
 /// The form of a key's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A DNS label: the cluster's name becomes part of a host name.
-    Label,
+    /// A DNS label of at most so many bytes: it is, or becomes part of, a host name.
+    Label(usize),
     /// A whole number within bounds, both allowed.
     Whole(u64, u64),
     /// `true` or `false`.
@@ -55,7 +55,9 @@ impl Kind {
     /// What is accepted, to be read after "must be".
     pub(crate) fn accepts(self) -> String {
         match self {
-            Kind::Label => "a name of at most 40 lower-case letters, digits and hyphens, such as \"site-1\"".into(),
+            Kind::Label(max) => {
+                format!("a name of at most {max} lower-case letters, digits and hyphens, such as \"site-1\"")
+            }
             Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Switch => "true or false".into(),
             Kind::Key => "exactly 64 hexadecimal digits, as `openssl rand -hex 32` prints".into(),
@@ -111,11 +113,16 @@ impl Kind {
                 _ => Err(format!("is {text:?}")),
             },
             Kind::Whole(..) => self.whole(text.parse().ok(), text),
-            Kind::Paths | Kind::Peers | Kind::Words => {
-                self.list(text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect())
+            _ if self.is_list() => {
+                self.list(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }
             _ => self.text(text),
         }
+    }
+
+    /// Whether its values are lists.
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Kind::Paths | Kind::Peers | Kind::Words)
     }
 
     fn whole(self, number: Option<i128>, shown: &str) -> Result<Value, String> {
@@ -143,7 +150,7 @@ impl Kind {
 
     fn text(self, text: &str) -> Result<Value, String> {
         let right = match self {
-            Kind::Label => is_label(text, 40),
+            Kind::Label(max) => is_label(text, max),
             // A key is secret even when it is wrong: it is never repeated.
             Kind::Key if text.len() == 64 && hex::decode(text).is_ok() => true,
             Kind::Key => {
@@ -151,7 +158,7 @@ impl Kind {
             }
             Kind::Path => is_path(text),
             Kind::Listen => socket_address(text).is_some(),
-            Kind::HostName => text.len() <= 253 && text.split('.').all(|label| is_label(&label.to_lowercase(), 63)),
+            Kind::HostName => is_host_name(text),
             Kind::Version => is_version(text),
             Kind::Subnet => return subnet(text),
             Kind::Repository => is_repository(text),
@@ -191,6 +198,12 @@ fn is_label(text: &str, max: usize) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// A final dot says that nothing is to be appended to the name (RFC 1034, section 3.1); it does not count.
+fn is_host_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    name.len() <= 253 && name.split('.').all(|label| is_label(&label.to_lowercase(), 63))
 }
 
 fn is_path(text: &str) -> bool {
