@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use muster_protocol::Tuning;
 use muster_wire::Settings;
 use zeroize::Zeroizing;
@@ -21,6 +22,10 @@ pub struct AgentConfig {
     pub listen: SocketAddr,
     /// Whether to look for others by mDNS.
     pub mdns: bool,
+    /// Subnets in which the machine's address is to be; anywhere if there are none.
+    pub subnets: Vec<IpNet>,
+    /// Subnets of Pods and Services, in which it is not.
+    pub foreign: Vec<IpNet>,
     /// Where others may be, `host:port`; names are looked up before each dial.
     pub peers: Vec<String>,
     /// The machine's name; its host name when absent.

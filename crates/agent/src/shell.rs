@@ -94,6 +94,8 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         listen: config.listen,
         mesh_key: *config.mesh_key,
         mdns: config.mdns,
+        subnets: config.subnets.clone(),
+        foreign: config.foreign.clone(),
         peers: config.peers.clone(),
     };
     let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
@@ -330,6 +332,7 @@ impl Shell {
     /// What the mesh says is for the core, except Raft's frames.
     fn mesh_input(&mut self, event: Event) -> Option<Input> {
         Some(match event {
+            Event::Reached(machine, address) => Input::Reached { machine, address },
             Event::Connected(machine) => Input::Connected(machine),
             Event::Disconnected(machine) => {
                 self.raft.disconnected(machine);

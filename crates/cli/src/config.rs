@@ -16,6 +16,7 @@ mod values;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use muster_wire::Digest;
 use zeroize::Zeroizing;
 
@@ -42,6 +43,8 @@ pub(crate) struct Image {
     pub(crate) listen: SocketAddr,
     /// Whether it looks for others by mDNS.
     pub(crate) mdns: bool,
+    /// Subnets in which the machines' addresses are to be.
+    pub(crate) subnets: Vec<IpNet>,
     /// Addresses where others may be.
     pub(crate) peers: Vec<SocketAddr>,
     /// A name whose addresses are those of machines.

@@ -89,6 +89,8 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
     let version = kubernetes.version.clone().unwrap_or_default();
     let peers = image.peers.iter().map(ToString::to_string);
     let named = image.dns.iter().map(|name| format!("{name}:{}", config::PORT));
+    let foreign = [&kubernetes.pod_subnet, &kubernetes.service_subnet].into_iter().flatten();
+    let foreign = foreign.flat_map(|subnets| subnets.split(','));
     AgentConfig {
         settings: Settings {
             machines: image.machines,
@@ -100,6 +102,8 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         mesh_key: image.mesh_key,
         listen: image.listen,
         mdns: image.mdns,
+        subnets: image.subnets,
+        foreign: foreign.filter_map(|subnet| subnet.trim().parse().ok()).collect(),
         peers: peers.chain(named).collect(),
         name: image.name,
         state_dir: plan::below(root, &image.state_dir),

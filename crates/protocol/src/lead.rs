@@ -3,6 +3,7 @@
 //! Level-triggered: it compares the ledger with what should be there and wants the next entries. Everything it does is
 //! decided by the apply rules, so two machines that both think they lead can only waste a proposal.
 
+mod address;
 pub(crate) mod manifests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId, Role, SignedCard};
 
+use self::address::Claims;
 use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::machine::Tuning;
@@ -176,8 +178,16 @@ impl Lead {
         let ledger = context.ledger;
         let mut newcomers: Vec<&SignedCard> =
             context.roster.known().values().map(|known| &known.card).filter(|card| admissible(card, context)).collect();
+        let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
+        if newcomers.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
+            return true;
+        }
+        let claims = Claims::new(context);
+        claims.correct(context);
+        newcomers.retain(|card| claims.address(card.card(), context).is_some());
         newcomers.retain(|card| !self.waits_for_removal(context, card.card().machine));
-        if ledger.member(context.me()).is_none() && !ledger.was_removed(context.me()) {
+        let mine = claims.address(context.mine.card(), context).is_some();
+        if mine && myself {
             newcomers.push(context.mine);
         }
         let all = newcomers.is_empty();
@@ -203,7 +213,7 @@ impl Lead {
             };
             let name = node_name(&card.hostname, card.machine, &names, &hostnames);
             names.insert(name.clone());
-            let address = card.addresses.first().map(|address| host(address)).unwrap_or_default();
+            let Some(address) = claims.address(card, context).map(|address| address.to_string()) else { continue };
             let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
             context.wants.insert(Subject("admit", card.machine, 0), Entry::Admitted(admitted));
         }
@@ -507,7 +517,6 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && context.roster.is_alive(machine)
         && context.roster.clone_proof(machine).is_none()
         && card.card().settings.digest == context.charter.settings
-        && !card.card().addresses.is_empty()
 }
 
 fn needs_ticket(member: &Member, attempt: u32) -> bool {

@@ -125,6 +125,8 @@ pub struct Machine {
     tuning: Tuning,
     api_port: u16,
     mine: SignedCard,
+    /// Where it listens, in the order that its device gave.
+    addresses: Vec<String>,
     durable: Durable,
     rng: ChaCha8Rng,
     roster: Roster,
@@ -180,11 +182,12 @@ impl Machine {
             nonce,
             serial: 0,
             hostname: boot.hostname,
-            addresses: boot.addresses,
+            addresses: boot.addresses.clone(),
             sealing_key: boot.sealing_key,
             fingerprint: boot.fingerprint,
             settings: boot.settings.clone(),
             unable: String::new(),
+            reached: 0,
         };
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
@@ -198,6 +201,7 @@ impl Machine {
             tuning,
             api_port: boot.api_port,
             mine,
+            addresses: boot.addresses,
             durable,
             rng,
             roster,
@@ -301,7 +305,17 @@ impl Machine {
                 }
                 return false;
             }
-            Input::Addresses(addresses) => self.change_card(|card| card.addresses = addresses),
+            Input::Addresses(addresses) => {
+                self.addresses = addresses;
+                self.order_addresses();
+            }
+            Input::Reached { machine, address } => {
+                if self.roster.reach(machine, address) {
+                    let hello = self.hello(machine, true);
+                    effects.send(machine, hello);
+                }
+                return false;
+            }
             Input::HostsFile { troubles } => {
                 for text in troubles.iter().filter(|text| !self.endpoint_troubles.contains(text)) {
                     effects.notice(true, "hosts", text.clone());
@@ -395,7 +409,7 @@ impl Machine {
 
     fn run_roster(&mut self, now: Time, effects: &mut Effects) -> Vec<SignedCard> {
         let (mine, charter, rng) = (&self.mine, self.durable.charter.as_ref(), &mut self.rng);
-        self.roster.run(now, |cards| roster::hello(mine, charter, cards, false), rng, effects)
+        self.roster.run(now, |cards, seen_at| roster::hello(mine, charter, cards, false, seen_at), rng, effects)
     }
 
     fn run_founding(&mut self, now: Time, roster_changed: bool, effects: &mut Effects) {
@@ -439,7 +453,7 @@ impl Machine {
         } else if *self.ask_at.get_or_insert(now + resend * 2) <= now {
             self.ask_at = Some(now + resend);
             for peer in self.roster.some_greeted(ASKED, &mut self.rng).into_iter().chain(shown_by) {
-                effects.send(peer, roster::hello(&self.mine, None, Vec::new(), true));
+                effects.send(peer, roster::hello(&self.mine, None, Vec::new(), true, self.roster.reached(peer)));
             }
         }
     }
@@ -654,9 +668,10 @@ impl Machine {
             None => machine.to_string(),
         };
         let (kind, text) = match entry {
-            Entry::Admitted(admitted) => {
-                ("admitted", format!("{} is admitted as {}", name(&admitted.machine), admitted.role))
-            }
+            Entry::Admitted(admitted) => (
+                "admitted",
+                format!("{} is admitted as {} at {}", name(&admitted.machine), admitted.role, admitted.address),
+            ),
             Entry::Removed { machine } => ("removed", format!("{machine} is removed")),
             Entry::InitClaimed { attempt, machine } => {
                 ("init-claimed", format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
@@ -710,9 +725,15 @@ impl Machine {
         self.roster.my_card(&self.mine);
     }
 
+    /// Puts those addresses first on its card at which others reached it.
+    fn order_addresses(&mut self) {
+        let (addresses, reached) = self.roster.order(&self.addresses);
+        self.change_card(|card| (card.addresses, card.reached) = (addresses, reached));
+    }
+
     fn hello(&mut self, peer: MachineId, answer: bool) -> Frame {
         let cards = self.roster.cards_to_greet(peer, &mut self.rng);
-        roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer)
+        roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer, self.roster.reached(peer))
     }
 
     /// Takes a card, and what it means for this machine.

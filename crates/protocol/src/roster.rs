@@ -3,6 +3,7 @@
 //! Three sources: cards (signed, passed on by anyone), SWIM (who is alive), and connections (who can be reached now).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_wire::{Card, Certificate, Frame, MachineId, SignedCard, limits};
@@ -15,11 +16,13 @@ use crate::{Effect, Effects, Time};
 mod alike;
 mod cards;
 mod compare;
+mod reached;
 mod swim;
 
 use alike::Alike;
 pub(crate) use alike::BOTH_HEARD;
 use compare::Compare;
+use reached::ReachedAt;
 use swim::{Life, Swim};
 
 /// How many cards of others a greeting carries where it cannot carry all: a large site has many greetings.
@@ -50,6 +53,7 @@ pub(crate) struct Roster {
     /// Two cards that prove one identity on two machines.
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
     alike: Alike,
+    reached_at: ReachedAt,
     swim: Swim,
     /// In a large site, how cards are compared with those of others.
     compare: Option<Compare>,
@@ -97,6 +101,7 @@ impl Roster {
             alive: BTreeSet::new(),
             clones: BTreeMap::new(),
             alike: Alike::new(card.fingerprint, card.machine),
+            reached_at: ReachedAt::default(),
             swim,
             compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
             silent: false,
@@ -235,7 +240,7 @@ impl Roster {
     pub(crate) fn run(
         &mut self,
         now: Time,
-        hello: impl Fn(Vec<SignedCard>) -> Frame,
+        hello: impl Fn(Vec<SignedCard>, Option<IpAddr>) -> Frame,
         rng: &mut ChaCha8Rng,
         effects: &mut Effects,
     ) -> Vec<SignedCard> {
@@ -250,7 +255,7 @@ impl Roster {
         }
         let silent = self.ungreeted.iter().filter(|(_, sent)| now.since(**sent) >= self.resend);
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            effects.send(peer, hello(self.cards_to_greet(peer, rng)));
+            effects.send(peer, hello(self.cards_to_greet(peer, rng), self.reached(peer)));
             self.ungreeted.insert(peer, now);
         }
         self.compare_cards(now, rng, effects);
@@ -368,7 +373,13 @@ impl Roster {
 }
 
 /// The first words to `peer`.
-pub(crate) fn hello(mine: &SignedCard, charter: Option<&Certificate>, cards: Vec<SignedCard>, answer: bool) -> Frame {
+pub(crate) fn hello(
+    mine: &SignedCard,
+    charter: Option<&Certificate>,
+    cards: Vec<SignedCard>,
+    answer: bool,
+    seen_at: Option<IpAddr>,
+) -> Frame {
     let charter = charter.map(Certificate::charter_hash);
-    Frame::Hello { card: mine.clone(), charter, cards, answer }
+    Frame::Hello { card: mine.clone(), charter, cards, answer, seen_at }
 }

@@ -102,6 +102,13 @@ pub(crate) const KEYS: &[Key] = &[
         "A name whose addresses are those of machines, asked again and again.",
     ),
     shared(
+        "discovery.subnets",
+        Kind::Subnets,
+        Some(""),
+        Some("subnets"),
+        "Subnets in which the machines' addresses are to be, where they have several; any when nothing is said.",
+    ),
+    shared(
         "kubernetes.version",
         Kind::Version,
         None,

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Version,
     /// A subnet, or two with a comma between them: one of IPv4, one of IPv6.
     Subnet,
+    /// Subnets, of either family.
+    Subnets,
     /// A container image repository.
     Repository,
     /// A path or URL of the container runtime's socket.
@@ -70,6 +72,7 @@ impl Kind {
             Kind::Subnet => {
                 "a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families".into()
             }
+            Kind::Subnets => "a list of subnets, such as [\"192.168.50.0/24\", \"fd00:50::/64\"]".into(),
             Kind::Repository => {
                 "an image repository without a scheme, such as \"registry.example.org/kubernetes\"".into()
             }
@@ -89,16 +92,15 @@ impl Kind {
                 let number = i128::from_str_radix(&digits, number.radix()).ok();
                 self.whole(number, &digits)
             }
-            (Kind::Paths | Kind::Peers | Kind::Words, DeValue::Array(items)) => {
+            (_, DeValue::Array(items)) if self.is_list() => {
                 let texts = items.iter().map(|item| match item.get_ref() {
                     DeValue::String(text) => Ok(text.to_string()),
                     other => Err(format!("holds {}", type_of(other))),
                 });
                 self.list(texts.collect::<Result<_, _>>()?)
             }
-            (Kind::Switch | Kind::Whole(..) | Kind::Paths | Kind::Peers | Kind::Words, other) => {
-                Err(format!("is {}", type_of(other)))
-            }
+            (Kind::Switch | Kind::Whole(..), other) => Err(format!("is {}", type_of(other))),
+            (_, other) if self.is_list() => Err(format!("is {}", type_of(other))),
             (_, DeValue::String(text)) => self.text(text),
             (_, other) => Err(format!("is {}", type_of(other))),
         }
@@ -122,7 +124,7 @@ impl Kind {
 
     /// Whether its values are lists.
     pub(crate) fn is_list(self) -> bool {
-        matches!(self, Kind::Paths | Kind::Peers | Kind::Words)
+        matches!(self, Kind::Paths | Kind::Peers | Kind::Subnets | Kind::Words)
     }
 
     fn whole(self, number: Option<i128>, shown: &str) -> Result<Value, String> {
@@ -140,6 +142,7 @@ impl Kind {
         let right = |text: &String| match self {
             Kind::Paths => is_path(text),
             Kind::Peers => socket_address(text).is_some(),
+            Kind::Subnets => text.parse().is_ok_and(|subnet: IpNet| subnet.addr() == subnet.network()),
             _ => is_word(text),
         };
         match texts.iter().find(|text| !right(text)) {

@@ -1,8 +1,9 @@
 //! `muster status` and `muster explain`: what this machine waits for, and for whom, from its own reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use muster_wire::{MachineId, Role};
+use muster_wire::{MachineId, Role, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -105,6 +106,7 @@ impl Machine {
             Some(_) => self.explain_joining(now, &mut add),
         }
         self.explain_look_alikes(now, &mut add);
+        self.explain_addresses(&mut add);
         self.explain_manifests(&mut add);
         for trouble in &self.endpoint_troubles {
             add("hosts", trouble.clone(), &[]);
@@ -129,6 +131,40 @@ impl Machine {
             None => so_far,
         };
         add("manifests", text, &[]);
+    }
+
+    /// Two machines with one address, and machines that nobody reached at any of theirs.
+    fn explain_addresses(&self, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let ledger = self.follow.ledger();
+        let known = self.roster.known().values().map(|known| known.card.card());
+        let living = known.filter(|card| self.roster.is_alive(card.machine)).chain([self.mine.card()]);
+        let mut claims: BTreeMap<IpAddr, BTreeSet<MachineId>> = BTreeMap::new();
+        let leads = self.follow.leader == Some(self.id());
+        for card in living {
+            let member = ledger.member(card.machine);
+            let admitted = member.and_then(|member| member.admitted.address.parse().ok());
+            for address in card.reached_at().filter_map(|address| host_of(address)).chain(admitted) {
+                claims.entry(address).or_default().insert(card.machine);
+            }
+            let told = card.machine == self.id() || leads;
+            let alone = self.roster.known().is_empty();
+            if told && member.is_none() && self.durable.charter.is_some() && card.reached == 0 && !alone {
+                let which = match card.addresses.is_empty() {
+                    true => "it has none that it could be reached at (link-local ones, and those outside discovery.subnets, \
+                             do not count)"
+                        .to_owned(),
+                    false => format!("nobody has reached it at any of {}", card.addresses.join(", ")),
+                };
+                let text =
+                    format!("{} ({}) is not admitted for want of an address: {which}", card.machine, card.hostname);
+                add("address", text, &[card.machine]);
+            }
+        }
+        for (address, machines) in claims.iter().filter(|(_, machines)| machines.len() > 1) {
+            let machines: Vec<MachineId> = machines.iter().copied().collect();
+            let text = format!("{} have one address, {address}: give one of them another", list(&machines));
+            add("address", text, &machines);
+        }
     }
 
     /// Identities that are left out because they may be one machine, where that matters: to founding, or to an admission.

@@ -51,8 +51,15 @@ fn hello(seed: u8) -> Frame {
         fingerprint: Digest([seed; 32]),
         settings: settings(),
         unable: String::new(),
+        reached: 0,
     };
-    Frame::Hello { card: SignedCard::sign(&identity, card), charter: None, cards: Vec::new(), answer: false }
+    Frame::Hello {
+        card: SignedCard::sign(&identity, card),
+        charter: None,
+        cards: Vec::new(),
+        answer: false,
+        seen_at: None,
+    }
 }
 
 fn inputs() -> Vec<Input> {
@@ -77,6 +84,7 @@ fn inputs() -> Vec<Input> {
         ProposalOutcome::NotLeading(Some(machine)),
     ];
     let mut inputs = vec![
+        Input::Reached { machine, address: [10, 0, 0, 2].into() },
         Input::Connected(machine),
         Input::Received { from: machine, frame: hello(9) },
         Input::Wake,

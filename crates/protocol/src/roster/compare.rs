@@ -132,6 +132,7 @@ mod tests {
             fingerprint: Digest::of("hardware", &[&seed]),
             settings,
             unable: String::new(),
+            reached: 0,
         };
         SignedCard::sign(&identity, card)
     }

@@ -2,6 +2,7 @@
 //! Raft. Faults belong in the simulator; here every message is seen and in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -139,6 +140,9 @@ impl Site {
             if me == them {
                 continue;
             }
+            let at = |seat: usize| IpAddr::from([10, 0, 0, seat as u8 + 1]);
+            self.queue.push_back((seat, Input::Reached { machine: them, address: at(other) }));
+            self.queue.push_back((other, Input::Reached { machine: me, address: at(seat) }));
             self.queue.push_back((seat, Input::Connected(them)));
             self.queue.push_back((other, Input::Connected(me)));
         }
