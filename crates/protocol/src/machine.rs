@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard};
+use muster_wire::{
+    Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard, host_of,
+};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
@@ -114,6 +116,15 @@ impl Default for Tuning {
             etcd_turn_max: seconds(180),
             poll_hold: seconds(30),
         }
+    }
+}
+
+/// How many bits two addresses of one family begin with alike.
+fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => 0,
     }
 }
 
@@ -632,11 +643,14 @@ impl Machine {
         if member.is_none() && self.durable.started.is_none() && self.durable.completed.is_none() {
             return;
         }
-        let own = || self.mine.card().addresses.iter().filter_map(|address| lead::host(address).parse::<IpAddr>().ok());
+        let card = self.mine.card();
         let admitted = member.and_then(|member| member.admitted.address.parse().ok());
-        let Some(address) = admitted.filter(|address| own().any(|own| own == *address)).or_else(|| own().next()) else {
-            return;
-        };
+        // A lease changes within its network: until others reach it there, the nearest to the former address is the likeliest.
+        let near = |own: &IpAddr| admitted.map_or(0, |admitted| common_bits(*own, admitted));
+        let reached = card.reached_at().find_map(|address| host_of(address));
+        let nearest = || card.hosts().rev().max_by_key(near);
+        let kept = admitted.filter(|address| card.hosts().any(|own| own == *address));
+        let Some(address) = kept.or(reached).or_else(nearest) else { return };
         if self.endpoint != Some(address) {
             self.endpoint = Some(address);
             effects.push(Effect::Endpoint(address));

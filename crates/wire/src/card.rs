@@ -71,7 +71,7 @@ impl Card {
     }
 
     /// All its addresses, without their ports.
-    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn hosts(&self) -> impl DoubleEndedIterator<Item = IpAddr> {
         self.addresses.iter().filter_map(|address| host_of(address))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use muster_wire::{MachineId, Role, host_of};
 
@@ -10,6 +11,9 @@ use crate::founding::Impediment;
 use crate::roster;
 use crate::status::{Peer, list};
 use crate::{Phase, Reason, Status, Time};
+
+/// Whoever was heard within this time is about, even if SWIM holds it for dead.
+const LATELY: Duration = Duration::from_secs(60);
 
 impl Machine {
     /// What it says of itself to people.
@@ -106,7 +110,7 @@ impl Machine {
             Some(_) => self.explain_joining(now, &mut add),
         }
         self.explain_look_alikes(now, &mut add);
-        self.explain_addresses(&mut add);
+        self.explain_addresses(now, &mut add);
         self.explain_manifests(&mut add);
         for trouble in &self.endpoint_troubles {
             add("hosts", trouble.clone(), &[]);
@@ -133,38 +137,58 @@ impl Machine {
         add("manifests", text, &[]);
     }
 
-    /// Two machines with one address, and machines that nobody reached at any of theirs.
-    fn explain_addresses(&self, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    /// Machines that nobody reached at an address of their own, and two machines with one address.
+    fn explain_addresses(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
         let ledger = self.follow.ledger();
-        let known = self.roster.known().values().map(|known| known.card.card());
-        let living = known.filter(|card| self.roster.is_alive(card.machine)).chain([self.mine.card()]);
-        let mut claims: BTreeMap<IpAddr, BTreeSet<MachineId>> = BTreeMap::new();
-        let leads = self.follow.leader == Some(self.id());
-        for card in living {
-            let member = ledger.member(card.machine);
-            let admitted = member.and_then(|member| member.admitted.address.parse().ok());
-            for address in card.reached_at().filter_map(|address| host_of(address)).chain(admitted) {
-                claims.entry(address).or_default().insert(card.machine);
+        let (mine, leads) = (self.mine.card(), self.follow.leader == Some(self.id()));
+        let others = self.roster.known().values().map(|known| known.card.card());
+        let living = others.filter(|card| leads && self.roster.is_alive(card.machine)).chain([mine]);
+        let alone = self.roster.known().is_empty();
+        for card in living.filter(|card| card.reached == 0 && ledger.member(card.machine).is_none()) {
+            if self.durable.charter.is_none() || alone && !card.addresses.is_empty() {
+                continue;
             }
-            let told = card.machine == self.id() || leads;
-            let alone = self.roster.known().is_empty();
-            if told && member.is_none() && self.durable.charter.is_some() && card.reached == 0 && !alone {
-                let which = match card.addresses.is_empty() {
-                    true => "it has none that it could be reached at (link-local ones, and those outside discovery.subnets, \
-                             do not count)"
-                        .to_owned(),
-                    false => format!("nobody has reached it at any of {}", card.addresses.join(", ")),
-                };
-                let text =
-                    format!("{} ({}) is not admitted for want of an address: {which}", card.machine, card.hostname);
-                add("address", text, &[card.machine]);
-            }
+            let which = match card.addresses.is_empty() {
+                true => "it has none (link-local ones, and those outside discovery.subnets, do not count)".to_owned(),
+                false => format!("nobody has reached it at any of {}", card.addresses.join(", ")),
+            };
+            let text = format!("{} ({}) is not admitted for want of an address: {which}", card.machine, card.hostname);
+            add("address", text, &[card.machine]);
         }
-        for (address, machines) in claims.iter().filter(|(_, machines)| machines.len() > 1) {
-            let machines: Vec<MachineId> = machines.iter().copied().collect();
+        for (address, machines) in self.shared_addresses(now) {
             let text = format!("{} have one address, {address}: give one of them another", list(&machines));
             add("address", text, &machines);
         }
+    }
+
+    /// Addresses at which one machine was reached or admitted, and which another one that is about has as well. Whoever was
+    /// reached elsewhere has it on a bridge of its own, which harms nobody; who looks like the other may be the same machine.
+    fn shared_addresses(&self, now: Time) -> Vec<(IpAddr, Vec<MachineId>)> {
+        let ledger = self.follow.ledger();
+        let joined = |machine| ledger.member(machine).is_some_and(|member| member.joined);
+        let about = self.roster.known().iter().filter(|(machine, known)| {
+            let lately = known.heard.is_some_and(|heard| now.since(heard) < LATELY);
+            // One that stands in this machine's way may be out of its reach because of that.
+            self.roster.is_alive(**machine) || lately || !joined(self.id())
+        });
+        let mut claims: BTreeMap<IpAddr, BTreeMap<MachineId, bool>> = BTreeMap::new();
+        for card in about.map(|(_, known)| known.card.card()).chain([self.mine.card()]) {
+            let member = ledger.member(card.machine);
+            let admitted = member.and_then(|member| member.admitted.address.parse().ok());
+            let reached = card.reached_at().filter_map(|address| host_of(address)).chain(admitted);
+            let listed = card.hosts().filter(|_| card.reached == 0).map(|address| (address, false));
+            for (address, firm) in listed.chain(reached.map(|address| (address, true))) {
+                *claims.entry(address).or_default().entry(card.machine).or_default() |= firm;
+            }
+        }
+        let shared = claims.into_iter().filter_map(|(address, machines)| {
+            let firm = machines.values().any(|firm| *firm);
+            let machines: Vec<MachineId> = machines.into_keys().collect();
+            let alike =
+                |machine: &MachineId| self.roster.on_same_hardware(*machine).any(|other| machines.contains(&other));
+            (firm && machines.len() > 1 && !machines.iter().any(alike)).then_some((address, machines))
+        });
+        shared.collect()
     }
 
     /// Identities that are left out because they may be one machine, where that matters: to founding, or to an admission.

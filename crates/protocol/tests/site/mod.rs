@@ -42,6 +42,10 @@ pub(crate) struct Site {
     pub(crate) outcomes: BTreeMap<u32, ManifestOutcome>,
     /// Who applied what, and when.
     pub(crate) applied: Vec<(usize, Time, Vec<u32>)>,
+    /// What machines list as their addresses, if not the one of their seat.
+    pub(crate) listed: BTreeMap<usize, Vec<String>>,
+    /// What each machine's endpoint means to it.
+    pub(crate) endpoints: BTreeMap<usize, IpAddr>,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
     /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
     connected: BTreeSet<(usize, MachineId)>,
@@ -78,6 +82,8 @@ impl Site {
             manifests: 0,
             outcomes: BTreeMap::new(),
             applied: Vec::new(),
+            listed: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
             log: Vec::new(),
@@ -85,6 +91,11 @@ impl Site {
             queue: VecDeque::new(),
             boots: 0,
         }
+    }
+
+    /// Gives a machine an input of a device's.
+    pub(crate) fn feed(&mut self, seat: usize, input: Input) {
+        self.queue.push_back((seat, input));
     }
 
     pub(crate) fn id(&self, seat: usize) -> MachineId {
@@ -119,7 +130,7 @@ impl Site {
             cluster: "site".into(),
             settings,
             hostname: hostname.into(),
-            addresses: vec![format!("10.0.0.{}:7390", seat + 1)],
+            addresses: self.listed.get(&seat).cloned().unwrap_or_else(|| vec![format!("10.0.0.{}:7390", seat + 1)]),
             api_port: 6443,
             fingerprint: Digest::of("hardware", &[hostname.as_bytes()]),
             seed: random,
@@ -200,11 +211,8 @@ impl Site {
                     self.seats.get_mut(&seat).expect("is there").notices.push(notice.text);
                 }
                 Effect::StopRaft => self.seats.get_mut(&seat).expect("is there").raft = false,
-                Effect::Learn { .. }
-                | Effect::Refuse { .. }
-                | Effect::SetVoters(_)
-                | Effect::ApiServers(_)
-                | Effect::Endpoint(_) => {}
+                Effect::Learn { .. } | Effect::Refuse { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
+                Effect::Endpoint(address) => drop(self.endpoints.insert(seat, address)),
             }
         }
     }
