@@ -562,9 +562,3 @@ fn node_name(
     let short = machine.to_string();
     if taken.contains(&short) { format!("m-{}", &machine.to_hex()[..32]) } else { short }
 }
-
-/// The host of `host:port` or `[v6]:port`.
-pub(crate) fn host(address: &str) -> String {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']').to_owned()
-}

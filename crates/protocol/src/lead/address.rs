@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use muster_wire::entry::Admitted;
-use muster_wire::{Card, Entry, MachineId};
+use muster_wire::{Card, Entry, MachineId, host_of};
 
-use super::{Context, host};
+use super::Context;
 use crate::follow::Subject;
 use crate::ledger::Member;
 
@@ -23,7 +23,7 @@ impl Claims {
         let living = known.filter(|card| context.roster.is_alive(card.machine));
         for card in living.chain([context.mine.card()]) {
             let admitted = context.ledger.member(card.machine).and_then(|member| member.admitted.address.parse().ok());
-            for address in card.reached_at().filter_map(parse).chain(admitted) {
+            for address in card.reached_at().filter_map(|address| host_of(address)).chain(admitted) {
                 claims.0.entry(address).or_default().insert(card.machine);
             }
         }
@@ -44,7 +44,7 @@ impl Claims {
         let alone = card.machine == context.me() && card.settings.machines == 1;
         let seen = context.roster.reached(card.machine);
         let places = card.addresses.iter().enumerate();
-        let addresses = places.filter_map(|(place, address)| Some((place, parse(address)?)));
+        let addresses = places.filter_map(|(place, address)| Some((place, host_of(address)?)));
         addresses
             .filter(move |(place, address)| alone || *place < card.reached as usize || seen == Some(*address))
             .map(|(_, address)| address)
@@ -79,12 +79,8 @@ impl Claims {
     }
 }
 
-fn parse(address: &String) -> Option<IpAddr> {
-    host(address).parse().ok()
-}
-
 /// Whether kubeadm takes it: link-local addresses, multicast and nonsense it refuses (`VerifyAPIServerBindAddress` in
-/// cmd/kubeadm/app/util/apiclient and config, 1.20 to 1.37). Loopback is for labs.
+/// cmd/kubeadm/app/util/config/common.go, 1.20 to 1.37). Loopback is for labs.
 fn is_usable(address: &IpAddr) -> bool {
     let link_local = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
