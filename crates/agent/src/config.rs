@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use muster_protocol::Tuning;
-use muster_wire::{Digest, Settings};
+use muster_wire::Settings;
 use zeroize::Zeroizing;
+
+use crate::Hardware;
 
 /// Everything a machine goes by.
 pub struct AgentConfig {
@@ -19,6 +22,10 @@ pub struct AgentConfig {
     pub listen: SocketAddr,
     /// Whether to look for others by mDNS.
     pub mdns: bool,
+    /// Subnets in which the machine's address is to be; anywhere if there are none.
+    pub subnets: Vec<IpNet>,
+    /// Subnets of Pods and Services, in which it is not.
+    pub foreign: Vec<IpNet>,
     /// Where others may be, `host:port`; names are looked up before each dial.
     pub peers: Vec<String>,
     /// The machine's name; its host name when absent.
@@ -38,7 +45,7 @@ pub struct AgentConfig {
     /// Set for kubeadm besides the agent's own environment.
     pub kubeadm_env: Vec<(String, String)>,
     /// What tells the hardware apart, instead of what the agent finds: several machines of a lab share hardware.
-    pub fingerprint: Option<Digest>,
+    pub hardware: Option<Hardware>,
     /// Intervals.
     pub tuning: Tuning,
     /// Directory in which everything that the core is given is recorded, for a replay; one file a start.

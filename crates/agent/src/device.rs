@@ -1,7 +1,6 @@
 //! The kubeadm device: carries out the steps that the core orders. Only here are secrets in the clear.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +20,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
+use crate::hosts::Hosts;
 use crate::{ask, files, kubelet, leave, local_dns, manifests, process, remains, wall_clock};
 
 /// Pause between two questions of a wait.
@@ -55,7 +55,7 @@ pub(crate) struct Device {
     pub(crate) settings: Settings,
     pub(crate) manifests: Manifests,
     pub(crate) env: Vec<(String, String)>,
-    pub(crate) hosts_file: PathBuf,
+    pub(crate) hosts: Hosts,
     /// Where this machine's own balancer listens.
     pub(crate) endpoint: SocketAddr,
     pub(crate) balancer: Balancer,
@@ -272,10 +272,7 @@ impl Device {
     /// This machine as kubeadm is to see it; from here on the endpoint's name means this machine.
     fn node(&self, name: String, address: &str) -> Result<Node, Trouble> {
         let address: IpAddr = address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))?;
-        let endpoint =
-            self.settings.endpoint.rsplit_once(':').map_or(self.settings.endpoint.as_str(), |(name, _)| name);
-        let failed = |why| Trouble::new(format!("{}: {why}", self.hosts_file.display()));
-        files::resolve(&self.hosts_file, endpoint, address).map_err(failed)?;
+        self.hosts.require(address).map_err(Trouble::new)?;
         Ok(Node { name, address })
     }
 

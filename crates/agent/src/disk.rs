@@ -3,6 +3,7 @@
 //! It is replaced whole: written beside, synced, renamed, and the directory synced. What is on disk is checked by length,
 //! version and SHA-256 before it is used; what does not fit is an error for a person, never a guess.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -12,6 +13,8 @@ use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity, proto};
 use prost::Message;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::Hardware;
 
 const MAGIC: &[u8; 8] = b"muster\x00\x01";
 const HEADER_BYTES: usize = MAGIC.len() + 32;
@@ -45,9 +48,10 @@ pub enum DiskError {
     },
     /// The state was made on other hardware.
     #[error(
-        "{path} belongs to machine {machine}, made on other hardware: a state directory must not be copied to a second \
-         machine. Wipe it here and start again; if this is the same machine with a new network card, wipe it as well: \
-         machines are recreated, not repaired"
+        "{path} belongs to machine {machine}, made on other hardware: nothing of what its first boot saw (product UUID, \
+         network cards) is here. A state directory must not be copied to a second machine. Wipe it here and start again; \
+         if this is the same machine with another board and other network cards, wipe it as well: machines are recreated, \
+         not repaired"
     )]
     OtherHardware {
         /// Which.
@@ -68,6 +72,8 @@ pub(crate) struct Disk {
     identity_seed: Zeroizing<[u8; 32]>,
     sealing_seed: Zeroizing<[u8; 32]>,
     fingerprint: Digest,
+    /// What the first boot saw.
+    parts: BTreeSet<Digest>,
     raft_begun: bool,
     durable: Durable,
 }
@@ -87,7 +93,7 @@ impl Disk {
     /// See [`DiskError`]. Nothing on disk is changed then.
     pub(crate) fn open(
         directory: &Path,
-        fingerprint: Digest,
+        hardware: Hardware,
         entropy: impl FnOnce() -> [Zeroizing<[u8; 32]>; 2],
     ) -> Result<Loaded, DiskError> {
         fs::create_dir_all(directory).map_err(io(directory, "cannot be made"))?;
@@ -111,7 +117,8 @@ impl Disk {
                         _lock: lock,
                         identity_seed: identity,
                         sealing_seed: sealing,
-                        fingerprint,
+                        fingerprint: hardware.fingerprint,
+                        parts: hardware.parts,
                         raft_begun: false,
                         durable: Durable::default(),
                     },
@@ -123,8 +130,14 @@ impl Disk {
         let seed =
             |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map(Zeroizing::new).map_err(|_| damaged("a key is too short"));
         let (identity_seed, sealing_seed) = (seed(&file.identity_seed)?, seed(&file.sealing_secret)?);
-        let theirs = Digest::from_slice(&file.fingerprint, "fingerprint").map_err(|why| damaged(&why.to_string()))?;
-        if theirs != fingerprint {
+        let fingerprint =
+            Digest::from_slice(&file.fingerprint, "fingerprint").map_err(|why| damaged(&why.to_string()))?;
+        let parts = file.hardware.iter().map(|part| Digest::from_slice(part, "hardware"));
+        let mut parts: BTreeSet<Digest> = parts.collect::<Result<_, _>>().map_err(|why| damaged(&why.to_string()))?;
+        if parts.is_empty() && fingerprint == hardware.former {
+            // Written before parts were kept; from the next change on they are.
+            parts = hardware.parts;
+        } else if parts.is_disjoint(&hardware.present) {
             let machine = Identity::from_seed(&identity_seed).machine().to_string();
             return Err(DiskError::OtherHardware { path, machine });
         }
@@ -139,6 +152,7 @@ impl Disk {
             identity_seed,
             sealing_seed,
             fingerprint,
+            parts,
             raft_begun,
             durable: durable.clone(),
         };
@@ -148,6 +162,11 @@ impl Disk {
     /// The identity.
     pub(crate) fn identity(&self) -> Identity {
         Identity::from_seed(&self.identity_seed)
+    }
+
+    /// What others tell the hardware apart by: as it was at the first boot.
+    pub(crate) fn fingerprint(&self) -> Digest {
+        self.fingerprint
     }
 
     /// The key that opens what is sealed to this machine.
@@ -205,6 +224,7 @@ impl Disk {
             fingerprint: bytes::Bytes::copy_from_slice(&self.fingerprint.0),
             durable: Some(self.durable.to_proto()),
             raft_begun: self.raft_begun,
+            hardware: self.parts.iter().map(|part| bytes::Bytes::copy_from_slice(&part.0)).collect(),
         };
         let body = Zeroizing::new(file.encode_to_vec());
         forget(file);
@@ -268,7 +288,9 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path, hardware: u8) -> Result<Loaded, DiskError> {
-        Disk::open(directory, Digest([hardware; 32]), || [Zeroizing::new([1; 32]), Zeroizing::new([2; 32])])
+        Disk::open(directory, Hardware::of(Digest([hardware; 32])), || {
+            [Zeroizing::new([1; 32]), Zeroizing::new([2; 32])]
+        })
     }
 
     fn durable(boot: u64) -> Durable {
@@ -285,7 +307,8 @@ mod tests {
         let machine = disk.identity().machine();
         drop(disk);
         let again =
-            Disk::open(directory.path(), Digest([1; 32]), || unreachable!("there is an identity")).expect("opens");
+            Disk::open(directory.path(), Hardware::of(Digest([1; 32])), || unreachable!("there is an identity"))
+                .expect("opens");
         assert_eq!(again.durable, durable(2));
         assert_eq!(again.disk.identity().machine(), machine);
         let mode = fs::metadata(directory.path().join("state")).expect("is there").permissions().mode();
@@ -327,6 +350,38 @@ mod tests {
         drop(disk);
         let refused = open(directory.path(), 2).err().expect("refused").to_string();
         assert!(refused.contains("must not be copied"), "{refused}");
+    }
+
+    #[test]
+    fn one_part_of_the_first_boot_is_enough_and_no_later_one_is() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let digests = |numbers: &[u8]| numbers.iter().map(|number| Digest([*number; 32])).collect::<BTreeSet<_>>();
+        let open = |fingerprint: u8, parts: &[u8]| {
+            let former = Digest([9; 32]);
+            let fingerprint = Digest([fingerprint; 32]);
+            let hardware = Hardware { fingerprint, parts: digests(parts), present: digests(parts), former };
+            Disk::open(directory.path(), hardware, || [Zeroizing::new([1; 32]), Zeroizing::new([2; 32])])
+        };
+        open(1, &[1, 2]).expect("opens").disk.persist(durable(1)).expect("writes");
+        let Loaded { mut disk, .. } = open(3, &[2, 3]).expect("one is the same");
+        assert_eq!(disk.fingerprint(), Digest([1; 32]), "to others it stays who it was");
+        disk.persist(durable(2)).expect("writes");
+        drop(disk);
+        assert!(matches!(open(3, &[3]), Err(DiskError::OtherHardware { .. })));
+        open(4, &[1, 4]).expect("the other is the same");
+        assert!(matches!(open(9, &[4]), Err(DiskError::OtherHardware { .. })), "parts were kept");
+    }
+
+    #[test]
+    fn a_state_without_parts_goes_by_its_one_digest() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
+        disk.parts.clear();
+        disk.persist(durable(1)).expect("writes");
+        drop(disk);
+        assert!(matches!(open(directory.path(), 2), Err(DiskError::OtherHardware { .. })));
+        let Loaded { disk, .. } = open(directory.path(), 1).expect("opens");
+        assert!(!disk.parts.is_empty());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! One task owns the swarm. For every peer there is one stream of ours to it (a writer task behind a bounded queue) and
 //! one of its own to us (a reader task); everything that comes is decoded and checked before it leaves this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncWriteExt as _, StreamExt};
+use ipnet::IpNet;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
@@ -79,6 +80,8 @@ pub enum Command {
 /// What the mesh tells the shell.
 #[derive(Debug)]
 pub enum Event {
+    /// A machine was reached at this address, or is heard from it. Comes before its `Connected`.
+    Reached(MachineId, IpAddr),
     /// The first connection to a machine stands.
     Connected(MachineId),
     /// The last one is gone.
@@ -100,6 +103,10 @@ pub struct Settings {
     pub mesh_key: [u8; 32],
     /// Whether to ask and answer by mDNS.
     pub mdns: bool,
+    /// Which of this machine's addresses others are told of; all if there are none.
+    pub subnets: Vec<IpNet>,
+    /// Subnets whose addresses are told to nobody: those of Pods and Services, which bridges and proxies have on every machine.
+    pub foreign: Vec<IpNet>,
     /// Static peers, `host:port`; names are looked up again before every dial.
     pub peers: Vec<String>,
 }
@@ -150,11 +157,16 @@ pub struct Mesh {
     dialled: BTreeMap<ConnectionId, SocketAddr>,
     reached: Reached,
     /// Addresses that turned out to be this machine's own.
-    own: std::collections::BTreeSet<SocketAddr>,
+    own: BTreeSet<SocketAddr>,
     machines: BTreeMap<MachineId, Vec<SocketAddr>>,
     resting: Resting,
     listening: BTreeMap<SocketAddr, ListenerId>,
     advertised: Vec<String>,
+    /// The subnets of the settings.
+    subnets: Vec<IpNet>,
+    foreign: Vec<IpNet>,
+    /// At which addresses each connected machine was reached.
+    reached_at: BTreeMap<MachineId, BTreeSet<IpAddr>>,
     at_rest: bool,
     quiet: bool,
     away: Away,
@@ -216,11 +228,14 @@ impl Mesh {
             hints: Hints::new(settings.peers),
             dialled: BTreeMap::new(),
             reached,
-            own: std::collections::BTreeSet::new(),
+            own: BTreeSet::new(),
             machines: BTreeMap::new(),
             resting: Resting::default(),
             listening: BTreeMap::new(),
             advertised: Vec::new(),
+            subnets: settings.subnets,
+            foreign: settings.foreign,
+            reached_at: BTreeMap::new(),
             at_rest: false,
             quiet: false,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
@@ -260,6 +275,7 @@ impl Mesh {
                 if self.lacks_peers() {
                     self.dial(machine);
                 }
+                self.dial_back(machine);
             }
             Command::Refuse(machine) => self.turn_away(machine),
             Command::AtRest(at_rest) => {
@@ -397,6 +413,7 @@ impl Mesh {
 
     async fn disconnected(&mut self, machine: MachineId) {
         if let Some(peer) = self.peers.remove(&machine) {
+            self.reached_at.remove(&machine);
             let now = Instant::now();
             self.resting.left(machine, now.duration_since(peer.since), now);
             self.choose_quiet();

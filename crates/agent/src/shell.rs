@@ -13,12 +13,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use crate::Hardware;
 use crate::api::{self, Question, Subject};
 use crate::balancer::Balancer;
 use crate::config::AgentConfig;
 use crate::counters::Counters;
 use crate::device::{self, Device};
 use crate::disk::{Disk, DiskError, Loaded};
+use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Mesh, Settings as MeshSettings};
 use crate::raft::Raft;
@@ -72,11 +74,11 @@ struct Shell {
 /// See [`AgentError`]. The process should then end with a failure: it starts again from what is on disk.
 pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     let system = |what: &str, why: &dyn std::fmt::Display| AgentError::System(format!("{what}: {why}"));
-    let fingerprint = match config.fingerprint {
-        Some(fingerprint) => fingerprint,
-        None => crate::fingerprint(Path::new("/sys")).map_err(AgentError::System)?,
+    let hardware = match &config.hardware {
+        Some(hardware) => hardware.clone(),
+        None => Hardware::found(Path::new("/sys")).map_err(AgentError::System)?,
     };
-    let Loaded { disk, durable } = Disk::open(&config.state_dir, fingerprint, || [device::seed(), device::seed()])?;
+    let Loaded { disk, durable } = Disk::open(&config.state_dir, hardware, || [device::seed(), device::seed()])?;
     let identity = disk.identity();
     let me = identity.machine();
     info!(machine = %me, cluster = config.cluster, "starts");
@@ -92,6 +94,8 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         listen: config.listen,
         mesh_key: *config.mesh_key,
         mdns: config.mdns,
+        subnets: config.subnets.clone(),
+        foreign: config.foreign.clone(),
         peers: config.peers.clone(),
     };
     let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
@@ -105,13 +109,16 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     api::serve(&socket, questions, events.clone(), logs).map_err(|why| system(&socket.display().to_string(), &why))?;
 
     let started = Instant::now();
+    let name =
+        config.kubernetes.endpoint.rsplit_once(':').map_or(config.kubernetes.endpoint.as_str(), |(name, _)| name);
+    let name = name.to_owned();
     let device = Arc::new(Device {
         me,
         key: disk.sealing_key(),
         settings: config.kubernetes.clone(),
         manifests: config.manifests.clone(),
         env: config.kubeadm_env.clone(),
-        hosts_file: config.hosts_file.clone(),
+        hosts: Hosts::new(config.hosts_file.clone(), config.cluster.clone(), name, inputs.clone()),
         endpoint: reachable(endpoint),
         balancer,
         started,
@@ -127,7 +134,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         hostname: config.name.clone().unwrap_or_else(hostname),
         addresses: Vec::new(),
         api_port: config.kubernetes.api_port,
-        fingerprint,
+        fingerprint: disk.fingerprint(),
         seed: *device::seed(),
         manifests: config.manifests.count(),
         tuning: config.tuning.clone(),
@@ -163,6 +170,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     };
     shell.carry_out(&mut effects).await?;
     tokio::spawn(mesh.run());
+    tokio::spawn(look_at_hosts(shell.device.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(|why| system("signals", &why))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| system("signals", &why))?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -266,6 +274,7 @@ impl Shell {
                 Effect::Propose { call, entry } => self.raft.propose(call, entry),
                 Effect::Run { run, step } => self.start(run, step),
                 Effect::Abort { run } => self.abort(run),
+                Effect::Endpoint(address) => self.device.hosts.mean(address),
                 Effect::ApiServers(servers) => self.device.balancer.servers(&servers),
                 Effect::Notice(notice) => self.notice(&notice),
             }
@@ -323,6 +332,7 @@ impl Shell {
     /// What the mesh says is for the core, except Raft's frames.
     fn mesh_input(&mut self, event: Event) -> Option<Input> {
         Some(match event {
+            Event::Reached(machine, address) => Input::Reached { machine, address },
             Event::Connected(machine) => Input::Connected(machine),
             Event::Disconnected(machine) => {
                 self.raft.disconnected(machine);
@@ -403,6 +413,14 @@ fn reachable(at: SocketAddr) -> SocketAddr {
 
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Looks at the hosts file now and then, for as long as the agent runs.
+async fn look_at_hosts(device: Arc<Device>) {
+    loop {
+        tokio::time::sleep(hosts::LOOK_PAUSE).await;
+        device.hosts.look();
+    }
 }
 
 /// Half of systemd's watchdog interval, if it watches.

@@ -16,6 +16,7 @@ mod values;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use muster_wire::Digest;
 use zeroize::Zeroizing;
 
@@ -42,6 +43,8 @@ pub(crate) struct Image {
     pub(crate) listen: SocketAddr,
     /// Whether it looks for others by mDNS.
     pub(crate) mdns: bool,
+    /// Subnets in which the machines' addresses are to be.
+    pub(crate) subnets: Vec<IpNet>,
     /// Addresses where others may be.
     pub(crate) peers: Vec<SocketAddr>,
     /// A name whose addresses are those of machines.
@@ -104,9 +107,11 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
-    /// Those of this running machine, `set` beyond them. A machine without `/proc/cmdline` has no kernel command line.
+    /// Those of this running machine, `set` beyond them. A machine without `/proc/cmdline` has no kernel command line. Its
+    /// bytes may be anything; what is no text in a value of muster's makes that value wrong, and nothing else.
     pub(crate) fn of_this_machine(set: Vec<String>) -> Self {
-        Self { kernel: std::fs::read_to_string(kernel::PATH).unwrap_or_default(), set }
+        let kernel = std::fs::read(kernel::PATH).unwrap_or_default();
+        Self { kernel: String::from_utf8_lossy(&kernel).into_owned(), set }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use muster_agent::{AgentConfig, LOG_DIRECTIVE, Ring};
+use muster_agent::{AgentConfig, Hardware, LOG_DIRECTIVE, Ring};
 use muster_wire::{Digest, Settings};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::filter::EnvFilter;
@@ -89,6 +89,8 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
     let version = kubernetes.version.clone().unwrap_or_default();
     let peers = image.peers.iter().map(ToString::to_string);
     let named = image.dns.iter().map(|name| format!("{name}:{}", config::PORT));
+    let foreign = [&kubernetes.pod_subnet, &kubernetes.service_subnet].into_iter().flatten();
+    let foreign = foreign.flat_map(|subnets| subnets.split(','));
     AgentConfig {
         settings: Settings {
             machines: image.machines,
@@ -100,6 +102,8 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         mesh_key: image.mesh_key,
         listen: image.listen,
         mdns: image.mdns,
+        subnets: image.subnets,
+        foreign: foreign.filter_map(|subnet| subnet.trim().parse().ok()).collect(),
         peers: peers.chain(named).collect(),
         name: image.name,
         state_dir: plan::below(root, &image.state_dir),
@@ -111,7 +115,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         cluster: image.cluster,
         kubeadm_env: Vec::new(),
         // Machines that share one computer share its hardware; each one's directory tells it apart.
-        fingerprint: root.map(|root| Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()])),
+        hardware: root.map(|root| Hardware::of(Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()]))),
         tuning: muster_protocol::Tuning::default(),
         record: arguments.record.clone(),
     }

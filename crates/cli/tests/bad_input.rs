@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod hosts_file;
 mod site;
 
 use std::fs;

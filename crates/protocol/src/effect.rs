@@ -67,6 +67,10 @@ pub enum Effect {
         /// The run.
         run: RunId,
     },
+    /// Let the name of the API's endpoint mean this address of this machine, and keep it so, whoever changes the hosts
+    /// file. Given whenever the address changes, and in each start; answered with [`crate::Input::HostsFile`] when something
+    /// is wrong with the file.
+    Endpoint(std::net::IpAddr),
     /// The API servers that may serve the cluster, `host:port`, this machine's own first if it has one. Given whenever
     /// the list changes. The balancer probes which of them live.
     ApiServers(Vec<String>),

@@ -30,8 +30,21 @@ pub enum Input {
         /// Why, for people.
         why: String,
     },
+    /// A connection shows the address of a machine, dialled or heard. Comes before its [`Input::Connected`], and again when it
+    /// is reached at another one.
+    Reached {
+        /// Whom.
+        machine: MachineId,
+        /// Where.
+        address: std::net::IpAddr,
+    },
     /// The addresses under which this machine can be reached changed (`ip:port`, most useful first).
     Addresses(Vec<String>),
+    /// What stands in the way of [`crate::Effect::Endpoint`], for people; empty when nothing does any more.
+    HostsFile {
+        /// Each names its file, and the line where it is one.
+        troubles: Vec<String>,
+    },
     /// Raft committed an entry at this log index. Indexes only grow; some carry no entry of ours and do not come here.
     Applied {
         /// Index in the Raft log.

@@ -3,6 +3,7 @@
 //! Level-triggered: it compares the ledger with what should be there and wants the next entries. Everything it does is
 //! decided by the apply rules, so two machines that both think they lead can only waste a proposal.
 
+mod address;
 pub(crate) mod manifests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId, Role, SignedCard};
 
+use self::address::Claims;
 use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::machine::Tuning;
@@ -148,7 +150,7 @@ impl Lead {
             .filter(|member| !member.etcd_member)
             .map(|member| member.admitted.machine)
             .filter(|machine| !context.roster.is_alive(*machine))
-            .filter(|machine| context.roster.living_on_same_hardware(*machine).is_some())
+            .filter(|machine| has_successor(*machine, context))
             .collect();
         for machine in gone {
             if self.dead_for(context, "replaced", machine, context.tuning.initialiser_patience) {
@@ -176,8 +178,16 @@ impl Lead {
         let ledger = context.ledger;
         let mut newcomers: Vec<&SignedCard> =
             context.roster.known().values().map(|known| &known.card).filter(|card| admissible(card, context)).collect();
+        let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
+        if newcomers.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
+            return true;
+        }
+        let claims = Claims::new(context);
+        claims.correct(context);
+        newcomers.retain(|card| claims.address(card.card(), context).is_some());
         newcomers.retain(|card| !self.waits_for_removal(context, card.card().machine));
-        if ledger.member(context.me()).is_none() && !ledger.was_removed(context.me()) {
+        let mine = claims.address(context.mine.card(), context).is_some();
+        if mine && myself {
             newcomers.push(context.mine);
         }
         let all = newcomers.is_empty();
@@ -203,7 +213,7 @@ impl Lead {
             };
             let name = node_name(&card.hostname, card.machine, &names, &hostnames);
             names.insert(name.clone());
-            let address = card.addresses.first().map(|address| host(address)).unwrap_or_default();
+            let Some(address) = claims.address(card, context).map(|address| address.to_string()) else { continue };
             let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
             context.wants.insert(Subject("admit", card.machine, 0), Entry::Admitted(admitted));
         }
@@ -493,6 +503,12 @@ impl Job {
     }
 }
 
+/// Whether the machine seems to live on under a new identity. One that is admitted beside the old one is another machine.
+fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
+    let mut alike = context.roster.on_same_hardware(machine);
+    alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none())
+}
+
 /// Whether policy admits the machine: it is there, has the charter's image, and is one machine.
 fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
     let machine = card.card().machine;
@@ -501,7 +517,6 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && context.roster.is_alive(machine)
         && context.roster.clone_proof(machine).is_none()
         && card.card().settings.digest == context.charter.settings
-        && !card.card().addresses.is_empty()
 }
 
 fn needs_ticket(member: &Member, attempt: u32) -> bool {
@@ -546,10 +561,4 @@ fn node_name(
     }
     let short = machine.to_string();
     if taken.contains(&short) { format!("m-{}", &machine.to_hex()[..32]) } else { short }
-}
-
-/// The host of `host:port` or `[v6]:port`.
-pub(crate) fn host(address: &str) -> String {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_start_matches('[').trim_end_matches(']').to_owned()
 }

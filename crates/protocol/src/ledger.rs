@@ -4,6 +4,7 @@
 //! entry alone. A refused entry changes nothing but the revision.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::planted::planted;
 use bytes::Bytes;
@@ -27,6 +28,9 @@ pub enum Refusal {
     /// The machine is admitted already.
     #[error("{0} is admitted already")]
     AlreadyAdmitted(MachineId),
+    /// What it is to be admitted under is no IP address.
+    #[error("{0} has no address to be admitted under")]
+    NoAddress(MachineId),
     /// The identity was removed; a machine comes back with a new one (promise S9).
     #[error("{0} was removed and never returns under this identity")]
     WasRemoved(MachineId),
@@ -166,13 +170,29 @@ impl Ledger {
         if self.removed.contains(&machine) {
             return Err(Refusal::WasRemoved(machine));
         }
+        if admitted.address.parse::<IpAddr>().is_err() {
+            return Err(Refusal::NoAddress(machine));
+        }
         if self.members.contains_key(&machine) {
-            return Err(Refusal::AlreadyAdmitted(machine));
+            return self.correct_address(admitted);
         }
         if let Some(holder) = self.holder_of(&admitted.name) {
             return Err(Refusal::NameTaken { name: admitted.name.clone(), holder });
         }
         self.insert(Member { admitted: admitted.clone(), ticket: None, joined: false, etcd_member: false });
+        Ok(())
+    }
+
+    /// A member that has not joined may be given another address, as long as nothing is being made that carries the former.
+    fn correct_address(&mut self, admitted: &Admitted) -> Result<(), Refusal> {
+        let machine = admitted.machine;
+        let holders = [self.claim.map(|(_, holder)| holder), self.etcd_turn.map(|(_, holder)| holder)];
+        let member = self.member_mut(machine)?;
+        let same = Admitted { address: member.admitted.address.clone(), ..admitted.clone() } == member.admitted;
+        if !same || member.joined || member.etcd_member || holders.contains(&Some(machine)) {
+            return Err(Refusal::AlreadyAdmitted(machine));
+        }
+        member.admitted.address.clone_from(&admitted.address);
         Ok(())
     }
 

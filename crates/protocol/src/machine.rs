@@ -1,9 +1,12 @@
 //! The machine: the one state machine that all of muster is about. It owns its parts and passes inputs between them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard};
+use muster_wire::{
+    Card, Certificate, Digest, Durable, Entry, Frame, Identity, MachineId, Settings, SignedCard, host_of,
+};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
@@ -116,6 +119,15 @@ impl Default for Tuning {
     }
 }
 
+/// How many bits two addresses of one family begin with alike.
+fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => 0,
+    }
+}
+
 /// One machine of the site.
 pub struct Machine {
     identity: Identity,
@@ -124,6 +136,8 @@ pub struct Machine {
     tuning: Tuning,
     api_port: u16,
     mine: SignedCard,
+    /// Where it listens, in the order that its device gave.
+    addresses: Vec<String>,
     durable: Durable,
     rng: ChaCha8Rng,
     roster: Roster,
@@ -138,6 +152,9 @@ pub struct Machine {
     /// When the reconciling parts want to look again.
     due: Option<(Time, &'static str)>,
     api_servers: Vec<String>,
+    /// What the endpoint's name was last said to mean, and what is wrong with it.
+    endpoint: Option<IpAddr>,
+    endpoint_troubles: Vec<String>,
     phase: Phase,
     look_at: Option<Time>,
     /// The ledger's revision, and when it became that.
@@ -176,15 +193,16 @@ impl Machine {
             nonce,
             serial: 0,
             hostname: boot.hostname,
-            addresses: boot.addresses,
+            addresses: boot.addresses.clone(),
             sealing_key: boot.sealing_key,
             fingerprint: boot.fingerprint,
             settings: boot.settings.clone(),
             unable: String::new(),
+            reached: 0,
         };
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
-        let roster = Roster::new(&mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
+        let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
         let follow = Follow::new(durable.boot);
         let mut machine = Self {
             founding: Founding::new(&durable, now),
@@ -194,6 +212,7 @@ impl Machine {
             tuning,
             api_port: boot.api_port,
             mine,
+            addresses: boot.addresses,
             durable,
             rng,
             roster,
@@ -206,6 +225,8 @@ impl Machine {
             initialize_at: None,
             due: None,
             api_servers: Vec::new(),
+            endpoint: None,
+            endpoint_troubles: Vec::new(),
             phase: Phase::Meeting,
             look_at: None,
             ledger_news: (0, now),
@@ -295,7 +316,24 @@ impl Machine {
                 }
                 return false;
             }
-            Input::Addresses(addresses) => self.change_card(|card| card.addresses = addresses),
+            Input::Addresses(addresses) => {
+                self.addresses = addresses;
+                self.order_addresses();
+            }
+            Input::Reached { machine, address } => {
+                if self.roster.reach(machine, address) {
+                    let hello = self.hello(machine, true);
+                    effects.send(machine, hello);
+                }
+                return false;
+            }
+            Input::HostsFile { troubles } => {
+                for text in troubles.iter().filter(|text| !self.endpoint_troubles.contains(text)) {
+                    effects.notice(true, "hosts", text.clone());
+                }
+                self.endpoint_troubles = troubles;
+                return false;
+            }
             Input::Applied { revision, entry } => {
                 self.follow.fed();
                 if let Some(entry) = self.follow.applied(revision, entry) {
@@ -382,7 +420,7 @@ impl Machine {
 
     fn run_roster(&mut self, now: Time, effects: &mut Effects) -> Vec<SignedCard> {
         let (mine, charter, rng) = (&self.mine, self.durable.charter.as_ref(), &mut self.rng);
-        self.roster.run(now, |cards| roster::hello(mine, charter, cards, false), rng, effects)
+        self.roster.run(now, |cards, seen_at| roster::hello(mine, charter, cards, false, seen_at), rng, effects)
     }
 
     fn run_founding(&mut self, now: Time, roster_changed: bool, effects: &mut Effects) {
@@ -426,7 +464,7 @@ impl Machine {
         } else if *self.ask_at.get_or_insert(now + resend * 2) <= now {
             self.ask_at = Some(now + resend);
             for peer in self.roster.some_greeted(ASKED, &mut self.rng).into_iter().chain(shown_by) {
-                effects.send(peer, roster::hello(&self.mine, None, Vec::new(), true));
+                effects.send(peer, roster::hello(&self.mine, None, Vec::new(), true, self.roster.reached(peer)));
             }
         }
     }
@@ -507,6 +545,7 @@ impl Machine {
             return;
         }
         self.start_raft_if_voter(now, effects);
+        self.name_endpoint(effects);
         let me = self.identity.machine();
         let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
         let mut due = None;
@@ -596,6 +635,28 @@ impl Machine {
         }
     }
 
+    /// Says what the endpoint's name means here, from when kubeadm is about to need it: the address by which this machine was
+    /// admitted, if that is still its own, else the one by which others find it now. A kubelet needs the name at once after a
+    /// restart, when the ledger is not there yet.
+    fn name_endpoint(&mut self, effects: &mut Effects) {
+        let member = self.follow.ledger().member(self.identity.machine());
+        if member.is_none() && self.durable.started.is_none() && self.durable.completed.is_none() {
+            return;
+        }
+        let card = self.mine.card();
+        let admitted = member.and_then(|member| member.admitted.address.parse().ok());
+        // A lease changes within its network: until others reach it there, the nearest to the former address is the likeliest.
+        let near = |own: &IpAddr| admitted.map_or(0, |admitted| common_bits(*own, admitted));
+        let reached = card.reached_at().find_map(|address| host_of(address));
+        let nearest = || card.hosts().rev().max_by_key(near);
+        let kept = admitted.filter(|address| card.hosts().any(|own| own == *address));
+        let Some(address) = kept.or(reached).or_else(nearest) else { return };
+        if self.endpoint != Some(address) {
+            self.endpoint = Some(address);
+            effects.push(Effect::Endpoint(address));
+        }
+    }
+
     /// An idle cluster is quiet (promise L5): once everyone has joined, failure detection slows down.
     fn choose_swim_period(&mut self, now: Time) {
         let ledger = self.follow.ledger();
@@ -621,9 +682,10 @@ impl Machine {
             None => machine.to_string(),
         };
         let (kind, text) = match entry {
-            Entry::Admitted(admitted) => {
-                ("admitted", format!("{} is admitted as {}", name(&admitted.machine), admitted.role))
-            }
+            Entry::Admitted(admitted) => (
+                "admitted",
+                format!("{} is admitted as {} at {}", name(&admitted.machine), admitted.role, admitted.address),
+            ),
             Entry::Removed { machine } => ("removed", format!("{machine} is removed")),
             Entry::InitClaimed { attempt, machine } => {
                 ("init-claimed", format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
@@ -677,9 +739,15 @@ impl Machine {
         self.roster.my_card(&self.mine);
     }
 
+    /// Puts those addresses first on its card at which others reached it.
+    fn order_addresses(&mut self) {
+        let (addresses, reached) = self.roster.order(&self.addresses);
+        self.change_card(|card| (card.addresses, card.reached) = (addresses, reached));
+    }
+
     fn hello(&mut self, peer: MachineId, answer: bool) -> Frame {
         let cards = self.roster.cards_to_greet(peer, &mut self.rng);
-        roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer)
+        roster::hello(&self.mine, self.durable.charter.as_ref(), cards, answer, self.roster.reached(peer))
     }
 
     /// Takes a card, and what it means for this machine.

@@ -3,20 +3,26 @@
 //! Three sources: cards (signed, passed on by anyone), SWIM (who is alive), and connections (who can be reached now).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, Certificate, Digest, Frame, MachineId, SignedCard, limits};
+use muster_wire::{Card, Certificate, Frame, MachineId, SignedCard, limits};
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
 use crate::{Effect, Effects, Time};
 
+mod alike;
 mod cards;
 mod compare;
+mod reached;
 mod swim;
 
+use alike::Alike;
+pub(crate) use alike::BOTH_HEARD;
 use compare::Compare;
+use reached::ReachedAt;
 use swim::{Life, Swim};
 
 /// How many cards of others a greeting carries where it cannot carry all: a large site has many greetings.
@@ -27,13 +33,16 @@ const SAMPLE: usize = 8;
 pub(crate) struct Known {
     /// Its newest card.
     pub(crate) card: SignedCard,
-    /// When a frame last came from it.
+    /// When a frame first came from it in this start, and when last.
+    first_heard: Option<Time>,
     pub(crate) heard: Option<Time>,
 }
 
 /// What this machine believes about the others.
 pub(crate) struct Roster {
     me: MachineId,
+    mine: SignedCard,
+    started: Time,
     cluster: String,
     known: BTreeMap<MachineId, Known>,
     /// The connections that stand, and whether the peer's Hello came on them: then we know what it knows of us.
@@ -43,10 +52,8 @@ pub(crate) struct Roster {
     alive: BTreeSet<MachineId>,
     /// Two cards that prove one identity on two machines.
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
-    /// Which identities were seen on which hardware.
-    by_fingerprint: BTreeSet<(Digest, MachineId)>,
-    /// How many pieces of hardware those are.
-    hardware: usize,
+    alike: Alike,
+    reached_at: ReachedAt,
     swim: Swim,
     /// In a large site, how cards are compared with those of others.
     compare: Option<Compare>,
@@ -73,6 +80,7 @@ pub(crate) enum Learned {
 
 impl Roster {
     pub(crate) fn new(
+        now: Time,
         mine: &SignedCard,
         machines: u32,
         period: Duration,
@@ -84,14 +92,16 @@ impl Roster {
         swim.add_card(mine);
         Self {
             me: card.machine,
+            mine: mine.clone(),
+            started: now,
             cluster: card.cluster.clone(),
             known: BTreeMap::new(),
             links: BTreeMap::new(),
             ungreeted: BTreeMap::new(),
             alive: BTreeSet::new(),
             clones: BTreeMap::new(),
-            by_fingerprint: BTreeSet::from([(card.fingerprint, card.machine)]),
-            hardware: 1,
+            alike: Alike::new(card.fingerprint, card.machine),
+            reached_at: ReachedAt::default(),
             swim,
             compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
             silent: false,
@@ -105,6 +115,7 @@ impl Roster {
     /// This machine's card changed.
     pub(crate) fn my_card(&mut self, card: &SignedCard) {
         self.swim.add_card(card);
+        self.mine = card.clone();
         self.changed = true;
     }
 
@@ -138,7 +149,9 @@ impl Roster {
     /// A frame came from `peer`.
     pub(crate) fn heard(&mut self, now: Time, peer: MachineId) {
         if let Some(known) = self.known.get_mut(&peer) {
+            known.first_heard.get_or_insert(now);
             known.heard = Some(now);
+            self.tell_apart(now, peer);
         }
     }
 
@@ -182,19 +195,16 @@ impl Roster {
             return Learned::Nothing;
         }
         effects.push(Effect::Learn { machine, addresses: card.addresses.clone() });
-        if self.by_fingerprint.insert((card.fingerprint, machine)) {
-            let same_hardware: Vec<MachineId> = self.with_fingerprint(card.fingerprint).collect();
-            self.hardware += usize::from(same_hardware.len() == 1);
-            self.touched.extend(same_hardware);
-        }
+        self.touched.extend(self.alike.add(card.fingerprint, machine));
         self.touched.insert(machine);
         self.swim.add_card(&signed);
         if let Some(compare) = &mut self.compare {
             compare.news();
             self.swim.heard_of(now, machine, card.boot);
         }
-        let heard = self.known.get(&machine).and_then(|known| known.heard);
-        self.known.insert(machine, Known { card: signed, heard });
+        let known = self.known.get(&machine);
+        let (first_heard, heard) = known.map_or((None, None), |known| (known.first_heard, known.heard));
+        self.known.insert(machine, Known { card: signed, first_heard, heard });
         // SWIM may have known it before its card came.
         self.judge(machine);
         self.changed = true;
@@ -230,7 +240,7 @@ impl Roster {
     pub(crate) fn run(
         &mut self,
         now: Time,
-        hello: impl Fn(Vec<SignedCard>) -> Frame,
+        hello: impl Fn(Vec<SignedCard>, Option<IpAddr>) -> Frame,
         rng: &mut ChaCha8Rng,
         effects: &mut Effects,
     ) -> Vec<SignedCard> {
@@ -245,7 +255,7 @@ impl Roster {
         }
         let silent = self.ungreeted.iter().filter(|(_, sent)| now.since(**sent) >= self.resend);
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            effects.send(peer, hello(self.cards_to_greet(peer, rng)));
+            effects.send(peer, hello(self.cards_to_greet(peer, rng), self.reached(peer)));
             self.ungreeted.insert(peer, now);
         }
         self.compare_cards(now, rng, effects);
@@ -325,35 +335,6 @@ impl Roster {
         self.clones.keys().copied()
     }
 
-    /// Whether another identity has the same hardware: one of the two was wiped and forgot its votes, and which one is
-    /// not for this machine to know.
-    pub(crate) fn is_amnesiac(&self, machine: MachineId, fingerprint: &Digest) -> bool {
-        self.by_fingerprint.contains(&(*fingerprint, machine)) && self.with_fingerprint(*fingerprint).nth(1).is_some()
-    }
-
-    /// The identities seen on one piece of hardware.
-    fn with_fingerprint(&self, fingerprint: Digest) -> impl Iterator<Item = MachineId> + '_ {
-        let all = (fingerprint, MachineId([0; 32]))..=(fingerprint, MachineId([0xff; 32]));
-        self.by_fingerprint.range(all).map(|(_, machine)| *machine)
-    }
-
-    /// Other identities seen on the hardware of `machine`.
-    pub(crate) fn on_same_hardware(&self, machine: MachineId) -> impl Iterator<Item = MachineId> + '_ {
-        let fingerprint = self.card(machine).map(|card| card.fingerprint);
-        let same = fingerprint.into_iter().flat_map(|fingerprint| self.with_fingerprint(fingerprint));
-        same.filter(move |other| *other != machine)
-    }
-
-    /// A living identity on the hardware of `machine`, if there is another one.
-    pub(crate) fn living_on_same_hardware(&self, machine: MachineId) -> Option<MachineId> {
-        self.on_same_hardware(machine).find(|other| self.is_alive(*other))
-    }
-
-    /// How many pieces of hardware carry identities this machine has seen, its own among them.
-    pub(crate) fn hardware_count(&self) -> usize {
-        self.hardware
-    }
-
     /// Cards to tell `peer`, at most [`limits::CARDS_MAX`]: first what it should know of itself, proofs of clones, then
     /// all others if there is room for them, or else `some` from a random place on: gossip brings the rest.
     pub(crate) fn cards_for(&self, peer: MachineId, some: usize, rng: &mut ChaCha8Rng) -> Vec<SignedCard> {
@@ -392,7 +373,13 @@ impl Roster {
 }
 
 /// The first words to `peer`.
-pub(crate) fn hello(mine: &SignedCard, charter: Option<&Certificate>, cards: Vec<SignedCard>, answer: bool) -> Frame {
+pub(crate) fn hello(
+    mine: &SignedCard,
+    charter: Option<&Certificate>,
+    cards: Vec<SignedCard>,
+    answer: bool,
+    seen_at: Option<IpAddr>,
+) -> Frame {
     let charter = charter.map(Certificate::charter_hash);
-    Frame::Hello { card: mine.clone(), charter, cards, answer }
+    Frame::Hello { card: mine.clone(), charter, cards, answer, seen_at }
 }

@@ -2,9 +2,10 @@
 
 mod site;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_protocol::{ManifestOutcome, Phase, Step};
+use muster_protocol::{Input, ManifestOutcome, Phase, Step};
 use muster_wire::{Durable, Role};
 use site::{Site, settings};
 
@@ -272,6 +273,143 @@ fn a_wiped_machine_returns_as_a_new_one_with_its_old_name_and_role() {
         (member.admitted.role, member.admitted.name.as_str()),
         (Role::ControlPlane, format!("node-{seat}").as_str())
     );
+}
+
+#[test]
+fn machines_that_show_one_hardware_are_several_once_they_lived_side_by_side() {
+    let mut site = Site::new(3, 1);
+    let settings = site.settings.clone();
+    (0..3).for_each(|seat| site.boot_with(seat, Durable::default(), settings.clone(), "pc"));
+    site.run(seconds(10));
+    assert!(site.seats.values().all(|seat| seat.machine.charter().is_none()));
+    for seat in 0..3 {
+        let text = reasons(&site, seat);
+        for named in [0, 1, 2].map(|other| format!("{} (pc, 10.0.0.{}:7390", site.id(other), other + 1)) {
+            assert!(text.contains(&named) && text.contains("show the same hardware"), "{text}");
+        }
+    }
+    site.run(seconds(60));
+    assert!(site.formed(), "{}", explain(&site));
+    assert!(site.seats.keys().all(|seat| !reasons(&site, *seat).contains("hardware")));
+    // One that is off for long is no predecessor of the others.
+    let worker = |seat: &usize| {
+        let member = site.seats[&0].machine.ledger().member(site.id(*seat)).expect("is admitted");
+        member.admitted.role == Role::Worker
+    };
+    let worker = (0..3).find(worker).expect("two of three are workers");
+    let id = site.id(worker);
+    let durable = site.kill(worker);
+    site.run(seconds(120));
+    let other = (worker + 1) % 3;
+    assert!(site.seats[&other].machine.ledger().member(id).is_some(), "{}", explain(&site));
+    site.boot_with(worker, durable, settings, "pc");
+    site.run(seconds(30));
+    assert!(site.formed(), "{}", explain(&site));
+}
+
+#[test]
+fn a_wiped_machine_is_not_two_for_what_it_said_before() {
+    let mut site = Site::new(3, 1);
+    let settings = site.settings.clone();
+    site.boot(0);
+    site.boot(1);
+    site.run(Duration::from_millis(500));
+    assert!(site.seats.values().all(|seat| seat.machine.charter().is_none()), "two of three wait for the third");
+    site.kill(1);
+    site.boot_with(7, Durable::default(), settings, "node-1");
+    site.run(seconds(90));
+    // The former identity was heard before, and never beside the new one.
+    assert!(site.seats.values().all(|seat| seat.machine.charter().is_none()), "{}", explain(&site));
+    let text = reasons(&site, 0);
+    assert!(text.contains("show the same hardware, and none of them votes"), "{text}");
+}
+
+fn address(site: &Site, seat: usize) -> Option<String> {
+    let member = site.seats[&0].machine.ledger().member(site.id(seat))?;
+    Some(member.admitted.address.clone())
+}
+
+#[test]
+fn a_machine_is_admitted_where_others_reached_it() {
+    let mut site = Site::new(3, 3);
+    for seat in 0..3 {
+        // A bridge of containers, and a card behind a translator, are the same everywhere and come first.
+        let own = format!("10.0.0.{}:7390", seat + 1);
+        site.listed.insert(seat, vec!["10.0.2.15:7390".into(), "172.17.0.1:7390".into(), own]);
+    }
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(60));
+    assert!(site.formed(), "{}", explain(&site));
+    for seat in 0..3 {
+        assert_eq!(address(&site, seat), Some(format!("10.0.0.{}", seat + 1)));
+        assert_eq!(site.endpoints[&seat].to_string(), format!("10.0.0.{}", seat + 1));
+        assert!(!reasons(&site, seat).contains("address"), "{}", reasons(&site, seat));
+    }
+}
+
+#[test]
+fn nobody_is_admitted_without_an_address_of_its_own() {
+    let mut site = Site::new(3, 1);
+    // Reached at 10.0.0.3, which it does not have itself, and at nothing at all.
+    site.listed.insert(1, Vec::new());
+    site.listed.insert(2, vec!["172.17.0.1:7390".into()]);
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(40));
+    assert_eq!((address(&site, 1), address(&site, 2)), (None, None));
+    assert!(reasons(&site, 1).contains("(node-1) is not admitted for want of an address: it has none"));
+    assert!(
+        reasons(&site, 2)
+            .contains("(node-2) is not admitted for want of an address: nobody has reached it at any of 172.17.0.1")
+    );
+    let own = |seat: usize| Input::Addresses(vec!["169.254.0.9:7390".into(), format!("10.0.0.{}:7390", seat + 1)]);
+    (1..3).for_each(|seat| site.feed(seat, own(seat)));
+    site.run(seconds(40));
+    assert!(site.formed(), "{}", explain(&site));
+    assert_eq!(address(&site, 1).as_deref(), Some("10.0.0.2"));
+}
+
+#[test]
+fn two_machines_with_one_address_are_named_and_one_is_admitted() {
+    let mut site = Site::new(3, 1);
+    site.listed.insert(2, vec!["10.0.0.2:7390".into()]);
+    (0..3).for_each(|seat| site.boot(seat));
+    let second = site.id(1);
+    let third = site.id(2);
+    for seat in 0..2 {
+        site.feed(seat, Input::Reached { machine: third, address: [10, 0, 0, 2].into() });
+    }
+    site.run(seconds(40));
+    assert!(address(&site, 1).is_none() || address(&site, 2).is_none(), "{}", explain(&site));
+    let mut both = [second.to_string(), third.to_string()];
+    both.sort();
+    let text = format!("{}, {} have one address, 10.0.0.2", both[0], both[1]);
+    assert!(reasons(&site, 0).contains(&text), "{}", reasons(&site, 0));
+}
+
+#[test]
+fn an_address_is_corrected_before_it_is_used_and_the_endpoint_follows_it() {
+    let mut site = Site::new(3, 1);
+    (0..3).for_each(|seat| site.hang.extend([(seat, "join"), (seat, "prepare")]));
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(20));
+    let ledger = site.seats[&0].machine.ledger();
+    let worker = (0..3).find(|seat| ledger.member(site.id(*seat)).expect("is admitted").admitted.role == Role::Worker);
+    let (worker, new) = (worker.expect("two are workers"), IpAddr::from([10, 0, 0, 77]));
+    let id = site.id(worker);
+    site.feed(worker, Input::Addresses(vec!["172.17.0.1:7390".into(), format!("{new}:7390")]));
+    site.run(seconds(5));
+    assert_eq!(site.endpoints[&worker], new, "the nearest to the former one");
+    assert_eq!(address(&site, worker), Some(format!("10.0.0.{}", worker + 1)), "nobody has reached it there");
+    for seat in (0..3).filter(|seat| *seat != worker) {
+        site.feed(seat, Input::Reached { machine: id, address: new });
+    }
+    site.run(seconds(5));
+    assert_eq!(address(&site, worker), Some(new.to_string()));
+}
+
+fn reasons(site: &Site, seat: usize) -> String {
+    let reasons = site.seats[&seat].machine.reasons(site.now);
+    reasons.iter().map(|reason| reason.text.clone()).collect::<Vec<_>>().join("\n")
 }
 
 /// The seat of the machine that made the cluster.

@@ -166,8 +166,9 @@ pub(crate) fn split(server: &str) -> Result<(String, u16), Failure> {
 
 /// The first address of a name in a hosts file.
 fn lookup(hosts: &Path, name: &str) -> Option<IpAddr> {
-    let text = std::fs::read_to_string(hosts).ok()?;
-    text.lines().find_map(|line| {
+    // Comments may have any encoding, as they may for the system's own resolver.
+    let bytes = std::fs::read(hosts).ok()?;
+    String::from_utf8_lossy(&bytes).lines().find_map(|line| {
         let mut words = line.split('#').next()?.split_whitespace();
         let address = words.next()?.parse().ok()?;
         words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)

@@ -125,6 +125,8 @@ fn text(input: &Input) -> String {
         Input::Disconnected(machine) => format!("is no longer connected to {machine}"),
         Input::Received { from, frame } => format!("gets {} from {from}", frame.kind()),
         Input::TurnedAway { whom, why } => format!("turned {whom} away: {why}"),
+        Input::Reached { machine, address } => format!("has {machine} at {address}"),
+        Input::HostsFile { troubles } => format!("hears of the hosts file: {}", troubles.join("; ")),
         Input::Addresses(addresses) => format!("is reached at {}", addresses.join(", ")),
         Input::Applied { revision, entry } => {
             let kind =

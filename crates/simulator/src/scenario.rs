@@ -90,6 +90,8 @@ pub struct Image {
     pub control_planes: u32,
     /// Whether state survives a restart.
     pub durable: bool,
+    /// So many machines, the first ones, show one hardware: their cards have one address and their boards no product UUID.
+    pub alike: u32,
     /// How many objects its manifests have. Every second one waits for something at first, as a custom resource does.
     pub manifests: u32,
     /// How the founding quorum is chosen.
@@ -108,6 +110,7 @@ impl Default for Image {
             machines: None,
             control_planes: UNSAID,
             durable: true,
+            alike: 0,
             manifests: 0,
             policy: Policy::Majority,
             expect: None,

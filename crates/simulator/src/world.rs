@@ -255,8 +255,12 @@ impl World {
     }
 
     fn address(slot: Slot) -> String {
-        let host = slot + 1;
-        format!("10.{}.{}.{}", host >> 16 & 255, host >> 8 & 255, host & 255)
+        Self::ip(slot).to_string()
+    }
+
+    fn ip(slot: Slot) -> std::net::IpAddr {
+        let [_, high, middle, low] = (slot + 1).to_be_bytes();
+        [10, high, middle, low].into()
     }
 
     /// The machine that listens at `ip:port`, whatever the port.

@@ -1,5 +1,6 @@
 //! Machine cards: what a machine says of itself, signed, and passed on by others as the very bytes it signed.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -59,6 +60,25 @@ pub struct Card {
     pub settings: Settings,
     /// Why this machine cannot run kubeadm; empty when it can.
     pub unable: String,
+    /// So many of the addresses, the first ones, are such at which others reached it.
+    pub reached: u32,
+}
+
+impl Card {
+    /// The addresses at which others reached it, `ip:port`.
+    pub fn reached_at(&self) -> impl Iterator<Item = &String> {
+        self.addresses.iter().take(self.reached as usize)
+    }
+
+    /// All its addresses, without their ports.
+    pub fn hosts(&self) -> impl DoubleEndedIterator<Item = IpAddr> {
+        self.addresses.iter().filter_map(|address| host_of(address))
+    }
+}
+
+/// The address in `ip:port`.
+pub fn host_of(address: &str) -> Option<IpAddr> {
+    address.parse().ok().map(|address: SocketAddr| address.ip())
 }
 
 /// A card with its owner's signature, checked. Only [`SignedCard::decode`] and [`SignedCard::sign`] make one. A clone shares
@@ -201,11 +221,15 @@ fn to_proto(card: &Card) -> proto::Card {
             digest: Bytes::copy_from_slice(&card.settings.digest.0),
         }),
         unable: card.unable.clone(),
+        reached: card.reached,
     }
 }
 
 fn from_proto(card: proto::Card) -> Result<Card, WireError> {
     let addresses = bounded(card.addresses, limits::ADDRESSES_MAX, "card.addresses")?;
+    if card.reached as usize > addresses.len() {
+        return Err(WireError::Field { field: "card.reached", rule: "is more than the addresses" });
+    }
     Ok(Card {
         machine: MachineId::from_slice(&card.machine, "card.machine")?,
         cluster: text(card.cluster, "card.cluster")?,
@@ -218,6 +242,7 @@ fn from_proto(card: proto::Card) -> Result<Card, WireError> {
         fingerprint: Digest::from_slice(&card.fingerprint, "card.fingerprint")?,
         settings: settings(required(card.settings, "card.settings")?)?,
         unable: text(card.unable, "card.unable")?,
+        reached: card.reached,
     })
 }
 

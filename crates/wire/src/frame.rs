@@ -1,5 +1,7 @@
 //! Frames: one message between two machines, versioned and bounded.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -49,6 +51,8 @@ pub enum Frame {
         cards: Vec<SignedCard>,
         /// Whether this answers a Hello.
         answer: bool,
+        /// The address at which the sender has the receiver.
+        seen_at: Option<IpAddr>,
     },
     /// A SWIM datagram.
     Swim(Bytes),
@@ -183,11 +187,12 @@ impl Frame {
 
     fn to_body(&self) -> Body {
         match self {
-            Frame::Hello { card, charter, cards, answer } => Body::Hello(proto::Hello {
+            Frame::Hello { card, charter, cards, answer, seen_at } => Body::Hello(proto::Hello {
                 card: Some(card.to_proto()),
                 charter_hash: charter.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default(),
                 cards: cards.iter().map(SignedCard::to_proto).collect(),
                 answer: *answer,
+                seen_at: seen_at.map(|address| address.to_string()).unwrap_or_default(),
             }),
             Frame::Swim(bytes) => Body::Swim(bytes.clone()),
             Frame::Cards(cards) => {
@@ -233,6 +238,12 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
             },
             cards: cards(hello.cards, "hello.cards")?,
             answer: hello.answer,
+            seen_at: match hello.seen_at.as_str() {
+                "" => None,
+                text => {
+                    Some(text.parse().map_err(|_| WireError::Field { field: "hello.seen_at", rule: "is no address" })?)
+                }
+            },
         },
         Body::Swim(bytes) => Frame::Swim(bounded_bytes(bytes, limits::SWIM_BYTES_MAX, "frame.swim")?),
         Body::Cards(list) => Frame::Cards(cards(list.cards, "cards.cards")?),

@@ -21,7 +21,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/muster.v1.rs"));
 }
 
-pub use card::{Card, Settings, SignedCard};
+pub use card::{Card, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
 pub use entry::{Entry, EtcdTurn, Role};
 pub use frame::{Frame, LedgerNews, Promise};

@@ -38,6 +38,7 @@ fn card(number: u8) -> SignedCard {
         fingerprint: Digest([5; 32]),
         settings,
         unable: "kubeadm is missing".into(),
+        reached: 1,
     };
     SignedCard::sign(&identity, card)
 }
@@ -74,7 +75,13 @@ fn frames() -> Vec<(&'static str, Frame)> {
     vec![
         (
             "hello",
-            Frame::Hello { card: card(1), charter: Some(charter_hash(&charter())), cards: vec![card(2)], answer: true },
+            Frame::Hello {
+                card: card(1),
+                charter: Some(charter_hash(&charter())),
+                cards: vec![card(2)],
+                answer: true,
+                seen_at: Some([10, 0, 0, 7].into()),
+            },
         ),
         ("swim", Frame::Swim(Bytes::from_static(b"datagram"))),
         ("cards", Frame::Cards(vec![card(1), card(2)])),

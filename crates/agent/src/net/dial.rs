@@ -24,6 +24,28 @@ impl Mesh {
         self.dial_at(machine, addresses)
     }
 
+    /// Dials a connected machine that was reached at none of the addresses on its card: it is heard from a translator's, or from
+    /// another card's. Only who was reached at an address of its own is admitted.
+    pub(super) fn dial_back(&mut self, machine: MachineId) {
+        let Some(addresses) = self.machines.get(&machine).filter(|_| self.peers.contains_key(&machine)) else { return };
+        let reached = self.reached_at.get(&machine);
+        let is_reached = |address: &SocketAddr| reached.is_some_and(|reached| reached.contains(&address.ip()));
+        if addresses.iter().any(is_reached) || self.is_refused(machine) {
+            return;
+        }
+        let addresses = addresses.iter().filter(|address| !self.own.contains(address));
+        let addresses: Vec<Multiaddr> = addresses.copied().map(multiaddr).collect();
+        if let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me && !addresses.is_empty()) {
+            let options = DialOpts::peer_id(peer)
+                .condition(PeerCondition::NotDialing)
+                .addresses(addresses)
+                .allocate_new_port()
+                .build();
+            // It may be dialled already.
+            let _ = self.swarm.dial(options);
+        }
+    }
+
     fn dial_at(&mut self, machine: MachineId, addresses: Vec<Multiaddr>) -> bool {
         if addresses.is_empty() || self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()) {
             return false;

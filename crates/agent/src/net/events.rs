@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns};
@@ -73,6 +74,7 @@ impl Mesh {
 
     async fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
         self.dialled.remove(&connection);
+        let at = socket(endpoint.get_remote_address()).map(|at| at.ip().to_canonical());
         let dialled = match endpoint {
             ConnectedPoint::Dialer { address, .. } => socket(address),
             ConnectedPoint::Listener { .. } => None,
@@ -93,9 +95,15 @@ impl Mesh {
             self.disconnected(machine).await;
         }
         self.connections.insert(connection, (machine, now, dialled));
+        if let Some(at) = at
+            && self.reached_at.entry(machine).or_default().insert(at)
+        {
+            let _ = self.events.send(Event::Reached(machine, at)).await;
+        }
         if !self.peers.contains_key(&machine) {
             self.connected(machine, peer).await;
         }
+        self.dial_back(machine);
     }
 
     /// Closes the connections of a peer that came back without them. Returns whether there were any.
@@ -133,7 +141,11 @@ impl Mesh {
     }
 
     async fn tell_addresses(&mut self) {
-        let addresses = address::advertised(self.listen, self.listening.keys().copied(), limits::ADDRESSES_MAX);
+        let told = self.listening.keys().copied().filter(|address| {
+            let holds = |subnets: &[IpNet]| subnets.iter().any(|subnet| subnet.contains(&address.ip()));
+            (self.subnets.is_empty() || holds(&self.subnets)) && !holds(&self.foreign)
+        });
+        let addresses = address::advertised(self.listen, told, limits::ADDRESSES_MAX);
         if addresses != self.advertised {
             self.advertised.clone_from(&addresses);
             let _ = self.events.send(Event::Addresses(addresses)).await;

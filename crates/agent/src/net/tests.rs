@@ -25,14 +25,20 @@ impl Drop for Node {
 
 impl Node {
     async fn start(seed: u8, mesh_key: [u8; 32], peers: &[SocketAddr]) -> Self {
+        Self::start_at("127.0.0.1:0", seed, mesh_key, peers).await
+    }
+
+    async fn start_at(listen: &str, seed: u8, mesh_key: [u8; 32], peers: &[SocketAddr]) -> Self {
         let identity = Identity::from_seed(&[seed; 32]);
         let (commands, wanted) = mpsc::channel(4_096);
         let (told, mut events) = mpsc::channel(1_024);
         let counters = Arc::new(Counters::default());
         let settings = Settings {
-            listen: "127.0.0.1:0".parse().expect("an address"),
+            listen: listen.parse().expect("an address"),
             mesh_key,
             mdns: false,
+            subnets: Vec::new(),
+            foreign: Vec::new(),
             peers: peers.iter().map(SocketAddr::to_string).collect(),
         };
         let mesh = Mesh::new(&identity, settings, wanted, told, counters.clone()).expect("listens");
@@ -43,8 +49,23 @@ impl Node {
         Self { id: identity.machine(), at, commands, events, counters, room, task }
     }
 
+    /// The next event, but for where somebody was reached.
     async fn event(&mut self) -> Event {
-        self.events.recv().await.expect("the mesh runs")
+        loop {
+            match self.events.recv().await.expect("the mesh runs") {
+                Event::Reached(..) => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// Waits until a machine was reached somewhere.
+    async fn reached(&mut self) -> (MachineId, IpAddr) {
+        loop {
+            if let Event::Reached(machine, at) = self.events.recv().await.expect("the mesh runs") {
+                return (machine, at);
+            }
+        }
     }
 
     async fn connected(&mut self, to: &Node) {
@@ -288,4 +309,15 @@ async fn who_is_refused_does_not_dial_as_fast_as_the_other_hangs_up() {
     let _ = tokio::time::timeout(Duration::from_secs(6), count).await;
     // After one second, two, and four; a slow computer sees fewer. It was hundreds.
     assert!(connected <= 3, "{connected} connections");
+}
+
+#[tokio::test]
+async fn who_is_heard_from_an_address_that_is_not_its_own_is_dialled_back() {
+    let mut first = Node::start_at("127.0.0.1:0", 1, KEY, &[]).await;
+    // What it sends comes from 127.0.0.1, as from behind a translator.
+    let mut second = Node::start_at("127.0.0.2:0", 2, KEY, &[first.at]).await;
+    assert_eq!(second.reached().await, (first.id, first.at.ip()));
+    assert_eq!(first.reached().await, (second.id, IpAddr::from([127, 0, 0, 1])));
+    first.commands.send(Command::Learn(second.id, vec![second.at.to_string()])).await.expect("the mesh runs");
+    assert_eq!(first.reached().await, (second.id, second.at.ip()));
 }

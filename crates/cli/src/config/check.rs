@@ -59,6 +59,7 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
         name: values.text("name"),
         listen: values.text("discovery.listen").and_then(address)?,
         mdns: values.switch("discovery.mdns")?,
+        subnets: values.texts("discovery.subnets").iter().filter_map(|subnet| subnet.parse().ok()).collect(),
         peers: values.texts("discovery.peers").into_iter().filter_map(address).collect(),
         dns: values.text("discovery.dns"),
         kubernetes,

@@ -58,7 +58,7 @@ pub(crate) fn sample(key: &Key) -> String {
     });
     match (key.kind, text) {
         (Kind::Whole(..) | Kind::Switch, _) => text.to_owned(),
-        (Kind::Paths | Kind::Peers | Kind::Words, _) => {
+        (kind, _) if kind.is_list() => {
             let items: Vec<&str> = text.split(',').filter(|item| !item.is_empty()).collect();
             format!("{items:?}")
         }

@@ -1,6 +1,6 @@
 //! The kernel command line: `muster.peers=10.0.0.1,10.0.0.2 muster.name=left`.
 
-use super::key::{KEYS, nearest};
+use super::key::{KEYS, Key, nearest};
 use super::kind::Kind;
 use super::problem::{Place, Problem};
 use super::values::Values;
@@ -8,52 +8,92 @@ use super::values::Values;
 /// Where the kernel shows its command line.
 pub(crate) const PATH: &str = "/proc/cmdline";
 
-/// Takes every `muster.*` parameter. Parameters of others are none of our business; what follows `--` is for init.
+/// Takes every `muster.*` parameter. Parameters of others are none of our business; what follows `--` is for init. A list
+/// that is given again grows; anything else may be given again only with the same value.
 pub(crate) fn read(line: &str, values: &mut Values, problems: &mut Vec<Problem>) {
-    for parameter in parameters(line) {
-        let Some(rest) = parameter.strip_prefix("muster.") else { continue };
-        let (name, text) = match rest.split_once('=') {
-            Some((name, text)) => (name, Some(text.trim_matches('"'))),
-            None => (rest, None),
-        };
+    let mut given: Vec<(&'static Key, Vec<Option<String>>)> = Vec::new();
+    for Parameter { name, value } in parameters(line) {
+        let Some(name) = name.strip_prefix("muster.") else { continue };
         let mut known = KEYS.iter().filter_map(|key| key.kernel.map(|kernel| (kernel, key)));
         let error = |text: String| Problem::error(Place::Kernel, text);
-        match known.find(|(kernel, _)| *kernel == name) {
-            Some((_, key)) => match (text, key.kind) {
-                (Some(text), _) => values.override_with(key, &format!("muster.{name}"), text, Place::Kernel, problems),
-                (None, Kind::Switch) => {
-                    values.override_with(key, &format!("muster.{name}"), "true", Place::Kernel, problems)
-                }
-                (None, _) => {
-                    problems.push(error(format!("`muster.{name}` needs a value; it must be {}", key.kind.accepts())))
-                }
-            },
-            None if name.starts_with("mesh_key") => {
-                problems.push(error(format!(
-                    "`muster.{name}`: every user of a machine can read {PATH}; the key belongs in the image"
-                )));
-            }
-            None => {
-                let near = nearest(name, KEYS.iter().filter_map(|key| key.kernel));
-                let hint = near.map(|near| format!("; did you mean `muster.{near}`?")).unwrap_or_default();
-                problems.push(error(format!("unknown parameter `muster.{name}`{hint}")));
-            }
+        let Some((_, key)) = known.find(|(kernel, _)| *kernel == name) else {
+            problems.push(error(unknown(name)));
+            continue;
+        };
+        match given.iter_mut().find(|(other, _)| other.path == key.path) {
+            Some((_, values)) => values.push(value),
+            None => given.push((key, vec![value])),
         }
+    }
+    for (key, given) in given {
+        take(key, &given, values, problems);
     }
 }
 
-/// Splits at spaces outside quotes, as the kernel does.
-fn parameters(line: &str) -> Vec<&str> {
+/// Takes all values of one parameter, in their order. A switch without one is on.
+fn take(key: &'static Key, given: &[Option<String>], values: &mut Values, problems: &mut Vec<Problem>) {
+    let name = format!("muster.{}", key.kernel.unwrap_or_default());
+    let alone = (key.kind == Kind::Switch).then_some("true");
+    let texts: Option<Vec<&str>> = given.iter().map(|text| text.as_deref().or(alone)).collect();
+    let Some(texts) = texts else {
+        let text = format!("`{name}` needs a value; it must be {}", key.kind.accepts());
+        return problems.push(Problem::error(Place::Kernel, text));
+    };
+    if key.kind.is_list() {
+        return values.override_with(key, &name, &texts.join(","), Place::Kernel, problems);
+    }
+    match texts.iter().find(|text| key.kind.read_text(text) != key.kind.read_text(texts[0])) {
+        Some(other) => {
+            let text = format!("`{name}` is given {} times, as {:?} and as {other:?}: keep one", texts.len(), texts[0]);
+            problems.push(Problem::error(Place::Kernel, text));
+        }
+        None => values.override_with(key, &name, texts[0], Place::Kernel, problems),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    if name.starts_with("mesh_key") {
+        return format!("`muster.{name}`: every user of a machine can read {PATH}; the key belongs in the image");
+    }
+    let near = nearest(name, KEYS.iter().filter_map(|key| key.kernel));
+    let hint = near.map(|near| format!("; did you mean `muster.{near}`?")).unwrap_or_default();
+    format!("unknown parameter `muster.{name}`{hint}")
+}
+
+struct Parameter {
+    /// With `_` for `-`, which are one to the kernel.
+    name: String,
+    value: Option<String>,
+}
+
+/// Splits as the kernel does (`next_arg` in lib/cmdline.c, `parameq` and `parse_args` in kernel/params.c, Linux 6.12): at
+/// white space outside quotes; quotes may stand around the value, or around name and value together.
+fn parameters(line: &str) -> Vec<Parameter> {
+    // `isspace` of C, which has one more than Rust's.
+    let is_space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
     let mut quoted = false;
     let outside = |c: char| {
         quoted ^= c == '"';
-        c.is_ascii_whitespace() && !quoted
+        is_space(c) && !quoted
     };
-    line.trim_end_matches('\0')
-        .split(outside)
-        .filter(|part| !part.is_empty())
-        .take_while(|part| *part != "--")
-        .collect()
+    let words = line.trim_end_matches('\0').split(outside).filter(|word| !word.is_empty());
+    words.take_while(|word| *word != "--").map(parameter).collect()
+}
+
+fn parameter(word: &str) -> Parameter {
+    let (word, whole) = match word.strip_prefix('"') {
+        Some(inside) => (inside, true),
+        None => (word, false),
+    };
+    let unquoted = |text: &str| text.strip_suffix('"').unwrap_or(text).to_owned();
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => match value.strip_prefix('"') {
+            Some(inside) => (name.to_owned(), Some(unquoted(inside))),
+            None => (name.to_owned(), Some(if whole { unquoted(value) } else { value.to_owned() })),
+        },
+        None => (if whole { unquoted(word) } else { word.to_owned() }, None),
+    };
+    Parameter { name: name.replace('-', "_"), value }
 }
 
 #[cfg(test)]
@@ -76,6 +116,57 @@ mod tests {
         assert_eq!(values.text("name").as_deref(), Some("left"));
         assert_eq!(values.switch("discovery.mdns"), Some(true));
         assert_eq!(values.text("discovery.dns"), None);
+    }
+
+    #[test]
+    fn reads_quotes_and_names_as_the_kernel_does() {
+        for line in [
+            "quiet \"muster.peers=10.0.0.1,10.0.0.2\" ro",
+            "quiet \"muster.peers=10.0.0.1, 10.0.0.2\" ro",
+            "muster.peers=\"10.0.0.1 ,\t10.0.0.2,\"",
+            "muster.peers=10.0.0.1\x0bmuster.peers=10.0.0.2 -- muster.peers=10.0.0.3",
+            "\"muster.peers=10.0.0.1, 10.0.0.2",
+        ] {
+            let (values, problems) = read_line(line);
+            assert_eq!(problems, Vec::<String>::new(), "{line}");
+            assert_eq!(values.texts("discovery.peers"), ["10.0.0.1", "10.0.0.2"], "{line}");
+        }
+        let (values, problems) = read_line("\"muster.mdns\" muster.control-planes=3 x=\"a b muster.name=c\"");
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(values.switch("discovery.mdns"), Some(true));
+        assert_eq!(values.whole("control_planes"), Some(3));
+        assert_eq!(values.text("name"), None);
+        // Quotes within a value are part of it.
+        let (_, problems) = read_line("muster.name=le\"f\"t");
+        assert!(problems[0].contains("`muster.name` is \"le\\\"f\\\"t\""), "{problems:?}");
+    }
+
+    #[test]
+    fn what_is_given_again_adds_up_or_is_named() {
+        let (values, problems) = read_line("muster.name=a muster.mdns muster.mdns=yes muster.name=a muster.dns=x.org");
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(values.text("name").as_deref(), Some("a"));
+        let (values, problems) = read_line("muster.machines=3 muster.name=a muster.machines=5 muster.name=\"b\"");
+        assert_eq!(
+            problems,
+            [
+                "`muster.machines` is given 2 times, as \"3\" and as \"5\": keep one",
+                "`muster.name` is given 2 times, as \"a\" and as \"b\": keep one",
+            ]
+        );
+        assert_eq!(values.text("name"), None);
+    }
+
+    #[test]
+    fn names_may_be_as_long_as_host_names_and_end_in_a_dot() {
+        let name = "a".repeat(63);
+        let (values, problems) = read_line(&format!("muster.name={name} muster.dns=muster.example.org."));
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(values.text("name"), Some(name.clone()));
+        assert_eq!(values.text("discovery.dns").as_deref(), Some("muster.example.org."));
+        let (_, problems) = read_line(&format!("muster.name={name}a muster.dns=. muster.dns=a..b"));
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("at most 63"), "{problems:?}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ const fn shared(
 
 /// The keys, in the order in which people should meet them.
 pub(crate) const KEYS: &[Key] = &[
-    shared("cluster", Kind::Label, None, Some("cluster"), "The cluster's name."),
+    shared("cluster", Kind::Label(40), None, Some("cluster"), "The cluster's name."),
     shared(
         "machines",
         Kind::Whole(1, 10_000),
@@ -68,7 +68,7 @@ pub(crate) const KEYS: &[Key] = &[
     own("mesh_key_file", Kind::Path, None, None, "A file that holds the key instead, readable by its owner alone."),
     own(
         "name",
-        Kind::Label,
+        Kind::Label(63),
         None,
         Some("name"),
         "This machine's name; its host name when nothing is said. Not for muster.toml, which is the same everywhere.",
@@ -100,6 +100,13 @@ pub(crate) const KEYS: &[Key] = &[
         None,
         Some("dns"),
         "A name whose addresses are those of machines, asked again and again.",
+    ),
+    shared(
+        "discovery.subnets",
+        Kind::Subnets,
+        Some(""),
+        Some("subnets"),
+        "Subnets in which the machines' addresses are to be, where they have several; any when nothing is said.",
     ),
     shared(
         "kubernetes.version",

@@ -12,8 +12,8 @@ pub(crate) const PORT: u16 = 7390;
 /// The form of a key's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A DNS label: the cluster's name becomes part of a host name.
-    Label,
+    /// A DNS label of at most so many bytes: it is, or becomes part of, a host name.
+    Label(usize),
     /// A whole number within bounds, both allowed.
     Whole(u64, u64),
     /// `true` or `false`.
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Version,
     /// A subnet, or two with a comma between them: one of IPv4, one of IPv6.
     Subnet,
+    /// Subnets, of either family.
+    Subnets,
     /// A container image repository.
     Repository,
     /// A path or URL of the container runtime's socket.
@@ -55,7 +57,9 @@ impl Kind {
     /// What is accepted, to be read after "must be".
     pub(crate) fn accepts(self) -> String {
         match self {
-            Kind::Label => "a name of at most 40 lower-case letters, digits and hyphens, such as \"site-1\"".into(),
+            Kind::Label(max) => {
+                format!("a name of at most {max} lower-case letters, digits and hyphens, such as \"site-1\"")
+            }
             Kind::Whole(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Switch => "true or false".into(),
             Kind::Key => "exactly 64 hexadecimal digits, as `openssl rand -hex 32` prints".into(),
@@ -68,6 +72,7 @@ impl Kind {
             Kind::Subnet => {
                 "a subnet, such as \"10.244.0.0/16\", or \"10.244.0.0/16,fd00:244::/56\" for two families".into()
             }
+            Kind::Subnets => "a list of subnets, such as [\"192.168.50.0/24\", \"fd00:50::/64\"]".into(),
             Kind::Repository => {
                 "an image repository without a scheme, such as \"registry.example.org/kubernetes\"".into()
             }
@@ -87,16 +92,15 @@ impl Kind {
                 let number = i128::from_str_radix(&digits, number.radix()).ok();
                 self.whole(number, &digits)
             }
-            (Kind::Paths | Kind::Peers | Kind::Words, DeValue::Array(items)) => {
+            (_, DeValue::Array(items)) if self.is_list() => {
                 let texts = items.iter().map(|item| match item.get_ref() {
                     DeValue::String(text) => Ok(text.to_string()),
                     other => Err(format!("holds {}", type_of(other))),
                 });
                 self.list(texts.collect::<Result<_, _>>()?)
             }
-            (Kind::Switch | Kind::Whole(..) | Kind::Paths | Kind::Peers | Kind::Words, other) => {
-                Err(format!("is {}", type_of(other)))
-            }
+            (Kind::Switch | Kind::Whole(..), other) => Err(format!("is {}", type_of(other))),
+            (_, other) if self.is_list() => Err(format!("is {}", type_of(other))),
             (_, DeValue::String(text)) => self.text(text),
             (_, other) => Err(format!("is {}", type_of(other))),
         }
@@ -111,11 +115,16 @@ impl Kind {
                 _ => Err(format!("is {text:?}")),
             },
             Kind::Whole(..) => self.whole(text.parse().ok(), text),
-            Kind::Paths | Kind::Peers | Kind::Words => {
-                self.list(text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect())
+            _ if self.is_list() => {
+                self.list(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }
             _ => self.text(text),
         }
+    }
+
+    /// Whether its values are lists.
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Kind::Paths | Kind::Peers | Kind::Subnets | Kind::Words)
     }
 
     fn whole(self, number: Option<i128>, shown: &str) -> Result<Value, String> {
@@ -133,6 +142,7 @@ impl Kind {
         let right = |text: &String| match self {
             Kind::Paths => is_path(text),
             Kind::Peers => socket_address(text).is_some(),
+            Kind::Subnets => text.parse().is_ok_and(|subnet: IpNet| subnet.addr() == subnet.network()),
             _ => is_word(text),
         };
         match texts.iter().find(|text| !right(text)) {
@@ -143,7 +153,7 @@ impl Kind {
 
     fn text(self, text: &str) -> Result<Value, String> {
         let right = match self {
-            Kind::Label => is_label(text, 40),
+            Kind::Label(max) => is_label(text, max),
             // A key is secret even when it is wrong: it is never repeated.
             Kind::Key if text.len() == 64 && hex::decode(text).is_ok() => true,
             Kind::Key => {
@@ -151,7 +161,7 @@ impl Kind {
             }
             Kind::Path => is_path(text),
             Kind::Listen => socket_address(text).is_some(),
-            Kind::HostName => text.len() <= 253 && text.split('.').all(|label| is_label(&label.to_lowercase(), 63)),
+            Kind::HostName => is_host_name(text),
             Kind::Version => is_version(text),
             Kind::Subnet => return subnet(text),
             Kind::Repository => is_repository(text),
@@ -191,6 +201,12 @@ fn is_label(text: &str, max: usize) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// A final dot says that nothing is to be appended to the name (RFC 1034, section 3.1); it does not count.
+fn is_host_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    name.len() <= 253 && name.split('.').all(|label| is_label(&label.to_lowercase(), 63))
 }
 
 fn is_path(text: &str) -> bool {

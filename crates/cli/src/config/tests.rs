@@ -112,6 +112,10 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
             "`discovery.peers` is a text in quotes; it must be a list of addresses, such as [\"10.0.0.1:7390\", \"[fd00::2]:7390\"]",
         ),
         (
+            "discovery.subnets = [\"10.0.0.1/24\"]",
+            "`discovery.subnets` holds \"10.0.0.1/24\"; it must be a list of subnets, such as [\"192.168.50.0/24\", \"fd00:50::/64\"]",
+        ),
+        (
             "discovery.dns = \"no such name\"",
             "`discovery.dns` is \"no such name\"; it must be a host name, such as \"muster.example.org\"",
         ),

@@ -36,6 +36,8 @@ pub(crate) struct Image {
     pub(crate) documents: Vec<PathBuf>,
     /// The host's name, if not one of the machine's own.
     pub(crate) name: Option<&'static str>,
+    /// The number of the address that it has, if not its own.
+    pub(crate) at: Option<u8>,
 }
 
 /// A machine's process; killed when dropped.
@@ -80,6 +82,7 @@ impl Site {
             fault: "",
             documents: Vec::new(),
             name: None,
+            at: None,
         }
     }
 
@@ -119,7 +122,7 @@ impl Site {
             .arg(&config)
             .args(["--name", &image.name.map_or_else(|| format!("m{number}"), str::to_owned), "--root"])
             .arg(&root)
-            .args(["--listen", &format!("{}:{MESH_PORT}", self.address(number))])
+            .args(["--listen", &format!("{}:{MESH_PORT}", self.address(image.at.unwrap_or(number)))])
             .env("MUSTER_REHEARSAL_DIR", root.join("etc/kubernetes"))
             .env("MUSTER_REHEARSAL_KUBELET_DIR", root.join("var/lib/kubelet"))
             .env("MUSTER_REHEARSAL_HOSTS", root.join("etc/hosts"))
@@ -174,6 +177,20 @@ impl Agent {
                 return text;
             }
             assert!(begun.elapsed() < PATIENCE, "{words:?} not in:\n{text}\n{}", self.log());
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until its hosts file is as wanted.
+    pub(crate) fn until_hosts(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
+        let begun = Instant::now();
+        loop {
+            let bytes = fs::read(self.root.join("etc/hosts")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes);
+            if wanted(&text) {
+                return bytes;
+            }
+            assert!(begun.elapsed() < PATIENCE, "never {what}:\n{text}\n{}\n{}", self.ask(&["explain"]), self.log());
             sleep(Duration::from_millis(50));
         }
     }

@@ -104,11 +104,35 @@ fn names_are_unique_and_removed_identities_stay_away() {
         role: Role::Worker,
         name: "node-1".into(),
         sealing_key: [0; 32],
-        address: String::new(),
+        address: "10.0.0.9".into(),
     });
     assert_eq!(apply(&mut ledger, &[taken]), Err(Refusal::NameTaken { name: "node-1".into(), holder: id(1) }));
     apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
     assert_eq!(apply(&mut ledger, &[admit(3, Role::Worker)]), Err(Refusal::WasRemoved(id(3))));
+}
+
+#[test]
+fn an_address_is_corrected_until_something_carries_it() {
+    let mut ledger = three();
+    let at = |number: u8, address: &str| {
+        let Entry::Admitted(admitted) = admit(number, three().member(id(number)).expect("is admitted").admitted.role)
+        else {
+            unreachable!("it is one")
+        };
+        Entry::Admitted(Admitted { address: address.into(), ..admitted })
+    };
+    assert_eq!(apply(&mut ledger, &[at(2, "")]), Err(Refusal::NoAddress(id(2))));
+    apply(&mut ledger, &[at(2, "fd00::2"), at(2, "10.9.0.2")]).expect("is corrected");
+    assert_eq!(ledger.member(id(2)).expect("is admitted").admitted.address, "10.9.0.2");
+    // Nothing else is.
+    let Entry::Admitted(other) = at(2, "10.9.0.3") else { unreachable!("it is one") };
+    let renamed = Entry::Admitted(Admitted { name: "else".into(), ..other });
+    assert_eq!(apply(&mut ledger, &[renamed]), Err(Refusal::AlreadyAdmitted(id(2))));
+    // Its init is under way.
+    apply(&mut ledger, &[claim(1, 1)]).expect("is claimed");
+    assert_eq!(apply(&mut ledger, &[at(1, "10.9.0.1")]), Err(Refusal::AlreadyAdmitted(id(1))));
+    apply(&mut ledger, &[Entry::Joined { machine: id(2) }]).expect("has joined");
+    assert_eq!(apply(&mut ledger, &[at(2, "10.9.0.4")]), Err(Refusal::AlreadyAdmitted(id(2))));
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! `muster status` and `muster explain`: what this machine waits for, and for whom, from its own reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use muster_wire::{MachineId, Role};
+use muster_wire::{MachineId, Role, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
+use crate::roster;
 use crate::status::{Peer, list};
 use crate::{Phase, Reason, Status, Time};
+
+/// Whoever was heard within this time is about, even if SWIM holds it for dead.
+const LATELY: Duration = Duration::from_secs(60);
 
 impl Machine {
     /// What it says of itself to people.
@@ -103,7 +109,12 @@ impl Machine {
             None => self.explain_founding(now, &mut add),
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_look_alikes(now, &mut add);
+        self.explain_addresses(now, &mut add);
         self.explain_manifests(&mut add);
+        for trouble in &self.endpoint_troubles {
+            add("hosts", trouble.clone(), &[]);
+        }
         // Whoever is connected by now was only cut off in the middle; that stays counted in the status.
         let connected = self.roster.known().iter().filter(|(machine, _)| self.roster.is_connected(**machine));
         let reached: BTreeSet<&String> = connected.flat_map(|(_, known)| &known.card.card().addresses).collect();
@@ -126,11 +137,98 @@ impl Machine {
         add("manifests", text, &[]);
     }
 
-    fn heard(&self, machine: MachineId, now: Time) -> String {
-        match self.roster.known().get(&machine).and_then(|known| known.heard) {
-            Some(heard) => format!("{machine}, last heard {} s ago", now.since(heard).as_secs()),
-            None => format!("{machine}, never heard"),
+    /// Machines that nobody reached at an address of their own, and two machines with one address.
+    fn explain_addresses(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let ledger = self.follow.ledger();
+        let (mine, leads) = (self.mine.card(), self.follow.leader == Some(self.id()));
+        let others = self.roster.known().values().map(|known| known.card.card());
+        let living = others.filter(|card| leads && self.roster.is_alive(card.machine)).chain([mine]);
+        let alone = self.roster.known().is_empty();
+        for card in living.filter(|card| card.reached == 0 && ledger.member(card.machine).is_none()) {
+            if self.durable.charter.is_none() || alone && !card.addresses.is_empty() {
+                continue;
+            }
+            let which = match card.addresses.is_empty() {
+                true => "it has none (link-local ones, and those outside discovery.subnets, do not count)".to_owned(),
+                false => format!("nobody has reached it at any of {}", card.addresses.join(", ")),
+            };
+            let text = format!("{} ({}) is not admitted for want of an address: {which}", card.machine, card.hostname);
+            add("address", text, &[card.machine]);
         }
+        for (address, machines) in self.shared_addresses(now) {
+            let text = format!("{} have one address, {address}: give one of them another", list(&machines));
+            add("address", text, &machines);
+        }
+    }
+
+    /// Addresses at which one machine was reached or admitted, and which another one that is about has as well. Whoever was
+    /// reached elsewhere has it on a bridge of its own, which harms nobody; who looks like the other may be the same machine.
+    fn shared_addresses(&self, now: Time) -> Vec<(IpAddr, Vec<MachineId>)> {
+        let ledger = self.follow.ledger();
+        let joined = |machine| ledger.member(machine).is_some_and(|member| member.joined);
+        let about = self.roster.known().iter().filter(|(machine, known)| {
+            let lately = known.heard.is_some_and(|heard| now.since(heard) < LATELY);
+            // One that stands in this machine's way may be out of its reach because of that.
+            self.roster.is_alive(**machine) || lately || !joined(self.id())
+        });
+        let mut claims: BTreeMap<IpAddr, BTreeMap<MachineId, bool>> = BTreeMap::new();
+        for card in about.map(|(_, known)| known.card.card()).chain([self.mine.card()]) {
+            let member = ledger.member(card.machine);
+            let admitted = member.and_then(|member| member.admitted.address.parse().ok());
+            let reached = card.reached_at().filter_map(|address| host_of(address)).chain(admitted);
+            let listed = card.hosts().filter(|_| card.reached == 0).map(|address| (address, false));
+            for (address, firm) in listed.chain(reached.map(|address| (address, true))) {
+                *claims.entry(address).or_default().entry(card.machine).or_default() |= firm;
+            }
+        }
+        let shared = claims.into_iter().filter_map(|(address, machines)| {
+            let firm = machines.values().any(|firm| *firm);
+            let machines: Vec<MachineId> = machines.into_keys().collect();
+            let alike =
+                |machine: &MachineId| self.roster.on_same_hardware(*machine).any(|other| machines.contains(&other));
+            (firm && machines.len() > 1 && !machines.iter().any(alike)).then_some((address, machines))
+        });
+        shared.collect()
+    }
+
+    /// Identities that are left out because they may be one machine, where that matters: to founding, or to an admission.
+    fn explain_look_alikes(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+        let (ledger, founded) = (self.follow.ledger(), self.durable.charter.is_some());
+        let waits = |machine: &MachineId| ledger.member(*machine).is_none() && !ledger.was_removed(*machine);
+        for machines in self.roster.look_alikes().values() {
+            let here = |machine: &&MachineId| **machine == self.id() || self.roster.is_alive(**machine);
+            if !machines.iter().filter(here).any(|machine| !founded || waits(machine)) {
+                continue;
+            }
+            let named = machines.iter().take(5).map(|machine| {
+                let card = if *machine == self.id() { Some(self.mine.card()) } else { self.roster.card(*machine) };
+                let (host, at) = card.map_or(("", ""), |card| {
+                    (card.hostname.as_str(), card.addresses.first().map_or("no address", String::as_str))
+                });
+                let heard = if *machine == self.id() { "this one".to_owned() } else { self.heard_ago(*machine, now) };
+                format!("{machine} ({host}, {at}, {heard})")
+            });
+            let named = named.collect::<Vec<_>>().join(" and ");
+            let what = if founded { "the newcomer is not admitted yet" } else { "none of them votes" };
+            let text = format!(
+                "{named} show the same hardware, and {what}: either a disk was wiped, or they are machines without a product \
+                 UUID whose network cards have one address. Once both were heard for {} s with different addresses they \
+                 count as two machines",
+                roster::BOTH_HEARD.as_secs()
+            );
+            add("hardware", text, machines);
+        }
+    }
+
+    fn heard_ago(&self, machine: MachineId, now: Time) -> String {
+        match self.roster.known().get(&machine).and_then(|known| known.heard) {
+            Some(heard) => format!("last heard {} s ago", now.since(heard).as_secs()),
+            None => "never heard".to_owned(),
+        }
+    }
+
+    fn heard(&self, machine: MachineId, now: Time) -> String {
+        format!("{machine}, {}", self.heard_ago(machine, now))
     }
 
     fn explain_founding(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {

@@ -1,5 +1,7 @@
 //! Frames from other machines, each to the part it is for, after the checks that are nobody else's.
 
+use std::net::IpAddr;
+
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard};
 
@@ -12,17 +14,18 @@ struct Greeting {
     charter: Option<Digest>,
     cards: Vec<SignedCard>,
     answer: bool,
+    seen_at: Option<IpAddr>,
 }
 
 impl Machine {
     pub(super) fn receive(&mut self, now: Time, from: MachineId, frame: Frame, effects: &mut Effects) {
         match frame {
-            Frame::Hello { card, charter, cards, answer } => {
+            Frame::Hello { card, charter, cards, answer, seen_at } => {
                 if card.card().machine != from {
                     self.roster.count("hello of someone else");
                     return;
                 }
-                let greeting = Greeting { card, charter, cards, answer };
+                let greeting = Greeting { card, charter, cards, answer, seen_at };
                 self.receive_hello(now, from, greeting, effects);
             }
             Frame::Swim(datagram) => self.roster.datagram(now, from, &datagram),
@@ -72,11 +75,14 @@ impl Machine {
     }
 
     fn receive_hello(&mut self, now: Time, from: MachineId, greeting: Greeting, effects: &mut Effects) {
-        let Greeting { card, charter, cards, answer } = greeting;
+        let Greeting { card, charter, cards, answer, seen_at } = greeting;
         if !crate::planted::planted("other-cluster-greeted") && card.card().cluster != self.cluster {
             let theirs = card.card().cluster.clone();
             self.refuse_peer(from, format!("it belongs to cluster {theirs:?}, this is {:?}", self.cluster), effects);
             return;
+        }
+        if seen_at.is_some_and(|address| self.roster.witness(address)) {
+            self.order_addresses();
         }
         let boot = card.card().boot;
         self.learn(now, card, effects);

@@ -53,6 +53,7 @@ fn text(effect: &Effect) -> String {
         Effect::Propose { entry, .. } => format!("proposes {}", entry.kind()),
         Effect::Run { step, .. } => format!("begins {}", step.name()),
         Effect::Abort { run } => format!("aborts run {}", run.0),
+        Effect::Endpoint(address) => format!("lets the endpoint mean {address}"),
         Effect::ApiServers(servers) => format!("knows {} API servers", servers.len()),
         Effect::Notice(notice) => format!("says {}: {}", notice.kind, notice.text),
     }

@@ -51,8 +51,15 @@ fn hello(seed: u8) -> Frame {
         fingerprint: Digest([seed; 32]),
         settings: settings(),
         unable: String::new(),
+        reached: 0,
     };
-    Frame::Hello { card: SignedCard::sign(&identity, card), charter: None, cards: Vec::new(), answer: false }
+    Frame::Hello {
+        card: SignedCard::sign(&identity, card),
+        charter: None,
+        cards: Vec::new(),
+        answer: false,
+        seen_at: None,
+    }
 }
 
 fn inputs() -> Vec<Input> {
@@ -77,11 +84,13 @@ fn inputs() -> Vec<Input> {
         ProposalOutcome::NotLeading(Some(machine)),
     ];
     let mut inputs = vec![
+        Input::Reached { machine, address: [10, 0, 0, 2].into() },
         Input::Connected(machine),
         Input::Received { from: machine, frame: hello(9) },
         Input::Wake,
         Input::TurnedAway { whom: "10.0.0.9".into(), why: "another mesh key".into() },
         Input::Addresses(vec!["10.0.0.1:7390".into()]),
+        Input::HostsFile { troubles: vec!["/etc/hosts:3: another line".into()] },
         Input::Applied { revision: 3, entry: Bytes::from_static(b"entry") },
         Input::Restored { ledger: Bytes::new() },
         Input::Leading { term: 2, leader: None },

@@ -132,12 +132,13 @@ mod tests {
             fingerprint: Digest::of("hardware", &[&seed]),
             settings,
             unable: String::new(),
+            reached: 0,
         };
         SignedCard::sign(&identity, card)
     }
 
     fn roster(number: u16, rng: &mut ChaCha8Rng) -> Roster {
-        Roster::new(&card(number), 500, Duration::from_secs(1), Duration::from_millis(700), rng)
+        Roster::new(Time(0), &card(number), 500, Duration::from_secs(1), Duration::from_millis(700), rng)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Raft. Faults belong in the simulator; here every message is seen and in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +42,10 @@ pub(crate) struct Site {
     pub(crate) outcomes: BTreeMap<u32, ManifestOutcome>,
     /// Who applied what, and when.
     pub(crate) applied: Vec<(usize, Time, Vec<u32>)>,
+    /// What machines list as their addresses, if not the one of their seat.
+    pub(crate) listed: BTreeMap<usize, Vec<String>>,
+    /// What each machine's endpoint means to it.
+    pub(crate) endpoints: BTreeMap<usize, IpAddr>,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
     /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
     connected: BTreeSet<(usize, MachineId)>,
@@ -77,6 +82,8 @@ impl Site {
             manifests: 0,
             outcomes: BTreeMap::new(),
             applied: Vec::new(),
+            listed: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
             log: Vec::new(),
@@ -84,6 +91,11 @@ impl Site {
             queue: VecDeque::new(),
             boots: 0,
         }
+    }
+
+    /// Gives a machine an input of a device's.
+    pub(crate) fn feed(&mut self, seat: usize, input: Input) {
+        self.queue.push_back((seat, input));
     }
 
     pub(crate) fn id(&self, seat: usize) -> MachineId {
@@ -118,7 +130,7 @@ impl Site {
             cluster: "site".into(),
             settings,
             hostname: hostname.into(),
-            addresses: vec![format!("10.0.0.{}:7390", seat + 1)],
+            addresses: self.listed.get(&seat).cloned().unwrap_or_else(|| vec![format!("10.0.0.{}:7390", seat + 1)]),
             api_port: 6443,
             fingerprint: Digest::of("hardware", &[hostname.as_bytes()]),
             seed: random,
@@ -139,6 +151,9 @@ impl Site {
             if me == them {
                 continue;
             }
+            let at = |seat: usize| IpAddr::from([10, 0, 0, seat as u8 + 1]);
+            self.queue.push_back((seat, Input::Reached { machine: them, address: at(other) }));
+            self.queue.push_back((other, Input::Reached { machine: me, address: at(seat) }));
             self.queue.push_back((seat, Input::Connected(them)));
             self.queue.push_back((other, Input::Connected(me)));
         }
@@ -197,6 +212,7 @@ impl Site {
                 }
                 Effect::StopRaft => self.seats.get_mut(&seat).expect("is there").raft = false,
                 Effect::Learn { .. } | Effect::Refuse { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
+                Effect::Endpoint(address) => drop(self.endpoints.insert(seat, address)),
             }
         }
     }

@@ -223,6 +223,8 @@ impl World {
             let first = self.hosts[slot as usize].link_to(peer).is_none();
             self.hosts[slot as usize].links.insert((peer, generation), id);
             if first {
+                let address = Self::ip(slots[1 - end]);
+                self.feed(slot, Input::Reached { machine: peer, address });
                 self.feed(slot, Input::Connected(peer));
             }
         }

@@ -54,7 +54,7 @@ impl World {
             hostname: format!("node-{slot}"),
             addresses: vec![format!("{}:{}", Self::address(slot), super::PORT)],
             api_port: 6443,
-            fingerprint: Digest::of("hardware", &[&slot.to_le_bytes()]),
+            fingerprint: Digest::of("hardware", &[&self.hardware(slot).to_le_bytes()]),
             seed: self.chance.fixed_bytes("boot seed", slot.into(), life.into()),
             manifests: self.scenario.image.manifests,
             tuning: self.tuning.clone(),
@@ -249,9 +249,14 @@ impl World {
         self.events.push(self.now + after, Event::Boot { slot });
     }
 
+    /// The number of the hardware that a machine shows.
+    fn hardware(&self, slot: Slot) -> Slot {
+        if slot < self.scenario.image.alike { 0 } else { slot }
+    }
+
     fn carry_out_effect(&mut self, slot: Slot, effect: Effect) {
         match effect {
-            Effect::Persist(_) => {}
+            Effect::Persist(_) | Effect::Endpoint(_) => {}
             Effect::Send { to, frame } => self.send(slot, to, frame),
             Effect::Learn { machine, addresses } => self.learn(slot, machine, &addresses),
             Effect::Refuse { machine, why } => self.refuse(slot, machine, &why),

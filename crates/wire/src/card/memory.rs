@@ -56,6 +56,7 @@ mod tests {
             fingerprint: Digest([4; 32]),
             settings,
             unable: String::new(),
+            reached: 0,
         };
         let bytes = SignedCard::sign(&identity, card).encode().to_vec();
         let first = SignedCard::decode(&bytes).expect("it is good");
