@@ -113,7 +113,8 @@ impl Founding {
             electorate: BTreeSet::new(),
             stable_since: now,
             others: BTreeSet::new(),
-            impediment: None,
+            // From the first moment of a start on: what was seen in an earlier one is on disk.
+            impediment: impediment::seen(durable),
             certificate: None,
         }
     }
@@ -152,6 +153,9 @@ impl Founding {
     fn find_impediment(&self, context: &Context<'_>) -> Option<Impediment> {
         if context.cloned {
             return Some(Impediment::Cloned);
+        }
+        if let Some(seen) = impediment::seen(context.durable) {
+            return Some(seen);
         }
         if !self.others.is_empty() {
             return Some(Impediment::OtherSettings(self.others.iter().copied().collect()));
@@ -452,10 +456,16 @@ fn fits(bytes: &[u8], context: &Context<'_>) -> Result<(), &'static str> {
     if charter.settings != context.settings.digest
         || charter.machines != context.settings.machines
         || charter.quorum != context.settings.quorum()
+        || charter.control_planes as usize != seats(context.settings)
     {
         return Err("the proposed charter is of another image");
     }
     Ok(())
+}
+
+/// How many control planes a charter of this image names.
+fn seats(settings: &Settings) -> usize {
+    (settings.control_planes as usize).min(limits::VOTERS_MAX)
 }
 
 /// A charter with the lowest machines as voters, those first that can run kubeadm.
@@ -469,7 +479,7 @@ fn own_charter(electorate: &BTreeSet<MachineId>, context: &mut Context<'_>) -> B
         })
         .collect();
     candidates.sort_unstable();
-    let wanted = (context.settings.control_planes as usize).min(limits::VOTERS_MAX);
+    let wanted = seats(context.settings);
     // With fewer machines than wanted control planes, an odd number: an even one bears no more losses than one less.
     let count = if candidates.len() >= wanted { wanted } else { candidates.len() - (candidates.len() + 1) % 2 };
     let mut voters: Vec<MachineId> = candidates.into_iter().take(count).map(|(_, machine)| machine).collect();
@@ -484,6 +494,7 @@ fn own_charter(electorate: &BTreeSet<MachineId>, context: &mut Context<'_>) -> B
         settings: context.settings.digest,
         machines: context.settings.machines,
         quorum: context.settings.quorum(),
+        control_planes: wanted as u32,
     }
     .encode()
 }

@@ -185,7 +185,10 @@ impl Machine {
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
         let roster = Roster::new(&mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
-        let follow = Follow::new(durable.boot);
+        let mut follow = Follow::new(durable.boot);
+        if let Some(certificate) = &durable.charter {
+            follow.founded(certificate.charter());
+        }
         let mut machine = Self {
             founding: Founding::new(&durable, now),
             identity: boot.identity,
@@ -215,6 +218,13 @@ impl Machine {
             last_impediment: None,
         };
         effects.persist(&machine.durable).done();
+        // What it saw under another image, it follows under the right one.
+        let settings = machine.settings.digest;
+        if machine.durable.charter.is_none()
+            && let Some(seen) = machine.durable.seen.take_if(|seen| seen.charter().settings == settings)
+        {
+            machine.follow_charter(now, seen, effects);
+        }
         machine.start_raft_if_voter(now, effects);
         machine.settle(now, true, effects);
         Ok(machine)
@@ -223,6 +233,11 @@ impl Machine {
     /// This machine's identity.
     pub fn id(&self) -> MachineId {
         self.identity.machine()
+    }
+
+    /// The name of the cluster that its image is for.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// The charter it follows.
@@ -421,7 +436,8 @@ impl Machine {
     fn ask_for_charter(&mut self, now: Time, effects: &mut Effects) {
         let resend = self.tuning.resend;
         let shown_by = self.shown_by.filter(|peer| self.roster.greeted(*peer));
-        if self.founding.electorate().len() < self.settings.quorum() as usize && shown_by.is_none() {
+        let halted = self.durable.seen.is_some();
+        if (halted || self.founding.electorate().len() < self.settings.quorum() as usize) && shown_by.is_none() {
             self.ask_at = None;
         } else if *self.ask_at.get_or_insert(now + resend * 2) <= now {
             self.ask_at = Some(now + resend);
@@ -461,7 +477,9 @@ impl Machine {
         let charter = certificate.charter();
         let text =
             format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
+        self.follow.founded(certificate.charter());
         self.durable.charter = Some(certificate);
+        self.durable.seen = None;
         effects.persist(&self.durable).done();
         effects.notice(false, "charter", text);
         self.start_raft_if_voter(now, effects);
@@ -517,7 +535,11 @@ impl Machine {
                 now,
                 mine: &self.mine,
                 charter: certificate.charter(),
-                control_planes: self.settings.control_planes,
+                // What was founded holds, whatever this machine's image says by now.
+                control_planes: match certificate.charter().control_planes {
+                    0 => self.settings.control_planes,
+                    named => named,
+                },
                 tuning: &self.tuning,
                 roster: &self.roster,
                 ledger: self.follow.ledger(),

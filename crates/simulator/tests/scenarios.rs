@@ -64,7 +64,7 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         ),
         ("title = \"x\"\nmachines = 3\n[image]\ncontrol_planes = 5\n", "line 4", "at most the image's machines"),
         ("title = \"x\"\nmachines = 3\n[expect]\nsometimes = [\"bliss\"]\n", "line 4", "everyone-ready"),
-        ("title = \"x\"\nmachines = 3\n[expect]\nbreaks = \"S11\"\n", "line 4", "S1 to S10"),
+        ("title = \"x\"\nmachines = 3\n[expect]\nbreaks = \"S12\"\n", "line 4", "S1 to S11"),
         ("title = \"x\"\nmachines = 3\n[phases]\nheal_s = inf\n", "line 4", "must be 0 to"),
         ("title = \"x\"\nmachines = 3\n[boots]\nspread_s = \"1 h\"\n", "line 4", "expected a number"),
         ("title = \"x\"\nmachines = 3\n[network]\nlatency_ms = [2.0, nan]\n", "line 4", "[least, most]"),

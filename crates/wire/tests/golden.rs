@@ -57,6 +57,7 @@ fn charter() -> Bytes {
         settings: Digest([7; 32]),
         machines: 3,
         quorum: 2,
+        control_planes: 0,
     }
     .encode()
 }
