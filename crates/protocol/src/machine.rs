@@ -406,12 +406,12 @@ impl Machine {
             self.look_at.get_or_insert(now + LOOK_PAUSE);
         }
         let look = self.look_at.take_if(|due| *due <= now).is_some();
-        self.with_founding(now, effects, |founding, context| {
-            if look {
-                founding.look(context);
-            }
-            founding.run(context);
-        });
+        if look {
+            self.run_founding_look(now, effects);
+            // That founding goes on is said before anything is done in it.
+            self.tell_impediment(effects);
+        }
+        self.with_founding(now, effects, |founding, context| founding.run(context));
         if let Some(certificate) = self.founding.take_certificate() {
             self.follow_charter(now, certificate.clone(), effects);
             for peer in self.roster.connected_peers() {
@@ -421,6 +421,10 @@ impl Machine {
         if self.durable.charter.is_none() {
             self.ask_for_charter(now, effects);
         }
+        self.tell_impediment(effects);
+    }
+
+    fn tell_impediment(&mut self, effects: &mut Effects) {
         let impediment = self.founding.impediment().cloned();
         if impediment != self.last_impediment {
             match &impediment {

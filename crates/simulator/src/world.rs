@@ -126,7 +126,7 @@ impl World {
         for slot in 0..self.scenario.machines {
             let spread = [0.0, self.scenario.boots.spread_s];
             let at = self.chance.fixed_draw(spread, S, "boot", slot.into(), 0);
-            let later = self.other(slot).map_or(0, |other| seconds(other.boots_at_s));
+            let later = self.scenario.other(slot).map_or(0, |other| seconds(other.boots_at_s));
             self.events.push(at + later, Event::Boot { slot });
         }
         for index in 0..self.plan.len() {
@@ -229,7 +229,8 @@ impl World {
             host.held_down = 0;
             host.next_write = None;
             // What would not start for a passing reason is started once more; a broken file still refuses.
-            if host.power != Power::On && self.now > 0 {
+            let later = self.scenario.other(slot).is_some_and(|other| seconds(other.boots_at_s) > self.now);
+            if host.power != Power::On && self.now > 0 && !later {
                 self.boot(slot);
             }
         }
@@ -278,21 +279,11 @@ impl World {
 
     /// What differs in the image of this machine.
     fn differs(&self, slot: Slot) -> Option<Differs> {
-        self.other(slot).map(|other| other.differs)
-    }
-
-    /// The other image that this machine carries, if it does.
-    fn other(&self, slot: Slot) -> Option<&Other> {
-        let mut end = self.scenario.machines;
-        self.scenario.others.iter().rev().find(|other| {
-            let last = end;
-            end = end.saturating_sub(other.count);
-            (end..last).contains(&slot)
-        })
+        self.scenario.other(slot).map(|other| other.differs)
     }
 
     pub(crate) fn settings(&self, slot: Slot) -> Settings {
-        let other = self.other(slot);
+        let other = self.scenario.other(slot);
         let mut machines = self.scenario.image_machines();
         let control_planes = self.scenario.image.control_planes;
         let control_planes = other.and_then(|other| other.control_planes).unwrap_or(control_planes);

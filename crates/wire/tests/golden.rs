@@ -249,6 +249,10 @@ fn forged_and_thin_proofs_are_refused() {
     assert!(Certificate::decode(&bytes).is_err());
     let minority = Charter { quorum: 1, ..Charter::decode(&charter()).expect("decodes") }.encode();
     assert!(Charter::decode(&minority).is_err(), "a quorum below a majority could found twice");
+    let of = |seats| Charter { control_planes: seats, ..Charter::decode(&charter()).expect("decodes") }.encode();
+    assert!(Charter::decode(&of(2)).is_err(), "three voters and two seats");
+    assert!(Charter::decode(&of(10)).is_err(), "more seats than voters there may be");
+    assert_eq!(Charter::decode(&of(3)).expect("decodes").control_planes, 3);
     let mut stolen = muster_wire::proto::Signed::default();
     prost::Message::merge(&mut stolen, card(1).encode()).expect("decodes");
     stolen.machine = Bytes::copy_from_slice(&identity(2).machine().0);
