@@ -150,6 +150,7 @@ fn durable() -> Durable {
         promised: Some(ballot()),
         accepted: Some((ballot(), charter())),
         charter: Some(certificate()),
+        seen: None,
         started: Some(KubeadmMarker { attempt: 1, init: true }),
         completed: Some(KubeadmMarker { attempt: 1, init: true }),
         etcd_turn: 4,
@@ -257,6 +258,12 @@ fn forged_and_thin_proofs_are_refused() {
     prost::Message::merge(&mut stolen, card(1).encode()).expect("decodes");
     stolen.machine = Bytes::copy_from_slice(&identity(2).machine().0);
     assert!(SignedCard::decode(&prost::Message::encode_to_vec(&stolen)).is_err());
+}
+
+#[test]
+fn a_charter_that_was_seen_is_kept() {
+    let durable = Durable { charter: None, seen: Some(certificate()), ..durable() };
+    assert_eq!(Durable::decode(&durable.encode()), Ok(durable));
 }
 
 #[test]
