@@ -63,7 +63,7 @@ impl Raft {
         let (calls, events) = (self.call_sender.clone(), self.event_sender.clone());
         let trusted = ledger.raft_callers(charter);
         self.charter = Some(charter.clone());
-        let running = Consensus::open(Config::default(), store, trusted, calls, events).await;
+        let running = Consensus::open(Config::default(), store, Ledger::founded(charter), trusted, calls, events).await;
         self.running = Some(running.map_err(|why| why.to_string())?);
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
 use muster_wire::{Entry, MachineId, WireError};
 use openraft::error::{ClientWriteError, InitializeError, RaftError};
@@ -84,7 +85,7 @@ struct Inner<R: Runtime> {
 }
 
 impl<R: Runtime> Consensus<R> {
-    /// Starts Raft on `store`.
+    /// Starts Raft on `store`. `founded` is the ledger that the charter begins, [`Ledger::founded`].
     ///
     /// `trusted` are the machines whose calls are answered besides Raft's members: before the first membership is known
     /// there are none. They are the charter's voters, and the ledger's control planes for a machine that becomes a voter
@@ -99,6 +100,7 @@ impl<R: Runtime> Consensus<R> {
     pub async fn open(
         config: Config,
         store: Store<R>,
+        founded: Ledger,
         trusted: BTreeSet<MachineId>,
         calls: mpsc::Sender<Call>,
         events: mpsc::Sender<Event>,
@@ -106,7 +108,7 @@ impl<R: Runtime> Consensus<R> {
         let me = store.machine();
         let raft = config.raft(store.cluster())?;
         let network = Network { me, calls, runtime: PhantomData };
-        let machine = store.state_machine(events.clone()).await?;
+        let machine = store.state_machine(founded, events.clone()).await?;
         let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;
         let raft = raft.map_err(|why| OpenError::Raft(why.to_string()))?;
         drop(R::spawn(report(raft.clone(), events)));

@@ -364,11 +364,11 @@ impl<R: Runtime> Store<R> {
         })
     }
 
-    /// The ledger of the snapshot, or an empty one.
-    pub(crate) fn read_ledger(&self) -> Result<(Option<SnapshotMeta>, Ledger), DiskError> {
-        let Some((meta, data)) = self.read_snapshot()? else { return Ok((None, Ledger::default())) };
+    /// The ledger of the snapshot, if there is one.
+    pub(crate) fn read_ledger(&self) -> Result<Option<(SnapshotMeta, Ledger)>, DiskError> {
+        let Some((meta, data)) = self.read_snapshot()? else { return Ok(None) };
         let ledger = Ledger::decode(&data).map_err(|why| self.disk.damaged("raft-data/snapshot", why.to_string()))?;
-        Ok((Some(meta), ledger))
+        Ok(Some((meta, ledger)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use muster_consensus::{Call, Config, Consensus, Disk, Event, LOG_DIRECTIVE, Store, TokioRuntime};
+use muster_protocol::Ledger;
 use muster_wire::{Entry, MachineId};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -31,7 +32,8 @@ async fn start(directory: &Path, me: MachineId, voters: &BTreeSet<MachineId>, pe
     let store = Store::open(&disk, [7; 16], me).unwrap();
     let (calls, mut called) = mpsc::channel::<Call>(64);
     let (events, happened) = mpsc::channel(1_024);
-    let device = Consensus::open(Config::default(), store, voters.clone(), calls, events).await.unwrap();
+    let device =
+        Consensus::open(Config::default(), store, Ledger::default(), voters.clone(), calls, events).await.unwrap();
     peers.lock().unwrap().insert(me, device);
     let peers = peers.clone();
     tokio::spawn(async move {

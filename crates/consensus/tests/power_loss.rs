@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::{Loss, Platter, block};
 use muster_consensus::seeded::{Executor, Seeded};
 use muster_consensus::{Disk, DiskError, Event, LogStore, Store, Types};
+use muster_protocol::Ledger;
 use muster_wire::{Entry, MachineId};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{CommittedLeaderId, EntryPayload, LogId, RaftLogReader, RaftSnapshotBuilder, Vote};
@@ -101,7 +102,7 @@ impl Step {
             Step::Commit(term, index) => log.save_committed(Some(log_id(term, index))).await.unwrap(),
             Step::Snapshot(_, index) => {
                 let (events, _events) = mpsc::channel::<Event>(1024);
-                let mut machine = store.state_machine(events).await.unwrap();
+                let mut machine = store.state_machine(Ledger::default(), events).await.unwrap();
                 assert_eq!(machine.applied_state().await.unwrap().0.unwrap().index, index, "all that is committed");
                 machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
             }
@@ -115,7 +116,7 @@ async fn held(store: &Store<Seeded>) -> Held {
     let mut log = store.log();
     let state = log.get_log_state().await.unwrap();
     let (events, _events) = mpsc::channel::<Event>(1024);
-    let mut machine = store.state_machine(events).await.unwrap();
+    let mut machine = store.state_machine(Ledger::default(), events).await.unwrap();
     let records = log.try_get_log_entries(..).await.unwrap();
     Held {
         vote: log.read_vote().await.unwrap(),

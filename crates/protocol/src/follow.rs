@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Entry, Frame, LedgerNews, MachineId, limits};
+use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, limits};
 
 use crate::machine::Tuning;
 use crate::roster::Roster;
@@ -97,6 +97,11 @@ impl Follow {
     pub(crate) fn new(boot: u64) -> Self {
         let calls = if crate::planted::planted("calls-begin-anew") { 0 } else { boot << BOOT_BITS };
         Self { calls, ..Self::default() }
+    }
+
+    /// A charter is followed from now on: its ledger is empty, as far as this machine knows.
+    pub(crate) fn founded(&mut self, charter: &Charter) {
+        self.ledger = Ledger::founded(charter);
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {

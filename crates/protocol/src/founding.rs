@@ -24,6 +24,10 @@ use crate::planted::planted;
 use crate::roster::Roster;
 use crate::{Effects, Time};
 
+/// How long a machine listens after its start before it proposes, however many others are there: a cluster that exists says so
+/// when it is met. Who needs nobody's vote, and so nobody's memory, listens for [`Tuning::settle`].
+const LISTEN: Duration = Duration::from_millis(300);
+
 /// So many machines share the time in which one of them steps in.
 const STEP_IN_TOGETHER: usize = 32;
 
@@ -41,6 +45,8 @@ struct Attempt {
 /// This machine's part in founding: acceptor always, proposer at times.
 #[derive(Debug)]
 pub(crate) struct Founding {
+    /// When this start of the machine began.
+    born: Time,
     round_seen: u64,
     attempt: Option<Attempt>,
     propose_at: Option<Time>,
@@ -106,6 +112,7 @@ impl Founding {
         let seen = durable.promised.map(|ballot| ballot.round);
         let accepted = durable.accepted.as_ref().map(|(ballot, _)| ballot.round);
         Self {
+            born: now,
             round_seen: if planted("ballot-reused") { 0 } else { seen.max(accepted).unwrap_or(0) },
             attempt: None,
             propose_at: None,
@@ -113,7 +120,8 @@ impl Founding {
             electorate: BTreeSet::new(),
             stable_since: now,
             others: BTreeSet::new(),
-            impediment: None,
+            // From the first moment of a start on: what was seen in an earlier one is on disk.
+            impediment: impediment::seen(durable),
             certificate: None,
         }
     }
@@ -153,6 +161,9 @@ impl Founding {
         if context.cloned {
             return Some(Impediment::Cloned);
         }
+        if let Some(seen) = impediment::seen(context.durable) {
+            return Some(seen);
+        }
         if !self.others.is_empty() {
             return Some(Impediment::OtherSettings(self.others.iter().copied().collect()));
         }
@@ -175,7 +186,7 @@ impl Founding {
             self.propose_at = None;
             return;
         }
-        // With everybody there, nothing is gained by waiting. With too few for the control planes, late machines get
+        // With everybody there, nothing is gained by waiting, but that a cluster that exists is heard of. With too few for the control planes, late machines get
         // more time, because who founds alone would have to be joined by further voters later.
         let margin = if self.electorate.len() >= context.settings.machines as usize {
             Duration::ZERO
@@ -189,7 +200,9 @@ impl Founding {
         } else {
             context.tuning.resend * 2 + context.jitter(context.step_in_max(self.electorate.len()))
         };
-        self.propose_at = Some(self.stable_since.max(context.now) + margin + turn);
+        let listens = if quorum == 1 { context.tuning.settle } else { LISTEN };
+        let due = self.stable_since.max(context.now) + margin + turn;
+        self.propose_at = Some(due.max(self.born + listens));
     }
 
     /// After a failed or foreign ballot: wait a random while, longer with every failure, so that proposers part.
@@ -452,10 +465,16 @@ fn fits(bytes: &[u8], context: &Context<'_>) -> Result<(), &'static str> {
     if charter.settings != context.settings.digest
         || charter.machines != context.settings.machines
         || charter.quorum != context.settings.quorum()
+        || charter.control_planes as usize != seats(context.settings)
     {
         return Err("the proposed charter is of another image");
     }
     Ok(())
+}
+
+/// How many control planes a charter of this image names.
+fn seats(settings: &Settings) -> usize {
+    (settings.control_planes as usize).min(limits::VOTERS_MAX)
 }
 
 /// A charter with the lowest machines as voters, those first that can run kubeadm.
@@ -469,7 +488,7 @@ fn own_charter(electorate: &BTreeSet<MachineId>, context: &mut Context<'_>) -> B
         })
         .collect();
     candidates.sort_unstable();
-    let wanted = (context.settings.control_planes as usize).min(limits::VOTERS_MAX);
+    let wanted = seats(context.settings);
     // With fewer machines than wanted control planes, an odd number: an even one bears no more losses than one less.
     let count = if candidates.len() >= wanted { wanted } else { candidates.len() - (candidates.len() + 1) % 2 };
     let mut voters: Vec<MachineId> = candidates.into_iter().take(count).map(|(_, machine)| machine).collect();
@@ -484,6 +503,7 @@ fn own_charter(electorate: &BTreeSet<MachineId>, context: &mut Context<'_>) -> B
         settings: context.settings.digest,
         machines: context.settings.machines,
         quorum: context.settings.quorum(),
+        control_planes: wanted as u32,
     }
     .encode()
 }

@@ -62,6 +62,8 @@ pub(crate) struct Lead {
     claim_free: Option<(u32, Time)>,
     /// When the last machine became known: init waits a moment for machines that arrive together.
     voters_asked: Option<(BTreeSet<MachineId>, Time)>,
+    /// Role and name that newcomers were proposed with, until that is seen applied: what is on its way counts.
+    admitting: BTreeMap<MachineId, (Role, String)>,
 }
 
 /// What leading needs to know and may change.
@@ -196,24 +198,36 @@ impl Lead {
             let machine = card.card().machine;
             (!context.charter.voters.contains(&machine), !card.card().unable.is_empty(), machine)
         });
+        newcomers.truncate(AT_ONCE);
+        let there: BTreeSet<MachineId> = newcomers.iter().map(|card| card.card().machine).collect();
+        self.admitting.retain(|machine, (role, name)| {
+            let fits = *role == Role::Worker || ledger.has_seat(*machine);
+            there.contains(machine) && fits && ledger.holder_of(name).is_none()
+        });
         let mut planes: BTreeSet<MachineId> = ledger.control_planes().collect();
         planes.extend(context.charter.voters.iter().filter(|voter| !ledger.was_removed(**voter)));
+        planes.extend(self.admitting.iter().filter(|(_, (role, _))| *role == Role::ControlPlane).map(|(who, _)| *who));
         let mut names: BTreeSet<String> =
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
+        names.extend(self.admitting.values().map(|(_, name)| name.clone()));
         let hostnames = hostnames(context, newcomers.is_empty());
-        for card in newcomers.into_iter().take(AT_ONCE) {
+        for card in newcomers {
             let card = card.card();
-            let role = if planes.contains(&card.machine) && !planted("voter-as-worker")
-                || planes.len() < context.control_planes as usize
-            {
-                planes.insert(card.machine);
-                Role::ControlPlane
-            } else {
-                Role::Worker
+            let (role, name) = match self.admitting.get(&card.machine) {
+                Some(proposed) => proposed.clone(),
+                None => {
+                    let voter = planes.contains(&card.machine) && !planted("voter-as-worker");
+                    let plane = voter || planes.len() < context.control_planes as usize;
+                    let name = node_name(&card.hostname, card.machine, &names, &hostnames);
+                    (if plane { Role::ControlPlane } else { Role::Worker }, name)
+                }
             };
-            let name = node_name(&card.hostname, card.machine, &names, &hostnames);
+            if role == Role::ControlPlane {
+                planes.insert(card.machine);
+            }
             names.insert(name.clone());
             let Some(address) = claims.address(card, context).map(|address| address.to_string()) else { continue };
+            self.admitting.insert(card.machine, (role, name.clone()));
             let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
             context.wants.insert(Subject("admit", card.machine, 0), Entry::Admitted(admitted));
         }

@@ -79,6 +79,14 @@ pub enum Refusal {
     /// The turn named is not the one under way.
     #[error("no such etcd turn is under way")]
     NoSuchTurn,
+    /// The image asks for no more control planes (promise S11).
+    #[error("{machine} can be no control plane: the charter names {count}, and their seats are taken")]
+    NoSeat {
+        /// Who was to be one.
+        machine: MachineId,
+        /// How many there may be.
+        count: u32,
+    },
     /// The ledger is full in this respect.
     #[error("{0}")]
     Full(&'static str),
@@ -119,10 +127,20 @@ pub struct Pki {
     pub sealed: BTreeMap<MachineId, Bytes>,
 }
 
+/// The control planes that there may be, as the charter says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Seats {
+    /// How many; 0 if the charter does not say.
+    count: u32,
+    /// The charter's voters: each has a seat, admitted or not yet, unless it was removed.
+    voters: BTreeSet<MachineId>,
+}
+
 /// The replicated state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     revision: u64,
+    seats: Seats,
     members: BTreeMap<MachineId, Member>,
     /// Derived from `members`, so that questions asked at every entry stay cheap at thousands of machines.
     names: BTreeMap<String, MachineId>,
@@ -139,6 +157,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// The empty ledger of a cluster: what its charter says binds every entry.
+    pub fn founded(charter: &Charter) -> Self {
+        let seats = Seats { count: charter.control_planes, voters: charter.voters.iter().copied().collect() };
+        Self { seats, ..Self::default() }
+    }
+
     /// Applies `entry`, committed at `revision` (its index in the Raft log).
     ///
     /// # Errors
@@ -178,6 +202,9 @@ impl Ledger {
         }
         if let Some(holder) = self.holder_of(&admitted.name) {
             return Err(Refusal::NameTaken { name: admitted.name.clone(), holder });
+        }
+        if admitted.role == Role::ControlPlane && !self.has_seat(machine) && !planted("seats-uncounted") {
+            return Err(Refusal::NoSeat { machine, count: self.seats.count });
         }
         self.insert(Member { admitted: admitted.clone(), ticket: None, joined: false, etcd_member: false });
         Ok(())
@@ -410,6 +437,17 @@ impl Ledger {
     /// The admitted control planes.
     pub fn control_planes(&self) -> impl Iterator<Item = MachineId> + '_ {
         self.control_planes.iter().copied()
+    }
+
+    /// Whether a machine that is not admitted may be admitted as a control plane: it votes by the charter, or not all seats are
+    /// taken by control planes and by voters of the charter that are still to come.
+    pub fn has_seat(&self, machine: MachineId) -> bool {
+        let mut voters = self.seats.voters.iter().filter(|voter| !self.was_removed(**voter));
+        if self.seats.count == 0 || voters.clone().any(|voter| *voter == machine) {
+            return true;
+        }
+        let to_come = voters.by_ref().filter(|voter| !self.control_planes.contains(*voter)).count();
+        self.control_planes.len() + to_come < self.seats.count as usize
     }
 
     /// Whose Raft calls are answered: those of the charter's voters that were not removed, and of the admitted control planes

@@ -203,7 +203,10 @@ impl Machine {
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
         let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
-        let follow = Follow::new(durable.boot);
+        let mut follow = Follow::new(durable.boot);
+        if let Some(certificate) = &durable.charter {
+            follow.founded(certificate.charter());
+        }
         let mut machine = Self {
             founding: Founding::new(&durable, now),
             identity: boot.identity,
@@ -236,6 +239,13 @@ impl Machine {
             last_impediment: None,
         };
         effects.persist(&machine.durable).done();
+        // What it saw under another image, it follows under the right one.
+        let settings = machine.settings.digest;
+        if machine.durable.charter.is_none()
+            && let Some(seen) = machine.durable.seen.take_if(|seen| seen.charter().settings == settings)
+        {
+            machine.follow_charter(now, seen, effects);
+        }
         machine.start_raft_if_voter(now, effects);
         machine.settle(now, true, effects);
         Ok(machine)
@@ -244,6 +254,11 @@ impl Machine {
     /// This machine's identity.
     pub fn id(&self) -> MachineId {
         self.identity.machine()
+    }
+
+    /// The name of the cluster that its image is for.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// The charter it follows.
@@ -429,12 +444,12 @@ impl Machine {
             self.look_at.get_or_insert(now + LOOK_PAUSE);
         }
         let look = self.look_at.take_if(|due| *due <= now).is_some();
-        self.with_founding(now, effects, |founding, context| {
-            if look {
-                founding.look(context);
-            }
-            founding.run(context);
-        });
+        if look {
+            self.run_founding_look(now, effects);
+            // That founding goes on is said before anything is done in it.
+            self.tell_impediment(effects);
+        }
+        self.with_founding(now, effects, |founding, context| founding.run(context));
         if let Some(certificate) = self.founding.take_certificate() {
             self.follow_charter(now, certificate.clone(), effects);
             for peer in self.roster.connected_peers() {
@@ -444,6 +459,10 @@ impl Machine {
         if self.durable.charter.is_none() {
             self.ask_for_charter(now, effects);
         }
+        self.tell_impediment(effects);
+    }
+
+    fn tell_impediment(&mut self, effects: &mut Effects) {
         let impediment = self.founding.impediment().cloned();
         if impediment != self.last_impediment {
             match &impediment {
@@ -459,7 +478,8 @@ impl Machine {
     fn ask_for_charter(&mut self, now: Time, effects: &mut Effects) {
         let resend = self.tuning.resend;
         let shown_by = self.shown_by.filter(|peer| self.roster.greeted(*peer));
-        if self.founding.electorate().len() < self.settings.quorum() as usize && shown_by.is_none() {
+        let halted = self.durable.seen.is_some();
+        if (halted || self.founding.electorate().len() < self.settings.quorum() as usize) && shown_by.is_none() {
             self.ask_at = None;
         } else if *self.ask_at.get_or_insert(now + resend * 2) <= now {
             self.ask_at = Some(now + resend);
@@ -499,7 +519,9 @@ impl Machine {
         let charter = certificate.charter();
         let text =
             format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
+        self.follow.founded(certificate.charter());
         self.durable.charter = Some(certificate);
+        self.durable.seen = None;
         effects.persist(&self.durable).done();
         effects.notice(false, "charter", text);
         self.start_raft_if_voter(now, effects);
@@ -556,7 +578,11 @@ impl Machine {
                 now,
                 mine: &self.mine,
                 charter: certificate.charter(),
-                control_planes: self.settings.control_planes,
+                // What was founded holds, whatever this machine's image says by now.
+                control_planes: match certificate.charter().control_planes {
+                    0 => self.settings.control_planes,
+                    named => named,
+                },
                 tuning: &self.tuning,
                 roster: &self.roster,
                 ledger: self.follow.ledger(),

@@ -22,6 +22,7 @@ mod s07;
 mod s08;
 mod s09;
 mod s10;
+mod s11;
 mod s14;
 
 use std::collections::VecDeque;
@@ -68,6 +69,7 @@ pub struct Checks {
     s08: s08::EtcdTurns,
     s09: s09::Identities,
     s10: s10::Bounds,
+    s11: s11::Seats,
     s14: s14::Standing,
     copies: copies::Copies,
     halted: halted::Halted,
@@ -75,6 +77,7 @@ pub struct Checks {
     /// L1 to L5.
     pub liveness: Liveness,
     broken: Option<Broken>,
+    unbound: Option<Broken>,
 }
 
 impl Checks {
@@ -82,7 +85,13 @@ impl Checks {
         self.facts.begin(scenario, slots);
         self.s05.begin(mark);
         self.s10.begin(slots);
+        self.s11.begin(scenario);
         self.liveness.begin(scenario);
+    }
+
+    /// The promise that does not hold because the scenario broke what it assumes.
+    pub fn unbound(&self) -> Option<&Broken> {
+        self.unbound.as_ref()
     }
 
     /// What was broken first.
@@ -91,10 +100,13 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict) {
-        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S14");
+        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S14");
+        // Of two clusters nobody can ask that they become one.
+        let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
             && self.broken.is_none()
             && !(of_the_ledger && self.facts.history_lost)
+            && !of_one_cluster
         {
             self.broken = Some(Broken { promise, at_us, what });
         }
@@ -105,7 +117,7 @@ impl Checks {
         let facts = &self.facts;
         let verdicts = [
             ("S1", self.s01.see(seen, facts)),
-            ("S1", self.halted.see(seen)),
+            ("S1", self.halted.see(seen, facts)),
             ("S2", self.s02.see(seen, facts)),
             ("S3", self.s03.see(now, seen, facts)),
             ("S4", self.s04.see(seen, facts)),
@@ -116,8 +128,13 @@ impl Checks {
             ("S8", self.s08.see(seen, facts)),
             ("S9", self.s09.see(seen, facts)),
             ("S10", self.s10.see(now, seen)),
+            ("S11", self.s11.see(seen, facts)),
             ("S14", self.s14.see(seen, facts)),
         ];
+        if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
+            self.unbound = Some(Broken { promise: "S1", at_us: now, what });
+            sometimes.reached("votes-forgotten");
+        }
         self.liveness.see(now, seen, &self.facts);
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
@@ -126,6 +143,7 @@ impl Checks {
 
     pub(crate) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
         self.s07.before(slot, machine, input);
+        self.halted.before(slot, machine, input, &self.facts);
     }
 
     pub(crate) fn after(

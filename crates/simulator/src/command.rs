@@ -37,7 +37,8 @@ Examples, from a directory with simulations/ in it:
 /// Forms muster clusters in virtual time, breaks whatever can break, and checks every promise.
 ///
 /// Exit codes: 0 everything held, 1 a safety promise was broken, 2 a liveness promise was broken, 3 not enough was seen
-/// to judge, 4 the scenario (or the command line) is wrong.
+/// to judge, 4 the scenario (or the command line) is wrong, 5 two charters were founded because the scenario broke what
+/// promise S1 assumes.
 #[derive(Parser)]
 #[command(name = "muster-sim", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -142,6 +143,7 @@ fn words(verdict: Verdict) -> &'static str {
         Verdict::SafetyBroken => "a SAFETY promise was BROKEN",
         Verdict::LivenessBroken => "a LIVENESS promise was BROKEN",
         Verdict::NotEnoughSeen => "not enough was seen to judge",
+        Verdict::AssumptionBroken => "the scenario broke what a safety promise assumes",
     }
 }
 

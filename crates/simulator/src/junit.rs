@@ -8,7 +8,7 @@ use crate::twice::Twice;
 /// The results of a sweep.
 pub fn text(title: &str, outcomes: &[Outcome], twice: &Twice) -> String {
     let failures = outcomes.iter().filter(|outcome| outcome.broken.is_some()).count() + twice.differ.len();
-    let unknown = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::NotEnoughSeen).count();
+    let unknown = outcomes.iter().filter(|outcome| unjudged(outcome.verdict)).count();
     let seconds: f64 = outcomes.iter().map(|outcome| outcome.wall_us as f64 / 1e6).sum();
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let title = escape(title);
@@ -22,7 +22,7 @@ pub fn text(title: &str, outcomes: &[Outcome], twice: &Twice) -> String {
         let _ = write!(text, "<testcase classname=\"{title}\" name=\"seed {}\" time=\"{time:.3}\">", outcome.seed);
         if let Some(broken) = &outcome.broken {
             let _ = write!(text, "<failure type=\"{}\" message=\"{}\"/>", broken.promise, escape(&outcome.what()));
-        } else if outcome.verdict == Verdict::NotEnoughSeen {
+        } else if unjudged(outcome.verdict) {
             let _ = write!(text, "<skipped message=\"{}\"/>", escape(&outcome.what()));
         }
         text.push_str("</testcase>\n");
@@ -37,6 +37,11 @@ pub fn text(title: &str, outcomes: &[Outcome], twice: &Twice) -> String {
     }
     text.push_str("</testsuite>\n</testsuites>\n");
     text
+}
+
+/// Whether a verdict says nothing of the code.
+fn unjudged(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::NotEnoughSeen | Verdict::AssumptionBroken)
 }
 
 fn escape(text: &str) -> String {

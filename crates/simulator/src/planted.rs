@@ -34,6 +34,8 @@ const SCENARIOS: &[(&str, &str)] = &[
     ("etcd-cut", include_str!("../../../simulations/etcd-cut.toml")),
     ("etcd-reset", include_str!("../../../simulations/etcd-reset.toml")),
     ("other-image-later", include_str!("../../../simulations/other-image-later.toml")),
+    ("second-cluster", include_str!("../../../simulations/second-cluster.toml")),
+    ("second-cluster-second-hand", include_str!("../../../simulations/second-cluster-second-hand.toml")),
     (
         "regressions/l1-ticket-overtook-ready",
         include_str!("../../../simulations/regressions/l1-ticket-overtook-ready.toml"),

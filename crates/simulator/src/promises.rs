@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 16] = [
+pub const PROMISES: [(&str, &str); 17] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -12,6 +12,7 @@ pub const PROMISES: [(&str, &str); 16] = [
     ("S8", "at most one etcd member is being added at a time"),
     ("S9", "an identity is never used again after its disk was wiped"),
     ("S10", "every queue, cache and message is bounded"),
+    ("S11", "there are never more control planes than the image asks for, whoever proposes them"),
     ("S14", "what works is not taken down because something else failed"),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),

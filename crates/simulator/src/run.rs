@@ -24,6 +24,8 @@ pub enum Verdict {
     LivenessBroken,
     /// Some promise could not be judged.
     NotEnoughSeen,
+    /// What a safety promise says came about, because the scenario broke what the promise assumes: nobody's mistake.
+    AssumptionBroken,
 }
 
 impl Verdict {
@@ -34,6 +36,7 @@ impl Verdict {
             Verdict::SafetyBroken => "safety-broken",
             Verdict::LivenessBroken => "liveness-broken",
             Verdict::NotEnoughSeen => "not-enough-seen",
+            Verdict::AssumptionBroken => "assumption-broken",
         }
     }
 
@@ -44,6 +47,7 @@ impl Verdict {
             Verdict::SafetyBroken => 1,
             Verdict::LivenessBroken => 2,
             Verdict::NotEnoughSeen => 3,
+            Verdict::AssumptionBroken => 5,
         }
     }
 }
@@ -57,6 +61,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was broken first.
     pub broken: Option<Broken>,
+    /// The promise that does not hold because the scenario broke what it assumes. Then liveness is not judged.
+    pub unbound: Option<Broken>,
     /// Digest of everything that happened.
     pub hash: String,
     /// Liveness promises.
@@ -93,6 +99,10 @@ impl Outcome {
     pub fn what(&self) -> String {
         if let Some(broken) = &self.broken {
             return format!("{} at {:.3} s: {}", broken.promise, broken.at_us as f64 / 1e6, broken.what);
+        }
+        if let Some(unbound) = &self.unbound {
+            let at_s = unbound.at_us as f64 / 1e6;
+            return format!("{} outside of what it assumes at {at_s:.3} s: {}", unbound.promise, unbound.what);
         }
         let unknown = self.liveness.iter().filter_map(|(promise, standing)| match standing {
             Standing::Unknown { why } => Some(format!("{promise} unknown: {why}")),
@@ -141,8 +151,10 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
     let broken = watch.broken_promise().cloned();
     let liveness = watch.checks.liveness.standing().clone();
     let unknown = liveness.values().any(|standing| matches!(standing, Standing::Unknown { .. }));
+    let unbound = watch.checks.unbound().cloned();
     let verdict = match &broken {
         Some(broken) if broken.promise.starts_with('S') => Verdict::SafetyBroken,
+        _ if unbound.is_some() => Verdict::AssumptionBroken,
         Some(_) => Verdict::LivenessBroken,
         None if unknown => Verdict::NotEnoughSeen,
         None => Verdict::Held,
@@ -151,6 +163,7 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
         seed,
         verdict,
         broken,
+        unbound,
         hash: format!("{:016x}", watch.hash()),
         liveness,
         charter_after_us: watch.checks.liveness.charter_after_us,

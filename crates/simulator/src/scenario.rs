@@ -126,6 +126,15 @@ pub struct Other {
     pub count: u32,
     /// What differs.
     pub differs: Differs,
+    /// For `differs = "machines"`: what their image says; one less than the image unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machines: Option<u32>,
+    /// How many control planes their image asks for; as many as the image unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_planes: Option<u32>,
+    /// They boot so many seconds after the others.
+    #[serde(default)]
+    pub boots_at_s: f64,
 }
 
 /// What differs in another image.
@@ -134,7 +143,7 @@ pub struct Other {
 pub enum Differs {
     /// The digest of the settings.
     Settings,
-    /// `machines` is one less.
+    /// `machines` is another number.
     Machines,
     /// The cluster's name.
     Cluster,

@@ -9,6 +9,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("adopted-charter", "a proposer took over a charter that an earlier ballot had voted for"),
     ("vote-before-crash", "a machine stopped between its vote and the charter, and came back"),
     ("crash-at-write", "a machine stopped at a write"),
+    ("votes-forgotten", "two charters were founded, since disks forgot the votes that would have kept the second away"),
     ("founding-halted", "founding halted for a reason that a person must mend"),
     ("charter-followed-late", "a machine that was away while the others founded followed their charter"),
     ("leader-changed", "the ledger got another leader"),

@@ -151,7 +151,7 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
     let mut reached: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut hash = 0u64;
     for outcome in outcomes {
-        let promise = outcome.broken.as_ref().map(|broken| broken.promise);
+        let promise = outcome.broken.as_ref().or(outcome.unbound.as_ref()).map(|broken| broken.promise);
         let class = classes.entry((outcome.verdict, promise)).or_insert_with(|| Class {
             verdict: outcome.verdict,
             promise,
@@ -208,7 +208,9 @@ fn verdict(
     if let Some(breaks) = &scenario.expect.breaks {
         // A baseline that is meant to break shows nothing if it does not.
         let broke = classes.keys().any(|(_, promise)| *promise == Some(breaks.as_str()));
-        let other = classes.keys().find(|(_, promise)| promise.is_some_and(|promise| promise != breaks));
+        let other = classes.keys().find(|(verdict, promise)| {
+            *verdict != Verdict::AssumptionBroken && promise.is_some_and(|promise| promise != breaks)
+        });
         return match (broke, other) {
             (_, Some((verdict, _))) => *verdict,
             (true, None) => Verdict::Held,
@@ -216,11 +218,13 @@ fn verdict(
         };
     }
     let count = |verdict: Verdict| count(classes, verdict);
+    // Where the scenario broke what a promise assumes, the promise was not judged.
+    let unknown = count(Verdict::NotEnoughSeen) + count(Verdict::AssumptionBroken);
     if count(Verdict::SafetyBroken) > 0 {
         Verdict::SafetyBroken
     } else if count(Verdict::LivenessBroken) > 0 {
         Verdict::LivenessBroken
-    } else if !missing.is_empty() || !enough(count(Verdict::Held), count(Verdict::NotEnoughSeen)) {
+    } else if !missing.is_empty() || !enough(count(Verdict::Held), unknown) {
         Verdict::NotEnoughSeen
     } else {
         Verdict::Held

@@ -58,8 +58,8 @@ pub enum Seen<'a> {
     JoinedKube { slot: Slot, cluster: &'a Cluster },
     /// An etcd member is being added while `others` are.
     EtcdAdding { slot: Slot, others: usize },
-    /// kubeadm adds an etcd member, in the turn that its machine was given or not.
-    EtcdAdded { slot: Slot, in_turn: bool },
+    /// kubeadm adds an etcd member, in the turn that its machine was given or not; etcd lists these machines then.
+    EtcdAdded { slot: Slot, in_turn: bool, members: &'a BTreeSet<Slot> },
     /// A machine had etcd strike the member of `gone` off.
     EtcdLeft { slot: Slot, gone: Slot },
     /// People are told.
@@ -216,7 +216,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Initialised { slot, attempt } => numbered(15, *slot, u64::from(*attempt)),
         Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt)),
         Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
-        Seen::EtcdAdded { slot, in_turn } => numbered(30, *slot, u64::from(*in_turn)),
+        Seen::EtcdAdded { slot, in_turn, .. } => numbered(30, *slot, u64::from(*in_turn)),
         Seen::EtcdLeft { slot, gone } => numbered(31, *slot, u64::from(*gone)),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
         Seen::Forgot { slot } => numbered(19, *slot, 0),

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use muster_protocol::{Effects, Input, Machine, Phase, Tuning};
 use muster_wire::{Digest, MachineId, Settings};
 
+pub(crate) use disk::COPIES_KEPT;
 pub use event::{At, Slot};
 pub use host::Power;
 pub use kubeadm::{Cluster, SealedTo};
@@ -125,7 +126,8 @@ impl World {
         for slot in 0..self.scenario.machines {
             let spread = [0.0, self.scenario.boots.spread_s];
             let at = self.chance.fixed_draw(spread, S, "boot", slot.into(), 0);
-            self.events.push(at, Event::Boot { slot });
+            let later = self.scenario.other(slot).map_or(0, |other| seconds(other.boots_at_s));
+            self.events.push(at + later, Event::Boot { slot });
         }
         for index in 0..self.plan.len() {
             self.events.push(seconds(self.plan[index].at_s).min(heal), Event::FaultBegins(index));
@@ -147,6 +149,11 @@ impl World {
                 told(self.now, self.end);
             }
         }
+        self.judge_end();
+    }
+
+    /// Judges what can be judged only when a run is over.
+    pub(crate) fn judge_end(&mut self) {
         let mut watch = std::mem::take(&mut self.watch);
         watch.end(self);
         self.watch = watch;
@@ -222,7 +229,8 @@ impl World {
             host.held_down = 0;
             host.next_write = None;
             // What would not start for a passing reason is started once more; a broken file still refuses.
-            if host.power != Power::On && self.now > 0 {
+            let later = self.scenario.other(slot).is_some_and(|other| seconds(other.boots_at_s) > self.now);
+            if host.power != Power::On && self.now > 0 && !later {
                 self.boot(slot);
             }
         }
@@ -246,7 +254,8 @@ impl World {
             | Seen::Term { slot, .. }
             | Seen::JoinedKube { slot, .. }
             | Seen::Initialised { slot, .. }
-            | Seen::EtcdAdding { slot, .. } => self.judged_apart(*slot),
+            | Seen::EtcdAdding { slot, .. }
+            | Seen::EtcdAdded { slot, .. } => self.judged_apart(*slot),
             _ => false,
         };
         if !elsewhere {
@@ -274,21 +283,16 @@ impl World {
 
     /// What differs in the image of this machine.
     fn differs(&self, slot: Slot) -> Option<Differs> {
-        let mut end = self.scenario.machines;
-        for other in self.scenario.others.iter().rev() {
-            if (end.saturating_sub(other.count)..end).contains(&slot) {
-                return Some(other.differs);
-            }
-            end = end.saturating_sub(other.count);
-        }
-        None
+        self.scenario.other(slot).map(|other| other.differs)
     }
 
     pub(crate) fn settings(&self, slot: Slot) -> Settings {
-        let differs = self.differs(slot);
+        let other = self.scenario.other(slot);
         let mut machines = self.scenario.image_machines();
-        if differs == Some(Differs::Machines) {
-            machines = machines.saturating_sub(1).max(self.scenario.image.control_planes);
+        let control_planes = self.scenario.image.control_planes;
+        let control_planes = other.and_then(|other| other.control_planes).unwrap_or(control_planes);
+        if let Some(other) = other.filter(|other| other.differs == Differs::Machines) {
+            machines = other.machines.unwrap_or_else(|| machines.saturating_sub(1).max(control_planes));
         }
         if let (Policy::Threshold, Some(expect)) = (self.scenario.image.policy, self.scenario.image.expect) {
             // Whoever sees `expect` machines founds with them, however many there are: to the founding code that is an image
@@ -296,10 +300,11 @@ impl World {
             machines = (expect.max(1) - 1) * 2;
             machines = machines.max(1);
         }
-        let name = if differs == Some(Differs::Settings) { "other image" } else { "image" };
+        let another = other.is_some_and(|other| other.differs == Differs::Settings || other.control_planes.is_some());
+        let name = if another { "other image" } else { "image" };
         Settings {
             machines,
-            control_planes: self.scenario.image.control_planes,
+            control_planes,
             durable: self.scenario.image.durable,
             kubernetes_version: KUBERNETES.to_owned(),
             digest: Digest::of(name, &[&machines.to_le_bytes()]),

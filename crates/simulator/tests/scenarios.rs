@@ -64,7 +64,7 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         ),
         ("title = \"x\"\nmachines = 3\n[image]\ncontrol_planes = 5\n", "line 4", "at most the image's machines"),
         ("title = \"x\"\nmachines = 3\n[expect]\nsometimes = [\"bliss\"]\n", "line 4", "everyone-ready"),
-        ("title = \"x\"\nmachines = 3\n[expect]\nbreaks = \"S11\"\n", "line 4", "S1 to S10"),
+        ("title = \"x\"\nmachines = 3\n[expect]\nbreaks = \"S12\"\n", "line 4", "S1 to S11"),
         ("title = \"x\"\nmachines = 3\n[phases]\nheal_s = inf\n", "line 4", "must be 0 to"),
         ("title = \"x\"\nmachines = 3\n[boots]\nspread_s = \"1 h\"\n", "line 4", "expected a number"),
         ("title = \"x\"\nmachines = 3\n[network]\nlatency_ms = [2.0, nan]\n", "line 4", "[least, most]"),
@@ -162,6 +162,44 @@ fn what_breaks_the_threshold_policy_leaves_the_majority_whole() {
     summary.beside(broken);
     assert_eq!(summary.verdict, Verdict::SafetyBroken);
     assert!(sweep::with_majority(&ours).is_none());
+}
+
+#[test]
+fn a_second_cluster_is_not_founded_beside_one_that_was_seen() {
+    for (name, seeds) in [("second-cluster", 0..6), ("second-cluster-second-hand", 0..3)] {
+        for seed in seeds {
+            let outcome = run(&scenario(name), seed);
+            assert_eq!(outcome.verdict, Verdict::Held, "{name}, seed {seed}: {}", outcome.what());
+            assert!(outcome.sometimes.contains_key("founding-halted"), "{name}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn two_that_boot_late_are_not_both_control_planes() {
+    for seed in 0..8 {
+        let outcome = run(&scenario("six-control-planes"), seed);
+        assert_eq!(outcome.verdict, Verdict::Held, "seed {seed}: {}", outcome.what());
+    }
+}
+
+#[test]
+fn a_second_charter_where_votes_did_not_survive_is_judged_by_its_own_name() {
+    let scenario = scenario("restored-between-split");
+    let outcome = run(&scenario, scenario.seed);
+    assert_eq!((outcome.verdict, outcome.verdict.code()), (Verdict::AssumptionBroken, 5), "{}", outcome.what());
+    assert!(outcome.what().starts_with("S1 ") && outcome.what().contains("That votes survive"), "{}", outcome.what());
+    assert_eq!(outcome.broken, None);
+    // `replay` says what `run` says.
+    let path = folder().join("restored-between-split.toml");
+    let program = env!("CARGO_BIN_EXE_muster-sim");
+    let told = |command: &str| std::process::Command::new(program).arg(command).arg(&path).output().expect("runs");
+    for command in ["run", "replay"] {
+        let told = told(command);
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert_eq!(told.status.code(), Some(5), "{command}: {text}");
+        assert!(text.contains("assumption-broken: "), "{command}: {text}");
+    }
 }
 
 #[test]

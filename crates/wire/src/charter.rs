@@ -37,6 +37,9 @@ pub struct Charter {
     pub machines: u32,
     /// The founding quorum `T`.
     pub quorum: u32,
+    /// How many control planes the image asks for, at most [`limits::VOTERS_MAX`]: the ledger admits no more. 0 in a charter
+    /// from before this was said, under which the ledger has no such bound.
+    pub control_planes: u32,
 }
 
 impl Charter {
@@ -50,6 +53,7 @@ impl Charter {
             settings: Bytes::copy_from_slice(&self.settings.0),
             machines: self.machines,
             quorum: self.quorum,
+            control_planes: self.control_planes,
         }
         .encode_to_vec()
         .into()
@@ -71,6 +75,10 @@ impl Charter {
         {
             return Err(WireError::Field { field: "charter.quorum", rule: "must be a majority of its machines" });
         }
+        let seats = charter.control_planes as usize;
+        if seats > limits::VOTERS_MAX || (1..voters.len()).contains(&seats) {
+            return Err(WireError::Field { field: "charter.control_planes", rule: "must have a seat for every voter" });
+        }
         Ok(Self {
             cluster: text(charter.cluster, "charter.cluster")?,
             id: array(&charter.id, "charter.id")?,
@@ -79,6 +87,7 @@ impl Charter {
             settings: Digest::from_slice(&charter.settings, "charter.settings")?,
             machines: charter.machines,
             quorum: charter.quorum,
+            control_planes: charter.control_planes,
         })
     }
 

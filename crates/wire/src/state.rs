@@ -30,6 +30,9 @@ pub struct Durable {
     pub accepted: Option<(Ballot, Bytes)>,
     /// The charter this machine follows.
     pub charter: Option<Certificate>,
+    /// The first charter for this cluster's name that this machine saw and may not follow, since another image founded it.
+    /// Its cluster exists, whether or not it can be seen now: this machine promises, votes and proposes nothing any more.
+    pub seen: Option<Certificate>,
     /// kubeadm work that was begun.
     pub started: Option<KubeadmMarker>,
     /// kubeadm work that was finished.
@@ -56,6 +59,11 @@ impl Durable {
             accepted_ballot: self.accepted.as_ref().map(|(ballot, _)| ballot_to_proto(ballot)),
             accepted_charter: self.accepted.as_ref().map(|(_, charter)| charter.clone()).unwrap_or_default(),
             charter: self.charter.as_ref().map(Certificate::to_proto),
+            seen: self
+                .seen
+                .as_ref()
+                .filter(|_| !crate::planted::planted("seen-lost-on-disk"))
+                .map(Certificate::to_proto),
             started: self.started.as_ref().map(marker),
             completed: self.completed.as_ref().map(marker),
             etcd_turn: self.etcd_turn,
@@ -75,6 +83,7 @@ impl Durable {
                 None => None,
             },
             charter: durable.charter.map(Certificate::from_proto).transpose()?,
+            seen: durable.seen.map(Certificate::from_proto).transpose()?,
             started: durable.started.map(marker),
             completed: durable.completed.map(marker),
             etcd_turn: durable.etcd_turn,

@@ -58,6 +58,7 @@ fn charter() -> Bytes {
         settings: Digest([7; 32]),
         machines: 3,
         quorum: 2,
+        control_planes: 0,
     }
     .encode()
 }
@@ -156,6 +157,7 @@ fn durable() -> Durable {
         promised: Some(ballot()),
         accepted: Some((ballot(), charter())),
         charter: Some(certificate()),
+        seen: None,
         started: Some(KubeadmMarker { attempt: 1, init: true }),
         completed: Some(KubeadmMarker { attempt: 1, init: true }),
         etcd_turn: 4,
@@ -255,10 +257,20 @@ fn forged_and_thin_proofs_are_refused() {
     assert!(Certificate::decode(&bytes).is_err());
     let minority = Charter { quorum: 1, ..Charter::decode(&charter()).expect("decodes") }.encode();
     assert!(Charter::decode(&minority).is_err(), "a quorum below a majority could found twice");
+    let of = |seats| Charter { control_planes: seats, ..Charter::decode(&charter()).expect("decodes") }.encode();
+    assert!(Charter::decode(&of(2)).is_err(), "three voters and two seats");
+    assert!(Charter::decode(&of(10)).is_err(), "more seats than voters there may be");
+    assert_eq!(Charter::decode(&of(3)).expect("decodes").control_planes, 3);
     let mut stolen = muster_wire::proto::Signed::default();
     prost::Message::merge(&mut stolen, card(1).encode()).expect("decodes");
     stolen.machine = Bytes::copy_from_slice(&identity(2).machine().0);
     assert!(SignedCard::decode(&prost::Message::encode_to_vec(&stolen)).is_err());
+}
+
+#[test]
+fn a_charter_that_was_seen_is_kept() {
+    let durable = Durable { charter: None, seen: Some(certificate()), ..durable() };
+    assert_eq!(Durable::decode(&durable.encode()), Ok(durable));
 }
 
 #[test]

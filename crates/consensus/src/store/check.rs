@@ -13,8 +13,7 @@ impl<R: Runtime> Store<R> {
     /// [`DiskError::Damaged`] naming the first record that is wrong or missing.
     pub(super) fn check(&self) -> Result<(), DiskError> {
         let facts = self.read_facts()?;
-        let (snapshot, _) = self.read_ledger()?;
-        let snapshot = snapshot.and_then(|meta| meta.last_log_id);
+        let snapshot = self.read_ledger()?.and_then(|(meta, _)| meta.last_log_id);
         if facts.purged > snapshot {
             return Err(self.disk.damaged("raft-facts/purged", "records were removed that are in no snapshot"));
         }

@@ -40,13 +40,17 @@ pub struct SnapshotBuilder<R> {
 
 impl<R: Runtime> Store<R> {
     /// openraft's view of the ledger, as far as this machine knows it to be committed. `events` gets that ledger at once,
-    /// then every entry that is applied and every snapshot that is installed, in order.
+    /// then every entry that is applied and every snapshot that is installed, in order. `founded` is the ledger before its first
+    /// entry, [`Ledger::founded`]: the same on all machines, or they would not apply alike.
     ///
     /// # Errors
     /// [`DiskError`], as at opening.
-    pub async fn state_machine(&self, events: mpsc::Sender<Event>) -> Result<StateMachine<R>, DiskError> {
-        let (meta, ledger) = self.read_ledger()?;
-        let meta = meta.unwrap_or_default();
+    pub async fn state_machine(
+        &self,
+        founded: Ledger,
+        events: mpsc::Sender<Event>,
+    ) -> Result<StateMachine<R>, DiskError> {
+        let (meta, ledger) = self.read_ledger()?.unwrap_or_else(|| (SnapshotMeta::default(), founded));
         let mut machine = StateMachine {
             store: self.clone(),
             ledger,

@@ -156,7 +156,8 @@ impl Site {
         let opened = Arc::new(Mutex::new(None));
         let (slot, config, trusted) = (opened.clone(), self.config.clone(), self.voters.clone());
         executor.spawn(async move {
-            *slot.lock().unwrap() = Some(Consensus::open(config, store, trusted, calls, events).await.unwrap());
+            *slot.lock().unwrap() =
+                Some(Consensus::open(config, store, Ledger::default(), trusted, calls, events).await.unwrap());
         });
         let mut happened = happened;
         let mut seen = Seen::default();

@@ -7,7 +7,7 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, MachineId, WireError, proto};
 use prost::Message;
 
-use super::{Ledger, Member, Pki, Ready};
+use super::{Ledger, Member, Pki, Ready, Seats};
 
 impl Ledger {
     /// The bytes that [`Ledger::decode`] takes.
@@ -49,6 +49,8 @@ impl Ledger {
                 true => Vec::new(),
                 false => self.removed.iter().map(id).collect(),
             },
+            control_planes: self.seats.count,
+            voters: self.seats.voters.iter().map(id).collect(),
             etcd_turns: if crate::planted::planted("snapshot-loses-turns") { 0 } else { self.etcd_turns },
         }
         .encode_to_vec()
@@ -64,6 +66,10 @@ impl Ledger {
         let id = |bytes: &Bytes| MachineId::from_slice(bytes, "ledger.machine");
         let mut ledger = Self {
             revision: state.revision,
+            seats: Seats {
+                count: state.control_planes,
+                voters: state.voters.iter().map(id).collect::<Result<_, _>>()?,
+            },
             attempt: state.attempt,
             claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
             etcd_turn: state.etcd_turn.map(|turn| Ok((turn.number, id(&turn.machine)?))).transpose()?,

@@ -190,3 +190,38 @@ proptest::proptest! {
         }
     }
 }
+
+fn founded(control_planes: u32, voters: &[u8]) -> Ledger {
+    Ledger::founded(&Charter {
+        cluster: "site".into(),
+        id: [1; 16],
+        voters: voters.iter().map(|number| id(*number)).collect(),
+        kubernetes_version: "v1.31.4".into(),
+        settings: Digest([2; 32]),
+        machines: 9,
+        quorum: 5,
+        control_planes,
+    })
+}
+
+#[test]
+fn there_are_never_more_control_planes_than_the_charter_names() {
+    let full = |number| Err(Refusal::NoSeat { machine: id(number), count: 3 });
+    let mut ledger = founded(3, &[1, 2]);
+    // Two seats are the voters', admitted or not.
+    apply(&mut ledger, &[admit(7, Role::ControlPlane)]).expect("the third seat is free");
+    assert_eq!(apply(&mut ledger, &[admit(8, Role::ControlPlane)]), full(8));
+    apply(&mut ledger, &[admit(8, Role::Worker), admit(1, Role::ControlPlane), admit(2, Role::ControlPlane)])
+        .expect("voters have seats, and workers need none");
+    // The same after a snapshot, and a seat that is given up is free again, a voter's too.
+    let mut ledger = Ledger::decode(&ledger.encode()).expect("decodes");
+    assert_eq!(apply(&mut ledger, &[admit(9, Role::ControlPlane)]), full(9));
+    apply(&mut ledger, &[Entry::Removed { machine: id(2) }, admit(9, Role::ControlPlane)]).expect("a seat is free");
+    assert_eq!(apply(&mut ledger, &[admit(10, Role::ControlPlane)]), full(10));
+}
+
+#[test]
+fn a_charter_that_names_no_number_bounds_none() {
+    let mut ledger = founded(0, &[1]);
+    apply(&mut ledger, &[1, 2, 3, 4].map(|number| admit(number, Role::ControlPlane))).expect("as before it was named");
+}

@@ -237,7 +237,7 @@ impl Machine {
             let machines = match impediment {
                 Impediment::OtherSettings(machines) => machines.clone(),
                 Impediment::TooMany { .. } => self.roster.known().keys().copied().collect(),
-                Impediment::Cloned => vec![self.id()],
+                Impediment::Cloned | Impediment::Founded { .. } => vec![self.id()],
             };
             let text = match impediment {
                 Impediment::OtherSettings(_) => format!(
@@ -252,6 +252,13 @@ impl Machine {
                     list(&machines)
                 ),
                 Impediment::Cloned => format!("founding halts: {impediment}"),
+                Impediment::Founded { .. } => format!(
+                    "founding halts for good: {impediment}; this image says machines = {} (settings {}). A second cluster \
+                     would have the same name and mesh key, so this machine waits, whether or not that one is in sight. Boot \
+                     the image of that cluster here, and this machine joins it; or wipe its state, and boot an image with \
+                     another `cluster` or `mesh_key`; or, if that cluster is gone for good, wipe the state of all that saw it",
+                    self.settings.machines, self.settings.digest
+                ),
             };
             add("founding", text, &machines);
             return;

@@ -6,6 +6,7 @@ use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard};
 
 use super::Machine;
+use crate::planted::planted;
 use crate::{Effect, Effects, Time};
 
 /// A Hello's contents.
@@ -35,6 +36,7 @@ impl Machine {
                 // Founding is over; whoever still tries learns what came of it.
                 self.show_charter(from, effects);
             }
+            Frame::Prepare(_) | Frame::Accept { .. } if self.durable.seen.is_some() => self.pass_on_seen(from, effects),
             Frame::Prepare(ballot) => self.with_founding(now, effects, |founding, context| {
                 founding.prepare(context, from, ballot);
             }),
@@ -76,7 +78,7 @@ impl Machine {
 
     fn receive_hello(&mut self, now: Time, from: MachineId, greeting: Greeting, effects: &mut Effects) {
         let Greeting { card, charter, cards, answer, seen_at } = greeting;
-        if !crate::planted::planted("other-cluster-greeted") && card.card().cluster != self.cluster {
+        if !planted("other-cluster-greeted") && card.card().cluster != self.cluster {
             let theirs = card.card().cluster.clone();
             self.refuse_peer(from, format!("it belongs to cluster {theirs:?}, this is {:?}", self.cluster), effects);
             return;
@@ -94,8 +96,10 @@ impl Machine {
             effects.send(from, hello);
         }
         match (charter, &self.durable.charter) {
+            (Some(theirs), None) if self.seen_hash() == Some(theirs) => self.refuse_other_image(from, effects),
             // Its proof is on the way: it has heard, or will, that we follow none.
             (Some(_), None) => self.shown_by = Some(from),
+            (None, None) => self.pass_on_seen(from, effects),
             (None, Some(_)) => self.show_charter(from, effects),
             // Who says so of itself is not ours, whether or not it could prove it.
             (Some(theirs), Some(ours)) if theirs != ours.charter_hash() => {
@@ -107,12 +111,59 @@ impl Machine {
 
     /// A machine never belongs to two clusters, and says so (promise S7).
     fn refuse_other_charter(&mut self, from: MachineId, theirs: String, effects: &mut Effects) {
-        if let Some(ours) = self.durable.charter.as_ref().filter(|_| !crate::planted::planted("foreign-charter-borne"))
-        {
+        if let Some(ours) = self.durable.charter.as_ref().filter(|_| !planted("foreign-charter-borne")) {
             let (id, hash) = (ours.charter().id_hex(), ours.charter_hash());
             let why = format!(
                 "it follows a charter {theirs}, this machine follows {id} with hash {hash}: \
                  a machine never belongs to two clusters"
+            );
+            self.refuse_peer(from, why, effects);
+        }
+    }
+
+    fn seen_hash(&self) -> Option<Digest> {
+        self.durable.seen.as_ref().map(Certificate::charter_hash)
+    }
+
+    /// Who follows no charter must not found a second cluster because it has not met the first one itself.
+    fn pass_on_seen(&self, to: MachineId, effects: &mut Effects) {
+        if let Some(seen) = &self.durable.seen {
+            effects.send(to, Frame::Chartered(Box::new(seen.clone())));
+        }
+    }
+
+    /// The charter of another image, for this cluster's name: from now on this machine founds nothing, and that is on disk
+    /// before anything is refused. Those of its own image that it is connected to hear of it at once.
+    fn see_other_image(&mut self, now: Time, from: MachineId, theirs: Certificate, effects: &mut Effects) {
+        self.shown_by.take_if(|shown_by| *shown_by == from);
+        if self.durable.seen.is_none() && !planted("seen-forgotten") {
+            self.durable.seen = Some(theirs.clone());
+            effects.persist(&self.durable).done();
+            self.run_founding_look(now, effects);
+            let ours: Vec<MachineId> =
+                self.roster.connected_peers().filter(|peer| *peer != from && self.has_our_image(*peer)).collect();
+            ours.into_iter().for_each(|peer| self.pass_on_seen(peer, effects));
+        }
+        self.refuse_other_image_of(from, theirs.charter().settings, effects);
+    }
+
+    fn has_our_image(&self, machine: MachineId) -> bool {
+        self.roster.card(machine).is_some_and(|card| card.settings == self.settings)
+    }
+
+    fn refuse_other_image(&mut self, from: MachineId, effects: &mut Effects) {
+        if let Some(settings) = self.durable.seen.as_ref().map(|seen| seen.charter().settings) {
+            self.refuse_other_image_of(from, settings, effects);
+        }
+    }
+
+    /// Following it would join a cluster that this image does not describe. Who has our own image is not refused: it passes on
+    /// what it has seen, or its image was changed after it had joined.
+    fn refuse_other_image_of(&mut self, from: MachineId, settings: Digest, effects: &mut Effects) {
+        if !self.has_our_image(from) {
+            let why = format!(
+                "its charter was founded with other image settings ({settings}) than this machine's ({})",
+                self.settings.digest
             );
             self.refuse_peer(from, why, effects);
         }
@@ -136,13 +187,8 @@ impl Machine {
         if charter.cluster != self.cluster {
             let why = format!("its charter is for cluster {:?}", charter.cluster);
             self.refuse_peer(from, why, effects);
-        } else if !crate::planted::planted("other-image-followed") && charter.settings != self.settings.digest {
-            // Following it would join a cluster that this image does not describe.
-            let why = format!(
-                "its charter was founded with other image settings ({}) than this machine's ({})",
-                charter.settings, self.settings.digest
-            );
-            self.refuse_peer(from, why, effects);
+        } else if !planted("other-image-followed") && charter.settings != self.settings.digest {
+            self.see_other_image(now, from, theirs, effects);
         } else {
             self.follow_charter(now, theirs, effects);
         }

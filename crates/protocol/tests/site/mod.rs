@@ -46,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) listed: BTreeMap<usize, Vec<String>>,
     /// What each machine's endpoint means to it.
     pub(crate) endpoints: BTreeMap<usize, IpAddr>,
+    /// Who refused whom, and what the refusing one's disk held at that moment.
+    pub(crate) refused: Vec<(usize, MachineId, Durable)>,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
     /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
     connected: BTreeSet<(usize, MachineId)>,
@@ -84,6 +86,7 @@ impl Site {
             applied: Vec::new(),
             listed: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            refused: Vec::new(),
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
             log: Vec::new(),
@@ -175,6 +178,16 @@ impl Site {
         seat_of.durable
     }
 
+    fn cut(&mut self, seat: usize, peer: MachineId) {
+        let me = self.id(seat);
+        self.connected.remove(&(seat, peer));
+        self.queue.push_back((seat, Input::Disconnected(peer)));
+        for other in self.ids.get(&peer).into_iter().flatten().copied().filter(|other| self.seats.contains_key(other)) {
+            self.connected.remove(&(other, me));
+            self.queue.push_back((other, Input::Disconnected(me)));
+        }
+    }
+
     fn elect(&mut self) {
         if self.leader.is_none() {
             self.leader = self.seats.iter().find(|(_, seat)| seat.raft).map(|(seat, _)| *seat);
@@ -211,8 +224,13 @@ impl Site {
                     self.seats.get_mut(&seat).expect("is there").notices.push(notice.text);
                 }
                 Effect::StopRaft => self.seats.get_mut(&seat).expect("is there").raft = false,
-                Effect::Learn { .. } | Effect::Refuse { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
+                // A refused machine is cut off, and not dialled again while a transcript lasts.
+                Effect::Refuse { machine, .. } => {
+                    self.refused.push((seat, machine, self.seats[&seat].durable.clone()));
+                    self.cut(seat, machine);
+                }
                 Effect::Endpoint(address) => drop(self.endpoints.insert(seat, address)),
+                Effect::Learn { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
             }
         }
     }

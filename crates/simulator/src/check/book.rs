@@ -22,6 +22,9 @@ struct Line {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Book {
     revision: u64,
+    /// How many control planes the image asks for, and the charter's voters, each of which has a seat.
+    wanted: usize,
+    voters: BTreeSet<MachineId>,
     lines: BTreeMap<MachineId, Line>,
     removed: BTreeSet<MachineId>,
     attempts: u32,
@@ -35,6 +38,12 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    /// A charter is followed.
+    pub(crate) fn found(&mut self, wanted: usize, voters: &BTreeSet<MachineId>) {
+        self.wanted = wanted;
+        self.voters = voters.clone();
+    }
+
     /// The last entry's place in the log.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
@@ -135,6 +144,12 @@ impl Book {
     fn admit(&mut self, admitted: &Admitted) -> bool {
         let taken = self.lines.values().any(|line| line.admitted.name == admitted.name);
         if taken || self.removed.contains(&admitted.machine) || self.lines.contains_key(&admitted.machine) {
+            return false;
+        }
+        let seated = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));
+        let seated: BTreeSet<MachineId> = seated.chain(self.voters.difference(&self.removed).copied()).collect();
+        let seat = seated.contains(&admitted.machine) || seated.len() < self.wanted;
+        if admitted.role == Role::ControlPlane && !seat {
             return false;
         }
         let line = Line { admitted: admitted.clone(), ticket: None, joined: false, etcd: false };

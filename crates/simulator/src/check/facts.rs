@@ -16,6 +16,8 @@ use crate::world::{At, CLUSTER, Slot};
 pub struct Facts {
     /// The founding quorum.
     pub quorum: usize,
+    /// `control_planes` in the image.
+    pub(crate) control_planes_wanted: usize,
     /// `machines` in the image.
     pub image_machines: u32,
     /// Machines that carry the image and were started.
@@ -101,6 +103,7 @@ impl Facts {
     pub(crate) fn begin(&mut self, scenario: &Scenario, _slots: Slot) {
         let machines = scenario.image_machines();
         self.image_machines = machines;
+        self.control_planes_wanted = scenario.image.control_planes as usize;
         let others: u32 = scenario.others.iter().map(|other| other.count).sum();
         self.others = scenario.machines.saturating_sub(others)..scenario.machines;
         self.baseline = scenario.image.policy == Policy::Threshold;
@@ -260,6 +263,11 @@ impl Facts {
         !self.baseline && self.founders.len() - kept.min(self.founders.len()) >= self.quorum
     }
 
+    /// The identities whose votes did not survive, or are those of more than one machine.
+    pub(crate) fn forgetful(&self) -> BTreeSet<MachineId> {
+        self.excused.union(&self.wiped).copied().collect()
+    }
+
     /// Whether the process of this identity runs.
     pub(crate) fn runs(&self, machine: MachineId) -> bool {
         self.running.iter().any(|slot| self.identity.get(slot) == Some(&machine))
@@ -277,6 +285,7 @@ impl Facts {
             let first = *self.charter.get_or_insert(certificate.charter().id);
             if first == certificate.charter().id && self.first_voters.is_empty() {
                 self.first_voters.extend(&certificate.charter().voters);
+                self.book.found(self.control_planes_wanted, &self.first_voters);
             }
             self.two_charters |= first != certificate.charter().id;
         }

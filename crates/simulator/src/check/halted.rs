@@ -1,9 +1,10 @@
-//! S1, where its assumption ends: a machine that has said that founding halts takes no part in it until it says otherwise.
+//! S1, where its assumption ends: a machine that has said that founding halts takes no part in it until it says otherwise, and
+//! one that was shown a charter takes no part in it ever again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster_protocol::{Effect, Machine};
-use muster_wire::Frame;
+use muster_protocol::{Effect, Input, Machine};
+use muster_wire::{Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
@@ -15,11 +16,40 @@ pub(super) struct Halted {
     said: BTreeSet<Slot>,
     /// Machines that hold more others for alive than the image bears: any two quorums must meet.
     crowded: BTreeSet<Slot>,
+    /// Machines that have taken a charter for their cluster's name off the wire, and not written anything since.
+    shown: BTreeMap<Slot, MachineId>,
+    /// Identities that have, and have written it.
+    know: BTreeSet<MachineId>,
 }
 
 impl Halted {
-    pub(super) fn see(&mut self, seen: &Seen<'_>) -> Verdict {
+    /// A charter that is shown has been checked: what does not prove itself is no frame.
+    pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input, facts: &Facts) {
+        let Input::Received { frame: Frame::Chartered(certificate), .. } = input else { return };
+        let known = machine.charter().is_some() || self.know.contains(&machine.id());
+        if certificate.charter().cluster == machine.cluster() && !known && !facts.excused.contains(&machine.id()) {
+            self.shown.insert(slot, machine.id());
+        }
+    }
+
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
+            Seen::Persisted { slot, .. } => self.know.extend(self.shown.remove(slot)),
+            Seen::Refused { slot, whom, .. } if self.shown.contains_key(slot) => {
+                return Err(format!(
+                    "machine {slot} refuses {whom} before it has written down whose charter it was shown"
+                ));
+            }
+            Seen::Said { slot, machine, frame }
+                if is_founding(frame)
+                    && (self.shown.contains_key(slot) || self.know.contains(machine))
+                    && !facts.excused.contains(machine) =>
+            {
+                return Err(format!(
+                    "{machine} was shown the charter of its cluster's name, and sends a {}",
+                    frame.kind()
+                ));
+            }
             Seen::Notice { slot, notice } if notice.kind == "founding-halted" => drop(self.said.insert(*slot)),
             Seen::Notice { slot, notice } if notice.kind == "founding-goes-on" || notice.kind == "charter" => {
                 self.said.remove(slot);
@@ -27,6 +57,7 @@ impl Halted {
             Seen::Stopped { slot } => {
                 self.said.remove(slot);
                 self.crowded.remove(slot);
+                self.shown.remove(slot);
             }
             Seen::Said { slot, machine, frame } if self.said.contains(slot) && is_founding(frame) => {
                 return Err(format!("{machine} says that founding halts, and sends a {}", frame.kind()));
@@ -44,7 +75,9 @@ impl Halted {
         facts: &Facts,
     ) -> Verdict {
         let most = 2 * facts.quorum - 1;
-        if facts.baseline || facts.identity.len() <= most || machine.charter().is_some() {
+        // What another image bears is another number.
+        if facts.others.contains(&slot) || facts.baseline || facts.identity.len() <= most || machine.charter().is_some()
+        {
             return Ok(());
         }
         let founds = effects.iter().find_map(|effect| match effect {

@@ -27,9 +27,16 @@ pub(super) struct OneCharter {
     promises: BTreeMap<Ballot, BTreeMap<MachineId, Told>>,
     /// The charter of every ballot in which votes were asked for.
     asked: BTreeMap<Ballot, Digest>,
+    /// A second charter that no protocol could have kept away.
+    unbound: Option<String>,
 }
 
 impl OneCharter {
+    /// What was seen of a second charter that is outside of what S1 assumes, once.
+    pub(super) fn take_unbound(&mut self) -> Option<String> {
+        self.unbound.take()
+    }
+
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
             Seen::Booting { slot, durable, .. } => {
@@ -105,10 +112,16 @@ impl OneCharter {
             let lower = if *ballot < key.1 { other } else { &key };
             let earlier = if Some(other_at) < at { other } else { &key };
             let cannot_bind = |key| self.votes.get(key).is_some_and(|voters| facts.cannot_bind(voters));
+            let by = |key| self.votes.get(key).map(list).unwrap_or_default();
+            let two = format!("two charters have a quorum: {what} by {}; {hash} by {}", by(other), by(&key));
             if !cannot_bind(lower) && !cannot_bind(earlier) {
-                let by = |key| self.votes.get(key).map(list).unwrap_or_default();
-                return Err(format!("two charters have a quorum: {what} by {}; {hash} by {}", by(other), by(&key)));
+                return Err(two);
             }
+            let forgot = list(&facts.forgetful());
+            self.unbound = Some(format!(
+                "{two}. That votes survive was assumed, and did not hold: a disk was copied, came back older or wiped, or \
+                 lost what it had synced, on {forgot}"
+            ));
         }
         Ok(())
     }
@@ -129,6 +142,8 @@ impl OneCharter {
             Frame::Accepted { cluster, vote } if facts.excused.contains(&machine) => {
                 self.voted(machine, (cluster.clone(), vote.ballot, vote.charter_hash), facts.quorum, facts)
             }
+            // Of another image the quorum is another one.
+            Frame::Accept { ballot, .. } if ballot.machine == machine && facts.others.contains(&slot) => Ok(()),
             Frame::Accept { ballot, charter } if ballot.machine == machine => {
                 let hash = charter_hash(charter);
                 if self.asked.insert(*ballot, hash) == Some(hash) || facts.excused.contains(&machine) {

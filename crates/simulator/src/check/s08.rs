@@ -20,7 +20,7 @@ impl EtcdTurns {
             Seen::EtcdLeft { slot, gone } if facts.identity.get(slot) != facts.identity.get(gone) => {
                 Err(format!("machine {slot} has etcd strike off the member of machine {gone}"))
             }
-            Seen::EtcdAdded { slot, in_turn: false } => {
+            Seen::EtcdAdded { slot, in_turn: false, .. } => {
                 Err(format!("kubeadm adds the etcd member of machine {slot} in another step than that of its turn"))
             }
             // What its own ledger says may be old, but a turn that it has was committed.

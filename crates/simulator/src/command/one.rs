@@ -89,6 +89,9 @@ pub(super) fn print_outcome(outcome: &Outcome) {
     if let Some(broken) = &outcome.broken {
         println!("  {} at {:.6} s: {}", broken.promise, broken.at_us as f64 / 1e6, broken.what);
     }
+    if let Some(unbound) = &outcome.unbound {
+        println!("  {} at {:.6} s: {}", unbound.promise, unbound.at_us as f64 / 1e6, unbound.what);
+    }
     for (promise, standing) in &outcome.liveness {
         println!("  {promise}: {standing}");
     }

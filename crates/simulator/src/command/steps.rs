@@ -91,15 +91,20 @@ impl Replay {
             }
         }
         self.show(&world, machine)?;
+        let whole = stopped.is_none() && self.pace.until.is_none();
+        if whole {
+            world.judge_end();
+        }
         let outcome = outcome_of(&world, seed, 0);
         if self.json {
             print_json(&outcome)?;
-        } else if stopped.is_none() && self.pace.until.is_none() {
+        } else if whole {
             print_outcome(&outcome);
         } else {
             println!("\nstopped at {:.6} s, hash so far {}", world.now as f64 / 1e6, outcome.hash);
         }
-        Ok(outcome.verdict_so_far())
+        // What is not known half-way is not missing; at the end it is, as `run` says.
+        Ok(if whole { outcome.verdict } else { outcome.verdict_so_far() })
     }
 
     fn show(&self, world: &World, machine: Option<u32>) -> Result<(), Failure> {

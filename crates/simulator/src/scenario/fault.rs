@@ -56,7 +56,9 @@ pub enum Sort {
     BitRot,
     /// The disk is empty when the machine comes back.
     Wipe,
-    /// The disk is an older copy of itself when the machine comes back.
+    /// The disk is an older copy of itself when the machine comes back: as it was after the write numbered `copy`, from 0, the
+    /// first, on, or counted back from -1, the last but the present one; of those that are kept the nearest. The first unless
+    /// given.
     OldCopy,
     /// The first machine named gets a copy of the second one's disk.
     Clone,
@@ -153,6 +155,7 @@ impl Sort {
             Flap | CrashLoop | StrayProposals => &["period_s"],
             ClockDrift => &["ppm"],
             Sybil => &["count"],
+            OldCopy => &["copy"],
             KubeadmHang | KubeadmFail | KubeadmLostAnswer | KubeadmLate => &["step"],
             _ => &[],
         }
@@ -286,6 +289,9 @@ pub struct Fault {
     /// How many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
+    /// Which old copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<i32>,
     /// A step of the kubeadm device, by its name in traces; any step unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
@@ -310,6 +316,7 @@ impl Fault {
             period_s: None,
             ppm: None,
             count: None,
+            copy: None,
             step: None,
         }
     }
@@ -324,6 +331,7 @@ impl Fault {
             ("period_s", self.period_s.is_some()),
             ("ppm", self.ppm.is_some()),
             ("count", self.count.is_some()),
+            ("copy", self.copy.is_some()),
             ("step", self.step.is_some()),
         ]
         .into_iter()

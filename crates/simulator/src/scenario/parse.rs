@@ -1,6 +1,6 @@
 //! Reading scenarios: whatever is wrong is named with its line and what would be right.
 
-use super::{Scenario, rules};
+use super::{Other, Scenario, rules};
 
 /// Why a scenario is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,16 @@ impl Scenario {
     /// The text that [`Scenario::parse`] takes.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_else(|error| format!("# not writable: {error}\n"))
+    }
+
+    /// The other image that a machine carries, if it does.
+    pub(crate) fn other(&self, slot: u32) -> Option<&Other> {
+        let mut end = self.machines;
+        self.others.iter().rev().find(|other| {
+            let last = end;
+            end = end.saturating_sub(other.count);
+            (end..last).contains(&slot)
+        })
     }
 
     /// `machines` in the image's settings.

@@ -2,7 +2,7 @@
 
 use super::parse::ScenarioError;
 use super::plan::STEPS;
-use super::{Fault, Pick, Policy, Range, Scenario, Sort};
+use super::{Differs, Fault, Pick, Policy, Range, Scenario, Sort};
 
 /// The longest time, in seconds: eleven days.
 const TIME_MAX_S: f64 = 1_000_000.0;
@@ -64,6 +64,17 @@ fn machines(scenario: &Scenario, say: Say<'_>) -> Checked {
         left = left.saturating_sub(other.count);
         let rule = format!("of all [[other]] must leave a machine of {machines}");
         say(other.count > 0 && left > 0, "other", nth, "count", rule)?;
+        let named = other.machines.is_none_or(|machines| (1..=10_000).contains(&machines));
+        let rule = "is for differs = \"machines\" only, and must be 1 to 10000".into();
+        let meant = other.machines.is_none() || other.differs == Differs::Machines;
+        say(named && meant, "other", nth, "machines", rule)?;
+        let most = other.machines.unwrap_or(scenario.image_machines()).min(9);
+        let planes = other.control_planes.unwrap_or(image.control_planes.min(most));
+        let rule = format!("must be 1 to {most}; unless given, they are the image's, {}", image.control_planes);
+        let unsaid = other.control_planes.is_some() || image.control_planes <= most;
+        say((1..=most).contains(&planes) && unsaid, "other", nth, "control_planes", rule)?;
+        let time = (0.0..=TIME_MAX_S).contains(&other.boots_at_s);
+        say(time, "other", nth, "boots_at_s", format!("must be 0 to {TIME_MAX_S}"))?;
     }
     for slot in &scenario.discovery.seeds {
         let rule = format!("names machine {slot}, the last is {}", machines - 1);
@@ -151,7 +162,7 @@ fn expect(scenario: &Scenario, say: Say<'_>) -> Checked {
     }
     if let Some(breaks) = &scenario.expect.breaks {
         let promise = crate::promises::PROMISES.iter().any(|(name, _)| name == breaks);
-        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S10, L1 to L5"))?;
+        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, L1 to L5"))?;
     }
     Ok(())
 }
@@ -167,7 +178,7 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
         let why = format!("is not for kind = \"{}\", which takes {accepted}", fault.kind.word());
         rule(takes.contains(&given), given, why)?;
     }
-    for needed in takes.iter().filter(|takes| **takes != "step") {
+    for needed in takes.iter().filter(|takes| !["step", "copy"].contains(takes)) {
         rule(fault.given().contains(needed), "kind", format!("= \"{}\" needs `{needed}`", fault.kind.word()))?;
     }
     rule(fault.rate.is_none_or(share), "rate", "must be 0 to 1".into())?;
@@ -179,6 +190,9 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
     rule(ppm, "ppm", "must be -500000 to 500000".into())?;
     let count = fault.count.is_none_or(|count| (1..=COUNT_MAX).contains(&count));
     rule(count, "count", format!("must be 1 to {COUNT_MAX}"))?;
+    let most = crate::world::COPIES_KEPT as i32;
+    let copy = fault.copy.is_none_or(|copy| (-most..most).contains(&copy));
+    rule(copy, "copy", format!("must be {} to {}", -most, most - 1))?;
     if let Some(step) = &fault.step {
         rule(STEPS.contains(&step.as_str()), "step", format!("is {step:?}; accepted: {}", STEPS.join(", ")))?;
     }

@@ -1,6 +1,9 @@
 //! A machine's disk: one state file with its identity and every promise it made.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
+use muster_wire::Durable;
 
 /// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,18 +30,19 @@ pub(crate) struct Disk {
     content: Found,
     /// What will still be there after a power loss, while syncs lie.
     kept: Option<Found>,
-    /// Old copies, for whoever restores one; the oldest and a few later ones.
-    copies: Vec<File>,
+    /// Old copies, for whoever restores one: the first few, and the last few of those after them.
+    first: Vec<File>,
+    last: VecDeque<File>,
     /// Counts the times that this hardware got an empty disk.
     pub(crate) generation: u64,
 }
 
-/// Most old copies that are kept.
-const COPIES_MAX: usize = 8;
+/// So many of the first copies are kept, and of the last.
+pub(crate) const COPIES_KEPT: usize = 8;
 
 impl Disk {
     pub(crate) fn new() -> Self {
-        Self { content: Found::Nothing, kept: None, copies: Vec::new(), generation: 0 }
+        Self { content: Found::Nothing, kept: None, first: Vec::new(), last: VecDeque::new(), generation: 0 }
     }
 
     pub(crate) fn read(&self) -> &Found {
@@ -47,8 +51,14 @@ impl Disk {
 
     /// A synced write.
     pub(crate) fn write(&mut self, file: File) {
-        if self.copies.len() < COPIES_MAX && self.copies.last() != Some(&file) {
-            self.copies.push(file.clone());
+        if self.content != Found::File(file.clone()) {
+            if self.first.len() < COPIES_KEPT {
+                self.first.push(file.clone());
+            }
+            self.last.push_back(file.clone());
+            if self.last.len() > COPIES_KEPT + 1 {
+                self.last.pop_front();
+            }
         }
         self.content = Found::File(file);
     }
@@ -83,12 +93,27 @@ impl Disk {
         *self = Self { generation: self.generation + 1, ..Self::new() };
     }
 
-    /// The disk becomes its own oldest copy. Says whether that is another content.
-    pub(crate) fn restore_old(&mut self) -> bool {
-        let Some(oldest) = self.copies.first().cloned() else { return false };
-        let changed = self.content != Found::File(oldest.clone());
-        self.content = Found::File(oldest);
+    /// The disk becomes an old copy of itself: the `copy`th that was written, or counted back from the present one if negative;
+    /// the nearest that is kept. Says whether that is another content.
+    pub(crate) fn restore_old(&mut self, copy: i32) -> bool {
+        let back = self.last.len() as i64 - 1 + i64::from(copy);
+        let old = if copy < 0 {
+            self.last.get(back.max(0) as usize)
+        } else {
+            self.first.get((copy as usize).min(self.first.len().saturating_sub(1)))
+        };
+        let Some(old) = old.cloned() else { return false };
+        let changed = self.content != Found::File(old.clone());
+        self.content = Found::File(old);
         changed
+    }
+
+    /// Whether the file is from before its machine followed a charter, and so from before it ran Raft.
+    pub(crate) fn is_before_charter(&self) -> bool {
+        match &self.content {
+            Found::File(file) => Durable::decode(&file.durable).is_ok_and(|durable| durable.charter.is_none()),
+            _ => false,
+        }
     }
 
     /// The disk becomes a copy of another one.
@@ -96,5 +121,40 @@ impl Disk {
         self.content = other.content.clone();
         self.kept = None;
         self.generation += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(number: u8) -> File {
+        File { identity_seed: [1; 32], sealing_seed: [2; 32], durable: Bytes::copy_from_slice(&[number]) }
+    }
+
+    fn restored(copy: i32) -> Option<u8> {
+        let mut disk = Disk::new();
+        (0..20).for_each(|number| disk.write(file(number)));
+        disk.restore_old(copy);
+        match disk.read() {
+            Found::File(file) => file.durable.first().copied(),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_copy_is_counted_from_the_first_write_or_back_from_the_last() {
+        assert_eq!([0, 1, 7].map(restored), [Some(0), Some(1), Some(7)]);
+        assert_eq!([-1, -2, -8].map(restored), [Some(18), Some(17), Some(11)]);
+    }
+
+    #[test]
+    fn what_changes_nothing_forgets_nothing() {
+        let mut disk = Disk::new();
+        assert!(!disk.restore_old(0));
+        disk.write(file(3));
+        assert!(!disk.restore_old(0) && !disk.restore_old(-1));
+        disk.write(file(4));
+        assert!(disk.restore_old(-1));
     }
 }

@@ -71,7 +71,8 @@ impl World {
         let Some(cluster) = self.hosts[slot as usize].kube.cluster else { return };
         if self.chance.fixed("half added", slot.into(), self.now).is_multiple_of(2) {
             self.site.clusters[cluster].etcd.insert(slot);
-            self.see(Seen::EtcdAdded { slot, in_turn: true });
+            let members = self.site.clusters[cluster].etcd.clone();
+            self.see(Seen::EtcdAdded { slot, in_turn: true, members: &members });
         }
     }
 }

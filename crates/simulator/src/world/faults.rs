@@ -7,7 +7,7 @@ use super::chance::{MS, S, seconds};
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
 use super::platter::Platter;
-use crate::scenario::{Pick, Sort};
+use crate::scenario::{Fault, Pick, Sort};
 use crate::watch::Seen;
 
 /// A fault under way.
@@ -33,7 +33,7 @@ impl World {
             return self.doubt_links();
         }
         for slot in &targets {
-            self.hit(*slot, &fault.kind, fault.ms.unwrap_or(0.0), fault.ppm.unwrap_or(0.0));
+            self.hit(*slot, &fault);
         }
         match fault.kind {
             Sort::CrashLoop | Sort::StrayProposals => self.fault_turns(index, 0),
@@ -66,13 +66,14 @@ impl World {
         self.doubt_links();
     }
 
-    fn hit(&mut self, slot: Slot, kind: &Sort, ms: f64, ppm: f64) {
+    fn hit(&mut self, slot: Slot, fault: &Fault) {
+        let (kind, ms, ppm) = (&fault.kind, fault.ms.unwrap_or(0.0), fault.ppm.unwrap_or(0.0));
         let at = slot as usize;
         match kind {
             Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot => {
                 self.crash(slot);
                 self.hosts[at].held_down += 1;
-                self.change_disk(slot, kind);
+                self.change_disk(slot, kind, fault.copy.unwrap_or(0));
             }
             Sort::PowerLoss => {
                 self.dark[at] = true;
@@ -121,7 +122,7 @@ impl World {
         }
     }
 
-    fn change_disk(&mut self, slot: Slot, kind: &Sort) {
+    fn change_disk(&mut self, slot: Slot, kind: &Sort, copy: i32) {
         let host = &mut self.hosts[slot as usize];
         match kind {
             Sort::Wipe => {
@@ -131,9 +132,14 @@ impl World {
                 self.see(Seen::Wiped { slot });
             }
             Sort::OldCopy => {
-                host.excused |= host.disk.restore_old();
-                host.platter = Platter::default();
-                self.see(Seen::Forgot { slot });
+                if host.disk.restore_old(copy) {
+                    host.excused = true;
+                    // Raft's own file is as old. One from a later time is left as it is.
+                    if host.disk.is_before_charter() {
+                        host.platter = Platter::default();
+                    }
+                    self.see(Seen::Forgot { slot });
+                }
             }
             Sort::BitRot => {
                 // Either of its two files, as chance has it.

@@ -354,7 +354,8 @@ impl World {
             return failed("etcd-join", "etcdserver: Peer URLs already exists");
         }
         let in_turn = self.site.adding_etcd.contains(&slot);
-        self.see(Seen::EtcdAdded { slot, in_turn });
+        let members = self.site.clusters[cluster].etcd.clone();
+        self.see(Seen::EtcdAdded { slot, in_turn, members: &members });
         self.make(slot, &at("manifests/etcd.yaml"));
         // The API server's manifest has been there since the join began: it starts when etcd has.
         let kube = self.kube(slot);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_consensus::seeded::{Executor, Seeded};
 use muster_consensus::{Calls, Config, Consensus, Disk, Event as RaftEvent, ProposeError, Store};
-use muster_protocol::{Input, Time};
+use muster_protocol::{Input, Ledger, Time};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Charter, Entry, Frame, MachineId};
 use tokio::sync::mpsc;
@@ -82,7 +82,7 @@ impl World {
         let done = Arc::new(Mutex::new(Vec::new()));
         let Some(machine) = &host.machine else { return };
         let (platter, me, trusted) = (host.platter.clone(), host.me, machine.ledger().raft_callers(charter));
-        let (cluster, told) = (charter.id, done.clone());
+        let (cluster, founded, told) = (charter.id, Ledger::founded(charter), done.clone());
         let times = &self.scenario.raft;
         let config = Config {
             heartbeat: Duration::from_millis(times.heartbeat_ms),
@@ -93,7 +93,7 @@ impl World {
             ..Config::default()
         };
         executor.spawn(async move {
-            let opened = open(config, platter, cluster, me, trusted, calls, tell).await;
+            let opened = open(config, platter, (cluster, founded), me, trusted, calls, tell).await;
             push(
                 &told,
                 match opened {
@@ -337,7 +337,7 @@ impl World {
 async fn open(
     config: Config,
     platter: Platter,
-    cluster: [u8; 16],
+    (cluster, founded): ([u8; 16], Ledger),
     me: MachineId,
     trusted: BTreeSet<MachineId>,
     calls: mpsc::Sender<muster_consensus::Call>,
@@ -345,7 +345,7 @@ async fn open(
 ) -> Result<Consensus<Seeded>, String> {
     let disk = Disk::open_on("raft.redb", platter).map_err(|error| error.to_string())?;
     let store = Store::open(&disk, cluster, me).map_err(|error| error.to_string())?;
-    Consensus::open(config, store, trusted, calls, events).await.map_err(|error| error.to_string())
+    Consensus::open(config, store, founded, trusted, calls, events).await.map_err(|error| error.to_string())
 }
 
 fn push(done: &Arc<Mutex<Vec<Done>>>, what: Done) {

@@ -74,6 +74,12 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
             Entry::Admitted(Admitted { machine, role: Role::Worker, ..admitted.clone() })
         }
+        // One control plane more than the image asks for.
+        Entry::Admitted(admitted) if one_of == 2 => {
+            let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
+            let name = format!("stray-{}", draw >> 48);
+            Entry::Admitted(Admitted { machine, role: Role::ControlPlane, name, ..admitted.clone() })
+        }
         Entry::Admitted(admitted) => {
             let name = if one_of < 2 { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
             Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
