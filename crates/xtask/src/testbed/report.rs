@@ -74,7 +74,7 @@ impl Report {
                 "api": view.map(|view| view.answering.contains(&machine.name)),
             }));
         }
-        let etcd_members = view.map(|view| view.etcd_members);
+        let etcd_members = view.and_then(|view| view.etcd_members.as_ref().ok());
         if self.json {
             print(&json!({ "testbed": testbed.name, "machines": rows, "etcd_members": etcd_members }));
             return;
