@@ -269,3 +269,20 @@ async fn a_flood_waits_for_room_and_nothing_of_it_is_lost() {
     }
     drop(flood.await.expect("all is written"));
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_in_the_middle_is_no_word_about_another_key_until_it_happens_again_and_again() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    for seen in 1..=3 {
+        drop(tokio::net::TcpStream::connect(node.at).await.expect("connects"));
+        while node.dropped("handshake cut off") < seen {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(node.events.try_recv().is_err(), "a restart looks like this");
+    assert_eq!(node.dropped("handshake failed"), 0);
+    drop(tokio::net::TcpStream::connect(node.at).await.expect("connects"));
+    assert!(
+        matches!(node.event().await, Event::TurnedAway(whom, why) if whom == "127.0.0.1" && why.contains("mesh key"))
+    );
+}
