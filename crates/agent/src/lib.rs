@@ -18,6 +18,7 @@ mod logs;
 mod manifests;
 pub mod net;
 mod process;
+mod proxy;
 mod raft;
 mod record;
 mod shell;

@@ -21,6 +21,7 @@ use crate::device::{self, Device};
 use crate::disk::{Disk, DiskError, Loaded};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Mesh, Settings as MeshSettings};
+use crate::proxy::Proxies;
 use crate::raft::Raft;
 use crate::record::Recorder;
 
@@ -111,6 +112,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         settings: config.kubernetes.clone(),
         manifests: config.manifests.clone(),
         env: config.kubeadm_env.clone(),
+        proxies: Proxies::of_environment(&config.kubernetes),
         hosts_file: config.hosts_file.clone(),
         endpoint: reachable(endpoint),
         balancer,
@@ -249,7 +251,10 @@ impl Shell {
             match effect {
                 Effect::Persist(durable) => self.disk.persist(durable)?,
                 Effect::Send { to, frame } => self.tell_mesh(Command::Send(to, frame.encode())),
-                Effect::Learn { machine, addresses } => self.tell_mesh(Command::Learn(machine, addresses)),
+                Effect::Learn { machine, addresses } => {
+                    self.device.proxies.except(addresses.iter().map(String::as_str));
+                    self.tell_mesh(Command::Learn(machine, addresses));
+                }
                 Effect::Refuse { machine, why } => {
                     warn!(%machine, why, "refused");
                     self.tell_mesh(Command::Refuse(machine));
@@ -266,7 +271,10 @@ impl Shell {
                 Effect::Propose { call, entry } => self.raft.propose(call, entry),
                 Effect::Run { run, step } => self.start(run, step),
                 Effect::Abort { run } => self.abort(run),
-                Effect::ApiServers(servers) => self.device.balancer.servers(&servers),
+                Effect::ApiServers(servers) => {
+                    self.device.proxies.except(servers.iter().map(String::as_str));
+                    self.device.balancer.servers(&servers);
+                }
                 Effect::Notice(notice) => self.notice(&notice),
             }
         }
