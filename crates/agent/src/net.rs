@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncWriteExt as _, StreamExt};
-use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
 use muster_wire::{Frame, Identity, MachineId, limits};
@@ -184,7 +184,12 @@ impl Mesh {
         let reached = Reached::default();
         let mut swarm = swarm::build(keypair, key::fence(&settings.mesh_key), settings.mdns, reached.clone())?;
         let listen = multiaddr(settings.listen);
-        swarm.listen_on(listen).map_err(|why| format!("cannot listen on {}: {why}", settings.listen))?;
+        let why = |error: TransportError<std::io::Error>| match error {
+            // Its own words are none.
+            TransportError::Other(cause) => cause.to_string(),
+            TransportError::MultiaddrNotSupported(_) => "this system has no such address family".to_owned(),
+        };
+        swarm.listen_on(listen).map_err(|error| format!("cannot listen on {}: {}", settings.listen, why(error)))?;
         Ok(Self {
             streams: swarm.behaviour().streams.new_control(),
             swarm,

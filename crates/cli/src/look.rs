@@ -120,13 +120,18 @@ pub(crate) fn describe(status: &Status) -> String {
     }
     if !status.waiting.is_empty() {
         lines.push(String::new());
-        lines.extend(status.waiting.iter().map(|reason| format!("waits: {}", reason.text)));
+        lines.extend(status.waiting.iter().map(|reason| format!("{}: {}", word(reason), reason.text)));
     }
     if !status.dropped.is_empty() {
         lines.push(String::new());
         lines.extend(status.dropped.iter().map(|(what, count)| format!("dropped: {count} x {what}")));
     }
     lines.join("\n")
+}
+
+/// Nobody waits for whoever was turned away: a machine of another cluster, or with another key.
+fn word(reason: &Reason) -> &'static str {
+    if reason.about == "turned-away" { "not ours" } else { "waits" }
 }
 
 /// `muster explain`.
@@ -239,6 +244,14 @@ mod tests {
     #[test]
     fn reasons_name_whom_is_waited_for_and_where() {
         insta::assert_snapshot!(reasons(&status()).join("\n"));
+    }
+
+    #[test]
+    fn machines_of_others_are_not_waited_for() {
+        let text = "10.0.0.9 was turned away 3 times: it belongs to cluster \"other\"".to_owned();
+        let reason = Reason { about: "turned-away".to_owned(), text: text.clone(), machines: Vec::new() };
+        let shown = describe(&Status { waiting: vec![reason], ..status() });
+        assert!(shown.contains(&format!("\nnot ours: {text}")) && !shown.contains("waits:"), "{shown}");
     }
 
     #[test]

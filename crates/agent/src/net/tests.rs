@@ -286,3 +286,18 @@ async fn a_connection_that_ends_in_the_middle_is_no_word_about_another_key_until
         matches!(node.event().await, Event::TurnedAway(whom, why) if whom == "127.0.0.1" && why.contains("mesh key"))
     );
 }
+
+#[tokio::test]
+async fn an_address_that_cannot_be_listened_on_is_named_with_the_cause() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    for (listen, cause) in
+        [(taken.local_addr().expect("an address"), "in use"), ("192.0.2.1:7390".parse().expect("an address"), "assign")]
+    {
+        let (_commands, wanted) = mpsc::channel(1);
+        let (told, _events) = mpsc::channel(1);
+        let settings = Settings { listen, mesh_key: KEY, mdns: false, peers: Vec::new() };
+        let identity = Identity::from_seed(&[1; 32]);
+        let why = Mesh::new(&identity, settings, wanted, told, Arc::default()).err().expect("it cannot");
+        assert!(why.starts_with(&format!("cannot listen on {listen}: ")) && why.contains(cause), "{why}");
+    }
+}
