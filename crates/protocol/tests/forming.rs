@@ -375,14 +375,14 @@ fn dead_control_planes_of_a_ready_cluster_are_named_and_without_a_majority_nobod
     (0..4).for_each(|seat| site.boot(seat));
     site.run(seconds(20));
     assert!(site.formed(), "{}", explain(&site));
-    let waits = |site: &Site, seat: u32| -> Vec<String> {
+    let waits = |site: &Site, seat: usize| -> Vec<String> {
         site.seats[&seat].machine.reasons(site.now).into_iter().map(|reason| reason.text).collect()
     };
     let ledger = site.seats[&0].machine.ledger().clone();
-    let is_control_plane = |site: &Site, seat: &u32| {
+    let is_control_plane = |site: &Site, seat: &usize| {
         ledger.member(site.seats[seat].machine.id()).expect("admitted").admitted.role == Role::ControlPlane
     };
-    let control_planes: Vec<u32> = (0..4).filter(|seat| is_control_plane(&site, seat)).collect();
+    let control_planes: Vec<usize> = (0..4).filter(|seat| is_control_plane(&site, seat)).collect();
     let worker = (0..4).find(|seat| !is_control_plane(&site, seat)).expect("one is a worker");
     assert_eq!(waits(&site, worker), Vec::<String>::new());
     let dead = site.seats[&control_planes[0]].machine.id();
