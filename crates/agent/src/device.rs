@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::balancer::Balancer;
 use crate::hosts::Hosts;
+use crate::proxy::Proxies;
 use crate::{ask, files, kubelet, leave, local_dns, manifests, process, remains, wall_clock};
 
 /// Pause between two questions of a wait.
@@ -56,6 +57,7 @@ pub(crate) struct Device {
     pub(crate) manifests: Manifests,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) hosts: Hosts,
+    pub(crate) proxies: Proxies,
     /// Where this machine's own balancer listens.
     pub(crate) endpoint: SocketAddr,
     pub(crate) balancer: Balancer,
@@ -212,7 +214,7 @@ impl Device {
         }
         wall_clock::check(SystemTime::now()).map_err(Trouble::new)?;
         let command = Command::version(self.settings.kubeadm.clone());
-        let ran = process::run(&command, &self.env, &|_| {}).await;
+        let ran = process::run(&command, &self.environment(), &|_| {}).await;
         outcome(&command, &ran.exit, &ran.stdout, &ran.stderr)?;
         let hopeless = |why: String| Trouble { phase: Some("version".to_owned()), why, hopeless: true };
         let version = Version::from_kubeadm(&ran.stdout).map_err(|why| hopeless(why.to_string()))?;
@@ -273,6 +275,7 @@ impl Device {
     fn node(&self, name: String, address: &str) -> Result<Node, Trouble> {
         let address: IpAddr = address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))?;
         self.hosts.require(address).map_err(Trouble::new)?;
+        self.proxies.except([address.to_string().as_str()]);
         Ok(Node { name, address })
     }
 
@@ -348,14 +351,25 @@ impl Device {
     async fn run_once(&self, command: &Command) -> Result<(), Failure> {
         // Opens the endpoint again however this ends, an abort included.
         let reopen = Reopen(&self.balancer);
-        let ran = process::run(command, &self.env, &|line| {
+        let ran = process::run(command, &self.environment(), &|line| {
             if command.starts_etcd_at.is_some_and(|mark| line.starts_with(mark)) {
                 self.balancer.close(true);
             }
         })
         .await;
         drop(reopen);
-        outcome(command, &ran.exit, &ran.stdout, &ran.stderr)
+        outcome(command, &ran.exit, &ran.stdout, &ran.stderr).map_err(|mut failure| {
+            if let Some(note) = self.proxies.note() {
+                let words = std::mem::take(&mut failure.excerpt);
+                failure.excerpt = if words.is_empty() { note } else { format!("{words} ({note})") };
+            }
+            failure
+        })
+    }
+
+    /// What kubeadm is told besides the agent's own environment.
+    fn environment(&self) -> Vec<(String, String)> {
+        self.env.iter().cloned().chain(self.proxies.variables()).collect()
     }
 
     async fn wait(&self, wait: &Wait) -> Result<(), Trouble> {

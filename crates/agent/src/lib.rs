@@ -20,6 +20,7 @@ mod logs;
 mod manifests;
 pub mod net;
 mod process;
+mod proxy;
 mod raft;
 mod record;
 mod remains;

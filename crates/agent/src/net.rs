@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::{AsyncWriteExt as _, StreamExt};
 use ipnet::IpNet;
-use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
 use muster_wire::{Frame, Identity, MachineId, limits};
@@ -177,8 +177,12 @@ pub struct Mesh {
 /// Listens at the address; at the unspecified one in both families, of which a machine may have only one.
 fn listen(swarm: &mut Swarm<Behaviour>, at: SocketAddr) -> Result<(), String> {
     let mut listen_on = |at: SocketAddr| {
-        let listens = swarm.listen_on(multiaddr(at));
-        listens.map(drop).map_err(|why| format!("cannot listen on {at}: {}", address::with_cause(&why)))
+        let why = |error: TransportError<std::io::Error>| match error {
+            // Its own words are none.
+            TransportError::Other(cause) => cause.to_string(),
+            TransportError::MultiaddrNotSupported(_) => "this system has no such address family".to_owned(),
+        };
+        swarm.listen_on(multiaddr(at)).map(drop).map_err(|error| format!("cannot listen on {at}: {}", why(error)))
     };
     if !at.ip().is_unspecified() {
         return listen_on(at);

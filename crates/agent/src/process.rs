@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tracing::{debug, warn};
 
+use crate::proxy::is_kept_back;
+
 /// Longest line of output that is logged, in bytes; the rest of it is dropped.
 const LINE_BYTES_MAX: u64 = 8 * 1024;
 
@@ -29,6 +31,11 @@ pub(crate) struct Ran {
 /// Runs `command`. `line` sees every line of its output. Dropping the future kills the group.
 pub(crate) async fn run(command: &Command, env: &[(String, String)], line: &(impl Fn(&str) + Sync)) -> Ran {
     let mut builder = tokio::process::Command::new(&command.program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_kept_back) {
+            builder.env_remove(name);
+        }
+    }
     builder
         .args(&command.args)
         .envs(env.iter().chain(&command.env).map(|(key, value)| (key, value)))

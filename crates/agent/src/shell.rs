@@ -23,6 +23,7 @@ use crate::disk::{Disk, DiskError, Loaded};
 use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Mesh, Settings as MeshSettings};
+use crate::proxy::Proxies;
 use crate::raft::Raft;
 use crate::record::Recorder;
 
@@ -119,6 +120,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         manifests: config.manifests.clone(),
         env: config.kubeadm_env.clone(),
         hosts: Hosts::new(config.hosts_file.clone(), config.cluster.clone(), name, inputs.clone()),
+        proxies: Proxies::of_environment(&config.kubernetes),
         endpoint: reachable(endpoint),
         balancer,
         started,
@@ -257,7 +259,10 @@ impl Shell {
             match effect {
                 Effect::Persist(durable) => self.disk.persist(durable)?,
                 Effect::Send { to, frame } => self.tell_mesh(Command::Send(to, frame.encode())),
-                Effect::Learn { machine, addresses } => self.tell_mesh(Command::Learn(machine, addresses)),
+                Effect::Learn { machine, addresses } => {
+                    self.device.proxies.except(addresses.iter().map(String::as_str));
+                    self.tell_mesh(Command::Learn(machine, addresses));
+                }
                 Effect::Refuse { machine, why } => {
                     warn!(%machine, why, "refused");
                     self.tell_mesh(Command::Refuse(machine));
@@ -275,7 +280,10 @@ impl Shell {
                 Effect::Run { run, step } => self.start(run, step),
                 Effect::Abort { run } => self.abort(run),
                 Effect::Endpoint(address) => self.device.hosts.mean(address),
-                Effect::ApiServers(servers) => self.device.balancer.servers(&servers),
+                Effect::ApiServers(servers) => {
+                    self.device.proxies.except(servers.iter().map(String::as_str));
+                    self.device.balancer.servers(&servers);
+                }
                 Effect::Notice(notice) => self.notice(&notice),
             }
         }

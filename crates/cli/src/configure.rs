@@ -7,23 +7,23 @@ use serde_json::json;
 use crate::args::ConfigAction;
 use crate::config::{self, Overrides, example};
 use crate::exit::Exit;
-use crate::text;
+use crate::{print, text};
 
 /// Carries out one of `muster config`'s commands.
 ///
 /// # Errors
-/// When there is no entropy for a mesh key.
+/// When there is no entropy for a mesh key, or standard output cannot be written.
 pub(crate) fn carry_out(action: &ConfigAction) -> anyhow::Result<Exit> {
     match action {
-        ConfigAction::Check { file, json, set } => Ok(check(file, *json, set)),
-        ConfigAction::Show { file, set } => Ok(show(file, set)),
+        ConfigAction::Check { file, json, set } => check(file, *json, set),
+        ConfigAction::Show { file, set } => show(file, set),
         ConfigAction::Example { cluster, machines, control_planes } => {
             let text = example::example(cluster, *machines, *control_planes, &example::fresh_key()?);
             // What the flags gave must be right as well.
             match config::read(&config::problem::Source { path: "example", text: &text }, &Overrides::default()) {
-                Ok(_) => print!("{}", *text),
+                Ok(_) => _ = print::raw(&text)?,
                 Err(refused) => {
-                    eprintln!("{refused}");
+                    print::complaint(&refused.to_string());
                     return Ok(Exit::Wrong);
                 }
             }
@@ -32,43 +32,43 @@ pub(crate) fn carry_out(action: &ConfigAction) -> anyhow::Result<Exit> {
     }
 }
 
-fn check(file: &std::path::Path, json: bool, set: &[String]) -> Exit {
+fn check(file: &std::path::Path, json: bool, set: &[String]) -> anyhow::Result<Exit> {
     let path = file.display();
     match config::load(file, &Overrides { kernel: String::new(), set: set.to_vec() }) {
         Ok(loaded) => {
             let image = &loaded.image;
             if json {
-                println!(
-                    "{}",
-                    json!({"right": true, "file": path.to_string(), "digest": hex::encode(image.digest.0), "problems": loaded.findings})
-                );
-                return Exit::Done;
+                let digest = hex::encode(image.digest.0);
+                let right =
+                    json!({"right": true, "file": path.to_string(), "digest": digest, "problems": loaded.findings});
+                print::line(&right.to_string())?;
+                return Ok(Exit::Done);
             }
             if !loaded.warnings.is_empty() {
-                eprintln!("{}", loaded.warnings);
+                print::complaint(&loaded.warnings);
             }
-            println!(
+            print::line(&format!(
                 "{path} is right: cluster {}, {} machines, {} control planes; settings {}",
                 image.cluster, image.machines, image.control_planes, image.digest
-            );
-            Exit::Done
+            ))?;
+            Ok(Exit::Done)
         }
         Err(refused) => {
             if json {
-                println!("{}", json!({"right": false, "file": refused.path, "problems": refused.problems}));
+                print::line(&json!({"right": false, "file": refused.path, "problems": refused.problems}).to_string())?;
             } else {
-                eprintln!("{refused}");
+                print::complaint(&refused.to_string());
             }
-            Exit::Wrong
+            Ok(Exit::Wrong)
         }
     }
 }
 
-fn show(file: &std::path::Path, set: &[String]) -> Exit {
+fn show(file: &std::path::Path, set: &[String]) -> anyhow::Result<Exit> {
     match config::load(file, &Overrides::of_this_machine(set.to_vec())) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {
-                eprintln!("{}", loaded.warnings);
+                print::complaint(&loaded.warnings);
             }
             let rows = loaded
                 .image
@@ -76,24 +76,28 @@ fn show(file: &std::path::Path, set: &[String]) -> Exit {
                 .into_iter()
                 .map(|(key, value, origin)| vec![key.to_owned(), value, format!("# {origin}")]);
             let rows: Vec<Vec<String>> = rows.collect();
-            println!("{}", text::table(&rows).join("\n"));
-            Exit::Done
+            print::line(&text::table(&rows).join("\n"))?;
+            Ok(Exit::Done)
         }
         Err(refused) => {
-            eprintln!("{refused}");
-            Exit::Wrong
+            print::complaint(&refused.to_string());
+            Ok(Exit::Wrong)
         }
     }
 }
 
 /// `muster version`.
-pub(crate) fn version(json: bool) {
+///
+/// # Errors
+/// When standard output cannot be written.
+pub(crate) fn version(json: bool) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let (oldest, newest) = (Version::OLDEST_MINOR, Version::NEWEST_MINOR);
     if json {
         let kubernetes = json!({"oldest": format!("v1.{oldest}"), "newest": format!("v1.{newest}")});
-        println!("{}", json!({"muster": version, "protocol": PROTOCOL_VERSION, "kubernetes": kubernetes}));
+        print::line(&json!({"muster": version, "protocol": PROTOCOL_VERSION, "kubernetes": kubernetes}).to_string())?;
     } else {
-        println!("muster {version}, protocol {PROTOCOL_VERSION}, Kubernetes v1.{oldest} to v1.{newest}");
+        print::line(&format!("muster {version}, protocol {PROTOCOL_VERSION}, Kubernetes v1.{oldest} to v1.{newest}"))?;
     }
+    Ok(())
 }

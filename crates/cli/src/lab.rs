@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::LabArguments;
 use crate::exit::Exit;
+use crate::print;
 use machine::{Image, Machine};
 use place::Place;
 use report::{Event, Outcome, Report, is_ready, leader};
@@ -49,12 +50,13 @@ pub(crate) async fn run(arguments: LabArguments) -> anyhow::Result<Exit> {
     let size = u32::from(arguments.machines);
     let control_planes = arguments.control_planes.map_or(if size >= 3 { 3 } else { 1 }, u32::from);
     if control_planes > size {
-        eprintln!("error: {control_planes} control planes are more than {size} machines");
+        print::complaint(&format!("error: {control_planes} control planes are more than {size} machines"));
         return Ok(Exit::Wrong);
     }
     let names: Vec<String> = (1..=size).map(|number| format!("lab-{number}")).collect();
     if let Some(fault) = arguments.fault.iter().find(|fault| !names.contains(&fault.machine)) {
-        eprintln!("error: --fault: the lab has no machine {:?}; it has lab-1 to lab-{size}", fault.machine);
+        let machine = &fault.machine;
+        print::complaint(&format!("error: --fault: the lab has no machine {machine:?}; it has lab-1 to lab-{size}"));
         return Ok(Exit::Wrong);
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -243,7 +245,7 @@ impl Lab {
         sweep::end_processes(&self.place.dir);
         if self.arguments.keep {
             std::fs::write(self.place.dir.join(place::KEPT), "")?;
-            eprintln!("kept: {} (each machine's log is agent.log)", self.place.dir.display());
+            print::complaint(&format!("kept: {} (each machine's log is agent.log)", self.place.dir.display()));
         } else {
             sweep::remove(&self.place.dir)?;
         }

@@ -1,6 +1,5 @@
 //! `muster status`, `explain` and `logs`: looking into a machine.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::api::{Agent, Unheard};
 use crate::args::{ExplainArguments, LogsArguments, StatusArguments, Whom};
 use crate::exit::Exit;
 use crate::lab::place;
-use crate::text;
+use crate::{print, text};
 
 /// How often `--watch` looks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
@@ -35,7 +34,7 @@ pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> 
         let shown =
             if arguments.json { String::from_utf8_lossy(&bytes).trim_end().to_owned() } else { describe(&status) };
         if !arguments.watch {
-            println!("{shown}");
+            print::line(&shown)?;
             return Ok(if status.phase == Phase::Ready { Exit::Done } else { Exit::Failed });
         }
         // Times that pass are no change worth a new page on a pipe.
@@ -43,7 +42,9 @@ pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> 
             if console::user_attended() && !arguments.json {
                 console::Term::stdout().clear_screen()?;
             }
-            println!("{shown}");
+            if !print::line(&shown)? {
+                return Ok(Exit::Done);
+            }
             before = shown;
         }
         tokio::select! {
@@ -119,7 +120,7 @@ pub(crate) fn describe(status: &Status) -> String {
     }
     if !status.waiting.is_empty() {
         lines.push(String::new());
-        lines.extend(status.waiting.iter().map(|reason| format!("waits: {}", reason.text)));
+        lines.extend(status.waiting.iter().map(|reason| format!("{}: {}", word(reason), reason.text)));
     }
     if !status.dropped.is_empty() {
         lines.push(String::new());
@@ -128,18 +129,21 @@ pub(crate) fn describe(status: &Status) -> String {
     lines.join("\n")
 }
 
+/// Nobody waits for whoever was turned away: a machine of another cluster, or with another key.
+fn word(reason: &Reason) -> &'static str {
+    if reason.about == "turned-away" { "not ours" } else { "waits" }
+}
+
 /// `muster explain`.
 pub(crate) async fn explain(arguments: &ExplainArguments) -> anyhow::Result<Exit> {
     let agent = agent(&arguments.whom)?;
     if arguments.json {
         let bytes = agent.read("/v1/explain").await?;
-        println!("{}", String::from_utf8_lossy(&bytes).trim_end());
+        print::line(String::from_utf8_lossy(&bytes).trim_end())?;
         return Ok(Exit::Done);
     }
     let status: Status = agent.json("/v1/status").await?;
-    for line in reasons(&status) {
-        println!("{line}");
-    }
+    print::line(&reasons(&status).join("\n"))?;
     Ok(Exit::Done)
 }
 
@@ -169,7 +173,7 @@ pub(crate) async fn logs(arguments: &LogsArguments) -> anyhow::Result<Exit> {
     let agent = agent(&arguments.whom)?;
     let path = if arguments.follow { "/v1/logs?follow=true" } else { "/v1/logs" };
     // A reader that has seen enough closes the pipe.
-    let print = |line: &str| writeln!(std::io::stdout(), "{line}").is_ok();
+    let print = |line: &str| print::line(line).unwrap_or(false);
     tokio::select! {
         read = agent.lines(path, print) => read.map(|()| Exit::Done).map_err(Unheard::into),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
@@ -240,6 +244,14 @@ mod tests {
     #[test]
     fn reasons_name_whom_is_waited_for_and_where() {
         insta::assert_snapshot!(reasons(&status()).join("\n"));
+    }
+
+    #[test]
+    fn machines_of_others_are_not_waited_for() {
+        let text = "10.0.0.9 was turned away 3 times: it belongs to cluster \"other\"".to_owned();
+        let reason = Reason { about: "turned-away".to_owned(), text: text.clone(), machines: Vec::new() };
+        let shown = describe(&Status { waiting: vec![reason], ..status() });
+        assert!(shown.contains(&format!("\nnot ours: {text}")) && !shown.contains("waits:"), "{shown}");
     }
 
     #[test]

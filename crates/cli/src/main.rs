@@ -10,6 +10,7 @@ mod configure;
 mod exit;
 mod lab;
 mod look;
+mod print;
 mod run;
 mod text;
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     match carry_out(arguments.command) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            print::complaint(&format!("error: {error:#}"));
             match error.downcast_ref::<Unheard>() {
                 Some(_) => Exit::NoAgent.into(),
                 None => Exit::Failed.into(),
@@ -47,11 +48,13 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
         Command::Config { action } => configure::carry_out(&action),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "muster", &mut script);
+            print::raw(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
         Command::Version { json } => {
-            configure::version(json);
+            configure::version(json)?;
             Ok(Exit::Done)
         }
     }

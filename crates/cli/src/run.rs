@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::RunArguments;
 use crate::config::{self, Image, Loaded, Overrides, Refused, plan};
 use crate::exit::Exit;
+use crate::print;
 
 /// Where the socket of the local API is made.
 const RUN_DIR: &str = "/run/muster";
@@ -34,14 +35,14 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
     let filter = match EnvFilter::try_new(format!("{},{LOG_DIRECTIVE}", arguments.log)) {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!("error: --log {:?}: {error}", arguments.log);
+            print::complaint(&format!("error: --log {:?}: {error}", arguments.log));
             return Ok(Exit::Wrong);
         }
     };
     let config = match configuration(arguments) {
         Ok(config) => config,
         Err(refused) => {
-            eprintln!("{refused}");
+            print::complaint(&refused.to_string());
             return Ok(Exit::Wrong);
         }
     };
@@ -56,7 +57,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
 fn log(filter: EnvFilter, ring: &Ring) {
     // The journal has its own clock.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    // An agent outlives whoever read its log; to complain of that on the same standard error would end it.
     let stderr = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let stderr = stderr.log_internal_errors(false);
     let stderr = if journal { stderr.without_time().boxed() } else { stderr.boxed() };
     let kept = fmt::layer().with_writer(ring.clone()).with_ansi(false);
     tracing_subscriber::registry().with(filter).with(stderr).with(kept).init();
@@ -77,7 +80,7 @@ pub(crate) fn configuration(arguments: &RunArguments) -> Result<AgentConfig, Ref
     set.extend(flags.into_iter().filter_map(|(key, value)| value.as_ref().map(|value| format!("{key}={value}"))));
     let Loaded { image, warnings, .. } = config::load(&arguments.config, &Overrides::of_this_machine(set))?;
     if !warnings.is_empty() {
-        eprintln!("{warnings}");
+        print::complaint(&warnings);
     }
     Ok(agent_config(image, arguments))
 }

@@ -178,3 +178,26 @@ fn host_names_that_say_nothing_make_unique_nodes() {
     names.dedup();
     assert!(names.len() == 3 && names.iter().all(|name| name.starts_with("m-")), "{names:?}");
 }
+
+#[test]
+fn a_reader_that_is_gone_ends_what_looks_into_a_machine_and_not_the_machine() {
+    let site = Site::new();
+    let image = site.image(1, 1);
+    let agent = site.start_unread(1, &image);
+    agent.until_phase("ready");
+    for arguments in [
+        vec!["status"],
+        vec!["status", "--json"],
+        vec!["status", "--watch"],
+        vec!["status", "--watch", "--json"],
+        vec!["explain"],
+        vec!["explain", "--json"],
+        vec!["logs"],
+        vec!["logs", "--follow"],
+    ] {
+        let said = agent.ask_unread(&arguments);
+        let complaint = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.code() == Some(0) && complaint.is_empty(), "{arguments:?}: {}: {complaint}", said.status);
+    }
+    agent.until_phase("ready");
+}

@@ -132,3 +132,65 @@ fn an_example_is_taken_as_it_is() {
     let wrong = transcript(dir.path(), &["config", "example", "--cluster", "North"]);
     assert!(wrong.contains("`cluster` is \"North\"") && wrong.contains("[exit code 2]"), "{wrong}");
 }
+
+/// A pipe whose reader is gone before anything is written, as `| head -0`.
+fn closed_pipe() -> std::io::PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_reader_that_is_gone_ends_every_command_quietly() {
+    let dir = here();
+    let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let text = format!("cluster = \"site\"\nmachines = 3\nmesh_key = \"{key}\"\n");
+    fs::write(dir.path().join("right.toml"), text).expect("written");
+    fs::write(dir.path().join("wrong.toml"), "machnes = 5\n").expect("written");
+    let commands: [(&[&str], i32); 17] = [
+        (&["--help"], 0),
+        (&["--version"], 0),
+        (&["version"], 0),
+        (&["version", "--json"], 0),
+        (&["completions", "bash"], 0),
+        (&["completions", "zsh"], 0),
+        (&["config", "check", "right.toml"], 0),
+        (&["config", "check", "right.toml", "--json"], 0),
+        (&["config", "check", "wrong.toml"], 2),
+        (&["config", "check", "wrong.toml", "--json"], 2),
+        (&["config", "show", "right.toml"], 0),
+        (&["config", "example"], 0),
+        (&["status", "--socket", "none.sock"], 3),
+        (&["explain", "--socket", "none.sock"], 3),
+        (&["logs", "--socket", "none.sock"], 3),
+        (&["run", "--config", "wrong.toml"], 2),
+        (&["lab", "--machines", "3", "--control-planes", "4"], 2),
+    ];
+    for (arguments, code) in commands {
+        // Standard output alone, and both, as `2>&1 | head`.
+        for both in [false, true] {
+            let mut muster = Command::new(env!("CARGO_BIN_EXE_muster"));
+            muster.args(arguments).current_dir(dir.path()).env_clear().stdout(closed_pipe());
+            let said = if both {
+                muster.stderr(closed_pipe()).output()
+            } else {
+                muster.stderr(std::process::Stdio::piped()).output()
+            };
+            let said = said.expect("muster starts");
+            let complaint = String::from_utf8_lossy(&said.stderr);
+            assert_eq!(said.status.code(), Some(code), "{arguments:?}: {complaint}");
+            assert!(!complaint.contains("panic") && !complaint.contains("pipe"), "{arguments:?}: {complaint}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_fails() {
+    let full = || fs::File::options().write(true).open("/dev/full").expect("opens");
+    for arguments in [vec!["version"], vec!["completions", "fish"], vec!["config", "example"]] {
+        let said = Command::new(env!("CARGO_BIN_EXE_muster")).args(&arguments).stdout(full()).output().expect("starts");
+        let complaint = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(1), "{arguments:?}: {complaint}");
+        assert!(complaint.contains("cannot write to standard output") && complaint.contains("No space"), "{complaint}");
+    }
+}

@@ -6,6 +6,7 @@
 mod convert;
 mod merge;
 mod parse;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::pki::Ticket;
 use crate::plan::Node;
 use crate::secret::{Secret, Token};
-use crate::settings::Settings;
+use crate::settings::{Settings, UserFile};
 use crate::version::{ConfigApi, Version};
 use crate::versions;
 
@@ -27,7 +28,7 @@ pub(crate) const TOKEN_TTL: &str = "24h0m0s";
 /// Why a user's document cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentError {
-    /// The file, and the line if it is known.
+    /// The file, and the line if it is known; or the key of muster.toml, as `kubernetes.pod_subnet`.
     pub place: String,
     /// The document's kind, if it got that far.
     pub kind: Option<Kind>,
@@ -108,19 +109,14 @@ impl Documents {
         merge::check(&user, wanted, settings)?;
         let registration = settings.cri_socket.as_ref().map(|socket| json!({ "criSocket": socket }));
         let registration = registration.unwrap_or_else(|| json!({}));
-        let external_etcd = user
-            .get(&Kind::ClusterConfiguration)
-            .is_some_and(|doc| doc.fields.get("etcd").is_some_and(|etcd| etcd.get("external").is_some()));
         let pki = settings.pki_dir().display().to_string();
         let mut cluster = json!({
             "clusterName": settings.cluster,
             "kubernetesVersion": wanted.to_string(),
             "controlPlaneEndpoint": settings.endpoint,
             "certificatesDir": pki,
+            "etcd": { "local": { "dataDir": settings.etcd_dir.display().to_string() } },
         });
-        if !external_etcd {
-            cluster["etcd"] = json!({ "local": { "dataDir": settings.etcd_dir.display().to_string() } });
-        }
         if let Some(subnet) = &settings.pod_subnet {
             cluster["networking"]["podSubnet"] = json!(subnet);
         }
@@ -141,13 +137,15 @@ impl Documents {
             fields
         };
         let reset = user.contains_key(&Kind::ResetConfiguration);
+        let cluster = merged(Kind::ClusterConfiguration, cluster);
+        values::check(&user, &cluster, kubeadm, settings)?;
         Ok(Self {
             file_discovery_sleeps: kubeadm.minor < 28,
             local_mode: versions::kubelet_local_mode(kubeadm.minor),
             endpoint: settings.endpoint.clone(),
             api_port: settings.api_port,
             init: merged(Kind::InitConfiguration, json!({ "nodeRegistration": registration })),
-            cluster: merged(Kind::ClusterConfiguration, cluster),
+            cluster,
             join: merged(Kind::JoinConfiguration, join),
             reset: reset.then(|| merged(Kind::ResetConfiguration, json!({ "force": true, "certificatesDir": pki }))),
             components: [Kind::KubeletConfiguration, Kind::KubeProxyConfiguration]
@@ -250,11 +248,6 @@ impl Documents {
         self.init.get("nodeRegistration")?.get("criSocket")?.as_str()
     }
 
-    /// Whether etcd runs on the control planes.
-    pub(crate) fn has_local_etcd(&self) -> bool {
-        self.cluster.get("etcd").is_some_and(|etcd| etcd.get("external").is_none())
-    }
-
     /// Whether kubeadm lets the kubelets of control planes ask their own API server, for which the cluster may have a feature gate.
     pub(crate) fn kubelets_ask_own_server(&self) -> bool {
         let gates = self.cluster.get("featureGates");
@@ -303,6 +296,24 @@ impl Documents {
             text.push(b'\n');
         }
         Secret::new(text.as_slice())
+    }
+}
+
+/// The user's documents as they are written.
+pub(crate) struct UserTexts(UserDocuments);
+
+impl UserTexts {
+    pub(crate) fn read(files: &[UserFile]) -> Result<Self, DocumentError> {
+        parse::all(files).map(Self)
+    }
+
+    /// A field that names a port, perhaps after an address; of a component of the control plane its `secure-port`.
+    pub(crate) fn port(&self, kind: Kind, field: &str) -> Option<String> {
+        let document = self.0.get(&kind)?;
+        if kind == Kind::ClusterConfiguration {
+            return values::argument(&document.fields, field, "secure-port");
+        }
+        document.fields.get(field).map(merge::as_text)
     }
 }
 

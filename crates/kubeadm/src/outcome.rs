@@ -255,8 +255,10 @@ fn excerpt(words: &str) -> String {
     }
 }
 
-/// Replaces whatever looks like a bootstrap token, a certificate key (64 hexadecimal digits) or base64 of a key.
+/// Replaces whatever looks like a bootstrap token, a certificate key (64 hexadecimal digits) or base64 of a key, and who is
+/// named in a URL with a password: kubeadm repeats the proxy's.
 pub fn redact(text: &str) -> String {
+    let text = &without_users(text);
     let mut redacted = String::with_capacity(text.len());
     let mut word = String::new();
     let flush = |word: &mut String, redacted: &mut String| {
@@ -273,6 +275,25 @@ pub fn redact(text: &str) -> String {
     }
     flush(&mut word, &mut redacted);
     redacted
+}
+
+/// `https://user:password@host` as `https://[redacted]@host`.
+fn without_users(text: &str) -> String {
+    let (mut kept, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + "://".len());
+        kept.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\'')).unwrap_or(after.len());
+        rest = match after[..end].rfind('@') {
+            Some(user) => {
+                kept.push_str("[redacted]");
+                &after[user..]
+            }
+            None => after,
+        };
+    }
+    kept.push_str(rest);
+    kept
 }
 
 /// Whether a word is or contains a token, or is a long run of base64 or hexadecimal digits.
@@ -298,6 +319,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_proxys_password_is_not_repeated() {
+        let said = "uses proxy \"http://user:hunter2@proxy:3128\". https://a@b@c/d http://e/f@g http://x:hunter2@";
+        let told = redact(said);
+        assert_eq!(
+            told,
+            "uses proxy \"http://[redacted]@proxy:3128\". https://[redacted]@c/d http://e/f@g http://[redacted]@"
+        );
+    }
 
     fn failed(phase: &str, output: &str) -> Failure {
         let command = Command::new(phase, "kubeadm".into(), [], std::time::Duration::ZERO);

@@ -437,11 +437,7 @@ impl Plan {
             "join/preflight+control-plane-prepare+kubelet-start" => {
                 vec![dir.join("admin.conf"), manifests.join("kube-apiserver.yaml")]
             }
-            "init/etcd/local" | "join/etcd-join" | "join/control-plane-join/etcd"
-                if self.documents.has_local_etcd() =>
-            {
-                vec![manifests.join("etcd.yaml")]
-            }
+            "init/etcd/local" | "join/etcd-join" | "join/control-plane-join/etcd" => vec![manifests.join("etcd.yaml")],
             _ => Vec::new(),
         }
     }

@@ -139,7 +139,7 @@ apiVersion: kubeadm.k8s.io/v1beta2
 kind: ClusterConfiguration
 apiServer: {extraArgs: {v: \"4\", audit-log-path: /var/log/audit}, timeoutForControlPlane: 8m0s, certSANs: [k8s.example]}
 dns: {type: CoreDNS, imageTag: v1.9.3}
-networking: {podSubnet: 10.100.0.0/16}
+networking: {podSubnet: 10.200.0.0/16}
 ---
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration

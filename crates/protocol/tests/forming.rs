@@ -506,3 +506,35 @@ fn whoever_leads_applies_them_once_in_a_start() {
     // A new start of the agent may have other manifests.
     assert_eq!(who(&site)[2..], [(maker, 2)]);
 }
+
+#[test]
+fn dead_control_planes_of_a_ready_cluster_are_named_and_without_a_majority_nobody_leads() {
+    let mut site = Site::new(4, 3);
+    (0..4).for_each(|seat| site.boot(seat));
+    site.run(seconds(20));
+    assert!(site.formed(), "{}", explain(&site));
+    let waits = |site: &Site, seat: usize| -> Vec<String> {
+        site.seats[&seat].machine.reasons(site.now).into_iter().map(|reason| reason.text).collect()
+    };
+    let ledger = site.seats[&0].machine.ledger().clone();
+    let is_control_plane = |site: &Site, seat: &usize| {
+        ledger.member(site.seats[seat].machine.id()).expect("admitted").admitted.role == Role::ControlPlane
+    };
+    let control_planes: Vec<usize> = (0..4).filter(|seat| is_control_plane(&site, seat)).collect();
+    let worker = (0..4).find(|seat| !is_control_plane(&site, seat)).expect("one is a worker");
+    assert_eq!(waits(&site, worker), Vec::<String>::new());
+    let dead = site.seats[&control_planes[0]].machine.id();
+    let name = ledger.member(dead).expect("admitted").admitted.name.clone();
+    drop(site.kill(control_planes[0]));
+    site.run(seconds(60));
+    for seat in [control_planes[1], control_planes[2], worker] {
+        let told = waits(&site, seat);
+        let named = |text: &String| text.starts_with(&format!("control plane {name} ({dead}, last heard "));
+        assert!(told.iter().any(named), "{seat}: {told:?}");
+    }
+    drop(site.kill(control_planes[1]));
+    site.run(seconds(60));
+    let told = waits(&site, control_planes[2]);
+    assert!(told.iter().any(|text| text.starts_with("no leader: 1 of 3 voters are here; ")), "{told:?}");
+    assert_eq!(site.seats[&control_planes[2]].machine.status(site.now).leader, None);
+}

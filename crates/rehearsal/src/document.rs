@@ -1,14 +1,13 @@
 //! Reads documents as strictly as they can be read: an unknown, misplaced or mistyped field is an error that names it.
 
-use std::net::IpAddr;
 use std::path::Path;
 
-use muster_kubeadm::ConfigApi;
+use muster_kubeadm::schema::{self, Mismatch, Mistake};
 use muster_kubeadm::versions::APIS;
-use serde_json::{Map, Value};
+use muster_kubeadm::{ConfigApi, Kind};
+use serde_json::Value;
 
 use crate::failure::{Doing as _, Failure, fail};
-use crate::schema::{self, Field, Type};
 use crate::setting::Version;
 
 /// The documents of one file, each kind at most once.
@@ -79,18 +78,22 @@ impl Documents {
             };
         }
         let api = accepted(api, version)?;
-        let (slot, fields) = match kind.as_str() {
-            "InitConfiguration" => (&mut self.init, schema::INIT),
-            "ClusterConfiguration" => (&mut self.cluster, schema::CLUSTER),
-            "JoinConfiguration" => (&mut self.join, schema::JOIN),
-            "ResetConfiguration" if api == ConfigApi::V1Beta4 => (&mut self.reset, schema::RESET),
+        let (slot, of) = match kind.as_str() {
+            "InitConfiguration" => (&mut self.init, Kind::InitConfiguration),
+            "ClusterConfiguration" => (&mut self.cluster, Kind::ClusterConfiguration),
+            "JoinConfiguration" => (&mut self.join, Kind::JoinConfiguration),
+            "ResetConfiguration" if api == ConfigApi::V1Beta4 => (&mut self.reset, Kind::ResetConfiguration),
             _ => return Err(unknown()),
         };
         if slot.is_some() {
             return Err(fail(format!("invalid configuration: kind {kind:?} is specified twice in YAML file")));
         }
         let object = value.as_object().expect("it has an apiVersion");
-        object_fields(object, fields, api, "").map_err(|error| {
+        schema::check(of, api, object).map_err(|Mismatch { field, what }| {
+            let error = match what {
+                Mistake::Form(_) => format!("cannot unmarshal {field}: {what}"),
+                Mistake::Unknown(_) | Mistake::OtherApi(_) => format!("unknown field {field:?}"),
+            };
             fail(format!(
                 "error unmarshaling configuration schema.GroupVersionKind{{Group:\"kubeadm.k8s.io\", \
                  Version:{:?}, Kind:{kind:?}}}: strict decoding error: {error}",
@@ -118,59 +121,12 @@ fn accepted(api: &str, version: &Version) -> Result<ConfigApi, Failure> {
     }
 }
 
-fn object_fields(object: &Map<String, Value>, fields: &[Field], api: ConfigApi, path: &str) -> Result<(), Failure> {
-    for (name, value) in object {
-        let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind") {
-            continue;
-        }
-        let field = fields.iter().find(|field| field.0 == name && (field.2..=field.3).contains(&api));
-        let field = field.ok_or_else(|| fail(format!("unknown field {at:?}")))?;
-        if !value.is_null() {
-            check(value, &field.1, api, &at)?;
-        }
-    }
-    Ok(())
-}
-
-fn check(value: &Value, holds: &Type, api: ConfigApi, at: &str) -> Result<(), Failure> {
-    let wrong = |what: &str| Err(fail(format!("cannot unmarshal {at}: it must be {what}")));
-    match (holds, value) {
-        (Type::Text, Value::String(_)) | (Type::Switch, Value::Bool(_)) => Ok(()),
-        (Type::Number, Value::Number(number)) if number.as_u64().is_some_and(|number| number <= 65535) => Ok(()),
-        (Type::Duration, Value::String(text)) if is_duration(text) => Ok(()),
-        (Type::Token, Value::String(text)) if is_token(text) => Ok(()),
-        (Type::Address, Value::String(text)) if text.parse::<IpAddr>().is_ok() => Ok(()),
-        (Type::TextMap, Value::Object(map)) if map.values().all(Value::is_string) => Ok(()),
-        (Type::SwitchMap, Value::Object(map)) if map.values().all(Value::is_boolean) => Ok(()),
-        (Type::List(item), Value::Array(items)) => {
-            items.iter().enumerate().try_for_each(|(n, value)| check(value, item, api, &format!("{at}[{n}]")))
-        }
-        (Type::Object(fields), Value::Object(object)) => object_fields(object, fields, api, at),
-        (Type::Text, _) => wrong("a string"),
-        (Type::Number, _) => wrong("a number up to 65535"),
-        (Type::Switch, _) => wrong("true or false"),
-        (Type::Duration, _) => wrong("a duration as \"4m0s\""),
-        // A token that is malformed is still a secret.
-        (Type::Token, _) => wrong("a token of the form \"[a-z0-9]{6}.[a-z0-9]{16}\""),
-        (Type::Address, _) => wrong("an IP address"),
-        (Type::TextMap, _) => wrong("a map of strings"),
-        (Type::SwitchMap, _) => wrong("a map of true and false"),
-        (Type::List(_), _) => wrong("a list"),
-        (Type::Object(_), _) => wrong("a map"),
-    }
-}
-
 pub(crate) fn is_token(text: &str) -> bool {
     text.split_once('.').is_some_and(|(id, secret)| is_token_part(id, 6) && is_token_part(secret, 16))
 }
 
 pub(crate) fn is_token_part(part: &str, length: usize) -> bool {
     part.len() == length && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-}
-
-fn is_duration(text: &str) -> bool {
-    seconds(text).is_some()
 }
 
 /// The seconds of a Go duration such as `1h0m0.5s`.

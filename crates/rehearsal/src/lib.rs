@@ -20,7 +20,6 @@ mod pki;
 mod pods;
 mod preflight;
 mod reset;
-mod schema;
 mod server;
 mod setting;
 mod state;

@@ -102,7 +102,9 @@ pub fn main() -> ExitCode {
         Command::Tables(tables) => tables.execute(),
         Command::List(list) => list.execute(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "muster-sim", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "muster-sim", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(Verdict::Held)
         }
     };

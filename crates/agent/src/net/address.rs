@@ -27,21 +27,6 @@ pub fn socket(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-/// An error with what it comes from: libp2p's own words may end where the system's would say why.
-pub(super) fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !words.is_empty() && !text.contains(&words) {
-            let pause = if text.ends_with(": ") || text.is_empty() { "" } else { ": " };
-            text = format!("{text}{pause}{words}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// All addresses behind a name, by the system's resolver.
 pub(super) async fn resolve(name: &str) -> Vec<SocketAddr> {
     match tokio::net::lookup_host(name).await {

@@ -1,6 +1,8 @@
 //! Who was turned away: all of it is counted, some of it is told.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,17 +18,26 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Most senders of whom is spoken within one pause.
 const SENDERS_MAX: usize = 32;
 
+/// How many handshakes from one address must end in the middle, none of them coming through, before people are told: a
+/// machine that restarts leaves one or two behind.
+const CUT_OFF_MIN: u32 = 4;
+
+/// What is said of them.
+const CUT_OFF: &str = "its connections end in the middle of the handshake: another mesh key, or not muster";
+
 /// Counts and tells who was turned away. Clones share it.
 #[derive(Clone)]
 pub(super) struct Away {
     events: mpsc::Sender<Event>,
     counters: Arc<Counters>,
     told: Arc<Mutex<BTreeMap<String, Instant>>>,
+    /// Handshakes that ended in the middle since the last that did not.
+    cut_off: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
 }
 
 impl Away {
     pub(super) fn new(events: mpsc::Sender<Event>, counters: Arc<Counters>) -> Self {
-        Self { events, counters, told: Arc::default() }
+        Self { events, counters, told: Arc::default(), cut_off: Arc::default() }
     }
 
     /// Counts `kind`, and lets people know of `whom` unless that was done a moment ago.
@@ -36,6 +47,32 @@ impl Away {
         if self.is_news(&whom, Instant::now()) {
             let _ = self.events.send(Event::TurnedAway(whom, why)).await;
         }
+    }
+
+    /// A handshake with `whom` failed, see [`is_cut_off`]: that is told of when it happens again and again.
+    pub(super) async fn handshake_failed(&self, whom: String, ip: Option<IpAddr>, why: &str, cut_off: bool) {
+        if !cut_off {
+            return self.turned("handshake failed", whom, why.to_owned()).await;
+        }
+        self.counters.dropped("handshake cut off");
+        if ip.is_some_and(|ip| self.is_cut_off_often(ip)) {
+            self.turned("handshake failed", whom, CUT_OFF.to_owned()).await;
+        }
+    }
+
+    fn is_cut_off_often(&self, ip: IpAddr) -> bool {
+        let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if cut_off.len() >= SENDERS_MAX && !cut_off.contains_key(&ip) {
+            cut_off.pop_first();
+        }
+        let times = cut_off.entry(ip).or_default();
+        *times = times.saturating_add(1);
+        *times >= CUT_OFF_MIN
+    }
+
+    /// A handshake with somebody at that address succeeded: what was cut off before was a restart, or the network.
+    pub(super) fn came_through(&self, ip: IpAddr) {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).remove(&ip);
     }
 
     fn is_news(&self, whom: &str, now: Instant) -> bool {
@@ -49,9 +86,50 @@ impl Away {
     }
 }
 
+/// Whether a connection merely ended, as when the other side loses its power, and nobody said the wrong things. Some of
+/// libp2p's errors do not tell what they are made of but in their words for programmers.
+pub(super) fn is_cut_off(error: &impl Debug) -> bool {
+    const ENDS: [&str; 6] =
+        ["UnexpectedEof", "ConnectionReset", "ConnectionAborted", "BrokenPipe", "TimedOut", "Timeout"];
+    let words = format!("{error:?}");
+    ENDS.iter().any(|end| words.contains(end))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{self, ErrorKind};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_restart_is_not_told_and_somebody_who_never_comes_through_is() {
+        let (events, mut told) = mpsc::channel(8);
+        let away = Away::new(events, Arc::default());
+        let ip: IpAddr = "10.0.0.9".parse().expect("an address");
+        let cut = is_cut_off(&io::Error::other(io::Error::from(ErrorKind::ConnectionReset)));
+        for _ in 0..5 {
+            for _ in 1..CUT_OFF_MIN {
+                away.handshake_failed(ip.to_string(), Some(ip), "wrong", cut).await;
+            }
+            away.came_through(ip);
+        }
+        assert!(told.try_recv().is_err());
+        for _ in 0..CUT_OFF_MIN {
+            away.handshake_failed(ip.to_string(), Some(ip), "wrong", cut).await;
+        }
+        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.9" && why == CUT_OFF));
+        let nonsense = is_cut_off(&io::Error::new(ErrorKind::InvalidData, "noise"));
+        away.handshake_failed("10.0.0.8".into(), None, "wrong", nonsense).await;
+        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.8" && why == "wrong"));
+    }
+
+    #[test]
+    fn the_addresses_of_those_cut_off_are_bounded() {
+        let (events, _told) = mpsc::channel(1);
+        let away = Away::new(events, Arc::default());
+        (0..1_000_u32).for_each(|number| _ = away.is_cut_off_often(IpAddr::from(number.to_be_bytes())));
+        assert_eq!(away.cut_off.lock().expect("no holder panics").len(), SENDERS_MAX);
+    }
 
     #[test]
     fn a_flood_is_told_of_once_a_sender() {

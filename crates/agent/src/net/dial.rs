@@ -10,6 +10,7 @@ use muster_wire::MachineId;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::away::is_cut_off;
 use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
 
 /// Most of this machine's own addresses remembered.
@@ -160,8 +161,9 @@ impl Mesh {
                         && self.reached.take(&address)
                     {
                         debug!(%address, ?cause, "a handshake failed");
+                        let why = super::events::HANDSHAKE;
                         self.away
-                            .turned("handshake failed", address.to_string(), super::events::HANDSHAKE.to_owned())
+                            .handshake_failed(address.to_string(), Some(address.ip()), why, is_cut_off(cause))
                             .await;
                     }
                 }

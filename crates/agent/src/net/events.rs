@@ -10,6 +10,7 @@ use muster_wire::{MachineId, limits};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::away::is_cut_off;
 use super::swarm::BehaviourEvent;
 use super::{Event, Mesh, address, key, socket};
 
@@ -82,6 +83,9 @@ impl Mesh {
         if let Some(address) = &dialled {
             self.reached.take(address);
         }
+        if let Some(remote) = socket(endpoint.get_remote_address()) {
+            self.away.came_through(remote.ip());
+        }
         let Some(machine) = key::machine(&peer).filter(|machine| !self.is_refused(*machine)) else {
             if key::machine(&peer).is_none() {
                 self.away.turned("not a machine", peer.to_string(), "its key is not Ed25519".to_owned()).await;
@@ -133,9 +137,15 @@ impl Mesh {
                 debug!(whom, %cause, "no room");
                 self.away.turned("no room", whom, "there are too many connections".to_owned()).await;
             }
-            ListenError::WrongPeerId { .. } | ListenError::Transport(_) => {
+            ListenError::WrongPeerId { .. } => {
                 debug!(whom, ?error, "an incoming connection failed");
                 self.away.turned("handshake failed", whom, HANDSHAKE.to_owned()).await;
+            }
+            ListenError::Transport(cause) => {
+                debug!(whom, ?cause, "an incoming connection failed");
+                self.away
+                    .handshake_failed(whom, socket(from).map(|from| from.ip()), HANDSHAKE, is_cut_off(&cause))
+                    .await;
             }
         }
     }

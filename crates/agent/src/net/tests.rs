@@ -321,3 +321,42 @@ async fn who_is_heard_from_an_address_that_is_not_its_own_is_dialled_back() {
     first.commands.send(Command::Learn(second.id, vec![second.at.to_string()])).await.expect("the mesh runs");
     assert_eq!(first.reached().await, (second.id, second.at.ip()));
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_in_the_middle_is_no_word_about_another_key_until_it_happens_again_and_again() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    for seen in 1..=3 {
+        drop(tokio::net::TcpStream::connect(node.at).await.expect("connects"));
+        while node.dropped("handshake cut off") < seen {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(node.events.try_recv().is_err(), "a restart looks like this");
+    assert_eq!(node.dropped("handshake failed"), 0);
+    drop(tokio::net::TcpStream::connect(node.at).await.expect("connects"));
+    assert!(
+        matches!(node.event().await, Event::TurnedAway(whom, why) if whom == "127.0.0.1" && why.contains("mesh key"))
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_listened_on_is_named_with_the_cause() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    for (listen, cause) in
+        [(taken.local_addr().expect("an address"), "in use"), ("192.0.2.1:7390".parse().expect("an address"), "assign")]
+    {
+        let (_commands, wanted) = mpsc::channel(1);
+        let (told, _events) = mpsc::channel(1);
+        let settings = Settings {
+            listen,
+            mesh_key: KEY,
+            mdns: false,
+            peers: Vec::new(),
+            subnets: Vec::new(),
+            foreign: Vec::new(),
+        };
+        let identity = Identity::from_seed(&[1; 32]);
+        let why = Mesh::new(&identity, settings, wanted, told, Arc::default()).err().expect("it cannot");
+        assert!(why.starts_with(&format!("cannot listen on {listen}: ")) && why.contains(cause), "{why}");
+    }
+}

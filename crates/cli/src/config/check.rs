@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use muster_wire::Digest;
 use zeroize::Zeroizing;
 
@@ -27,7 +26,6 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
     let documents = documents(values, problems);
     let manifests = manifests::read(values, problems);
     ports(values, problems);
-    subnets(values, problems);
     let durable = durable(values, problems);
     let address = |text: String| socket_address(&text);
     let path = |key: &str| values.text(key).map(PathBuf::from);
@@ -172,34 +170,25 @@ fn documents(values: &Values, problems: &mut Vec<Problem>) -> Vec<(String, Strin
     documents
 }
 
-fn ports(values: &Values, problems: &mut Vec<Problem>) {
+/// The keys that name a port of this machine, with their ports.
+pub(super) fn own_ports(values: &Values) -> [(&'static str, Option<u32>); 3] {
     let listen =
         values.text("discovery.listen").and_then(|text| socket_address(&text)).map(|address| u32::from(address.port()));
-    let ports = [
+    [
         ("discovery.listen", listen),
         ("kubernetes.endpoint_port", values.whole("kubernetes.endpoint_port")),
         ("kubernetes.api_port", values.whole("kubernetes.api_port")),
-    ];
+    ]
+}
+
+fn ports(values: &Values, problems: &mut Vec<Problem>) {
+    let ports = own_ports(values);
     for (at, (key, port)) in ports.iter().enumerate() {
         if let Some((other, _)) = ports[..at].iter().find(|(_, other)| other == port) {
             let place = [*key, *other].map(|key| values.place(key)).into_iter().find(|place| *place != Place::Default);
             let port = port.unwrap_or_default();
             let text = format!("`{key}` and `{other}` both use port {port}");
             problems.push(Problem::error(place.unwrap_or(Place::Default), text));
-        }
-    }
-}
-
-fn subnets(values: &Values, problems: &mut Vec<Problem>) {
-    let nets = |key: &str| -> Vec<IpNet> {
-        values.text(key).map(|text| text.split(',').filter_map(|net| net.parse().ok()).collect()).unwrap_or_default()
-    };
-    for pod in nets("kubernetes.pod_subnet") {
-        for service in nets("kubernetes.service_subnet") {
-            if pod.contains(&service.network()) || service.contains(&pod.network()) {
-                let text = format!("`service_subnet` {service} and `pod_subnet` {pod} overlap");
-                problems.push(Problem::error(values.place("kubernetes.service_subnet"), text));
-            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use muster_kubeadm::{Plan, PlanError, Settings, UserFile, Version};
 
+use super::key;
 use super::problem::Problem;
 use super::values::Values;
 use super::{Image, Kubernetes};
@@ -40,23 +41,52 @@ pub(crate) fn below(root: Option<&Path>, path: &Path) -> PathBuf {
     }
 }
 
-/// What no kubeadm that may deploy the wanted version could work with. Without a version it is found when kubeadm has
-/// said its own.
+/// What no kubeadm that may deploy the wanted version could work with; of any version, when none is named.
 pub(super) fn check(image: &Image, values: &Values, problems: &mut Vec<Problem>) {
     let settings = settings(&image.cluster, &image.kubernetes, None, Path::new("/"));
-    let Some(wanted) = settings.version.clone() else { return };
-    // kubeadm may be one minor version ahead of what it deploys, and then know other documents.
-    let mut later: Version = wanted.clone();
-    later.minor += 1;
-    let Err(why) = Plan::new(&wanted, settings.clone()).or_else(|why| Plan::new(&later, settings).map_err(|_| why))
-    else {
-        return;
+    taken_ports(&settings, values, problems);
+    let with = |kubeadm: &Version| Plan::new(kubeadm, settings.clone()).map(|_| ());
+    let outcome = match &settings.version {
+        // kubeadm may be one minor version ahead of what it deploys, and then know other documents.
+        Some(wanted) => {
+            let mut later = wanted.clone();
+            later.minor += 1;
+            with(wanted).or_else(|why| with(&later).map_err(|_| why))
+        }
+        // The newest one's reason is the one to tell: it is about what people write today.
+        None => newest_first()
+            .try_fold(None, |first, kubeadm| match with(&kubeadm) {
+                Ok(()) => Err(()),
+                Err(why) => Ok(first.or(Some(why))),
+            })
+            .map_or(Ok(()), |why| why.map_or(Ok(()), Err)),
     };
-    let key = match why {
-        PlanError::Version(_) => "kubernetes.version",
-        PlanError::Document(_) => "kubernetes.documents",
-        PlanError::SkipPhases { .. } => "kubernetes.skip_phases",
-        PlanError::IgnorePreflight(_) => "kubernetes.ignore_preflight",
+    let Err(why) = outcome else { return };
+    let (key, text) = match &why {
+        PlanError::Version(_) => ("kubernetes.version", why.to_string()),
+        PlanError::Document(error) => match key::find(&error.place) {
+            Some(key) => (key.path, format!("`{}`: {}", key.path, error.why)),
+            None => ("kubernetes.documents", why.to_string()),
+        },
+        PlanError::SkipPhases { .. } => ("kubernetes.skip_phases", why.to_string()),
+        PlanError::IgnorePreflight(_) => ("kubernetes.ignore_preflight", why.to_string()),
     };
-    problems.push(Problem::error(values.place(key), why.to_string()));
+    problems.push(Problem::error(values.place(key), text));
+}
+
+fn newest_first() -> impl Iterator<Item = Version> {
+    let minors = (Version::OLDEST_MINOR..=Version::NEWEST_MINOR).rev();
+    minors.filter_map(|minor| format!("v1.{minor}.0").parse().ok())
+}
+
+/// Ports of muster.toml that something of Kubernetes takes on the same machine.
+fn taken_ports(settings: &Settings, values: &Values, problems: &mut Vec<Problem>) {
+    // A document that cannot be read is told of with its place, by whoever needs the whole of it.
+    let Ok(taken) = muster_kubeadm::ports(settings) else { return };
+    for (key, port) in super::check::own_ports(values) {
+        if let Some((port, owner)) = taken.iter().find(|(taken, _)| Some(u32::from(*taken)) == port) {
+            let text = format!("`{key}` is port {port}, which is that of {owner}");
+            problems.push(Problem::error(values.place(key), text));
+        }
+    }
 }

@@ -159,7 +159,10 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         assert_eq!(wrong(rest), [format!("muster.toml:4: {expected}")], "{rest}");
     }
     let overlap = wrong("[kubernetes]\npod_subnet = \"10.0.0.0/8\"\nservice_subnet = \"10.96.0.0/12\"");
-    assert_eq!(overlap, ["muster.toml:6: `service_subnet` 10.96.0.0/12 and `pod_subnet` 10.0.0.0/8 overlap"]);
+    assert_eq!(
+        overlap,
+        ["muster.toml:6: `kubernetes.service_subnet`: the Services' 10.96.0.0/12 and the Pods' 10.0.0.0/8 overlap"]
+    );
 }
 
 #[test]
@@ -310,13 +313,14 @@ fn the_digest_covers_what_all_machines_share_and_nothing_else() {
     assert_eq!(right(&other_key).digest, plain, "the key is a secret and no part of what is shown to others");
     let dir = tempfile::tempdir().expect("a directory");
     let (one, two) = (dir.path().join("one.yaml"), dir.path().join("two.yaml"));
-    std::fs::write(&one, "kind: KubeletConfiguration\n").expect("written");
-    std::fs::write(&two, "kind: KubeletConfiguration\n").expect("written");
+    std::fs::write(&one, "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n").expect("written");
+    std::fs::write(&two, "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n").expect("written");
     let documents = |path: &Path| digest(&format!("kubernetes.documents = [{path:?}]"));
     let before = documents(&one);
     assert_eq!(before, documents(&two), "where a document lies does not matter");
     assert_ne!(before, plain);
-    std::fs::write(&one, "kind: KubeProxyConfiguration\n").expect("written");
+    std::fs::write(&one, "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n")
+        .expect("written");
     assert_ne!(before, documents(&one), "what it says does");
     std::fs::write(&one, "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n").expect("written");
     let manifests = digest(&format!("kubernetes.manifests = [{one:?}]"));
@@ -378,8 +382,97 @@ fn what_no_kubeadm_of_the_wanted_version_takes_is_found_before_any_runs() {
     // kubeadm 1.31 may deploy 1.30, so its documents may be either's.
     assert_eq!(problems("v1.30.0", &of("v1beta4", "certificateValidityPeriod: 8760h0m0s")), []);
     assert_ne!(problems("v1.28.0", &of("v1beta4", "certificateValidityPeriod: 8760h0m0s")), []);
-    // Without a version nobody knows before kubeadm is asked.
-    assert_eq!(problems("", &of("v1beta4", "controlPlaneEndpoint: elsewhere:6443")), []);
+    // Without a version kubeadm's own holds, and what no kubeadm takes is wrong all the same.
+    assert_ne!(problems("", &of("v1beta4", "controlPlaneEndpoint: elsewhere:6443")), []);
+    assert_eq!(problems("", &of("v1beta4", "certificateValidityPeriod: 8760h0m0s")), []);
+    assert_eq!(problems("", &of("v1beta2", "useHyperKubeImage: true")), [], "kubeadm 1.20 takes it");
+}
+
+#[test]
+fn subnets_and_ports_that_no_cluster_can_use_are_named_with_and_without_a_version() {
+    for (key, expected) in [
+        ("pod_subnet = \"fd00:10::/40\"", "`kubernetes.pod_subnet`: fd00:10::/40 is too large"),
+        ("pod_subnet = \"10.244.0.0/26\"", "`kubernetes.pod_subnet`: 10.244.0.0/26 is smaller than"),
+        ("pod_subnet = \"10.96.0.0/16\"", "`kubernetes.pod_subnet`: the Services' 10.96.0.0/12"),
+        ("service_subnet = \"10.0.0.0/8\"", "`kubernetes.service_subnet`: 10.0.0.0/8 is too large"),
+        ("service_subnet = \"10.96.0.0/30\"", "`kubernetes.service_subnet`: 10.96.0.0/30 is too small"),
+        ("service_subnet = \"fd00:20::/64\"", "`kubernetes.service_subnet`: fd00:20::/64 is too large"),
+        ("endpoint_port = 2379", "`kubernetes.endpoint_port` is port 2379, which is that of etcd"),
+        ("endpoint_port = 10250", "`kubernetes.endpoint_port` is port 10250, which is that of the kubelet"),
+        ("api_port = 10259", "`kubernetes.api_port` is port 10259, which is that of the scheduler"),
+        ("api_port = 10257", "`kubernetes.api_port` is port 10257, which is that of the controller manager"),
+        (
+            "endpoint_port = 10256",
+            "`kubernetes.endpoint_port` is port 10256, which is that of kube-proxy's health check",
+        ),
+    ] {
+        for version in ["", "version = \"v1.31.4\"\n"] {
+            let told = problems(&with(&format!("[kubernetes]\n{version}{key}")), &[]);
+            let line = if version.is_empty() { 5 } else { 6 };
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with(&format!("muster.toml:{line}: {expected}")), "{told:?}");
+        }
+    }
+    let told = problems(&with("discovery.listen = \"0.0.0.0:2380\""), &[]);
+    assert_eq!(
+        told,
+        ["muster.toml:4: `discovery.listen` is port 2380, which is that of etcd's members among themselves"]
+    );
+}
+
+#[test]
+fn a_port_that_a_document_gives_to_the_kubelet_is_taken_and_its_usual_one_is_free() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("kubelet.yaml");
+    let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nport: 7443\n";
+    std::fs::write(&path, text).expect("written");
+    let with_port = |port: u16| with(&format!("[kubernetes]\nendpoint_port = {port}\ndocuments = [{path:?}]"));
+    assert_eq!(
+        problems(&with_port(7443), &[]),
+        ["muster.toml:5: `kubernetes.endpoint_port` is port 7443, which is that of the kubelet"]
+    );
+    assert_eq!(right(&with_port(10250)).kubernetes.endpoint_port, 10250);
+}
+
+#[test]
+fn documents_are_read_and_checked_by_their_fields_whatever_the_version() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("k.yaml");
+    const KUBEADM: &str = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n";
+    const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+    let old = KUBEADM.replace("v1beta4", "v1beta3");
+    for (text, expected) in [
+        ("apiVersion: kubeadm.k8s.io/v1beta4\nkind: [\n".to_owned(), "k.yaml:"),
+        (
+            format!("{KUBEADM}apiServer:\n  extraArgs: {{profiling: \"false\"}}\n"),
+            "apiServer.extraArgs: it must be a list",
+        ),
+        (
+            format!("{old}controllerManager:\n  extraArgs: {{node-cidr-mask-size: 24}}\n"),
+            "controllerManager.extraArgs: it must",
+        ),
+        (
+            format!("{KUBEADM}networking: {{podSubnets: 10.1.0.0/16}}\n"),
+            "networking.podSubnets: there is no such field",
+        ),
+        (format!("{KUBEADM}networking: {{podSubnet: 10.96.0.0/16}}\n"), "networking.podSubnet: the Services'"),
+        (format!("{KUBEADM}clusterName: a\nclusterName: b\n"), "k.yaml:4"),
+        (
+            format!("{KUBEADM}etcd: {{external: {{endpoints: [\"https://e:2379\"]}}}}\n"),
+            "etcd.external: muster runs etcd",
+        ),
+        (format!("{KUBEADM}etcd: {{local: {{dataDir: /data}}}}\n"), "etcd.local.dataDir: it is /data here"),
+        (format!("{KUBELET}maxPods: many\n"), "KubeletConfiguration: maxPods: it must be a whole number"),
+        (format!("{KUBELET}clusterDNSs: []\n"), "clusterDNSs: there is no such field; did you mean clusterDNS?"),
+        ("a: b\n".to_owned(), "none that muster passes to kubeadm"),
+        ("\t\u{0}".to_owned(), "k.yaml"),
+    ] {
+        std::fs::write(&path, &text).expect("written");
+        for version in ["", "version = \"v1.31.4\"\n", "version = \"v1.37.2\"\n"] {
+            let told = problems(&with(&format!("[kubernetes]\n{version}documents = [{path:?}]")), &[]);
+            assert!(told.len() == 1 && told[0].contains(expected), "{version}{text}: {told:?}\nshould name {expected}");
+        }
+    }
 }
 
 #[test]

@@ -95,6 +95,14 @@ impl Site {
         Agent { root, child }
     }
 
+    /// The same where nobody reads what it logs any more.
+    pub(crate) fn start_unread(&self, number: u8, image: &Image) -> Agent {
+        let root = self.root(number);
+        fs::create_dir_all(&root).expect("made");
+        let child = self.command(number, image).stderr(closed_pipe()).spawn().expect("muster starts");
+        Agent { root, child }
+    }
+
     /// Runs machine `number` until it ends by itself.
     pub(crate) fn refuse(&self, number: u8, image: &Image) -> (Option<i32>, String) {
         let Output { status, stderr, .. } =
@@ -135,7 +143,21 @@ impl Site {
     }
 }
 
+/// A pipe whose reader is gone.
+pub(crate) fn closed_pipe() -> std::io::PipeWriter {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer
+}
+
 impl Agent {
+    /// Asks as [`Agent::ask`] does, and reads nothing of the answer.
+    pub(crate) fn ask_unread(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.args(arguments).arg("--socket").arg(self.root.join("run/muster/muster.sock"));
+        command.stdout(closed_pipe()).stderr(Stdio::piped()).output().expect("muster starts")
+    }
+
     /// What another command of muster's prints about this machine.
     pub(crate) fn ask(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));

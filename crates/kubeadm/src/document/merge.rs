@@ -69,6 +69,18 @@ fn rules(wanted: &Version, settings: &Settings) -> Vec<(Kind, &'static str, Rule
         ),
         (Cluster, "kubernetesVersion", Rule::Same(wanted.to_string(), "set kubernetes.version in muster.toml")),
         (Cluster, "certificatesDir", Rule::Same(pki.clone(), "set kubernetes.dir in muster.toml")),
+        (
+            Cluster,
+            "etcd.external",
+            Rule::Never(
+                "muster runs etcd on the control planes and counts their members; an etcd elsewhere it cannot join",
+            ),
+        ),
+        (
+            Cluster,
+            "etcd.local.dataDir",
+            Rule::Same(settings.etcd_dir.display().to_string(), "set kubernetes.etcd_dir in muster.toml"),
+        ),
         (Join, "discovery.bootstrapToken", Rule::Never(DISCOVERY)),
         (Join, "discovery.file", Rule::Never(DISCOVERY)),
         (Join, "discovery.tlsBootstrapToken", Rule::Never(DISCOVERY)),

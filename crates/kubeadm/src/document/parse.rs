@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{DocumentError, Kind, UserDocument, UserDocuments};
+use crate::schema;
 use crate::settings::UserFile;
 use crate::version::ConfigApi;
 
@@ -78,5 +79,20 @@ fn document(file: &UserFile, value: Value) -> Result<(Kind, UserDocument), Docum
         })?),
         _ => None,
     };
+    let expected = match kind {
+        Kind::KubeletConfiguration => Some("v1beta1"),
+        Kind::KubeProxyConfiguration => Some("v1alpha1"),
+        _ => None,
+    };
+    if let Some(expected) = expected.filter(|expected| *expected != version) {
+        return Err(fail(
+            Some(kind),
+            "apiVersion",
+            format!("{version:?} is not the one that kubeadm reads: {expected}"),
+        ));
+    }
+    // A component's document has no API of kubeadm's, and its fields are in all of them.
+    schema::check(kind, api.unwrap_or(ConfigApi::V1Beta4), &fields)
+        .map_err(|wrong| fail(Some(kind), &wrong.field, wrong.what.to_string()))?;
     Ok((kind, UserDocument { place: file.name.clone(), api, fields }))
 }

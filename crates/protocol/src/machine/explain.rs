@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{MachineId, Role, host_of};
+use muster_wire::{MachineId, Role, Settings, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -38,7 +38,8 @@ impl Machine {
             voters: charter
                 .map(|charter| charter.voters.iter().map(|voter| voter.to_hex()).collect())
                 .unwrap_or_default(),
-            leader: self.follow.leader.map(MachineId::to_hex),
+            // Raft's word for a leader is a hint: one that hears no majority decides nothing any more.
+            leader: self.follow.leader.filter(|_| !self.follow.raft || self.hears_majority()).map(MachineId::to_hex),
             term: self.follow.term,
             revision: ledger.revision(),
             attempt: ledger.cluster_attempt(),
@@ -122,6 +123,14 @@ impl Machine {
             add("turned-away", format!("{whom} was turned away {count} times: {why}"), &[]);
         }
         reasons
+    }
+
+    /// Whether more than half of the charter's voters are here, this machine included.
+    fn hears_majority(&self) -> bool {
+        let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter());
+        let voters = charter.map(|charter| charter.voters.as_slice()).unwrap_or_default();
+        let here = voters.iter().filter(|voter| **voter == self.id() || self.roster.is_alive(**voter)).count();
+        here * 2 > voters.len()
     }
 
     fn explain_manifests(&self, add: &mut impl FnMut(&str, String, &[MachineId])) {
@@ -298,8 +307,11 @@ impl Machine {
     fn other_settings(&self, machines: &[MachineId]) -> String {
         let described = machines.iter().take(5).map(|machine| match self.roster.card(*machine) {
             Some(card) => format!(
-                "{machine} ({}, machines = {}, settings {})",
-                card.hostname, card.settings.machines, card.settings.digest
+                "{machine} ({}, machines = {}, settings {}; {})",
+                card.hostname,
+                card.settings.machines,
+                card.settings.digest,
+                differing(&self.settings, &card.settings)
             ),
             None => machine.to_string(),
         });
@@ -312,7 +324,7 @@ impl Machine {
         let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter().voters.clone());
         let voters = charter.unwrap_or_default();
         let lost: Vec<MachineId> = voters.iter().copied().filter(|voter| !self.roster.is_alive(*voter)).collect();
-        if self.follow.raft && self.follow.leader.is_none() {
+        if self.follow.raft && (self.follow.leader.is_none() || !self.hears_majority()) {
             let names: Vec<String> = lost.iter().map(|machine| self.heard(*machine, now)).collect();
             let names = if names.is_empty() { "the election is under way".to_owned() } else { names.join("; ") };
             add(
@@ -320,6 +332,20 @@ impl Machine {
                 format!("no leader: {} of {} voters are here; {names}", voters.len() - lost.len(), voters.len()),
                 &lost,
             );
+        }
+        for (machine, member) in ledger.members() {
+            let control_plane = member.admitted.role == Role::ControlPlane && member.joined;
+            if control_plane && *machine != me && !self.roster.is_alive(*machine) {
+                let text =
+                    format!("control plane {} ({}) does not answer", member.admitted.name, self.heard(*machine, now));
+                add("control-plane", text, &[*machine]);
+            }
+        }
+        if let Some((attempt, machine, why)) = ledger.abandoned().last()
+            && ledger.ready().is_none()
+        {
+            let text = format!("attempt {attempt} of {machine} to initialise the cluster was given up: {why}");
+            add("init", text, &[*machine]);
         }
         let Some(member) = ledger.member(me) else {
             let why = if self.follow.turned_down {
@@ -365,5 +391,49 @@ impl Machine {
             let word = what.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
             add("proposal", format!("waiting for {word} to be committed"), &[]);
         }
+    }
+}
+
+/// The keys in which two images are known to differ, with both values, this machine's first. Of the others a card has the
+/// digest alone.
+fn differing(here: &Settings, there: &Settings) -> String {
+    let keys = [
+        ("machines", here.machines.to_string(), there.machines.to_string()),
+        ("control_planes", here.control_planes.to_string(), there.control_planes.to_string()),
+        ("state.durable", here.durable.to_string(), there.durable.to_string()),
+        ("kubernetes.version", here.kubernetes_version.clone(), there.kubernetes_version.clone()),
+    ];
+    let word = |value: String| if value.is_empty() { "not set".to_owned() } else { value };
+    let differ = keys.into_iter().filter(|(_, ours, theirs)| ours != theirs);
+    let told: Vec<String> =
+        differ.map(|(key, ours, theirs)| format!("{key}: {} here, {} there", word(ours), word(theirs))).collect();
+    if told.is_empty() {
+        return "another shared key differs: compare `muster config show` of both".to_owned();
+    }
+    told.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::Digest;
+
+    use super::*;
+
+    #[test]
+    fn two_images_are_told_apart_by_their_keys_and_both_values() {
+        let here = Settings {
+            machines: 3,
+            control_planes: 3,
+            durable: true,
+            kubernetes_version: "v1.37.2".into(),
+            digest: Digest([1; 32]),
+        };
+        let there = Settings { control_planes: 1, kubernetes_version: String::new(), ..here.clone() };
+        assert_eq!(
+            differing(&here, &there),
+            "control_planes: 3 here, 1 there, kubernetes.version: v1.37.2 here, not set there"
+        );
+        let other = Settings { digest: Digest([2; 32]), ..here.clone() };
+        assert!(differing(&here, &other).contains("another shared key differs"));
     }
 }

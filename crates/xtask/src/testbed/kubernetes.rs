@@ -30,7 +30,8 @@ pub(crate) struct Cluster {
 /// What one look at the cluster found.
 pub(crate) struct View {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) etcd_members: usize,
+    /// How many members etcd has, or why it could not be asked.
+    pub(crate) etcd_members: Result<usize, String>,
     /// Names of the machines through which the API answered.
     pub(crate) answering: Vec<String>,
 }
@@ -144,10 +145,8 @@ impl Cluster {
         let is_control_plane = |machine: &&Machine| {
             nodes.iter().any(|node| node.control_plane && node.ready && node.address == machine.address)
         };
-        let etcd_members = match testbed.machines.iter().filter(is_control_plane).find(|machine| machine.running()) {
-            Some(machine) => etcd_members(machine)?,
-            None => 0,
-        };
+        let asked = testbed.machines.iter().filter(is_control_plane).filter(|machine| machine.running());
+        let etcd_members = first_answer(asked.map(etcd_members)).map_err(|error| format!("{error:#}"));
         let running = testbed.machines.iter().filter(|machine| machine.running());
         let answers = running.filter(|machine| Self::through(testbed, machine).raw("/readyz").is_ok());
         let answering = answers.map(|machine| machine.name.clone()).collect();
@@ -164,8 +163,10 @@ impl View {
         if found != control_planes {
             missing.push(format!("{found} control planes instead of {control_planes}"));
         }
-        if self.etcd_members != control_planes {
-            missing.push(format!("{} etcd members instead of {control_planes}", self.etcd_members));
+        match &self.etcd_members {
+            Ok(members) if *members == control_planes => {}
+            Ok(members) => missing.push(format!("{members} etcd members instead of {control_planes}")),
+            Err(why) => missing.push(format!("etcd cannot be asked for its members: {why}")),
         }
         // A cluster made by hand has an API on its control planes only.
         let expected = testbed.machines.iter().filter(|machine| {
@@ -176,6 +177,30 @@ impl View {
         }
         missing
     }
+}
+
+/// The first answer of several that could be asked; the last one's failure when none has one.
+fn first_answer<T>(answers: impl Iterator<Item = Result<T>>) -> Result<T> {
+    let mut last = anyhow::anyhow!("no control plane runs whose Node is Ready");
+    for answer in answers {
+        match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The line that a person on this host can copy, whatever the testbed is called and wherever it lies.
+pub(crate) fn kubectl_line(kubectl: &Path, kubeconfig: &Path) -> String {
+    format!("{} --kubeconfig {} get nodes", quoted(kubectl), quoted(kubeconfig))
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+');
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Machines that are no Node or no Ready one.
@@ -207,7 +232,10 @@ fn node(item: &Value) -> Result<Node> {
 
 /// Counts the members that have started, as etcd on this machine lists them.
 fn etcd_members(machine: &Machine) -> Result<usize> {
+    // One that hangs must not hold up the others' answers.
     let etcdctl = [
+        "timeout",
+        "10",
         "etcdctl",
         "--endpoints=https://127.0.0.1:2379",
         "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
@@ -228,6 +256,39 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_machine_that_does_not_answer_is_passed_over() {
+        let mut asked = 0;
+        let answers = [Err(anyhow::anyhow!("cut off")), Ok(3), Ok(4)].into_iter().inspect(|_| asked += 1);
+        assert_eq!(first_answer(answers).unwrap(), 3);
+        assert_eq!(asked, 2, "nobody is asked after the first answer");
+        let none = [Err::<u8, _>(anyhow::anyhow!("first")), Err(anyhow::anyhow!("last"))].into_iter();
+        assert_eq!(first_answer(none).unwrap_err().to_string(), "last");
+        assert!(first_answer(std::iter::empty::<Result<u8>>()).unwrap_err().to_string().contains("no control plane"));
+    }
+
+    #[test]
+    fn the_line_to_copy_is_one_command_whatever_the_paths_are() {
+        let kubectl = Path::new("/var/cache/muster-testbed/part-kubernetes-1.37-a9/kubectl");
+        assert_eq!(
+            kubectl_line(kubectl, Path::new("/var/lib/muster-testbed/default/kubeconfig")),
+            "/var/cache/muster-testbed/part-kubernetes-1.37-a9/kubectl --kubeconfig /var/lib/muster-testbed/default/kubeconfig get nodes"
+        );
+        for strange in ["/a b/it's", "/$HOME/x", "/a;b", "/*"] {
+            let line = format!(
+                "printf %s {}",
+                kubectl_line(Path::new("-"), Path::new(strange))
+                    .split(" get ")
+                    .next()
+                    .unwrap()
+                    .split_once("--kubeconfig ")
+                    .unwrap()
+                    .1
+            );
+            assert_eq!(run("sh", ["-c", &line]).unwrap(), strange);
+        }
+    }
 
     #[test]
     fn a_node_is_read_from_what_the_api_says() {

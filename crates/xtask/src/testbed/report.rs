@@ -1,6 +1,7 @@
 //! What a command says, as text or as JSON, and what its failures mean.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,18 +44,18 @@ impl Report {
     pub(crate) fn step(&self, text: impl AsRef<str>) {
         let (seconds, text) = (self.started.elapsed().as_secs_f64(), text.as_ref());
         if self.json {
-            println!("{}", json!({ "seconds": round(seconds), "step": text }));
+            print(&json!({ "seconds": round(seconds), "step": text }));
         } else {
-            println!("{seconds:7.1} s  {text}");
+            print(&format_args!("{seconds:7.1} s  {text}"));
         }
     }
 
     /// What the command found: the JSON object, or the text that says the same.
     pub(crate) fn result(&self, object: &Value, text: impl AsRef<str>) {
         if self.json {
-            println!("{object}");
+            print(object);
         } else {
-            println!("{}", text.as_ref());
+            print(&text.as_ref());
         }
     }
 
@@ -73,12 +74,12 @@ impl Report {
                 "api": view.map(|view| view.answering.contains(&machine.name)),
             }));
         }
-        let etcd_members = view.map(|view| view.etcd_members);
+        let etcd_members = view.and_then(|view| view.etcd_members.as_ref().ok());
         if self.json {
-            println!("{}", json!({ "testbed": testbed.name, "machines": rows, "etcd_members": etcd_members }));
+            print(&json!({ "testbed": testbed.name, "machines": rows, "etcd_members": etcd_members }));
             return;
         }
-        println!("{:<12} {:<16} {:<8} {:<20} {:<8} ROLE", "MACHINE", "ADDRESS", "RUNNING", "NODE", "READY");
+        print(&format_args!("{:<12} {:<16} {:<8} {:<20} {:<8} ROLE", "MACHINE", "ADDRESS", "RUNNING", "NODE", "READY"));
         for row in &rows {
             let yes = |key: &str| if row[key] == true { "yes" } else { "no" };
             let word = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
@@ -88,15 +89,15 @@ impl Report {
                 (false, false) => "worker",
             };
             let (running, ready) = (yes("running"), yes("ready"));
-            println!(
+            print(&format_args!(
                 "{:<12} {:<16} {running:<8} {:<20} {ready:<8} {role}",
                 word("machine"),
                 word("address"),
                 word("node")
-            );
+            ));
         }
         if let Some(members) = etcd_members {
-            println!("etcd members: {members}");
+            print(&format_args!("etcd members: {members}"));
         }
     }
 
@@ -109,12 +110,18 @@ impl Report {
         }
         let provision = error.chain().any(|cause| cause.is::<CannotProvision>());
         if self.json {
-            println!("{}", json!({ "ready": false, "provisioned": !provision, "error": format!("{error:#}") }));
+            print(&json!({ "ready": false, "provisioned": !provision, "error": format!("{error:#}") }));
         }
         let what = if provision { "this host cannot be provisioned" } else { "failed" };
-        eprintln!("cargo xtask testbed: {what}: {error:#}");
+        // Where this cannot be written, nobody could be told so either.
+        let _ = writeln!(io::stderr(), "cargo xtask testbed: {what}: {error:#}");
         ExitCode::from(if provision { 2 } else { 1 })
     }
+}
+
+/// A reader that has seen enough, as `head`, is no reason to leave a testbed half made.
+fn print(line: &dyn Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Seconds as people read them: to a tenth.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use super::arguments::FormArguments;
-use super::kubernetes::{Cluster, missing_nodes};
+use super::kubernetes::{Cluster, kubectl_line, missing_nodes};
 use super::layout::{Images, Paths, Testbed};
 use super::machine::Machine;
 use super::network;
@@ -57,13 +57,12 @@ fn form_cluster(testbed: &Testbed, form: &FormArguments, muster: Option<&Path>, 
         &json!({ "ready": true, "seconds": round(formed.ready), "whole_seconds": round(formed.whole), "machines": names, "kubeconfig": kubeconfig }),
         format!(
             "Ready: {} machines, {} control planes, {:.1} s after the last machine had booted (etcd whole: {:.1} s).\n\
-             Look inside: {} --kubeconfig {} get nodes",
+             Look inside: {}",
             names.len(),
             testbed.control_planes,
             formed.ready,
             formed.whole,
-            testbed.kubectl.display(),
-            kubeconfig.display()
+            kubectl_line(&testbed.kubectl, &kubeconfig)
         ),
     );
     Ok(())

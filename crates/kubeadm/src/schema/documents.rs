@@ -1,35 +1,8 @@
-//! The fields of kubeadm's documents in its three APIs, from its public types. What is not here is refused.
+//! The fields of kubeadm's own documents in its three APIs: `cmd/kubeadm/app/apis/kubeadm/v1beta{2,3,4}/types.go`.
 
-use muster_kubeadm::ConfigApi;
-
-/// What a field holds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Type {
-    Text,
-    Number,
-    Switch,
-    /// Go's notation: `4m0s`.
-    Duration,
-    /// `[a-z0-9]{6}.[a-z0-9]{16}`.
-    Token,
-    /// An IP address.
-    Address,
-    TextMap,
-    SwitchMap,
-    List(&'static Type),
-    Object(&'static [Field]),
-}
-
-/// A field, and the first and last API that has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Field(pub(crate) &'static str, pub(crate) Type, pub(crate) ConfigApi, pub(crate) ConfigApi);
-
-use ConfigApi::{V1Beta2 as B2, V1Beta3 as B3, V1Beta4 as B4};
-use Type::{Address, Duration, List, Number, Object, Switch, SwitchMap, Text, TextMap, Token};
-
-const fn all(name: &'static str, holds: Type) -> Field {
-    Field(name, holds, B2, B4)
-}
+use super::Type::{self, Address, Duration, List, Object, Port, Switch, SwitchMap, Text, TextMap, Token};
+use super::{Field, all};
+use crate::version::ConfigApi::{V1Beta2 as B2, V1Beta3 as B3, V1Beta4 as B4};
 
 const TEXTS: Type = List(&Text);
 const ARGUMENT: Type = Object(&[all("name", Text), all("value", Text)]);
@@ -43,7 +16,7 @@ const VOLUMES: Type = List(&Object(&[
 ]));
 const TAINTS: Type =
     List(&Object(&[all("key", Text), all("value", Text), all("effect", Text), all("timeAdded", Text)]));
-const ENDPOINT: Type = Object(&[all("advertiseAddress", Address), all("bindPort", Number)]);
+const ENDPOINT: Type = Object(&[all("advertiseAddress", Address), all("bindPort", Port)]);
 const PATCHES: Type = Object(&[all("directory", Text)]);
 const REGISTRATION: Type = Object(&[
     all("name", Text),
@@ -96,7 +69,7 @@ const EXTERNAL_ETCD: Type = Object(&[
     Field("httpEndpoints", TEXTS, B4, B4),
 ]);
 
-pub(crate) const INIT: &[Field] = &[
+pub(super) const INIT: &[Field] = &[
     all(
         "bootstrapTokens",
         List(&Object(&[
@@ -117,7 +90,7 @@ pub(crate) const INIT: &[Field] = &[
     Field("timeouts", TIMEOUTS, B4, B4),
 ];
 
-pub(crate) const CLUSTER: &[Field] = &[
+pub(super) const CLUSTER: &[Field] = &[
     all("etcd", Object(&[all("local", LOCAL_ETCD), all("external", EXTERNAL_ETCD)])),
     all("networking", Object(&[all("serviceSubnet", Text), all("podSubnet", Text), all("dnsDomain", Text)])),
     all("kubernetesVersion", Text),
@@ -145,7 +118,7 @@ pub(crate) const CLUSTER: &[Field] = &[
     Field("caCertificateValidityPeriod", Duration, B4, B4),
 ];
 
-pub(crate) const JOIN: &[Field] = &[
+pub(super) const JOIN: &[Field] = &[
     all("nodeRegistration", REGISTRATION),
     all("caCertPath", Text),
     all(
@@ -172,7 +145,7 @@ pub(crate) const JOIN: &[Field] = &[
     Field("timeouts", TIMEOUTS, B4, B4),
 ];
 
-pub(crate) const RESET: &[Field] = &[
+pub(super) const RESET: &[Field] = &[
     all("cleanupTmpDir", Switch),
     all("certificatesDir", Text),
     all("criSocket", Text),
