@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::charter::charter_hash;
-use muster_wire::{Ballot, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits};
+use muster_wire::{
+    Ballot, Card, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits,
+};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 
@@ -68,6 +70,8 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) tuning: &'a Tuning,
     pub(crate) unable: bool,
+    /// Whether this machine has looked at its kubeadm.
+    pub(crate) looked: bool,
     pub(crate) cloned: bool,
     pub(crate) fingerprint_shared: bool,
     pub(crate) roster: &'a mut Roster,
@@ -79,6 +83,13 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     fn me(&self) -> MachineId {
         self.identity.machine()
+    }
+
+    /// Whether a machine is counted before a charter is proposed. Its voters are control planes, so who they can be is to be known.
+    fn stands(&self, machine: MachineId) -> bool {
+        let looked =
+            if machine == self.me() { self.looked } else { self.roster.card(machine).is_some_and(Card::has_looked) };
+        looked && self.votes_count(machine)
     }
 
     /// Whether a machine's promise and vote count: it has our settings, one body, and never forgot a vote.
@@ -130,10 +141,10 @@ impl Founding {
     /// something new was heard; of this one always, since it also depends on itself.
     pub(crate) fn look(&mut self, context: &mut Context<'_>) {
         let me = context.me();
-        let mut changed = self.admit(me, context.votes_count(me));
+        let mut changed = self.admit(me, context.stands(me));
         for machine in context.roster.take_touched().into_iter().filter(|machine| *machine != me) {
             let alive = context.roster.is_alive(machine);
-            changed |= self.admit(machine, alive && context.votes_count(machine));
+            changed |= self.admit(machine, alive && context.stands(machine));
             if alive && context.has_other_settings(machine) {
                 self.others.insert(machine);
             } else {

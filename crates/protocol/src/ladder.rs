@@ -253,6 +253,11 @@ impl Ladder {
         self.unable.as_deref()
     }
 
+    /// Whether it is known if this machine can run kubeadm.
+    pub(crate) fn has_looked(&self) -> bool {
+        self.version.is_some() || self.unable.is_some()
+    }
+
     /// Whether kubeadm is there and there is a plan for it.
     pub(crate) fn checked(&self) -> bool {
         self.version.is_some()

@@ -531,6 +531,7 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && context.roster.is_alive(machine)
         && context.roster.clone_proof(machine).is_none()
         && card.card().settings.digest == context.charter.settings
+        && (card.card().has_looked() || context.charter.voters.contains(&machine))
 }
 
 fn needs_ticket(member: &Member, attempt: u32) -> bool {

@@ -197,7 +197,7 @@ impl Machine {
             sealing_key: boot.sealing_key,
             fingerprint: boot.fingerprint,
             settings: boot.settings.clone(),
-            unable: String::new(),
+            unable: Card::NOT_LOOKED.to_owned(),
             reached: 0,
         };
         let mine = SignedCard::sign(&boot.identity, card);
@@ -400,7 +400,8 @@ impl Machine {
             due: &mut self.due,
             effects,
         };
-        if self.ladder.finished(run, result, &mut context) {
+        let changed = self.ladder.finished(run, result, &mut context);
+        if changed || !self.mine.card().has_looked() && self.ladder.has_looked() {
             let unable: String = self.ladder.unable().unwrap_or_default().chars().take(60).collect();
             self.change_card(|card| card.unable = unable);
         }
@@ -504,6 +505,7 @@ impl Machine {
             settings: &self.settings,
             tuning: &self.tuning,
             unable: self.ladder.unable().is_some(),
+            looked: self.ladder.has_looked(),
             cloned: self.cloned,
             fingerprint_shared: shared,
             roster: &mut self.roster,

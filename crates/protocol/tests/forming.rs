@@ -5,7 +5,7 @@ mod site;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_protocol::{Input, ManifestOutcome, Phase, Step};
+use muster_protocol::{Input, ManifestOutcome, Phase, Step, StepOutput};
 use muster_wire::{Durable, Role};
 use site::{Site, settings};
 
@@ -53,6 +53,29 @@ fn a_quorum_founds_and_a_late_machine_joins() {
     site.boot(4);
     site.run(seconds(20));
     assert!(site.formed(), "{}", explain(&site));
+}
+
+#[test]
+fn a_machine_whose_kubeadm_was_not_looked_at_yet_is_waited_for_and_then_is_what_it_can_be() {
+    let mut site = Site::new(4, 3);
+    site.hang.insert((0, "check"));
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(5));
+    assert!(site.seats[&1].machine.charter().is_none(), "two that could be voters are no quorum of four");
+    assert!(explain(&site).contains("has not looked at its kubeadm yet"), "{}", explain(&site));
+    site.boot(3);
+    site.run(seconds(10));
+    let slow = site.id(0);
+    let charter = site.seats[&1].machine.charter().expect("three found").clone();
+    assert!(!charter.charter().voters.contains(&slow));
+    assert!(site.seats[&1].machine.ledger().member(slow).is_none(), "its role would be a guess");
+    let run = *site.seats[&0].running.keys().next().expect("its check hangs");
+    let worker_only = Some("kubeadm v1.34.4 is older than v1.37.2: a worker at most".to_owned());
+    let result = Ok(StepOutput::Checked { version: "v1.34.4".into(), worker_only });
+    site.feed(0, Input::Finished { run, result });
+    site.run(seconds(20));
+    assert!(site.formed(), "{}", explain(&site));
+    assert_eq!(site.seats[&1].machine.ledger().member(slow).expect("admitted").admitted.role, Role::Worker);
 }
 
 #[test]

@@ -58,13 +58,21 @@ pub struct Card {
     pub fingerprint: Digest,
     /// The image's settings.
     pub settings: Settings,
-    /// Why this machine cannot run kubeadm; empty when it can.
+    /// Why this machine cannot run kubeadm; empty when it can, [`Card::NOT_LOOKED`] as long as it has not seen whether it can.
     pub unable: String,
     /// So many of the addresses, the first ones, are such at which others reached it.
     pub reached: u32,
 }
 
 impl Card {
+    /// What `unable` says before the machine has looked at its kubeadm.
+    pub const NOT_LOOKED: &str = "it has not looked at its kubeadm yet";
+
+    /// Whether it is known if the machine can run kubeadm. Who may be a control plane is decided once, so not before.
+    pub fn has_looked(&self) -> bool {
+        self.unable != Self::NOT_LOOKED
+    }
+
     /// The addresses at which others reached it, `ip:port`.
     pub fn reached_at(&self) -> impl Iterator<Item = &String> {
         self.addresses.iter().take(self.reached as usize)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{MachineId, Role, Settings, host_of};
+use muster_wire::{Card, MachineId, Role, Settings, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -237,7 +237,9 @@ impl Machine {
     }
 
     fn heard(&self, machine: MachineId, now: Time) -> String {
-        format!("{machine}, {}", self.heard_ago(machine, now))
+        let looked = self.roster.card(machine).is_none_or(Card::has_looked);
+        let yet = if looked { "" } else { ", which has not looked at its kubeadm yet" };
+        format!("{machine}, {}{yet}", self.heard_ago(machine, now))
     }
 
     fn explain_founding(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
