@@ -78,7 +78,7 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::Listen,
         Some("0.0.0.0:7390"),
         Some("listen"),
-        "Where the machine listens for the others.",
+        "Where the machine listens for the others. `0.0.0.0` and `[::]` both mean every address, of IPv4 and of IPv6.",
     ),
     own(
         "discovery.mdns",
