@@ -257,7 +257,13 @@ fn in_the_name_of(leader: muster_wire::MachineId, term: u64) -> Bytes {
 fn an_entry_that_the_ledger_refuses_says_why_and_nonsense_is_not_proposed() {
     let mut site = Site::founded(15, 3, 3, Config::default());
     let leader = site.leader().unwrap();
-    let calls = [admission(0), admission(0), Bytes::from_static(b"\xff")].map(|entry| site.propose(leader, entry));
+    // The same once more changes nothing; under another name it is refused.
+    let Ok(muster_wire::Entry::Admitted(again)) = muster_wire::Entry::decode(admission(0)) else {
+        panic!("an admission")
+    };
+    let renamed =
+        muster_wire::Entry::Admitted(muster_wire::entry::Admitted { name: "another".into(), ..again }).encode();
+    let calls = [admission(0), renamed.into(), Bytes::from_static(b"\xff")].map(|entry| site.propose(leader, entry));
     let follower = everyone(&site).into_iter().find(|me| *me != leader).unwrap();
     let elsewhere = site.propose(follower, admission(1));
     site.until("all are answered", |site| site.outcomes.len() == 4);
