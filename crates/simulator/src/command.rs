@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             if json && error.use_stderr() {
-                tell_failure(&error.to_string());
+                tell_failure(&error.to_string(), SCENARIO_WRONG);
             }
             return ExitCode::from(if error.use_stderr() { SCENARIO_WRONG } else { 0 });
         }
@@ -113,16 +113,31 @@ pub fn main() -> ExitCode {
         Err(Failure(why)) => {
             eprintln!("muster-sim: {why}");
             if json {
-                tell_failure(&why);
+                tell_failure(&why, SCENARIO_WRONG);
             }
             ExitCode::from(SCENARIO_WRONG)
         }
     }
 }
 
+/// The end of a replay whose text to stop at may never have come. A broken promise weighs more than that, but both are told.
+fn unless_missed(verdict: Verdict, missed: Option<String>, json: bool) -> Result<Verdict, Failure> {
+    match (missed, verdict) {
+        (None, _) => Ok(verdict),
+        (Some(why), Verdict::Held | Verdict::NotEnoughSeen) => Err(Failure(why)),
+        (Some(why), _) => {
+            eprintln!("muster-sim: {why}");
+            if json {
+                tell_failure(&why, verdict.code());
+            }
+            Ok(verdict)
+        }
+    }
+}
+
 /// Says the same to a program: one line, as with everything else under `--json`.
-fn tell_failure(why: &str) {
-    println!("{}", serde_json::json!({ "error": why.trim_end(), "exit_code": SCENARIO_WRONG }));
+fn tell_failure(why: &str, code: u8) {
+    println!("{}", serde_json::json!({ "error": why.trim_end(), "exit_code": code }));
 }
 
 /// Reads a seed.

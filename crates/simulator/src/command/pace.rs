@@ -17,6 +17,9 @@ pub(super) struct Pace {
     /// that text, `c` goes on to the end, `s` shows the state, `q` ends.
     #[arg(long)]
     pub(super) step: bool,
+    /// Whether a line with the text came.
+    #[arg(skip)]
+    pub(super) met: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -46,6 +49,7 @@ impl Pace {
     /// What follows `line`.
     pub(super) fn after(&mut self, line: &str) -> Next {
         let met = self.break_on.as_ref().is_some_and(|wanted| line.contains(wanted.as_str()));
+        self.met |= met;
         match (self.step, met) {
             (false, false) => Next::Line,
             (false, true) => Next::Stop,
@@ -56,6 +60,13 @@ impl Pace {
                 self.ask()
             }
         }
+    }
+
+    /// What is wrong if the text to stop at never came: who waits for a line that there is not should not take the end for it.
+    pub(super) fn missed(&self) -> Option<String> {
+        let wanted = self.break_on.as_ref().filter(|_| !self.met)?;
+        let until = self.until.map_or("to the end".to_owned(), |until| format!("up to {until} s"));
+        Some(format!("no line that was shown contains {wanted:?}, {until}: the replay never stopped there"))
     }
 
     /// Asks on the terminal; the end of the input goes on to the end.
@@ -73,7 +84,10 @@ impl Pace {
             "s" => return Next::Show,
             "q" => return Next::Stop,
             other => match other.strip_prefix("b ") {
-                Some(text) => self.break_on = Some(text.trim().to_owned()),
+                Some(text) => {
+                    self.break_on = Some(text.trim().to_owned());
+                    self.met = false;
+                }
                 None => {
                     eprintln!("{other:?} is not understood: Enter, b TEXT, c, s, q");
                     return self.ask();
@@ -81,5 +95,25 @@ impl Pace {
             },
         }
         Next::Line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(wanted: Option<&str>, until: Option<f64>) -> Pace {
+        Pace { until, break_on: wanted.map(str::to_owned), step: false, met: false }
+    }
+
+    #[test]
+    fn a_text_that_never_came_is_named_and_one_that_came_is_not() {
+        let mut waits = pace(Some("leads"), Some(2.5));
+        assert_eq!(waits.after("node-1 boots"), Next::Line);
+        let why = waits.missed().expect("it did not come");
+        assert!(why.contains("\"leads\"") && why.contains("up to 2.5 s"), "{why}");
+        assert_eq!(waits.after("node-1 leads in term 1"), Next::Stop);
+        assert_eq!(waits.missed(), None);
+        assert_eq!(pace(None, None).missed(), None);
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::pace::{Next, Pace};
 use super::steps::state;
-use super::{Failure, print_json};
+use super::{Failure, print_json, unless_missed};
 use crate::changes::changes;
 use crate::recording::{Player, Replayed};
 use crate::run::Verdict;
@@ -90,8 +90,13 @@ impl Shown {
                 Err(Failure(format!("{}: no recording of {machine}, but of {}", path.display(), others.join(", "))))
             }
             (None, 0, None) => Err(Failure(format!("{}: there is no *.{EXTENSION} in it", path.display()))),
-            _ => Ok(verdict),
+            _ => unless_missed(verdict, self.pace.missed().map(|why| self.hinted(why)), self.json),
         }
+    }
+
+    /// Where else the text may be.
+    fn hinted(&self, why: String) -> String {
+        if self.verbose { why } else { format!("{why}; --verbose shows every input and everything done") }
     }
 
     fn wants(&self, player: &Player<'_>) -> bool {

@@ -5,7 +5,7 @@ use muster_protocol::Status;
 
 use super::one::{print_outcome, told};
 use super::pace::{Next, Pace};
-use super::{Failure, Which, print_json, recorded, slot};
+use super::{Failure, Which, print_json, recorded, slot, unless_missed};
 use crate::changes::changes;
 use crate::run::{Verdict, outcome_of};
 use crate::trace::Trace;
@@ -104,7 +104,8 @@ impl Replay {
             println!("\nstopped at {:.6} s, hash so far {}", world.now as f64 / 1e6, outcome.hash);
         }
         // What is not known half-way is not missing; at the end it is, as `run` says.
-        Ok(if whole { outcome.verdict } else { outcome.verdict_so_far() })
+        let verdict = if whole { outcome.verdict } else { outcome.verdict_so_far() };
+        unless_missed(verdict, self.pace.missed(), self.json)
     }
 
     fn show(&self, world: &World, machine: Option<u32>) -> Result<(), Failure> {
