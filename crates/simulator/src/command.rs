@@ -26,7 +26,7 @@ use which::Which;
 const SCENARIO_WRONG: u8 = 4;
 
 const EXAMPLES: &str = "\
-Examples, from a directory with simulations/ in it:
+Examples:
   muster-sim list                                   what there is
   muster-sim run five                               one run: what happened, and what held
   muster-sim sweep swarm-5 --seeds 0..1000          many

@@ -3,6 +3,7 @@
 //! It runs the protocol's own code; network, disks, clocks and kubeadm's processes are modelled. One thread a seed, and
 //! one seed gives one run, to the last bit: every result carries a hash of all that happened.
 
+pub mod built_in;
 pub mod changes;
 pub mod check;
 pub mod command;

@@ -5,58 +5,50 @@ use std::panic::AssertUnwindSafe;
 use muster_wire::planted::{PLANTED, plant};
 use serde::Serialize;
 
+use crate::built_in;
 use crate::run::run;
 use crate::scenario::Scenario;
 
 /// The scenarios that are tried in turn, each with the same number of seeds.
-const SCENARIOS: &[(&str, &str)] = &[
-    ("swarm-founding", include_str!("../../../simulations/swarm-founding.toml")),
-    ("founding-duels", include_str!("../../../simulations/founding-duels.toml")),
-    ("late-init", include_str!("../../../simulations/late-init.toml")),
-    ("etcd-turns", include_str!("../../../simulations/etcd-turns.toml")),
-    ("swarm-init", include_str!("../../../simulations/swarm-init.toml")),
-    ("late-proposals", include_str!("../../../simulations/late-proposals.toml")),
-    ("power-cuts", include_str!("../../../simulations/power-cuts.toml")),
-    ("forged-frames", include_str!("../../../simulations/forged-frames.toml")),
-    ("wiped-machine", include_str!("../../../simulations/wiped-machine.toml")),
-    ("disks", include_str!("../../../simulations/disks.toml")),
-    ("cloned-disk", include_str!("../../../simulations/cloned-disk.toml")),
-    ("too-many-machines", include_str!("../../../simulations/too-many-machines.toml")),
-    ("kairos-dead-first-control-plane", include_str!("../../../simulations/kairos-dead-first-control-plane.toml")),
-    ("two-clusters-one-network", include_str!("../../../simulations/two-clusters-one-network.toml")),
-    ("five", include_str!("../../../simulations/five.toml")),
-    ("swarm-5", include_str!("../../../simulations/swarm-5.toml")),
-    ("stray-proposals", include_str!("../../../simulations/stray-proposals.toml")),
-    ("raft-snapshots", include_str!("../../../simulations/raft-snapshots.toml")),
-    ("raft-votes", include_str!("../../../simulations/raft-votes.toml")),
-    ("claims-fail", include_str!("../../../simulations/claims-fail.toml")),
-    ("init-fails", include_str!("../../../simulations/init-fails.toml")),
-    ("etcd-cut", include_str!("../../../simulations/etcd-cut.toml")),
-    ("etcd-reset", include_str!("../../../simulations/etcd-reset.toml")),
-    ("other-image-later", include_str!("../../../simulations/other-image-later.toml")),
-    ("second-cluster", include_str!("../../../simulations/second-cluster.toml")),
-    ("second-cluster-second-hand", include_str!("../../../simulations/second-cluster-second-hand.toml")),
-    (
-        "regressions/l1-ticket-overtook-ready",
-        include_str!("../../../simulations/regressions/l1-ticket-overtook-ready.toml"),
-    ),
-    ("regressions/s6-learner-stays", include_str!("../../../simulations/regressions/s6-learner-stays.toml")),
-    ("regressions/s8-old-etcd-turn", include_str!("../../../simulations/regressions/s8-old-etcd-turn.toml")),
-    ("dead-initialiser", include_str!("../../../simulations/dead-initialiser.toml")),
-    (
-        "regressions/s4-answer-to-an-earlier-start",
-        include_str!("../../../simulations/regressions/s4-answer-to-an-earlier-start.toml"),
-    ),
-    ("regressions/s10-claims-unpaused", include_str!("../../../simulations/regressions/s10-claims-unpaused.toml")),
-    (
-        "regressions/s1-ballot-outlives-halt",
-        include_str!("../../../simulations/regressions/s1-ballot-outlives-halt.toml"),
-    ),
-    ("regressions/s8-turn-forgotten", include_str!("../../../simulations/regressions/s8-turn-forgotten.toml")),
-    ("regressions/l1-poll-overtaken", include_str!("../../../simulations/regressions/l1-poll-overtaken.toml")),
-    ("last-step-fails", include_str!("../../../simulations/last-step-fails.toml")),
-    ("last-step-fails-once", include_str!("../../../simulations/last-step-fails-once.toml")),
-    ("regressions/l3-earlier-life", include_str!("../../../simulations/regressions/l3-earlier-life.toml")),
+const SCENARIOS: &[&str] = &[
+    "swarm-founding",
+    "founding-duels",
+    "late-init",
+    "etcd-turns",
+    "swarm-init",
+    "late-proposals",
+    "power-cuts",
+    "forged-frames",
+    "wiped-machine",
+    "disks",
+    "cloned-disk",
+    "too-many-machines",
+    "kairos-dead-first-control-plane",
+    "two-clusters-one-network",
+    "five",
+    "swarm-5",
+    "stray-proposals",
+    "raft-snapshots",
+    "raft-votes",
+    "claims-fail",
+    "init-fails",
+    "etcd-cut",
+    "etcd-reset",
+    "other-image-later",
+    "second-cluster",
+    "second-cluster-second-hand",
+    "regressions/l1-ticket-overtook-ready",
+    "regressions/s6-learner-stays",
+    "regressions/s8-old-etcd-turn",
+    "dead-initialiser",
+    "regressions/s4-answer-to-an-earlier-start",
+    "regressions/s10-claims-unpaused",
+    "regressions/s1-ballot-outlives-halt",
+    "regressions/s8-turn-forgotten",
+    "regressions/l1-poll-overtaken",
+    "last-step-fails",
+    "last-step-fails-once",
+    "regressions/l3-earlier-life",
 ];
 
 /// What came of one mistake.
@@ -88,7 +80,7 @@ pub fn look_for(name: &str, seeds_max: u64) -> Option<Found> {
 
 fn search(mistake: &'static str, seeds_max: u64) -> (u64, Option<(String, u64, String)>) {
     let scenarios: Vec<(&str, Scenario)> =
-        SCENARIOS.iter().filter_map(|(name, text)| Some((*name, Scenario::parse(text).ok()?))).collect();
+        SCENARIOS.iter().filter_map(|name| Some((*name, Scenario::parse(built_in::text(name)?).ok()?))).collect();
     for nth in 0..seeds_max {
         let (name, scenario) = &scenarios[nth as usize % scenarios.len()];
         // A regression keeps the seed that it was made of.
@@ -113,4 +105,16 @@ fn broken(scenario: &Scenario, seed: u64, mistake: Option<&'static str>) -> Opti
         Ok(outcome) => outcome.broken?.promise.to_owned(),
     };
     (scenario.expect.breaks.as_ref() != Some(&broken)).then_some(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_that_is_tried_is_there() {
+        for name in SCENARIOS {
+            assert!(built_in::text(name).is_some_and(|text| Scenario::parse(text).is_ok()), "{name}");
+        }
+    }
 }

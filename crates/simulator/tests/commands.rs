@@ -42,3 +42,91 @@ fn a_broken_promise_weighs_more_than_a_text_that_never_came() {
     assert_eq!(code, Some(1), "{said}");
     assert!(told.contains("safety-broken") && said.contains("no such line"), "{told}{said}");
 }
+
+#[test]
+fn scenarios_are_run_by_name_wherever_the_program_is() {
+    let elsewhere = tempdir("elsewhere");
+    let (code, told, said) = muster_sim(&elsewhere, &["run", "five", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    // It is the run that the file gives, and the command that is printed gives it again.
+    assert_eq!(hash(&told), hash(&muster_sim(&repository(), &["run", "simulations/five.toml", "--json"]).1));
+    let (_, told, _) = muster_sim(&elsewhere, &["run", "regressions/s10-claims-unpaused"]);
+    assert!(told.trim_end().ends_with("\nmuster-sim run regressions/s10-claims-unpaused --seed 0"), "{told}");
+    let (code, told, said) = muster_sim(&elsewhere, &["sweep", "five", "--seeds", "0..2", "--twice-every", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(told.contains("2 run again in another process: the same"), "{told}");
+    let (code, _, said) = muster_sim(&elsewhere, &["run", "fife"]);
+    assert_eq!(code, Some(4));
+    assert!(said.contains("there is no file and no scenario fife; did you mean five"), "{said}");
+}
+
+#[test]
+fn a_file_wins_over_the_scenario_of_its_name_and_a_directory_does_not() {
+    let here = tempdir("file-wins");
+    std::fs::create_dir_all(here.join("swarm-5")).expect("made");
+    std::fs::create_dir_all(here.join("simulations")).expect("made");
+    std::fs::write(here.join("five"), "title = \"mine, at its path\"\nmachines = 1\n").expect("written");
+    std::fs::write(here.join("simulations/other-image.toml"), "title = \"mine, by its name\"\nmachines = 1\n")
+        .expect("written");
+    std::fs::write(here.join("simulations/disks.toml"), "title = \"broken\"\n").expect("written");
+    let runs = |name: &str| muster_sim(&here, &["run", name]);
+    assert!(runs("five").1.starts_with("mine, at its path (seed 0)"));
+    assert!(runs("other-image").1.starts_with("mine, by its name (seed 0)"));
+    assert_eq!(runs("swarm-5").0, Some(0));
+    // What is wrong in a file is said, and the program's own is not run in its place.
+    let (code, _, said) = runs("disks");
+    assert!(code == Some(4) && said.contains("simulations/disks.toml: "), "{said}");
+    let (_, told, _) = muster_sim(&here, &["list"]);
+    let line =
+        |name: &str| told.lines().find(|line| line[3..].starts_with(&format!("{name} "))).expect(name).to_owned();
+    assert!(line("other-image").starts_with("  +") && line("other-image").ends_with("mine, by its name"));
+    assert!(line("five").starts_with("   "), "{}", line("five"));
+    assert!(line("disks").contains("WRONG: "));
+}
+
+#[test]
+fn every_scenario_of_the_repository_is_listed_and_every_fault_says_what_it_does() {
+    let (_, told, _) = muster_sim(&tempdir("listed"), &["list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let names: Vec<&str> =
+        listed["scenarios"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    for (folder, prefix) in [("simulations", ""), ("simulations/regressions", "regressions/")] {
+        for entry in std::fs::read_dir(repository().join(folder)).expect("there are scenarios").flatten() {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            if let Some(name) = file.strip_suffix(".toml") {
+                assert!(names.contains(&format!("{prefix}{name}").as_str()), "{prefix}{name}");
+            }
+        }
+    }
+    let docs = std::fs::read_to_string(repository().join("docs/simulation.md")).expect("readable");
+    let faults = listed["faults"].as_array().expect("a list");
+    for fault in faults {
+        let text = |key: &str| fault[key].as_str().expect(key);
+        let takes: Vec<String> = fault["takes"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|key| Some(format!("`{}`", key.as_str()?)))
+            .collect();
+        let drawn = if fault["every_swarm"] == true { " *" } else { "" };
+        assert!(text("does").len() > 10 && text("does").matches(". ").count() == 0, "{fault} is one sentence");
+        let row = format!("| `{}`{drawn} | {} | {} |", text("kind"), takes.join(" "), text("does"));
+        assert!(docs.contains(&row), "docs/simulation.md lacks this row:\n{row}");
+    }
+    // No row is left of what no longer is there.
+    let rows = docs.split("| fault | takes | what it does |").nth(1).expect("the table").lines().skip(2);
+    assert_eq!(rows.take_while(|line| line.starts_with('|')).count(), faults.len());
+}
+
+/// An empty directory of the test's own.
+fn tempdir(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).expect("made");
+    path
+}
+
+fn hash(json: &str) -> String {
+    let outcome: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    outcome["hash"].as_str().expect("a hash").to_owned()
+}

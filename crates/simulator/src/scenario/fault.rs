@@ -1,9 +1,11 @@
 //! Faults: what can go wrong, when, to whom, how badly.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// The sorts of faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The sorts of faults. The first paragraph beside each is what people are told that it does, in `muster-sim list` and in
+/// `docs/simulation.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sort {
     /// Frames are lost at `rate`.
@@ -24,7 +26,7 @@ pub enum Sort {
     OneWay,
     /// Every machine reaches only its two neighbours by number.
     Ring,
-    /// Two halves that both reach the first machine named, and not each other.
+    /// Two halves, the lower and the higher numbers, both reach the first machine named, and not each other.
     Bridge,
     /// A split that comes and goes every `period_s`.
     Flap,
@@ -38,7 +40,7 @@ pub enum Sort {
     Slow,
     /// The machine loses power: what was not synced is gone, and its peers notice only by silence.
     PowerLoss,
-    /// A graceful stop and start.
+    /// The process is ended and started again when the fault ends, which muster cannot tell from `crash`.
     Restart,
     /// The next write kills the process, before or after the disk has it.
     CrashOnWrite,
@@ -46,19 +48,20 @@ pub enum Sort {
     TornWrite,
     /// The next write of the state file lands in the file of Raft instead.
     Misdirected,
-    /// Synced writes are lost when the machine stops: a sync that lied.
+    /// Syncs lie: what was written meanwhile is lost if the machine loses power.
     LyingSync,
-    /// Writes fail because the disk is full.
+    /// Writes fail because the disk is full, and the process ends at the first.
     Full,
-    /// Writes fail.
+    /// Writes fail, and the process ends at the first.
     IoError,
-    /// A bit of the state file turns.
+    /// A bit of the state file, or of Raft's, turns while the process is down.
     BitRot,
     /// The disk is empty when the machine comes back.
     Wipe,
-    /// The disk is an older copy of itself when the machine comes back: as it was after the write numbered `copy`, from 0, the
-    /// first, on, or counted back from -1, the last but the present one; of those that are kept the nearest. The first unless
-    /// given.
+    /// The disk is an older copy of itself when the machine comes back, the first one unless `copy` says which.
+    ///
+    /// As it was after the write numbered `copy`, from 0, the first, on, or counted back from -1, the last but the present one; of
+    /// those that are kept the nearest.
     OldCopy,
     /// The first machine named gets a copy of the second one's disk.
     Clone,
@@ -68,7 +71,9 @@ pub enum Sort {
     ClockJump,
     /// Identities appear that no image made, `count` of them, with valid signatures of their own.
     Sybil,
-    /// The machine promises and votes for whatever it is asked, to every peer, and tells of no earlier vote. It breaks an assumption: see `docs/simulation.md`.
+    /// The machine promises and votes for whatever it is asked, to every peer, and tells of no earlier vote.
+    ///
+    /// It breaks an assumption: see `docs/simulation.md`.
     TwoFaced,
     /// What the machine proposes to its Raft is proposed once more, up to `ms` later.
     LateProposals,
@@ -81,7 +86,7 @@ pub enum Sort {
     KubeadmFail,
     /// kubeadm does `step`, and its answer is lost.
     KubeadmLostAnswer,
-    /// kubeadm goes on with `step` although it was told to stop.
+    /// kubeadm takes long for `step`, and goes on with it although it was told to stop.
     KubeadmLate,
     /// The API server refuses to take the Nodes of the machines back when they are reset.
     NodeStays,
@@ -123,24 +128,8 @@ impl Sort {
     }
 
     /// Every sort there is.
-    pub fn every() -> Vec<Sort> {
-        use Sort::*;
-        let mut every = Self::all();
-        every.extend([
-            NodeStays,
-            StrayProposals,
-            TornWrite,
-            Misdirected,
-            LyingSync,
-            BitRot,
-            Wipe,
-            OldCopy,
-            Clone,
-            Sybil,
-            TwoFaced,
-        ]);
-        every.sort_unstable();
-        every
+    pub fn every() -> &'static [Sort] {
+        Self::value_variants()
     }
 
     /// The parameters that this sort takes, beside `at_s`, `for_s` and `machines`.
@@ -159,6 +148,11 @@ impl Sort {
             KubeadmHang | KubeadmFail | KubeadmLostAnswer | KubeadmLate => &["step"],
             _ => &[],
         }
+    }
+
+    /// What it does, in one plain sentence.
+    pub fn does(self) -> String {
+        self.to_possible_value().and_then(|value| Some(format!("{}.", value.get_help()?))).unwrap_or_default()
     }
 
     /// The word in scenario files.
