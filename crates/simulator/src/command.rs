@@ -37,7 +37,7 @@ Examples:
 /// Forms muster clusters in virtual time, breaks whatever can break, and checks every promise.
 ///
 /// Exit codes: 0 everything held, 1 a safety promise was broken, 2 a liveness promise was broken, 3 not enough was seen
-/// to judge, 4 the scenario (or the command line) is wrong, 5 two charters were founded because the scenario broke what
+/// to judge, or no fault took effect, 4 the scenario (or the command line) is wrong, 5 two charters were founded because the scenario broke what
 /// promise S1 assumes.
 #[derive(Parser)]
 #[command(name = "muster-sim", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -124,7 +124,7 @@ pub fn main() -> ExitCode {
 fn unless_missed(verdict: Verdict, missed: Option<String>, json: bool) -> Result<Verdict, Failure> {
     match (missed, verdict) {
         (None, _) => Ok(verdict),
-        (Some(why), Verdict::Held | Verdict::NotEnoughSeen) => Err(Failure(why)),
+        (Some(why), Verdict::Held | Verdict::NotEnoughSeen | Verdict::NothingHappened) => Err(Failure(why)),
         (Some(why), _) => {
             eprintln!("muster-sim: {why}");
             if json {
@@ -161,6 +161,7 @@ fn words(verdict: Verdict) -> &'static str {
         Verdict::LivenessBroken => "a LIVENESS promise was BROKEN",
         Verdict::NotEnoughSeen => "not enough was seen to judge",
         Verdict::AssumptionBroken => "the scenario broke what a safety promise assumes",
+        Verdict::NothingHappened => "no fault took effect, so this shows nothing of what the scenario is for",
     }
 }
 

@@ -41,7 +41,7 @@ pub fn text(title: &str, outcomes: &[Outcome], twice: &Twice) -> String {
 
 /// Whether a verdict says nothing of the code.
 fn unjudged(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::NotEnoughSeen | Verdict::AssumptionBroken)
+    matches!(verdict, Verdict::NotEnoughSeen | Verdict::AssumptionBroken | Verdict::NothingHappened)
 }
 
 fn escape(text: &str) -> String {

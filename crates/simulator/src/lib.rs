@@ -13,6 +13,7 @@ pub mod numbers;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod promises;
+pub mod reach;
 pub mod recording;
 pub mod report;
 pub mod run;

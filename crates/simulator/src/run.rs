@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::check::{Broken, Standing};
 use crate::cost;
-use crate::scenario::{Fault, Scenario};
+use crate::reach::{self, Reach};
+use crate::scenario::{Fault, Scenario, Sort};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use crate::world::{At, World};
@@ -26,6 +27,8 @@ pub enum Verdict {
     NotEnoughSeen,
     /// What a safety promise says came about, because the scenario broke what the promise assumes: nobody's mistake.
     AssumptionBroken,
+    /// No fault took effect though the scenario has some: whatever held shows nothing of what the scenario is for.
+    NothingHappened,
 }
 
 impl Verdict {
@@ -37,6 +40,7 @@ impl Verdict {
             Verdict::LivenessBroken => "liveness-broken",
             Verdict::NotEnoughSeen => "not-enough-seen",
             Verdict::AssumptionBroken => "assumption-broken",
+            Verdict::NothingHappened => "nothing-happened",
         }
     }
 
@@ -46,7 +50,7 @@ impl Verdict {
             Verdict::Held => 0,
             Verdict::SafetyBroken => 1,
             Verdict::LivenessBroken => 2,
-            Verdict::NotEnoughSeen => 3,
+            Verdict::NotEnoughSeen | Verdict::NothingHappened => 3,
             Verdict::AssumptionBroken => 5,
         }
     }
@@ -71,6 +75,8 @@ pub struct Outcome {
     pub charter_after_us: Option<At>,
     /// When every machine was Ready, in microseconds.
     pub ready_at_us: Option<At>,
+    /// How the faults fared, by sort.
+    pub faults: BTreeMap<Sort, Reach>,
     /// States reached, with how often.
     pub sometimes: BTreeMap<&'static str, u64>,
     /// Virtual time in microseconds.
@@ -92,7 +98,10 @@ pub struct Outcome {
 impl Outcome {
     /// The verdict when a run was stopped on the way: what is not known yet is not missing.
     pub(crate) fn verdict_so_far(&self) -> Verdict {
-        if self.verdict == Verdict::NotEnoughSeen { Verdict::Held } else { self.verdict }
+        match self.verdict {
+            Verdict::NotEnoughSeen | Verdict::NothingHappened => Verdict::Held,
+            verdict => verdict,
+        }
     }
 
     /// What there is to say of it in one line.
@@ -103,6 +112,9 @@ impl Outcome {
         if let Some(unbound) = &self.unbound {
             let at_s = unbound.at_us as f64 / 1e6;
             return format!("{} outside of what it assumes at {at_s:.3} s: {}", unbound.promise, unbound.what);
+        }
+        if self.verdict == Verdict::NothingHappened {
+            return "no fault took effect".to_owned();
         }
         let unknown = self.liveness.iter().filter_map(|(promise, standing)| match standing {
             Standing::Unknown { why } => Some(format!("{promise} unknown: {why}")),
@@ -152,10 +164,13 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
     let liveness = watch.checks.liveness.standing().clone();
     let unknown = liveness.values().any(|standing| matches!(standing, Standing::Unknown { .. }));
     let unbound = watch.checks.unbound().cloned();
+    let faults = reach::of_run(&world.plan, &world.fared());
+    let disturbed = faults.values().any(|reach| reach.took > 0);
     let verdict = match &broken {
         Some(broken) if broken.promise.starts_with('S') => Verdict::SafetyBroken,
         _ if unbound.is_some() => Verdict::AssumptionBroken,
         Some(_) => Verdict::LivenessBroken,
+        None if world.scenario.disturbs() && !disturbed => Verdict::NothingHappened,
         None if unknown => Verdict::NotEnoughSeen,
         None => Verdict::Held,
     };
@@ -168,6 +183,7 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
         liveness,
         charter_after_us: watch.checks.liveness.charter_after_us,
         ready_at_us: watch.checks.liveness.ready_at_us,
+        faults,
         sometimes: watch.sometimes.all().collect(),
         virtual_us: world.now,
         events: world.handled,

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::reach::{self, Reach};
 use crate::run::{Outcome, Verdict, run};
-use crate::scenario::{Policy, Scenario};
+use crate::scenario::{Policy, Scenario, Sort};
 use crate::sometimes;
 use crate::twice::Twice;
 
@@ -48,12 +49,20 @@ pub struct Summary {
     pub stopped: bool,
     /// Results by class, worst first.
     pub classes: Vec<Class>,
+    /// Seeds on which no fault took effect though the scenario has some. They count for nothing.
+    pub nothing_happened: u64,
+    /// How the faults of all seeds fared, by sort.
+    pub faults: BTreeMap<Sort, Reach>,
+    /// Sorts that were drawn and never took effect.
+    pub never_took: Vec<Sort>,
     /// How many seeds reached each state; those that none reached are unknown.
     pub sometimes: BTreeMap<&'static str, u64>,
     /// States that no seed reached.
     pub unknown: Vec<&'static str>,
     /// Expected states that no seed reached.
     pub missing: Vec<String>,
+    /// The promise that the scenario is meant to break, if no seed broke it.
+    pub unbroken: Option<String>,
     /// Seconds from heal to one charter everywhere: median, 99th percentile, worst.
     pub charter_after_s: Option<[f64; 3]>,
     /// Seconds from the start to everyone Ready: median, 99th percentile, worst.
@@ -129,6 +138,35 @@ impl Summary {
         }
     }
 
+    /// Why too little was seen to say that the scenario holds: nothing if the sweep saw enough, or saw worse.
+    pub fn too_little(&self) -> Vec<String> {
+        if self.verdict != Verdict::NotEnoughSeen {
+            return Vec::new();
+        }
+        let mut why = Vec::new();
+        if self.stopped {
+            why.push(format!("the sweep was stopped after {} of {} seeds", self.run, self.end - self.first));
+        }
+        if self.nothing_happened > 0 {
+            why.push(format!(
+                "no fault took effect on {} of {} seeds, which count for nothing",
+                self.nothing_happened, self.run
+            ));
+        }
+        let counted = self.run - self.nothing_happened;
+        if let Some(promise) = &self.unbroken {
+            why.push(format!("the scenario is meant to break {promise}, and no seed did"));
+        } else if !enough(self.held, counted - self.held) {
+            why.push(format!("everything was seen to hold on {} of the {counted} seeds that count", self.held));
+        }
+        if !self.missing.is_empty() {
+            why.push(format!("what the scenario expects was never reached: {}", self.missing.join(", ")));
+        }
+        let beside = self.with_majority.iter().flat_map(|ours| ours.too_little());
+        why.extend(beside.map(|why| format!("with muster's majority {why}")));
+        why
+    }
+
     /// Takes what came of running seeds again.
     pub fn compare(&mut self, twice: Twice) {
         if !twice.differ.is_empty() {
@@ -162,12 +200,13 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         if outcome.verdict != Verdict::Held && class.examples.len() < EXAMPLES_MAX {
             class.examples.push((outcome.seed, outcome.what()));
         }
-        for name in outcome.sometimes.keys() {
+        for name in outcome.sometimes.keys().filter(|_| counts(outcome)) {
             *reached.entry(name).or_default() += 1;
         }
         let own = u64::from_str_radix(&outcome.hash, 16).unwrap_or(0);
         hash = (hash.rotate_left(7) ^ own).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
+    let faults = reach::of_all(outcomes.iter().map(|outcome| &outcome.faults));
     let wall_s = begun.elapsed().as_secs_f64();
     let missing: Vec<String> =
         scenario.expect.sometimes.iter().filter(|name| !reached.contains_key(name.as_str())).cloned().collect();
@@ -179,15 +218,21 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         first,
         end,
         verdict: verdict(scenario, &classes, &missing),
+        unbroken: scenario.expect.breaks.clone().filter(|breaks| !broke(&classes, breaks)),
         held: count(&classes, Verdict::Held),
+        nothing_happened: count(&classes, Verdict::NothingHappened),
+        never_took: faults.iter().filter(|(_, reach)| reach.took == 0).map(|(sort, _)| *sort).collect(),
+        faults,
         run: outcomes.len() as u64,
         stopped: false,
         classes: classes.into_values().collect(),
         unknown: sometimes::names().into_iter().filter(|name| !reached.contains_key(name)).collect(),
         sometimes: reached,
         missing,
-        charter_after_s: spread(outcomes.iter().filter_map(|outcome| outcome.charter_after_us)),
-        ready_at_s: spread(outcomes.iter().filter_map(|outcome| outcome.ready_at_us)),
+        charter_after_s: spread(
+            outcomes.iter().filter(|outcome| counts(outcome)).filter_map(|outcome| outcome.charter_after_us),
+        ),
+        ready_at_s: spread(outcomes.iter().filter(|outcome| counts(outcome)).filter_map(|outcome| outcome.ready_at_us)),
         twice: Twice::default(),
         with_majority: None,
         hash: format!("{hash:016x}"),
@@ -200,6 +245,11 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
     }
 }
 
+/// Whether some seed broke this promise.
+fn broke(classes: &BTreeMap<(Verdict, Option<&'static str>), Class>, breaks: &str) -> bool {
+    classes.keys().any(|(_, promise)| *promise == Some(breaks))
+}
+
 fn verdict(
     scenario: &Scenario,
     classes: &BTreeMap<(Verdict, Option<&'static str>), Class>,
@@ -207,7 +257,7 @@ fn verdict(
 ) -> Verdict {
     if let Some(breaks) = &scenario.expect.breaks {
         // A baseline that is meant to break shows nothing if it does not.
-        let broke = classes.keys().any(|(_, promise)| *promise == Some(breaks.as_str()));
+        let broke = broke(classes, breaks);
         let other = classes.keys().find(|(verdict, promise)| {
             *verdict != Verdict::AssumptionBroken && promise.is_some_and(|promise| promise != breaks)
         });
@@ -229,6 +279,11 @@ fn verdict(
     } else {
         Verdict::Held
     }
+}
+
+/// Whether a run counts: one in which no fault took effect shows nothing, not even what it reached.
+fn counts(outcome: &Outcome) -> bool {
+    outcome.verdict != Verdict::NothingHappened
 }
 
 /// Whether a sweep may say that everything held: most of its seeds must have shown it.

@@ -5,6 +5,7 @@ mod clock;
 mod connect;
 mod deeds;
 mod disk;
+mod effect;
 mod etcd;
 mod event;
 mod faults;
@@ -30,6 +31,7 @@ pub use host::Power;
 pub use kubeadm::{Cluster, SealedTo};
 
 use crate::check::Facts;
+use crate::reach::Fared;
 use crate::scenario::{Differs, Fault, Other, Policy, Scenario, Sort, plan};
 use crate::watch::{Seen, Watch};
 use chance::{Chance, S, seconds};
@@ -67,6 +69,8 @@ pub struct World {
     directory: BTreeMap<MachineId, Slot>,
     pub(crate) site: Site,
     active: Vec<Active>,
+    /// How the faults of the plan fared, in its order.
+    fared: Vec<Fared>,
     pub(crate) watch: Watch,
     effects: Effects,
     pub(crate) healed: Option<At>,
@@ -99,6 +103,7 @@ impl World {
             dark: vec![false; hosts.len()],
             hosts,
             scenario: scenario.clone(),
+            fared: vec![Fared::default(); plan.len()],
             plan,
             now: 0,
             events: Events::default(),
@@ -213,7 +218,7 @@ impl World {
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),
             Event::RaftTimer { slot, life } => self.raft_timer(slot, life),
-            Event::ProposeAgain { slot, life, entry } => self.raft_propose_again(slot, life, *entry),
+            Event::ProposeAgain { slot, life, fault, entry } => self.raft_propose_again(slot, life, fault, *entry),
             Event::Heal => self.heal(),
             Event::Look => self.look(),
         }

@@ -130,3 +130,30 @@ fn hash(json: &str) -> String {
     let outcome: serde_json::Value = serde_json::from_str(json).expect("JSON");
     outcome["hash"].as_str().expect("a hash").to_owned()
 }
+
+#[test]
+fn a_sweep_that_saw_too_little_says_so_last() {
+    let here = tempdir("too-little");
+    let text = "title = \"nobody is left to be cut off from\"\nmachines = 3\n[phases]\nfaults_s = 5.0\nheal_s = 60.0\n\
+                [[fault]]\nkind = \"split\"\nat_s = 1.0\nfor_s = 1.0\nmachines = \"all\"\n";
+    std::fs::write(here.join("idle.toml"), text).expect("written");
+    let (code, told, _) = muster_sim(&here, &["sweep", "idle", "--seeds", "0..2", "--twice-every", "0"]);
+    assert_eq!(code, Some(3));
+    let last = told.trim_end().lines().last().expect("it printed");
+    assert!(last.starts_with("TOO LITTLE WAS SEEN: no fault took effect on 2 of 2 seeds"), "{told}");
+    assert!(told.contains("        2       0  split: 2 hit nothing"), "{told}");
+    assert!(told.contains("drawn, and never took effect: split"), "{told}");
+    let (code, told, _) = muster_sim(&here, &["sweep", "idle", "--seeds", "0..2", "--twice-every", "0", "--json"]);
+    let summary: serde_json::Value =
+        serde_json::from_str(told.trim_end().lines().last().expect("a line")).expect("JSON");
+    assert_eq!(code, Some(3));
+    assert_eq!((&summary["never_took"][0], &summary["nothing_happened"]), (&"split".into(), &2.into()));
+    assert_eq!(summary["faults"]["split"]["without_effect"], 2);
+    assert!(summary["too_little"][0].as_str().is_some_and(|why| why.contains("count for nothing")));
+    // One run says the same.
+    let (code, told, _) = muster_sim(&here, &["run", "idle"]);
+    assert!(code == Some(3) && told.contains("nothing-happened: no fault took effect"), "{told}");
+    // A sweep that saw enough ends with the command that gives it again.
+    let (code, told, _) = muster_sim(&here, &["sweep", "five", "--seeds", "0..2", "--twice-every", "0"]);
+    assert!(code == Some(0) && told.trim_end().ends_with("\nmuster-sim sweep five --seeds 0..2"), "{told}");
+}

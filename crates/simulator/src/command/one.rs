@@ -95,6 +95,9 @@ pub(super) fn print_outcome(outcome: &Outcome) {
     for (promise, standing) in &outcome.liveness {
         println!("  {promise}: {standing}");
     }
+    for (sort, reach) in outcome.faults.iter().filter(|(_, reach)| reach.took < reach.drawn) {
+        println!("  of {} {}: {}", reach.drawn, sort.word(), reach.missed());
+    }
     let seconds = |us: u64| us as f64 / 1e6;
     println!(
         "  {:.0} virtual s, {} events, {} frames ({} lost), {:.3} s of real time, hash {}",

@@ -11,6 +11,7 @@ use signal_hook::flag;
 use super::promised::Promised;
 use super::{Failure, Which, print_json, progress, words};
 use crate::junit;
+use crate::reach::Reach;
 use crate::run::Verdict;
 use crate::scenario::Scenario;
 use crate::sweep::{Class, Summary, sweep, with_majority};
@@ -86,7 +87,9 @@ impl Sweep {
         }
         if self.json {
             outcomes.iter().try_for_each(print_json)?;
-            print_json(&summary)?;
+            let mut summary_json = serde_json::to_value(&summary).map_err(|error| Failure(error.to_string()))?;
+            summary_json["too_little"] = summary.too_little().into();
+            print_json(&summary_json)?;
         } else {
             self.print(&summary);
         }
@@ -109,6 +112,13 @@ impl Sweep {
                 Some(count) => println!("  {count:>7}  {name}: {meaning}"),
                 None => println!("  unknown  {name}: {meaning}"),
             }
+        }
+        if !summary.faults.is_empty() {
+            println!("\nfaults (drawn, took effect)");
+        }
+        for (sort, reach) in &summary.faults {
+            let (missed, Reach { drawn, took, .. }) = (reach.missed(), reach);
+            println!("  {drawn:>7} {took:>7}  {}{}{missed}", sort.word(), if missed.is_empty() { "" } else { ": " });
         }
         println!();
         let spread = |what: &str, values: Option<[f64; 3]>| {
@@ -135,6 +145,10 @@ impl Sweep {
         if !summary.missing.is_empty() {
             println!("never reached, though the scenario expects it: {}", summary.missing.join(", "));
         }
+        if !summary.never_took.is_empty() {
+            let sorts: Vec<String> = summary.never_took.iter().map(|sort| sort.word()).collect();
+            println!("drawn, and never took effect: {}", sorts.join(", "));
+        }
         let meant = match (&summary.with_majority, summary.verdict) {
             (Some(_), Verdict::Held) => "the threshold breaks what it should, and the majority holds on the same seeds",
             (_, verdict) => words(verdict),
@@ -150,6 +164,10 @@ impl Sweep {
             None => self.which.command("sweep", &format!("--seeds {}..{}", summary.first, summary.end)),
         };
         println!("{again}");
+        let too_little = summary.too_little();
+        if !too_little.is_empty() {
+            println!("\nTOO LITTLE WAS SEEN: {}", too_little.join("; "));
+        }
     }
 }
 

@@ -54,6 +54,11 @@ impl Scenario {
         toml::to_string_pretty(self).unwrap_or_else(|error| format!("# not writable: {error}\n"))
     }
 
+    /// Whether it has faults, or draws some.
+    pub fn disturbs(&self) -> bool {
+        !self.faults.is_empty() || self.swarm.is_some()
+    }
+
     /// The other image that a machine carries, if it does.
     pub(crate) fn other(&self, slot: u32) -> Option<&Other> {
         let mut end = self.machines;

@@ -71,7 +71,12 @@ impl World {
             for other in heard {
                 // A hint is multicast; it is lost and cut off like anything else.
                 let loss = self.net.loss(other, slot);
-                if !self.net.blocked(other, slot) && !self.chance.happens(loss) {
+                if self.net.cuts(other, slot) {
+                    continue;
+                }
+                if self.chance.happens(loss) {
+                    self.net.loses(other, slot);
+                } else {
                     self.dial(slot, other);
                 }
             }
@@ -141,6 +146,7 @@ impl World {
         let mut takes = self.net.latency(&self.chance, from, to) * 6 + self.chance.draw([0.2, 1.5], MS);
         let loss = self.net.loss(from, to).max(self.net.loss(to, from));
         while takes < 10_000_000 && self.chance.happens(loss) {
+            self.net.loses(from, to);
             takes += 1_000_000;
         }
         self.events.push(self.now + takes, Event::Dialled { from, to, life });
@@ -154,8 +160,8 @@ impl World {
         let waiting = self.hosts[from as usize].waiting.remove(&to).unwrap_or_default();
         let reached = self.hosts[from as usize].up()
             && self.hosts[to as usize].up()
-            && !self.net.blocked(from, to)
-            && !self.net.blocked(to, from);
+            && !self.net.cuts(from, to)
+            && !self.net.cuts(to, from);
         if !reached {
             return;
         }
@@ -254,7 +260,7 @@ impl World {
         for id in std::mem::take(&mut self.hosts[slot as usize].links).into_values() {
             let Some(link) = self.link(id) else { continue };
             let other = link.slots[1 - link.end(slot)];
-            let told = !dark && !self.net.blocked(slot, other);
+            let told = !dark && !self.net.cuts(slot, other);
             let after =
                 if told { self.net.latency(&self.chance, slot, other) } else { self.chance.draw(KEEPALIVE_S, S) };
             self.events.push(self.now + after, Event::Silent { link: id });
@@ -289,7 +295,7 @@ impl World {
             let host = &self.hosts[slot as usize];
             host.up() && host.links.contains_key(&link.key(slot))
         };
-        if holds(a) && holds(b) && !self.net.blocked(a, b) && !self.net.blocked(b, a) {
+        if holds(a) && holds(b) && !self.net.cuts(a, b) && !self.net.cuts(b, a) {
             if let Some(link) = &mut self.links[id.place as usize] {
                 link.doubted = false;
             }

@@ -88,6 +88,11 @@ impl Disk {
         }
     }
 
+    /// Whether there is nothing on it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.content == Found::Nothing
+    }
+
     /// The disk is replaced by an empty one.
     pub(crate) fn wipe(&mut self) {
         *self = Self { generation: self.generation + 1, ..Self::new() };

@@ -58,10 +58,7 @@ impl World {
         let others =
             us.api_servers.iter().filter_map(|server| self.slot_at(server)).filter(move |other| *other != slot);
         let reached = others.filter(move |other| {
-            runs(*other)
-                && !self.dark[*other as usize]
-                && !self.net.blocked(slot, *other)
-                && !self.net.blocked(*other, slot)
+            runs(*other) && !self.dark[*other as usize] && !self.net.cuts(slot, *other) && !self.net.cuts(*other, slot)
         });
         reached.chain(Some(slot).filter(move |_| runs(slot)))
     }

@@ -35,7 +35,7 @@ pub(crate) enum Event {
     /// A fault of the plan begins.
     FaultBegins(usize),
     /// A proposal comes to Raft once more.
-    ProposeAgain { slot: Slot, life: u32, entry: Box<bytes::Bytes> },
+    ProposeAgain { slot: Slot, life: u32, fault: usize, entry: Box<bytes::Bytes> },
     /// A fault takes its next turn.
     FaultTurns(usize, u32),
     /// A fault ends.

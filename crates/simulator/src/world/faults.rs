@@ -4,6 +4,7 @@ use muster_wire::MachineId;
 
 use super::World;
 use super::chance::{MS, S, seconds};
+use super::disk::Found;
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
 use super::platter::Platter;
@@ -22,6 +23,9 @@ impl World {
         let fault = self.plan[index].clone();
         let targets = self.targets(&fault.machines);
         self.see(Seen::FaultBegins { fault: &fault, index, targets: &targets });
+        // Sybils are nobody of the image's machines.
+        self.fared[index].begun = true;
+        self.fared[index].named = !targets.is_empty() || fault.kind == Sort::Sybil;
         let ends = self.now + seconds(fault.for_s);
         let heal = seconds(self.scenario.phases.faults_s);
         self.active.push(Active { index, targets: targets.clone() });
@@ -33,7 +37,9 @@ impl World {
             return self.doubt_links();
         }
         for slot in &targets {
-            self.hit(*slot, &fault);
+            if self.hit(*slot, &fault) {
+                self.took(index);
+            }
         }
         match fault.kind {
             Sort::CrashLoop | Sort::StrayProposals => self.fault_turns(index, 0),
@@ -44,6 +50,7 @@ impl World {
                     // What kubeadm left is copied too; its processes would listen at another machine's addresses.
                     let kube = self.hosts[original as usize].kube.clone();
                     let kube = super::kubeadm::Kube { etcd: false, serves: false, ready: false, ..kube };
+                    self.fared[index].took = !disk.is_empty();
                     self.crash(copy);
                     let host = &mut self.hosts[copy as usize];
                     host.held_down += 1;
@@ -59,6 +66,7 @@ impl World {
                 let first = self.scenario.machines;
                 for slot in first..(first + fault.count.unwrap_or(0)).min(self.slots()) {
                     self.boot(slot);
+                    self.fared[index].took |= self.hosts[slot as usize].power == Power::On;
                 }
             }
             _ => {}
@@ -66,14 +74,18 @@ impl World {
         self.doubt_links();
     }
 
-    fn hit(&mut self, slot: Slot, fault: &Fault) {
+    /// A machine is hit. Says whether that changed anything already.
+    fn hit(&mut self, slot: Slot, fault: &Fault) -> bool {
         let (kind, ms, ppm) = (&fault.kind, fault.ms.unwrap_or(0.0), fault.ppm.unwrap_or(0.0));
         let at = slot as usize;
+        let runs = self.hosts[at].power == Power::On;
         match kind {
             Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot => {
                 self.crash(slot);
                 self.hosts[at].held_down += 1;
-                self.change_disk(slot, kind, fault.copy.unwrap_or(0));
+                let changed = self.change_disk(slot, kind, fault.copy.unwrap_or(0));
+                // What is named for the disk is about the disk.
+                return if matches!(kind, Sort::Crash | Sort::Restart) { runs } else { changed };
             }
             Sort::PowerLoss => {
                 self.dark[at] = true;
@@ -84,12 +96,14 @@ impl World {
                 host.kube.files.retain(|path, _| !path.starts_with("/run/"));
                 if host.disk.lose_power() | host.platter.lose_power() {
                     host.excused = true;
+                    self.took_on(slot, &[Sort::LyingSync]);
                     self.see(Seen::Forgot { slot });
                 }
+                return runs;
             }
             Sort::Pause => {
-                self.hosts[at].paused = true;
                 self.dark[at] = true;
+                return !std::mem::replace(&mut self.hosts[at].paused, true) && runs;
             }
             Sort::Slow => self.hosts[at].slow_us = (ms * MS) as At,
             Sort::CrashOnWrite => {
@@ -113,26 +127,34 @@ impl World {
             Sort::ClockDrift => {
                 self.hosts[at].clock.drift(self.now, ppm);
                 self.reset_alarm(slot);
+                return runs && ppm != 0.0 && fault.for_s > 0.0;
             }
             Sort::ClockJump => {
                 self.hosts[at].clock.jump(self.now, (ms * MS) as At);
                 self.reset_alarm(slot);
+                return runs && ms > 0.0;
             }
             _ => {}
         }
+        // The others are noted when something comes of them.
+        false
     }
 
-    fn change_disk(&mut self, slot: Slot, kind: &Sort, copy: i32) {
+    /// Says whether it is another disk now.
+    fn change_disk(&mut self, slot: Slot, kind: &Sort, copy: i32) -> bool {
         let host = &mut self.hosts[slot as usize];
         match kind {
             Sort::Wipe => {
+                let empty = host.disk.is_empty();
                 host.disk.wipe();
                 host.kube = super::kubeadm::Kube::default();
                 host.platter = Platter::default();
                 self.see(Seen::Wiped { slot });
+                !empty
             }
             Sort::OldCopy => {
-                if host.disk.restore_old(copy) {
+                let changed = host.disk.restore_old(copy);
+                if changed {
                     host.excused = true;
                     // Raft's own file is as old. One from a later time is left as it is.
                     if host.disk.is_before_charter() {
@@ -140,17 +162,22 @@ impl World {
                     }
                     self.see(Seen::Forgot { slot });
                 }
+                changed
             }
             Sort::BitRot => {
                 // Either of its two files, as chance has it.
                 let at = self.chance.fixed("rot", slot.into(), self.now);
+                let host = &mut self.hosts[slot as usize];
                 if at.is_multiple_of(2) {
-                    self.hosts[slot as usize].disk.break_file()
+                    let there = !host.disk.is_empty() && *host.disk.read() != Found::Broken;
+                    host.disk.break_file();
+                    there
                 } else {
-                    self.hosts[slot as usize].platter.rot(at / 2)
+                    host.platter.rot(at / 2);
+                    !host.platter.is_empty()
                 }
             }
-            _ => {}
+            _ => false,
         }
     }
 
@@ -165,7 +192,9 @@ impl World {
             }
             Sort::CrashLoop => {
                 for slot in targets {
-                    self.crash(slot);
+                    if self.crash(slot) {
+                        self.took(index);
+                    }
                     self.events.push(self.now + period / 4, Event::Boot { slot });
                 }
             }
@@ -177,10 +206,15 @@ impl World {
 
     pub(super) fn fault_ends(&mut self, index: usize) {
         let Some(place) = self.active.iter().position(|active| active.index == index) else { return };
+        if self.writes_failed(index) {
+            self.took(index);
+        }
         let active = self.active.remove(place);
         let kind = self.plan[index].kind;
         self.see(Seen::FaultEnds { index });
-        self.net.end(index);
+        if self.net.end(index) {
+            self.took(index);
+        }
         for slot in active.targets.iter().copied() {
             self.release(slot, kind);
         }

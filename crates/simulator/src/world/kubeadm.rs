@@ -107,9 +107,14 @@ enum Turn {
 pub(crate) struct Running {
     pub(crate) step: Step,
     turn: Turn,
+    /// The fault that it is made of.
+    fault: Option<usize>,
     begun: At,
     aborted: bool,
 }
+
+/// What is said of a process whose answer is lost.
+const VANISHED: &str = "its process vanished";
 
 /// kubeadm polls for the API server this often.
 const POLL: At = 1_000_000;
@@ -117,7 +122,10 @@ const POLL: At = 1_000_000;
 impl World {
     /// Starts a step.
     pub(super) fn run_step(&mut self, slot: Slot, run: RunId, step: Step) {
-        let turn = self.turn_of(slot, step.name());
+        let (turn, fault) = self.turn_of(slot, step.name());
+        if let Some(fault) = fault.filter(|_| matches!(turn, Turn::Hangs | Turn::Late)) {
+            self.took(fault);
+        }
         let times = &self.scenario.kubeadm;
         let range: Range = match &step {
             Step::Prepare { .. } => times.prepare_s,
@@ -151,7 +159,7 @@ impl World {
         self.see(Seen::StepBegan { slot, step: &step, clean, apart });
         let host = &mut self.hosts[slot as usize];
         let life = host.life;
-        host.runs.insert(run.0, Running { step, turn, begun: self.now, aborted: false });
+        host.runs.insert(run.0, Running { step, turn, fault, begun: self.now, aborted: false });
         self.events.push(self.now + takes.min(step_max), Event::Step { slot, life, run: run.0 });
     }
 
@@ -214,7 +222,7 @@ impl World {
         } else {
             match self.carry_out(slot, &running.step) {
                 Ok(_) if running.aborted => Err(failure(None, "ended on request")),
-                Ok(_) if running.turn == Turn::LosesAnswer => Err(failure(None, "its process vanished")),
+                Ok(_) if running.turn == Turn::LosesAnswer => Err(failure(None, VANISHED)),
                 Ok(output) => Ok(output),
                 Err(Trouble::NoApi) => {
                     let life = self.hosts[slot as usize].life;
@@ -227,6 +235,15 @@ impl World {
                 }
             }
         };
+        let disturbed = match running.turn {
+            Turn::Fails => !running.aborted && !late,
+            // Its work was done, and nobody hears of that.
+            Turn::LosesAnswer => result.as_ref().is_err_and(|failure| failure.why == VANISHED),
+            _ => false,
+        };
+        if let Some(fault) = running.fault.filter(|_| disturbed) {
+            self.took(fault);
+        }
         if matches!(running.step, Step::JoinEtcd { .. }) {
             self.site.adding_etcd.remove(&slot);
         }
@@ -234,20 +251,22 @@ impl World {
         self.feed(slot, Input::Finished { run: RunId(run), result });
     }
 
-    fn turn_of(&mut self, slot: Slot, step: &str) -> Turn {
+    /// What becomes of a step, and for which fault.
+    fn turn_of(&self, slot: Slot, step: &str) -> (Turn, Option<usize>) {
         for fault in &self.active {
             let what = &self.plan[fault.index];
             if !fault.targets.contains(&slot) || what.step.as_deref().is_some_and(|only| only != step) {
                 continue;
             }
-            match what.kind {
-                Sort::KubeadmHang => return Turn::Hangs,
-                Sort::KubeadmFail => return Turn::Fails,
-                Sort::KubeadmLostAnswer => return Turn::LosesAnswer,
-                Sort::KubeadmLate => return Turn::Late,
-                _ => {}
-            }
+            let turn = match what.kind {
+                Sort::KubeadmHang => Turn::Hangs,
+                Sort::KubeadmFail => Turn::Fails,
+                Sort::KubeadmLostAnswer => Turn::LosesAnswer,
+                Sort::KubeadmLate => Turn::Late,
+                _ => continue,
+            };
+            return (turn, Some(fault.index));
         }
-        Turn::Fine
+        (Turn::Fine, None)
     }
 }

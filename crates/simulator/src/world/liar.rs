@@ -18,6 +18,9 @@ impl World {
         if !lies || !self.hosts[slot as usize].up() {
             return;
         }
+        if matches!(frame, Frame::Prepare(_) | Frame::Accept { .. }) {
+            self.took_on(slot, &[Sort::TwoFaced]);
+        }
         match frame {
             Frame::Prepare(ballot) => {
                 let promise = Promise { ballot: *ballot, accepted: None, cards: Vec::new() };

@@ -1,5 +1,7 @@
 //! The network: who reaches whom, how long it takes, and what becomes of a frame on the way.
 
+use std::cell::Cell;
+
 use super::chance::{Chance, MS};
 use super::event::{At, Slot};
 use crate::scenario::{Fault, Network, Sort};
@@ -18,6 +20,8 @@ struct Rule {
     kbit: f64,
     /// Whether a flapping one is in force now.
     on: bool,
+    /// Whether anything became of it yet.
+    took: Cell<bool>,
 }
 
 /// What becomes of a frame: when it arrives, perhaps more than once, perhaps changed.
@@ -68,6 +72,7 @@ impl Net {
             bytes: what.bytes.unwrap_or(u32::MAX) as usize,
             kbit: what.kbit.unwrap_or(0.0),
             on: true,
+            took: Cell::new(false),
         });
         true
     }
@@ -77,8 +82,29 @@ impl Net {
         self.rules.iter_mut().filter(|rule| rule.fault == fault).for_each(|rule| rule.on = on);
     }
 
-    pub(crate) fn end(&mut self, fault: usize) {
+    /// A fault ends. Says whether it took effect.
+    pub(crate) fn end(&mut self, fault: usize) -> bool {
+        let took = self.took(fault);
         self.rules.retain(|rule| rule.fault != fault);
+        took
+    }
+
+    /// Whether a fault that is under way took effect.
+    pub(crate) fn took(&self, fault: usize) -> bool {
+        self.rules.iter().any(|rule| rule.fault == fault && rule.took.get())
+    }
+
+    /// The same as [`Net::blocked`] for something that is on its way now: who blocks it takes effect. What others block already
+    /// is theirs.
+    pub(crate) fn cuts(&self, from: Slot, to: Slot) -> bool {
+        let blocks = self.rules.iter().find(|rule| rule.blocks(from, to));
+        blocks.inspect(|rule| rule.took.set(true)).is_some()
+    }
+
+    /// Something that is no frame was lost between two machines.
+    pub(crate) fn loses(&self, from: Slot, to: Slot) {
+        let loses = |rule: &&Rule| rule.sort == Sort::Loss && rule.rate > 0.0 && rule.touches(from, to);
+        self.rules.iter().filter(loses).for_each(|rule| rule.took.set(true));
     }
 
     /// Whether nothing of what `from` sends reaches `to`.
@@ -101,7 +127,7 @@ impl Net {
     /// What becomes of a frame of `bytes` sent at `now`.
     pub(crate) fn fate(&mut self, chance: &mut Chance, now: At, from: Slot, to: Slot, bytes: usize) -> Fate {
         let mut fate = Fate::default();
-        if self.blocked(from, to) {
+        if self.cuts(from, to) {
             fate.lost = Some("cut");
             return fate;
         }
@@ -116,17 +142,21 @@ impl Net {
         let mut arrival = sent + self.latency(chance, from, to) + chance.draw([0.0, self.settings.jitter_ms], MS);
         let mut again = None;
         let mut changed = false;
+        let mut acted = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.touches(from, to)) {
             match rule.sort {
-                Sort::Loss if chance.happens(rule.rate) => fate.lost = Some("lost"),
-                Sort::Swallow if bytes > rule.bytes => fate.lost = Some("swallowed"),
+                Sort::Loss if chance.happens(rule.rate) => rule.loses(&mut fate, "lost"),
+                Sort::Swallow if bytes > rule.bytes => rule.loses(&mut fate, "swallowed"),
                 Sort::Delay => arrival += chance.draw([0.0, rule.us], 1.0),
                 Sort::Duplicate if chance.happens(rule.rate) => again = Some(chance.draw([0.0, rule.us], 1.0)),
-                Sort::Corrupt => changed |= chance.happens(rule.rate),
-                _ => {}
+                Sort::Corrupt if chance.happens(rule.rate) => changed = true,
+                _ => continue,
             }
+            acted.push(rule);
         }
         if fate.lost.is_none() {
+            // What befell a frame that was lost as well took no effect.
+            acted.iter().for_each(|rule| rule.took.set(true));
             fate.arrivals.push((arrival, changed));
             fate.arrivals.extend(again.map(|later| (arrival + later, false)));
         }
@@ -135,9 +165,9 @@ impl Net {
 
     /// When the last bit has left, or nothing if the queue is full.
     fn depart(&mut self, now: At, from: Slot, bytes: usize) -> Option<At> {
-        let limits = self.rules.iter().filter(|rule| rule.sort == Sort::Bandwidth && rule.named[from as usize]);
+        let limits = || self.rules.iter().filter(|rule| rule.sort == Sort::Bandwidth && rule.named[from as usize]);
         let base = if self.settings.bandwidth_kbit > 0.0 { self.settings.bandwidth_kbit } else { f64::INFINITY };
-        let kbit = limits.fold(base, |kbit, rule| kbit.min(rule.kbit));
+        let kbit = limits().fold(base, |kbit, rule| kbit.min(rule.kbit));
         if kbit.is_infinite() {
             return Some(now);
         }
@@ -145,6 +175,7 @@ impl Net {
         if begin - now > QUEUE_MAX {
             return None;
         }
+        limits().filter(|rule| rule.kbit <= kbit).for_each(|rule| rule.took.set(true));
         let end = begin + (bytes as f64 * 8.0 / kbit * MS) as At;
         self.free_at[from as usize] = end;
         Some(end)
@@ -154,6 +185,14 @@ impl Net {
 impl Rule {
     fn touches(&self, from: Slot, to: Slot) -> bool {
         self.named[from as usize] || self.named[to as usize]
+    }
+
+    /// A frame is lost, by this rule unless by another one already.
+    fn loses(&self, fate: &mut Fate, why: &'static str) {
+        if fate.lost.is_none() {
+            self.took.set(true);
+        }
+        fate.lost = Some(why);
     }
 
     fn blocks(&self, from: Slot, to: Slot) -> bool {

@@ -20,6 +20,8 @@ struct State {
     synced_len: usize,
     lying: bool,
     fails: bool,
+    /// Whether a write failed since they do.
+    failed: bool,
     /// Counts the starts: what an earlier one still writes comes to nothing.
     start: u64,
 }
@@ -48,11 +50,15 @@ impl Platter {
 
     /// The disk, for a change by the start that is on now.
     fn to_change(&self) -> io::Result<Option<MutexGuard<'_, State>>> {
-        let state = self.state();
+        let mut state = self.state();
         if state.start != self.start {
             return Ok(None);
         }
-        if state.fails { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(Some(state)) }
+        if state.fails {
+            state.failed = true;
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(Some(state))
     }
 
     /// What was not synced is gone. Says whether something went that was believed to be synced.
@@ -81,7 +87,19 @@ impl Platter {
 
     /// From now on writes fail, or no longer do.
     pub(crate) fn set_failing(&self, fails: bool) {
-        self.state().fails = fails;
+        let state = &mut *self.state();
+        state.failed &= state.fails && fails;
+        state.fails = fails;
+    }
+
+    /// Whether a write failed since they do.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
+    /// Whether there is nothing on it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().bytes.is_empty()
     }
 
     /// What was meant for another file is written over a page.

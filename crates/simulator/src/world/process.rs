@@ -18,8 +18,12 @@ impl World {
     /// Starts the process on whatever its disk holds.
     pub(super) fn boot(&mut self, slot: Slot) {
         let host = &mut self.hosts[slot as usize];
-        if host.power == Power::On || host.held_down > 0 {
+        if host.power == Power::On {
             return;
+        }
+        if host.held_down > 0 {
+            // It would be up by now.
+            return self.took_on(slot, &[Sort::Crash, Sort::Restart, Sort::PowerLoss]);
         }
         self.dark[slot as usize] = false;
         let generation = host.disk.generation;
@@ -82,10 +86,10 @@ impl World {
         self.hosts[slot as usize].power = Power::Refuses(why);
     }
 
-    /// The process ends at once, with whatever it had not written.
-    pub(super) fn crash(&mut self, slot: Slot) {
+    /// The process ends at once, with whatever it had not written. Says whether it ran.
+    pub(super) fn crash(&mut self, slot: Slot) -> bool {
         if self.hosts[slot as usize].power != Power::On {
-            return;
+            return false;
         }
         self.hosts[slot as usize].platter.cut_off();
         self.hosts[slot as usize].forget();
@@ -93,6 +97,7 @@ impl World {
         self.kill_steps(slot);
         self.links_of_dead(slot);
         self.see(Seen::Stopped { slot });
+        true
     }
 
     /// Lets the core take an input, and carries out what it wants.
@@ -116,6 +121,9 @@ impl World {
             self.events.push(self.now + host.slow_us, Event::Continue { slot, life });
         }
         self.watch.after(self.now, slot, machine, &host.outbox);
+        if host.slow_us > 0 {
+            self.took_on(slot, &[Sort::Slow]);
+        }
     }
 
     /// A write is done, or the CPU is free.
@@ -202,7 +210,9 @@ impl World {
     fn write(&mut self, slot: Slot) {
         let host = &mut self.hosts[slot as usize];
         if host.next_write == Some(NextWrite::CrashBefore) || host.next_write == Some(NextWrite::Fails) {
-            host.next_write = None;
+            let crashes = host.next_write.take() == Some(NextWrite::CrashBefore);
+            let sorts: &[Sort] = if crashes { &[Sort::CrashOnWrite] } else { &[Sort::Full, Sort::IoError] };
+            self.last_took_on(slot, sorts);
             return self.crash_and_restart(slot);
         }
         host.writing = true;
@@ -218,6 +228,7 @@ impl World {
         if host.next_write == Some(NextWrite::Torn) {
             host.next_write = None;
             host.disk.break_file();
+            self.last_took_on(slot, &[Sort::TornWrite]);
             return self.crash_and_restart(slot);
         }
         let bytes: Bytes = durable.encode().into();
@@ -232,12 +243,15 @@ impl World {
             host.next_write = None;
             host.disk.break_file();
             host.platter.misdirect(&bytes, self.chance.fixed("misdirected", slot.into(), self.now));
+            self.last_took_on(slot, &[Sort::Misdirected]);
         }
+        let host = &self.hosts[slot as usize];
         let machine = host.me;
         let crash = host.next_write == Some(NextWrite::CrashAfter);
         self.see(Seen::Persisted { slot, machine, durable: &durable });
         if crash {
             self.hosts[slot as usize].next_write = None;
+            self.last_took_on(slot, &[Sort::CrashOnWrite]);
             self.crash_and_restart(slot);
         }
     }
@@ -284,6 +298,9 @@ impl World {
             let (index, hit) = (self.active[active].index, self.active[active].targets.contains(&slot));
             let (kind, ms, ppm) = (self.plan[index].kind, self.plan[index].ms, self.plan[index].ppm);
             let host = &mut self.hosts[slot as usize];
+            // What is slow or fails is noted when it does.
+            let drifts = kind == Sort::ClockDrift && ppm.is_some_and(|ppm| ppm != 0.0);
+            self.fared[index].took |= hit && (drifts || kind == Sort::Pause && host.paused);
             match kind {
                 _ if !hit => {}
                 Sort::Full | Sort::IoError => {

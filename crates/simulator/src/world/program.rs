@@ -380,9 +380,12 @@ impl World {
             .any(|fault| self.plan[fault.index].kind == Sort::NodeStays && fault.targets.contains(&slot));
         let identity = ["admin.conf", "kubelet.conf"].iter().any(|file| self.has(slot, &at(file)));
         let cluster = self.api_of(slot).and_then(|server| self.hosts[server as usize].kube.cluster);
-        if let Some(cluster) = cluster.filter(|_| identity && !refused) {
-            let nodes = &mut self.site.clusters[cluster].nodes;
-            if nodes.get(name).is_some_and(|node| node.slot == slot) {
+        let Some(cluster) = cluster.filter(|_| identity) else { return };
+        let nodes = &mut self.site.clusters[cluster].nodes;
+        if nodes.get(name).is_some_and(|node| node.slot == slot) {
+            if refused {
+                self.took_on(slot, &[Sort::NodeStays]);
+            } else {
                 nodes.remove(name);
             }
         }
@@ -464,8 +467,8 @@ impl World {
             let there = &self.hosts[*server as usize];
             there.kube.serves
                 && !self.dark[*server as usize]
-                && !self.net.blocked(slot, *server)
-                && !self.net.blocked(*server, slot)
+                && !self.net.cuts(slot, *server)
+                && !self.net.cuts(*server, slot)
         })
     }
 }

@@ -141,16 +141,18 @@ impl World {
             .active
             .iter()
             .find(|fault| self.plan[fault.index].kind == Sort::LateProposals && fault.targets.contains(&slot));
-        if let Some(most) = late.map(|fault| self.plan[fault.index].ms.unwrap_or(0.0)) {
+        if let Some(fault) = late.map(|fault| fault.index) {
+            let most = self.plan[fault].ms.unwrap_or(0.0);
             let (at, life) = (self.now + self.chance.draw([0.0, most], MS), self.hosts[slot as usize].life);
-            self.events.push(at, Event::ProposeAgain { slot, life, entry: Box::new(entry.clone()) });
+            self.events.push(at, Event::ProposeAgain { slot, life, fault, entry: Box::new(entry.clone()) });
         }
         self.raft_ask(slot, Ask::Propose { call, entry });
     }
 
     /// A proposal that nobody waits for any more reaches Raft after all: the ledger's rules alone must judge it.
-    pub(super) fn raft_propose_again(&mut self, slot: Slot, life: u32, entry: Bytes) {
-        if self.hosts[slot as usize].life == life {
+    pub(super) fn raft_propose_again(&mut self, slot: Slot, life: u32, fault: usize, entry: Bytes) {
+        if self.hosts[slot as usize].life == life && self.hosts[slot as usize].voter.is_some() {
+            self.took(fault);
             self.raft_ask(slot, Ask::Propose { call: NOBODY, entry });
         }
     }
@@ -158,6 +160,7 @@ impl World {
     /// An entry that nobody asked for reaches Raft.
     pub(super) fn raft_propose_stray(&mut self, slot: Slot, entry: &Entry) {
         if self.hosts[slot as usize].voter.is_some() {
+            self.took_on(slot, &[Sort::StrayProposals]);
             self.raft_ask(slot, Ask::Propose { call: NOBODY, entry: entry.encode() });
         }
     }
