@@ -42,6 +42,9 @@ pub struct Scenario {
     /// When machines boot.
     #[serde(default)]
     pub boots: Boots,
+    /// Machines that are switched on later than the others.
+    #[serde(default, rename = "late", skip_serializing_if = "Vec::is_empty")]
+    pub lates: Vec<Late>,
     /// How long a synced write takes.
     #[serde(default)]
     pub disk: Disk,
@@ -207,6 +210,16 @@ impl Default for Boots {
     fn default() -> Self {
         Self { spread_s: 1.0, restart_s: [0.5, 3.0] }
     }
+}
+
+/// Machines that are switched on late: a rack of its own, or one that comes after a repair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Late {
+    /// Which, by number.
+    pub machines: Vec<u32>,
+    /// They boot so many seconds after the others, and not before, whatever befalls them.
+    pub boots_at_s: f64,
 }
 
 /// The disk when nothing is wrong.

@@ -131,7 +131,7 @@ impl World {
         for slot in 0..self.scenario.machines {
             let spread = [0.0, self.scenario.boots.spread_s];
             let at = self.chance.fixed_draw(spread, S, "boot", slot.into(), 0);
-            let later = self.scenario.other(slot).map_or(0, |other| seconds(other.boots_at_s));
+            let later = seconds(self.scenario.boots_at_s(slot));
             self.events.push(at + later, Event::Boot { slot });
         }
         for index in 0..self.plan.len() {
@@ -234,8 +234,7 @@ impl World {
             host.held_down = 0;
             host.next_write = None;
             // What would not start for a passing reason is started once more; a broken file still refuses.
-            let later = self.scenario.other(slot).is_some_and(|other| seconds(other.boots_at_s) > self.now);
-            if host.power != Power::On && self.now > 0 && !later {
+            if host.power != Power::On && self.now > 0 {
                 self.boot(slot);
             }
         }

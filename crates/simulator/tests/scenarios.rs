@@ -88,12 +88,86 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         ),
         ("title = \"x\"\nmachines = 3\n[discovery]\nrepeat_s = [0, 0]\n", "line 4", "at one moment"),
         ("title = \"x\"\nmachines = 3\n[discovery]\nsegment = false\n", "line 4", "needs `seeds`"),
+        ("title = \"x\"\nmachines = 3\n[[late]]\nmachines = [3]\nboots_at_s = 1\n", "line 4", "the last is 2"),
+        ("title = \"x\"\nmachines = 3\n[[late]]\nmachines = []\nboots_at_s = 1\n", "line 4", "nobody would be late"),
+        ("title = \"x\"\nmachines = 3\n[[late]]\nmachines = [1]\nboots_at_s = 1\n", "line 5", "faults_s = 0"),
+        (
+            "title = \"x\"\nmachines = 3\n[phases]\nfaults_s = 9\n[[late]]\nmachines = [1, 2, 1]\nboots_at_s = 1\n",
+            "line 6",
+            "boots once",
+        ),
+        (
+            "title = \"x\"\nmachines = 3\n[[fault]]\nkind = \"bridge\"\nat_s = 0\nmachines = [2]\nhalf = [0, 1]\n",
+            "line 7",
+            "leave some",
+        ),
+        (
+            "title = \"x\"\nmachines = 3\n[[fault]]\nkind = \"bridge\"\nat_s = 0\nmachines = [2]\nhalf = [2]\n",
+            "line 7",
+            "leave some",
+        ),
+        ("title = \"x\"\nmachines = 3\n[[fault]]\nkind = \"split\"\nat_s = 0\nhalf = [0]\n", "line 6", "takes nothing"),
         ("title = \"x\"\nmachines = 3\n[kubeadm]\nstep_max_s = 0\n", "line 4", "more than 0"),
     ];
     for (text, line, said) in cases {
         let error = Scenario::parse(text).expect_err(text).to_string();
         assert!(error.contains(line), "{error} does not name line {line}");
         assert!(error.contains(said), "{error} does not say {said}");
+    }
+}
+
+#[test]
+fn every_fault_that_a_swarm_draws_is_one_that_a_file_takes() {
+    let mut drawn = std::collections::BTreeMap::new();
+    let mut swarm = scenario("swarm-5");
+    swarm.swarm.as_mut().expect("it is one").sorts = Sort::every().to_vec();
+    for seed in 0..200 {
+        let faults = plan(&swarm, seed);
+        faults.iter().for_each(|fault| *drawn.entry(fault.kind).or_insert(0) += 1);
+        let fixed = Scenario { swarm: None, faults, ..swarm.clone() };
+        assert_eq!(Scenario::parse(&fixed.to_toml()).map_err(|error| error.to_string()), Ok(fixed), "seed {seed}");
+    }
+    assert_eq!(drawn.len(), Sort::every().len(), "{drawn:?}");
+}
+
+#[test]
+fn who_boots_late_boots_then_and_not_before_whatever_ends_until_then() {
+    let text = "title = \"x\"\nmachines = 4\n[phases]\nfaults_s = 40.0\nheal_s = 60.0\n\
+                [[late]]\nmachines = [3]\nboots_at_s = 30.0\n[[fault]]\nkind = \"crash\"\nat_s = 5.0\nfor_s = 1.0\nmachines = \"all\"\n";
+    let late = Scenario::parse(text).expect("right");
+    let (outcome, world) = muster_simulator::run::run_traced(&late, 1, trace::Trace::new(0));
+    assert_eq!(outcome.verdict, Verdict::Held, "{}", outcome.what());
+    let lines = &world.watch().trace.as_ref().expect("asked for").lines;
+    let boots = |slot| lines.iter().filter(move |line| line.slot == Some(slot) && line.kind == "boot");
+    let first = boots(3).next().expect("it boots").at_us;
+    assert!((30_000_000..31_000_000).contains(&first), "{first}");
+    assert_eq!((boots(3).count(), boots(2).count()), (1, 2));
+}
+
+#[test]
+fn clocks_of_1970_stop_kubeadm_until_they_are_set() {
+    let text = "title = \"x\"\nmachines = 4\n[phases]\nfaults_s = 30.0\nheal_s = 90.0\n\
+                [[fault]]\nkind = \"clock-unset\"\nat_s = 0.0\nfor_s = 20.0\nmachines = [1]\n";
+    let unset = Scenario::parse(text).expect("right");
+    for seed in 0..4 {
+        let (outcome, world) = muster_simulator::run::run_traced(&unset, seed, trace::Trace::new(0));
+        assert_eq!(outcome.verdict, Verdict::Held, "{}", outcome.what());
+        let lines = &world.watch().trace.as_ref().expect("asked for").lines;
+        let steps = lines.iter().filter(|line| line.slot == Some(1) && line.kind == "step");
+        let (early, later): (Vec<_>, Vec<_>) = steps.partition(|line| line.at_us < 20_000_000);
+        assert!(early.iter().any(|line| line.text.contains("clock is not set")), "seed {seed}: {early:?}");
+        assert!(early.iter().all(|line| line.text.starts_with("kubeadm: check ")), "seed {seed}: {early:?}");
+        assert!(later.iter().any(|line| line.text.contains("join")), "seed {seed}: {later:?}");
+    }
+}
+
+#[test]
+fn what_boots_late_or_between_two_halves_is_as_meant() {
+    for name in ["late-rack-1970", "leader-full", "bridged-racks", "last-step-fails-once"] {
+        let scenario = scenario(name);
+        let (summary, outcomes) = sweep::sweep(&scenario, 0, 1, 1, &AtomicBool::new(false), |_| {});
+        assert_eq!(summary.verdict, Verdict::Held, "{name}: {:?} {}", summary.missing, outcomes[0].what());
+        assert!(summary.never_took.is_empty(), "{name}: {:?}", summary.never_took);
     }
 }
 

@@ -26,7 +26,8 @@ pub enum Sort {
     OneWay,
     /// Every machine reaches only its two neighbours by number.
     Ring,
-    /// Two halves, the lower and the higher numbers, both reach the first machine named, and not each other.
+    /// Two halves, those in `half` and the others, or the lower and the higher numbers, both reach the first machine named, and
+    /// not each other.
     Bridge,
     /// A split that comes and goes every `period_s`.
     Flap,
@@ -69,6 +70,8 @@ pub enum Sort {
     ClockDrift,
     /// The machine's clock jumps ahead by `ms`, as after a suspend.
     ClockJump,
+    /// The machine's wall clock shows 1970 until the fault ends, and the check before kubeadm finds that.
+    ClockUnset,
     /// Identities appear that no image made, `count` of them, with valid signatures of their own.
     Sybil,
     /// The machine promises and votes for whatever it is asked, to every peer, and tells of no earlier vote.
@@ -145,6 +148,7 @@ impl Sort {
             ClockDrift => &["ppm"],
             Sybil => &["count"],
             OldCopy => &["copy"],
+            Bridge => &["half"],
             KubeadmHang | KubeadmFail | KubeadmLostAnswer | KubeadmLate => &["step"],
             _ => &[],
         }
@@ -286,6 +290,9 @@ pub struct Fault {
     /// Which old copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<i32>,
+    /// One of the halves that are kept apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half: Option<Vec<u32>>,
     /// A step of the kubeadm device, by its name in traces; any step unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
@@ -311,6 +318,7 @@ impl Fault {
             ppm: None,
             count: None,
             copy: None,
+            half: None,
             step: None,
         }
     }
@@ -326,6 +334,7 @@ impl Fault {
             ("ppm", self.ppm.is_some()),
             ("count", self.count.is_some()),
             ("copy", self.copy.is_some()),
+            ("half", self.half.is_some()),
             ("step", self.step.is_some()),
         ]
         .into_iter()

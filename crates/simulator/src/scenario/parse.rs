@@ -69,6 +69,12 @@ impl Scenario {
         })
     }
 
+    /// So many seconds after the others a machine boots.
+    pub(crate) fn boots_at_s(&self, slot: u32) -> f64 {
+        let late = self.lates.iter().find(|late| late.machines.contains(&slot)).map_or(0.0, |late| late.boots_at_s);
+        self.other(slot).map_or(late, |other| other.boots_at_s.max(late))
+    }
+
     /// `machines` in the image's settings.
     pub fn image_machines(&self) -> u32 {
         self.image.machines.unwrap_or(self.machines)

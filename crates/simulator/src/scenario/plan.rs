@@ -24,6 +24,8 @@ pub(super) const STEPS: [&str; 14] = [
     "apply-manifests",
 ];
 
+const COPIES_KEPT: i32 = crate::world::COPIES_KEPT as i32;
+
 /// How many of them a swarm disturbs by name.
 const DISTURBED: usize = 12;
 
@@ -94,6 +96,10 @@ fn give(fault: &mut Fault, parameter: &str, swarm: &Swarm, rng: &mut ChaCha8Rng)
         "period_s" => fault.period_s = Some(milliseconds(rng.random_range(0.2..=6.0))),
         "ppm" => fault.ppm = Some(rng.random_range(-100_000.0f64..=100_000.0).round()),
         "count" => fault.count = Some(rng.random_range(1..=3)),
+        // Of the first copies that are kept, or back from the last.
+        "copy" => fault.copy = Some(rng.random_range(-COPIES_KEPT..COPIES_KEPT)),
+        // By numbers, as long as nobody says otherwise.
+        "half" => {}
         _ => {
             fault.step =
                 (!rng.random_ratio(1, 4)).then(|| STEPS[..DISTURBED].choose(rng).expect("there are steps").to_string())

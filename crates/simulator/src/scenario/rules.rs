@@ -76,12 +76,31 @@ fn machines(scenario: &Scenario, say: Say<'_>) -> Checked {
         let time = (0.0..=TIME_MAX_S).contains(&other.boots_at_s);
         say(time, "other", nth, "boots_at_s", format!("must be 0 to {TIME_MAX_S}"))?;
     }
+    late(scenario, say)?;
     for slot in &scenario.discovery.seeds {
         let rule = format!("names machine {slot}, the last is {}", machines - 1);
         say(*slot < machines, "discovery", 0, "seeds", rule)?;
     }
     let due = scenario.bounds.machines.unwrap_or(1);
     say((1..=machines).contains(&due), "bounds", 0, "machines", format!("must be 1 to {machines}"))
+}
+
+fn late(scenario: &Scenario, say: Say<'_>) -> Checked {
+    let mut named = std::collections::BTreeSet::new();
+    for (nth, late) in scenario.lates.iter().enumerate() {
+        say(!late.machines.is_empty(), "late", nth, "machines", "is empty: nobody would be late".into())?;
+        for machine in &late.machines {
+            let rule = format!("names machine {machine}, the last is {}", scenario.machines - 1);
+            say(*machine < scenario.machines, "late", nth, "machines", rule)?;
+            let rule = format!("names machine {machine} again: it boots once");
+            say(named.insert(*machine), "late", nth, "machines", rule)?;
+        }
+        let end = scenario.phases.faults_s;
+        let time = late.boots_at_s > 0.0 && late.boots_at_s <= end;
+        let rule = format!("must be more than 0, and at most [phases] faults_s = {end}: from then on all are judged");
+        say(time, "late", nth, "boots_at_s", rule)?;
+    }
+    Ok(())
 }
 
 fn times(scenario: &Scenario, say: Say<'_>) -> Checked {
@@ -178,7 +197,7 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
         let why = format!("is not for kind = \"{}\", which takes {accepted}", fault.kind.word());
         rule(takes.contains(&given), given, why)?;
     }
-    for needed in takes.iter().filter(|takes| !["step", "copy"].contains(takes)) {
+    for needed in takes.iter().filter(|takes| !["step", "copy", "half"].contains(takes)) {
         rule(fault.given().contains(needed), "kind", format!("= \"{}\" needs `{needed}`", fault.kind.word()))?;
     }
     rule(fault.rate.is_none_or(share), "rate", "must be 0 to 1".into())?;
@@ -197,9 +216,27 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
         rule(STEPS.contains(&step.as_str()), "step", format!("is {step:?}; accepted: {}", STEPS.join(", ")))?;
     }
     targets(scenario.machines, fault, &rule)?;
+    half(scenario.machines, fault, &rule)?;
     let end = scenario.phases.faults_s;
     let late = format!("is {}, but every fault ends at [phases] faults_s = {end}", fault.at_s);
     rule(fault.at_s <= end, "at_s", late)
+}
+
+/// The halves of a bridge must be two, or nobody is kept from anybody.
+fn half(machines: u32, fault: &Fault, rule: &dyn Fn(bool, &str, String) -> Checked) -> Checked {
+    let Some(half) = &fault.half else { return Ok(()) };
+    for machine in half {
+        rule(*machine < machines, "half", format!("names {machine}, the last is {}", machines - 1))?;
+    }
+    let bridge = match &fault.machines {
+        Pick::These(these) => these.first(),
+        _ => None,
+    };
+    let mut sides = [false; 2];
+    for machine in (0..machines).filter(|machine| Some(machine) != bridge) {
+        sides[usize::from(half.contains(&machine))] = true;
+    }
+    rule(sides == [true; 2], "half", "must name some machines and leave some, beside the one between them".into())
 }
 
 fn targets(machines: u32, fault: &Fault, rule: &dyn Fn(bool, &str, String) -> Checked) -> Checked {

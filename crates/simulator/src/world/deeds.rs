@@ -22,6 +22,7 @@ use super::event::Slot;
 use super::kubeadm::SealedTo;
 use super::program::Ran;
 use crate::check::legible;
+use crate::scenario::Sort;
 use crate::watch::Seen;
 
 pub(super) const API_PORT: u16 = 6443;
@@ -140,6 +141,10 @@ impl World {
                 hopeless: true,
             });
         }
+        // In the agent's order: what was there before muster, then the clock, then kubeadm.
+        if self.clock_unset(slot) {
+            return Err(Trouble::new("this machine's clock is not set, it shows a time before 2026"));
+        }
         let command = Command::version("/usr/bin/kubeadm".into());
         let said = VERSIONS[self.chance.fixed("kubeadm", 0, 0) as usize % VERSIONS.len()];
         let ran = Ran::printing(format!("{{\"clientVersion\": {{\"gitVersion\": \"{said}\"}}}}"));
@@ -149,6 +154,18 @@ impl World {
         let plan = Plan::new(&version, settings()).map_err(|why| hopeless(why.to_string()))?;
         self.hosts[slot as usize].plan = Some(plan);
         Ok(StepOutput::Checked { version: version.to_string(), worker_only: None })
+    }
+
+    /// Whether its wall clock shows 1970.
+    fn clock_unset(&mut self, slot: Slot) -> bool {
+        let unset = |active: &super::faults::Active| {
+            self.plan[active.index].kind == Sort::ClockUnset && active.targets.contains(&slot)
+        };
+        let unset = self.active.iter().any(unset);
+        if unset {
+            self.took_on(slot, &[Sort::ClockUnset]);
+        }
+        unset
     }
 
     fn plan_of(&self, slot: Slot) -> Result<&Plan, Trouble> {

@@ -14,6 +14,8 @@ struct Rule {
     /// Machines named by the fault.
     named: Vec<bool>,
     first: Slot,
+    /// Of a bridge, one of the halves.
+    half: Vec<bool>,
     rate: f64,
     us: f64,
     bytes: usize,
@@ -62,10 +64,17 @@ impl Net {
         }
         let mut named = vec![false; self.free_at.len()];
         targets.iter().for_each(|slot| named[*slot as usize] = true);
+        let lower = named.len() / 2;
+        let half = |slot: usize| match &what.half {
+            Some(half) => half.contains(&(slot as Slot)),
+            None => slot < lower,
+        };
+        let half = if what.kind == Bridge { (0..named.len()).map(half).collect() } else { Vec::new() };
         self.rules.push(Rule {
             fault,
             sort: what.kind,
             named,
+            half,
             first: targets.first().copied().unwrap_or(0),
             rate: what.rate.unwrap_or(0.0),
             us: what.ms.unwrap_or(0.0) * MS,
@@ -207,8 +216,8 @@ impl Rule {
                 apart > 1 && apart + 1 != count
             }
             Sort::Bridge => {
-                let half = self.named.len() as u32 / 2;
-                from != self.first && to != self.first && (from < half) != (to < half)
+                let apart = self.half[from as usize] != self.half[to as usize];
+                from != self.first && to != self.first && apart
             }
             _ => false,
         }
@@ -238,6 +247,13 @@ mod tests {
         assert_eq!(reached(&net(Sort::Ring, &[]), 0), [1, 5]);
         assert_eq!(reached(&net(Sort::Bridge, &[2]), 0), [1, 2]);
         assert_eq!(reached(&net(Sort::Bridge, &[2]), 2), [0, 1, 3, 4, 5]);
+        let mut odds = Net::new(Network::default(), 6);
+        let mut odd = Fault::new(Sort::Bridge, 0.0, 1.0, Pick::All);
+        odd.half = Some(vec![1, 3]);
+        assert!(odds.begin(0, &odd, &[5]));
+        assert_eq!(reached(&odds, 0), [2, 4, 5]);
+        assert_eq!(reached(&odds, 3), [1, 5]);
+        assert_eq!(reached(&odds, 5), [0, 1, 2, 3, 4]);
         let mut flapping = net(Sort::Flap, &[0]);
         assert_eq!(reached(&flapping, 0), [] as [Slot; 0]);
         flapping.turn(0, false);

@@ -6,7 +6,7 @@ use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity};
 
 use super::World;
-use super::chance::MS;
+use super::chance::{MS, seconds};
 use super::clock::Clock;
 use super::disk::{File, Found};
 use super::event::{At, Event, Slot};
@@ -18,7 +18,8 @@ impl World {
     /// Starts the process on whatever its disk holds.
     pub(super) fn boot(&mut self, slot: Slot) {
         let host = &mut self.hosts[slot as usize];
-        if host.power == Power::On {
+        // Who has not been switched on yet is not started by the end of a fault either.
+        if host.power == Power::On || self.now < seconds(self.scenario.boots_at_s(slot)) {
             return;
         }
         if host.held_down > 0 {
