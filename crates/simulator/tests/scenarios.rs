@@ -250,6 +250,15 @@ fn a_second_cluster_is_not_founded_beside_one_that_was_seen() {
 }
 
 #[test]
+fn what_the_rules_refuse_changes_no_ledger_by_the_checkers_own_rules() {
+    for seed in 0..3 {
+        let outcome = run(&scenario("stray-proposals"), seed);
+        assert_eq!(outcome.verdict, Verdict::Held, "seed {seed}: {}", outcome.what());
+        assert!(outcome.faults[&Sort::StrayProposals].took > 0, "seed {seed} handed Raft nothing");
+    }
+}
+
+#[test]
 fn two_that_boot_late_are_not_both_control_planes() {
     for seed in 0..8 {
         let outcome = run(&scenario("six-control-planes"), seed);

@@ -142,8 +142,24 @@ impl Book {
     }
 
     fn admit(&mut self, admitted: &Admitted) -> bool {
+        if admitted.address.parse::<std::net::IpAddr>().is_err() {
+            return false;
+        }
+        let busy = [self.claim, self.turn].iter().flatten().any(|(_, holder)| *holder == admitted.machine);
+        if let Some(line) = self.lines.get_mut(&admitted.machine) {
+            // Nothing but its address may change, and that as long as nothing was made with the former.
+            let settled = line.joined || line.etcd || busy;
+            let former = &line.admitted;
+            let same = (&former.name, former.role, former.sealing_key)
+                == (&admitted.name, admitted.role, admitted.sealing_key);
+            if settled || !same {
+                return false;
+            }
+            line.admitted.address.clone_from(&admitted.address);
+            return true;
+        }
         let taken = self.lines.values().any(|line| line.admitted.name == admitted.name);
-        if taken || self.removed.contains(&admitted.machine) || self.lines.contains_key(&admitted.machine) {
+        if taken || self.removed.contains(&admitted.machine) {
             return false;
         }
         let seated = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));

@@ -81,7 +81,9 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             Entry::Admitted(Admitted { machine, role: Role::ControlPlane, name, ..admitted.clone() })
         }
         Entry::Admitted(admitted) => {
-            let name = if one_of < 2 { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
+            // Another address alone is wrong for good only once something was made with the former.
+            let named = one_of < 2 || !members.contains(&admitted.machine);
+            let name = if named { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
             Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
         }
         Entry::Removed { .. } | Entry::Joined { .. } => entry.clone(),
