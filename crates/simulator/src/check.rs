@@ -12,6 +12,7 @@ mod l5;
 pub(crate) mod legible;
 mod liveness;
 mod refuted;
+mod rights;
 mod s01;
 mod s02;
 mod s03;
@@ -65,6 +66,7 @@ pub struct Checks {
     s04: s04::OneInit,
     s05: s05::Secrets,
     s06: s06::Admission,
+    rights: rights::Rights,
     s07: s07::OneCluster,
     s08: s08::EtcdTurns,
     s09: s09::Identities,
@@ -124,6 +126,7 @@ impl Checks {
             ("S2", s02::forged(seen)),
             ("S5", self.s05.see(seen, facts)),
             ("S6", self.s06.see(seen, facts)),
+            ("S6", self.rights.see(seen, facts)),
             ("S7", self.s07.see(seen, facts)),
             ("S8", self.s08.see(seen, facts)),
             ("S9", self.s09.see(seen, facts)),
@@ -144,6 +147,7 @@ impl Checks {
     pub(crate) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
         self.s07.before(slot, machine, input);
         self.halted.before(slot, machine, input, &self.facts);
+        self.rights.before(slot, input);
     }
 
     pub(crate) fn after(
@@ -158,6 +162,7 @@ impl Checks {
         let verdicts = [
             ("S1", self.halted.after(slot, machine, effects, facts)),
             ("S4", self.s04.after(machine, facts)),
+            ("S6", self.rights.after(slot, effects, facts)),
             ("S7", self.s07.after(slot, effects, sometimes)),
             ("S9", self.s09.after(machine, facts)),
             ("S10", self.s10.after(slot, effects)),

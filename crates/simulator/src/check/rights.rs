@@ -1,0 +1,172 @@
+//! S6: who may propose what, and who may speak of Raft, as `docs/protocol.md` has it. Looked at on the wire, whoever sends, and
+//! at what a leader hands on to Raft for somebody else.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use muster_protocol::{Effect, Input};
+use muster_wire::{Entry, Frame, MachineId};
+
+use super::{Facts, Verdict};
+use crate::watch::{Seen, decode};
+use crate::world::Slot;
+
+/// Remembers who was ever sealed the CA, and what a machine is asked to propose for another.
+#[derive(Debug, Default)]
+pub(super) struct Rights {
+    holders: BTreeSet<MachineId>,
+    asked: Option<(Slot, MachineId, Entry)>,
+}
+
+impl Rights {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+        match seen {
+            Seen::Applied { entry, .. } => {
+                if let Some(Entry::PkiSealed { sealed, .. }) = decode(entry) {
+                    self.holders.extend(sealed.iter().map(|sealed| sealed.machine));
+                }
+                Ok(())
+            }
+            _ if facts.two_charters => Ok(()),
+            Seen::Sent { machine, frame: Frame::Proposal { entry, .. }, .. } => {
+                let Some(entry) = decode(entry) else { return Err(format!("{machine} proposes what is no entry")) };
+                self.may(*machine, &entry, facts).map_err(|why| format!("{machine} proposes {}: {why}", name(&entry)))
+            }
+            Seen::Sent { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. } => {
+                let known = [&facts.first_voters, &facts.control_planes, &facts.removed];
+                if known.iter().any(|machines| machines.contains(machine)) {
+                    return Ok(());
+                }
+                Err(format!("{machine} speaks of Raft, and never was a control plane or a voter of the charter"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn before(&mut self, slot: Slot, input: &Input) {
+        self.asked = match input {
+            Input::Received { from, frame: Frame::Proposal { entry, .. } } => {
+                decode(entry).map(|entry| (slot, *from, entry))
+            }
+            _ => None,
+        };
+    }
+
+    /// What a leader proposes for another is what that one may propose.
+    pub(super) fn after(&mut self, slot: Slot, effects: &VecDeque<Effect>, facts: &Facts) -> Verdict {
+        let Some((_, from, asked)) = self.asked.take().filter(|(at, ..)| *at == slot) else { return Ok(()) };
+        let proposes = |effect: &Effect| matches!(effect, Effect::Propose { entry, .. } if *entry == asked);
+        if facts.two_charters || !effects.iter().any(proposes) {
+            return Ok(());
+        }
+        let handed_on = |why| format!("machine {slot} proposes {} because {from} asked for it: {why}", name(&asked));
+        self.may(from, &asked, facts).map_err(handed_on)
+    }
+
+    /// Whether a machine that does not lead may ever have proposed this. What it may is known here no later than to itself: a
+    /// right begins with a committed entry, and what is late is refused by the ledger's rules.
+    fn may(&self, machine: MachineId, entry: &Entry, facts: &Facts) -> Result<(), &'static str> {
+        if !facts.admitted.contains(&machine) {
+            return Err("it was never admitted");
+        }
+        let claimed = |attempt: &u32| facts.claims.get(attempt) == Some(&machine);
+        let (may, why) = match entry {
+            Entry::Joined { machine: joined } => (*joined == machine, "that is for the machine itself to say"),
+            Entry::EtcdJoin { machine: holder, .. } => (*holder == machine, "the turn is another machine's"),
+            Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => {
+                (claimed(attempt), "the attempt is another machine's")
+            }
+            Entry::PkiSealed { attempt, .. } => {
+                (claimed(attempt) || self.holders.contains(&machine), "it never had a copy of the CA")
+            }
+            Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::Ticket { .. } => {
+                (false, "that is the leader's own")
+            }
+        };
+        if may { Ok(()) } else { Err(why) }
+    }
+}
+
+fn name(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Admitted(_) => "Admitted",
+        Entry::Removed { .. } => "Removed",
+        Entry::InitClaimed { .. } => "InitClaimed",
+        Entry::PkiSealed { .. } => "PkiSealed",
+        Entry::InitReady { .. } => "InitReady",
+        Entry::InitAbandoned { .. } => "InitAbandoned",
+        Entry::Ticket { .. } => "Ticket",
+        Entry::EtcdJoin { .. } => "EtcdJoin",
+        Entry::Joined { .. } => "Joined",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::frame::ProposalOutcome;
+
+    use super::*;
+
+    const ADMITTED: MachineId = MachineId([1; 32]);
+    const STRANGER: MachineId = MachineId([2; 32]);
+    const INITIALISER: MachineId = MachineId([3; 32]);
+
+    fn facts() -> Facts {
+        let mut facts = Facts::default();
+        facts.admitted.extend([ADMITTED, INITIALISER]);
+        facts.control_planes.insert(INITIALISER);
+        facts.claims.insert(1, INITIALISER);
+        facts
+    }
+
+    fn on_the_wire(from: MachineId, frame: &Frame) -> Verdict {
+        let (slot, to_slot, bytes) = (0, 1, [].as_slice());
+        Rights::default().see(&Seen::Sent { slot, machine: from, to: ADMITTED, to_slot, frame, bytes }, &facts())
+    }
+
+    fn proposal(entry: &Entry) -> Frame {
+        Frame::Proposal { call: 1, entry: entry.encode() }
+    }
+
+    #[test]
+    fn what_others_may_say_is_not_proposed() {
+        let abandoned = Entry::InitAbandoned { attempt: 1, why: "x".into() };
+        let gone = Entry::InitAbandoned { attempt: 2, why: "x".into() };
+        let cases = [
+            (ADMITTED, Entry::Joined { machine: ADMITTED }, true),
+            (STRANGER, Entry::Joined { machine: STRANGER }, false),
+            (ADMITTED, Entry::Joined { machine: INITIALISER }, false),
+            (INITIALISER, abandoned.clone(), true),
+            (ADMITTED, abandoned, false),
+            (INITIALISER, gone, false),
+            (INITIALISER, Entry::Removed { machine: ADMITTED }, false),
+            (INITIALISER, Entry::InitClaimed { attempt: 2, machine: INITIALISER }, false),
+        ];
+        for (from, entry, may) in cases {
+            assert_eq!(on_the_wire(from, &proposal(&entry)).is_ok(), may, "{from} proposes {entry:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_no_voter_does_not_speak_of_raft() {
+        let call = Frame::RaftCall { call: 1, body: Default::default() };
+        assert!(on_the_wire(INITIALISER, &call).is_ok());
+        assert!(on_the_wire(ADMITTED, &call).is_err(), "a worker");
+        assert!(on_the_wire(STRANGER, &call).is_err());
+    }
+
+    #[test]
+    fn a_leader_hands_on_only_what_the_asker_may_propose() {
+        let entry = Entry::Joined { machine: INITIALISER };
+        let handed_on = VecDeque::from([Effect::Propose { call: 7, entry: entry.clone() }]);
+        let outcome = ProposalOutcome::NotLeading(None);
+        let refused =
+            VecDeque::from([Effect::Send { to: ADMITTED, frame: Frame::ProposalAnswer { call: 1, outcome } }]);
+        for (from, effects, fine) in
+            [(ADMITTED, &handed_on, false), (ADMITTED, &refused, true), (INITIALISER, &handed_on, true)]
+        {
+            let mut rights = Rights::default();
+            rights.before(4, &Input::Received { from, frame: proposal(&entry) });
+            assert_eq!(rights.after(4, effects, &facts()).is_ok(), fine, "{from}");
+        }
+    }
+}
