@@ -2,8 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-// Not every test file uses all of it.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "other tests use the rest of it")]
 mod site;
 
 use std::fs;

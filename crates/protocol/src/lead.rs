@@ -531,6 +531,8 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && context.roster.is_alive(machine)
         && context.roster.clone_proof(machine).is_none()
         && card.card().settings.digest == context.charter.settings
+        // A machine never belongs to two clusters (promise S7); its card says so to those, too, who have not met it themselves.
+        && card.card().charter.is_none_or(|theirs| context.mine.card().charter == Some(theirs))
         && (card.card().has_looked() || context.charter.voters.contains(&machine))
 }
 

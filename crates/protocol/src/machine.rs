@@ -199,6 +199,7 @@ impl Machine {
             settings: boot.settings.clone(),
             unable: Card::NOT_LOOKED.to_owned(),
             reached: 0,
+            charter: durable.charter.as_ref().map(Certificate::charter_hash),
         };
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
@@ -522,9 +523,11 @@ impl Machine {
         let text =
             format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
         self.follow.founded(certificate.charter());
+        let hash = certificate.charter_hash();
         self.durable.charter = Some(certificate);
         self.durable.seen = None;
         effects.persist(&self.durable).done();
+        self.change_card(|card| card.charter = Some(hash));
         effects.notice(false, "charter", text);
         self.start_raft_if_voter(now, effects);
     }

@@ -133,3 +133,25 @@ fn with_the_image_of_the_cluster_that_was_seen_it_follows_at_once() {
     assert!(site.formed(), "{}", site.transcript.join("\n"));
     assert_eq!(site.seats[&3].durable.seen, None);
 }
+
+/// Two clusters of one image that never met while they founded: neither admits the other's machines when they meet (promise S7).
+#[test]
+fn a_machine_that_follows_another_charter_is_not_admitted_though_its_image_is_ours() {
+    let mut theirs = Site::new(1, 1);
+    theirs.boot(4);
+    theirs.run(seconds(20));
+    let disk = theirs.kill(4);
+    assert!(disk.charter.is_some());
+    for cuts in [true, false] {
+        let mut site = cluster(1, 1);
+        site.boot_with(4, disk.clone(), settings(1, 1), "node-4");
+        // Its Raft is another one than the transcript's.
+        site.seats.get_mut(&4).expect("booted").raft = false;
+        // What is refused is cut off; but whoever still hears of it, through others, must not take it in either.
+        site.refusal_cuts = cuts;
+        site.run(seconds(30));
+        assert!(site.refused.iter().any(|(seat, ..)| *seat == 0), "it is refused, too");
+        let here = &site.seats[&0].machine;
+        assert!(here.ledger().member(site.id(4)).is_none(), "{}", site.transcript.join("\n"));
+    }
+}

@@ -62,6 +62,8 @@ pub struct Card {
     pub unable: String,
     /// So many of the addresses, the first ones, are such at which others reached it.
     pub reached: u32,
+    /// The hash of the charter that it follows, if any: no other cluster admits it.
+    pub charter: Option<Digest>,
 }
 
 impl Card {
@@ -230,6 +232,7 @@ fn to_proto(card: &Card) -> proto::Card {
         }),
         unable: card.unable.clone(),
         reached: card.reached,
+        charter_hash: card.charter.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default(),
     }
 }
 
@@ -251,6 +254,10 @@ fn from_proto(card: proto::Card) -> Result<Card, WireError> {
         settings: settings(required(card.settings, "card.settings")?)?,
         unable: text(card.unable, "card.unable")?,
         reached: card.reached,
+        charter: match card.charter_hash.is_empty() {
+            true => None,
+            false => Some(Digest::from_slice(&card.charter_hash, "card.charter_hash")?),
+        },
     })
 }
 

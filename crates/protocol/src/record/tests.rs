@@ -52,6 +52,7 @@ fn hello(seed: u8) -> Frame {
         settings: settings(),
         unable: String::new(),
         reached: 0,
+        charter: None,
     };
     Frame::Hello {
         card: SignedCard::sign(&identity, card),

@@ -133,6 +133,7 @@ mod tests {
             settings,
             unable: String::new(),
             reached: 0,
+            charter: None,
         };
         SignedCard::sign(&identity, card)
     }

@@ -48,6 +48,8 @@ pub(crate) struct Site {
     pub(crate) endpoints: BTreeMap<usize, IpAddr>,
     /// Who refused whom, and what the refusing one's disk held at that moment.
     pub(crate) refused: Vec<(usize, MachineId, Durable)>,
+    /// Whether a refused machine is cut off; if not, it is heard of as through others.
+    pub(crate) refusal_cuts: bool,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
     /// Who was told of a connection to whom: what is sent before is lost, as by the mesh.
     connected: BTreeSet<(usize, MachineId)>,
@@ -87,6 +89,7 @@ impl Site {
             listed: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             refused: Vec::new(),
+            refusal_cuts: true,
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
             log: Vec::new(),
@@ -227,7 +230,9 @@ impl Site {
                 // A refused machine is cut off, and not dialled again while a transcript lasts.
                 Effect::Refuse { machine, .. } => {
                     self.refused.push((seat, machine, self.seats[&seat].durable.clone()));
-                    self.cut(seat, machine);
+                    if self.refusal_cuts {
+                        self.cut(seat, machine);
+                    }
                 }
                 Effect::Endpoint(address) => drop(self.endpoints.insert(seat, address)),
                 Effect::Learn { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}

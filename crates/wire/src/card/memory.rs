@@ -57,6 +57,7 @@ mod tests {
             settings,
             unable: String::new(),
             reached: 0,
+            charter: None,
         };
         let bytes = SignedCard::sign(&identity, card).encode().to_vec();
         let first = SignedCard::decode(&bytes).expect("it is good");
