@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
@@ -106,12 +107,13 @@ impl<R: Runtime> Consensus<R> {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, OpenError> {
         let me = store.machine();
+        let silence = config.election_max * 2;
         let raft = config.raft(store.cluster())?;
         let network = Network { me, calls, runtime: PhantomData };
         let machine = store.state_machine(founded, events.clone()).await?;
         let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;
         let raft = raft.map_err(|why| OpenError::Raft(why.to_string()))?;
-        drop(R::spawn(report(raft.clone(), events)));
+        drop(R::spawn(report(me, silence, raft.clone(), events)));
         let inner = Inner {
             me,
             config,
@@ -295,15 +297,24 @@ fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>
     }
 }
 
+/// Who leads, as far as this machine knows. Raft itself goes on leading alone for ever: it learns of a successor from the others
+/// only. One that no quorum has answered for `silence`, two election timeouts, leads nobody.
+fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, EmptyNode>) -> (u64, Option<MachineId>) {
+    let alone = metrics.membership_config.membership().voter_ids().count() < 2;
+    let unheard = metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) > silence.as_millis());
+    let leader = metrics.current_leader.filter(|leader| *leader != me || alone || !unheard);
+    (metrics.current_term, leader)
+}
+
 /// Tells who leads whenever that changes, and the end.
-async fn report<R: Runtime>(raft: Raft<Types<R>>, events: mpsc::Sender<Event>) {
+async fn report<R: Runtime>(me: MachineId, silence: Duration, raft: Raft<Types<R>>, events: mpsc::Sender<Event>) {
     let mut metrics = raft.metrics();
     drop(raft);
     let mut told = None;
     loop {
         let (state, now) = {
             let metrics = metrics.borrow_and_update();
-            (metrics.running_state.clone(), (metrics.current_term, metrics.current_leader))
+            (metrics.running_state.clone(), leading(me, silence, &metrics))
         };
         if let Err(fatal) = state {
             let why = match fatal {

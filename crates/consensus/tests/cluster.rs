@@ -118,6 +118,31 @@ fn a_minority_takes_nothing_and_what_it_took_is_taken_back() {
 }
 
 #[test]
+fn a_leader_that_hears_no_quorum_leads_no_more_and_leads_again_when_it_does() {
+    let mut site = Site::founded(19, 3, 3, Config::default());
+    let leader = site.leader().unwrap();
+    let thinks = |site: &Site| site.machines[&leader].running.as_ref().unwrap().seen.leader;
+    site.run_for(Duration::from_secs(60));
+    assert_eq!(thinks(&site), Some(leader), "a quiet cluster has its leader");
+    let others: Vec<_> = everyone(&site).into_iter().filter(|me| *me != leader).collect();
+    others.iter().for_each(|me| site.kill(*me, Loss::None));
+    // Two election timeouts, and the tick in which it is noticed.
+    site.run_for(Config::default().election_max * 2 + Config::default().heartbeat * 3);
+    assert_eq!(thinks(&site), None);
+    others.iter().for_each(|me| site.start(*me));
+    site.until("somebody leads again", |site| site.leader().is_some());
+    admit(&mut site, 0);
+    site.assert_agreement();
+}
+
+#[test]
+fn a_leader_of_one_leads_however_long_nobody_answers() {
+    let mut site = Site::founded(20, 1, 1, Config::default());
+    site.run_for(Duration::from_secs(120));
+    assert!(site.leader().is_some());
+}
+
+#[test]
 fn a_follower_that_is_far_behind_gets_a_snapshot() {
     let config = Config { snapshot_after: 20, keep: 5, ..Config::default() };
     let mut site = Site::founded(10, 3, 3, config);
