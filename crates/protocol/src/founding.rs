@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::charter::charter_hash;
-use muster_wire::{
-    Ballot, Card, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits,
-};
+use muster_wire::{Ballot, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 
@@ -70,8 +68,9 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) tuning: &'a Tuning,
     pub(crate) unable: bool,
-    /// Whether this machine has looked at its kubeadm.
+    /// Whether this machine has looked at its kubeadm, and lists an address.
     pub(crate) looked: bool,
+    pub(crate) addressed: bool,
     pub(crate) cloned: bool,
     pub(crate) fingerprint_shared: bool,
     pub(crate) roster: &'a mut Roster,
@@ -85,11 +84,14 @@ impl Context<'_> {
         self.identity.machine()
     }
 
-    /// Whether a machine is counted before a charter is proposed. Its voters are control planes, so who they can be is to be known.
+    /// Whether a machine is counted before a charter is proposed. Its voters are control planes, so it is to be known who can be one,
+    /// and who has an address to be admitted under: the only voter's place is not for a machine that never can be.
     fn stands(&self, machine: MachineId) -> bool {
-        let looked =
-            if machine == self.me() { self.looked } else { self.roster.card(machine).is_some_and(Card::has_looked) };
-        looked && self.votes_count(machine)
+        let known = match machine == self.me() {
+            true => self.looked && self.addressed,
+            false => self.roster.card(machine).is_some_and(|card| card.has_looked() && !card.addresses.is_empty()),
+        };
+        known && self.votes_count(machine)
     }
 
     /// Whether a machine's promise and vote count: it has our settings, one body, and never forgot a vote.

@@ -507,6 +507,7 @@ impl Machine {
             tuning: &self.tuning,
             unable: self.ladder.unable().is_some(),
             looked: self.ladder.has_looked(),
+            addressed: !card.addresses.is_empty(),
             cloned: self.cloned,
             fingerprint_shared: shared,
             roster: &mut self.roster,

@@ -79,6 +79,37 @@ fn a_machine_whose_kubeadm_was_not_looked_at_yet_is_waited_for_and_then_is_what_
 }
 
 #[test]
+fn a_machine_that_lists_no_address_is_no_voter_and_is_named() {
+    let mut site = Site::new(3, 1);
+    // The lowest identity would be the one voter.
+    let lowest =
+        (0..3).min_by_key(|seat| muster_wire::Identity::from_seed(&site::seed(*seat)).machine()).expect("three");
+    site.listed.insert(lowest, Vec::new());
+    (0..3).for_each(|seat| site.boot(seat));
+    site.run(seconds(20));
+    let other = (0..3).find(|seat| *seat != lowest).expect("three");
+    let charter = site.seats[&other].machine.charter().expect("two of three found").charter();
+    assert!(!charter.voters.contains(&site.id(lowest)));
+    assert!(site.seats[&other].machine.ledger().ready().is_some(), "{}", explain(&site));
+}
+
+#[test]
+fn a_ready_cluster_names_the_machine_that_cannot_run_kubeadm() {
+    let told = |site: &Site| {
+        let reasons = site.seats[&0].machine.reasons(site.now);
+        reasons.iter().any(|reason| reason.text.contains("node-2 cannot run kubeadm: check: told to fail"))
+    };
+    let mut site = Site::new(3, 3);
+    site.fail.insert((2, "check"));
+    (0..3).for_each(|seat| site.boot(seat));
+    // It looks again two seconds later.
+    site.run(Duration::from_millis(1_900));
+    assert!(told(&site), "{}", explain(&site));
+    site.run(seconds(20));
+    assert!(site.formed() && !told(&site), "{}", explain(&site));
+}
+
+#[test]
 fn a_newcomer_whose_charter_was_lost_on_the_way_asks_for_it_again() {
     let mut site = Site::new(5, 3);
     (0..4).for_each(|seat| site.boot(seat));

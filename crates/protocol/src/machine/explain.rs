@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, MachineId, Role, Settings, host_of};
+use muster_wire::{MachineId, Role, Settings, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -237,8 +237,11 @@ impl Machine {
     }
 
     fn heard(&self, machine: MachineId, now: Time) -> String {
-        let looked = self.roster.card(machine).is_none_or(Card::has_looked);
-        let yet = if looked { "" } else { ", which has not looked at its kubeadm yet" };
+        let yet = match self.roster.card(machine) {
+            Some(card) if !card.has_looked() => ", which has not looked at its kubeadm yet",
+            Some(card) if card.addresses.is_empty() => ", which lists no address (see discovery.subnets)",
+            _ => "",
+        };
         format!("{machine}, {}{yet}", self.heard_ago(machine, now))
     }
 
@@ -334,6 +337,12 @@ impl Machine {
                 format!("no leader: {} of {} voters are here; {names}", voters.len() - lost.len(), voters.len()),
                 &lost,
             );
+        }
+        for (machine, member) in ledger.members().iter().filter(|(machine, member)| !member.joined && **machine != me) {
+            let card = self.roster.card(*machine).filter(|card| card.has_looked() && !card.unable.is_empty());
+            if let Some(card) = card {
+                add("unable", format!("{} cannot run kubeadm: {}", member.admitted.name, card.unable), &[*machine]);
+            }
         }
         for (machine, member) in ledger.members() {
             let control_plane = member.admitted.role == Role::ControlPlane && member.joined;
