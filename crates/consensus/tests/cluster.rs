@@ -288,7 +288,7 @@ fn an_entry_that_the_ledger_refuses_says_why_and_nonsense_is_not_proposed() {
     };
     let renamed =
         muster_wire::Entry::Admitted(muster_wire::entry::Admitted { name: "another".into(), ..again }).encode();
-    let calls = [admission(0), renamed.into(), Bytes::from_static(b"\xff")].map(|entry| site.propose(leader, entry));
+    let calls = [admission(0), renamed, Bytes::from_static(b"\xff")].map(|entry| site.propose(leader, entry));
     let follower = everyone(&site).into_iter().find(|me| *me != leader).unwrap();
     let elsewhere = site.propose(follower, admission(1));
     site.until("all are answered", |site| site.outcomes.len() == 4);
