@@ -98,7 +98,7 @@ fn a_fault_is_reached_when_it_took_effect() {
             0,
         ),
         (
-            &["kind = \"kubeadm-fail\"; at_s = 0; for_s = 10; step = \"join\"; machines = \"all\""],
+            &["kind = \"kubeadm-fail\"; at_s = 0; for_s = 25; step = \"join\"; machines = \"all\""],
             Sort::KubeadmFail,
             1,
             1,

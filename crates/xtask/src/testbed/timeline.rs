@@ -5,16 +5,20 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
 use super::layout::Testbed;
+use super::up::now;
 
-/// How often the processes are looked at; no time below is more exact than this.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often new processes are looked for: what is shorter may be missed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// One kubeadm command, from its first sight to its last, in seconds since 1970.
+/// How often those known are looked at. A start is the kernel's word, in hundredths of a second; an end is as exact as this.
+const ENDED_EVERY: Duration = Duration::from_millis(5);
+
+/// One kubeadm command, from its start to its end, in seconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Span {
     pub(crate) machine: String,
@@ -50,16 +54,40 @@ impl Watch {
 }
 
 fn watch(machines: &BTreeMap<String, String>, stop: &AtomicBool) -> Vec<Span> {
-    let mut spans: BTreeMap<u32, Span> = BTreeMap::new();
+    let mut spans = Vec::new();
+    let mut running: BTreeMap<u32, Span> = BTreeMap::new();
+    let mut looked = 0.0;
     while !stop.load(Ordering::Relaxed) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        for (pid, machine, command) in kubeadm_processes(machines) {
-            let span = spans.entry(pid).or_insert_with(|| Span { machine, command, from: now, to: now });
-            span.to = now + LOOK_EVERY.as_secs_f64();
+        if now() - looked >= LOOK_EVERY.as_secs_f64() {
+            looked = now();
+            for (pid, machine, command) in kubeadm_processes(machines) {
+                let from = started(pid).unwrap_or(looked);
+                running.entry(pid).or_insert_with(|| Span { machine, command, from, to: from });
+            }
         }
-        sleep(LOOK_EVERY);
+        running.retain(|pid, span| {
+            let runs = is_kubeadm(*pid);
+            if !runs {
+                spans.push(Span { to: now(), ..span.clone() });
+            }
+            runs
+        });
+        sleep(ENDED_EVERY);
     }
-    spans.into_values().collect()
+    spans.extend(running.into_values().map(|span| Span { to: now(), ..span }));
+    spans
+}
+
+fn is_kubeadm(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kubeadm")
+}
+
+/// When a process started, in seconds since 1970: its 22nd field of `stat` is hundredths of a second since the boot (`proc(5)`).
+fn started(pid: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks: f64 = stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+    let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split(' ').next()?.parse().ok()?;
+    Some(now() - uptime + ticks / 100.0)
 }
 
 /// The kubeadm processes that run in the machines now; a machine is known by its cgroup.
