@@ -391,8 +391,8 @@ impl Shell {
                 "name": member.admitted.name,
                 "role": member.admitted.role,
                 "address": member.admitted.address,
-                "ticket": member.ticket.as_ref().map(|(attempt, _)| attempt),
-                "etcd_member": member.etcd_member,
+                "ticket": ledger.ticket(member.admitted.machine).map(|(attempt, _)| attempt),
+                "etcd_member": ledger.has_etcd(member.admitted.machine),
                 "joined": member.joined,
             })
         });

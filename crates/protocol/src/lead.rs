@@ -149,8 +149,8 @@ impl Lead {
             .ledger
             .members()
             .values()
-            .filter(|member| !member.etcd_member)
             .map(|member| member.admitted.machine)
+            .filter(|machine| !context.ledger.has_etcd(*machine))
             .filter(|machine| !context.roster.is_alive(*machine))
             .filter(|machine| has_successor(*machine, context))
             .collect();
@@ -167,7 +167,7 @@ impl Lead {
         let old = context
             .roster
             .on_same_hardware(machine)
-            .find(|old| context.ledger.member(*old).is_some_and(|member| !member.etcd_member));
+            .find(|old| context.ledger.member(*old).is_some() && !context.ledger.has_etcd(*old));
         let Some(old) = old else { return false };
         let patience = context.tuning.initialiser_patience;
         let since = *self.dead_since.entry(("successor", machine)).or_insert(context.now);
@@ -360,7 +360,7 @@ impl Lead {
         let (Some(attempt), Some(pki)) = (ledger.cluster_attempt(), ledger.pki()) else { return };
         let Some(own) = pki.sealed.get(&context.me()).cloned() else { return };
         self.tickets.retain(|machine, (made_for, _)| {
-            *made_for == attempt && ledger.member(*machine).is_some_and(|member| needs_ticket(member, attempt))
+            *made_for == attempt && ledger.member(*machine).is_some() && needs_ticket(ledger, *machine, attempt)
         });
         self.pki.retain(|machine, _| !pki.sealed.contains_key(machine));
         let initialiser = ledger.ready().map(|ready| ready.machine).or(ledger.live_claim().map(|(_, machine)| machine));
@@ -371,7 +371,7 @@ impl Lead {
             if member.admitted.role == Role::ControlPlane && !pki.sealed.contains_key(machine) {
                 self.seal_pki(context, member, &own);
             }
-            if Some(*machine) != initialiser && !member.joined && needs_ticket(member, attempt) {
+            if Some(*machine) != initialiser && !member.joined && needs_ticket(ledger, *machine, attempt) {
                 self.ticket(context, member, attempt, &own);
             }
         }
@@ -393,8 +393,9 @@ impl Lead {
     /// register: the ticket may have been made before InitReady and committed after it. Their tickets stay as they are: a
     /// machine's token is always the same.
     fn renew_tokens(&mut self, context: &mut Context<'_>, attempt: u32, own: &Bytes) {
+        let ledger = context.ledger;
         let waits = |machine: &MachineId, member: &Member| {
-            !member.joined && !needs_ticket(member, attempt) && context.roster.is_alive(*machine)
+            !member.joined && !needs_ticket(ledger, *machine, attempt) && context.roster.is_alive(*machine)
         };
         let waiting: Vec<&Member> = context
             .ledger
@@ -536,8 +537,8 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && (card.card().has_looked() || context.charter.voters.contains(&machine))
 }
 
-fn needs_ticket(member: &Member, attempt: u32) -> bool {
-    member.ticket.as_ref().is_none_or(|(of, _)| *of != attempt)
+fn needs_ticket(ledger: &Ledger, machine: MachineId, attempt: u32) -> bool {
+    ledger.ticket(machine).is_none_or(|(of, _)| *of != attempt)
 }
 
 fn recipient(member: &Member) -> Recipient {

@@ -645,7 +645,7 @@ impl Machine {
         let me = self.identity.machine();
         let ledger = self.follow.ledger();
         let serves = |machine: &MachineId| match (ledger.ready(), ledger.live_claim()) {
-            (Some(_), _) => ledger.member(*machine).is_some_and(|member| member.etcd_member),
+            (Some(_), _) => ledger.has_etcd(*machine),
             (None, Some((_, initialiser))) if planted("api-too-early") => *machine == initialiser,
             (None, Some((_, initialiser))) => *machine == me && initialiser == me,
             (None, None) => false,

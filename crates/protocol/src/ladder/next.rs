@@ -82,7 +82,7 @@ impl Ladder {
     fn next_join(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
         let ready = context.ledger.ready()?;
         let attempt = ready.attempt;
-        let ticket = member.ticket.as_ref().filter(|(of, _)| *of == attempt)?.1.clone();
+        let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
         let role = member.admitted.role;
         // Its kubeadm can only make a worker of it, and it was made a control plane all the same: `explain` says so.
         if role == Role::ControlPlane && self.unable.is_some() {
@@ -125,7 +125,7 @@ impl Ladder {
         }
         match self.join_stage? {
             JoinStage::Begun => None,
-            JoinStage::Kubelet if member.admitted.role == Role::Worker => Self::finish(attempt, member),
+            JoinStage::Kubelet if member.admitted.role == Role::Worker => Self::finish(context, attempt, member),
             JoinStage::Kubelet => {
                 let (number, holder) = context.ledger.etcd_turn()?;
                 let ours = holder == context.me && self.turn_good(context, number);
@@ -134,7 +134,7 @@ impl Ladder {
                     .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt, address }))
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
-            JoinStage::Etcd(_) if member.etcd_member => Self::finish(attempt, member),
+            JoinStage::Etcd(_) if context.ledger.has_etcd(context.me) => Self::finish(context, attempt, member),
             JoinStage::Etcd(number) => {
                 // The leader ended the turn before its success was known: what was added is taken away again.
                 if context.ledger.etcd_turn() != Some((number, context.me)) {
@@ -150,9 +150,9 @@ impl Ladder {
     }
 
     /// The rest of a join, for as often as it takes.
-    fn finish(attempt: u32, member: &Member) -> Option<(Job, Step)> {
+    fn finish(context: &Context<'_>, attempt: u32, member: &Member) -> Option<(Job, Step)> {
         let Admitted { role, name, address, .. } = member.admitted.clone();
-        let ticket = member.ticket.as_ref().filter(|(of, _)| *of == attempt)?.1.clone();
+        let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
         Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt, role, name, address, ticket }))
     }
 

@@ -59,7 +59,8 @@ impl Claims {
             [ledger.live_claim().map(|(_, holder)| holder), ledger.etcd_turn().map(|(_, holder)| holder)]
                 .contains(&Some(machine))
         };
-        let waiting = ledger.members().values().filter(|member| !member.joined && !member.etcd_member);
+        let waiting =
+            ledger.members().values().filter(|member| !member.joined && !ledger.has_etcd(member.admitted.machine));
         for member in waiting.filter(|member| !busy(member.admitted.machine)) {
             if let Some(address) = self.better(member, context) {
                 let admitted = Admitted { address: address.to_string(), ..member.admitted.clone() };

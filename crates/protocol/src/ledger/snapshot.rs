@@ -7,7 +7,10 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, MachineId, WireError, proto};
 use prost::Message;
 
-use super::{Ledger, Member, Pki, Ready, Seats};
+use super::init::Init;
+use super::members::{Members, Seats};
+use super::turns::Turns;
+use super::{Ledger, Member, Pki, Ready};
 
 impl Ledger {
     /// The bytes that [`Ledger::decode`] takes.
@@ -17,22 +20,23 @@ impl Ledger {
             |(attempt, machine): &(u32, MachineId)| proto::InitClaimed { attempt: *attempt, machine: id(machine) };
         proto::LedgerState {
             revision: self.revision,
-            members: self.members.values().map(member_to_proto).collect(),
-            attempt: self.attempt,
-            claim: self.claim.as_ref().filter(|_| !crate::planted::planted("snapshot-loses-claim")).map(claimed),
-            ready: self.ready.as_ref().map(|ready| proto::InitReady {
+            members: self.members.all().values().map(|member| self.member_to_proto(member)).collect(),
+            attempt: self.init.attempt,
+            claim: self.init.claim.as_ref().filter(|_| !crate::planted::planted("snapshot-loses-claim")).map(claimed),
+            ready: self.init.ready.as_ref().map(|ready| proto::InitReady {
                 attempt: ready.attempt,
                 ca_hash: Bytes::new(),
                 endpoints: ready.endpoints.clone(),
                 tokens: ready.tokens.iter().map(id).collect(),
             }),
-            ready_machine: self.ready.as_ref().map(|ready| id(&ready.machine)).unwrap_or_default(),
+            ready_machine: self.init.ready.as_ref().map(|ready| id(&ready.machine)).unwrap_or_default(),
             abandoned: self
+                .init
                 .abandoned
                 .iter()
                 .map(|(attempt, _, why)| proto::InitAbandoned { attempt: *attempt, why: why.clone() })
                 .collect(),
-            failed: self.abandoned.iter().map(|(attempt, machine, _)| claimed(&(*attempt, *machine))).collect(),
+            failed: self.init.abandoned.iter().map(|(attempt, machine, _)| claimed(&(*attempt, *machine))).collect(),
             ca_hash: self.pki.as_ref().map(|pki| Bytes::copy_from_slice(&pki.ca_hash.0)).unwrap_or_default(),
             pki: self
                 .pki
@@ -40,18 +44,18 @@ impl Ledger {
                 .flat_map(|pki| &pki.sealed)
                 .map(|(machine, ciphertext)| proto::Sealed { machine: id(machine), ciphertext: ciphertext.clone() })
                 .collect(),
-            etcd_turn: self.etcd_turn.as_ref().map(|(number, machine)| proto::EtcdJoin {
+            etcd_turn: self.turns.etcd.as_ref().map(|(number, machine)| proto::EtcdJoin {
                 machine: id(machine),
                 turn: proto::EtcdTurn::Started.into(),
                 number: *number,
             }),
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
-                false => self.removed.iter().map(id).collect(),
+                false => self.members.removed.iter().map(id).collect(),
             },
-            control_planes: self.seats.count,
-            voters: self.seats.voters.iter().map(id).collect(),
-            etcd_turns: if crate::planted::planted("snapshot-loses-turns") { 0 } else { self.etcd_turns },
+            control_planes: self.members.seats.count,
+            voters: self.members.seats.voters.iter().map(id).collect(),
+            etcd_turns: if crate::planted::planted("snapshot-loses-turns") { 0 } else { self.turns.etcd_count },
         }
         .encode_to_vec()
     }
@@ -66,19 +70,24 @@ impl Ledger {
         let id = |bytes: &Bytes| MachineId::from_slice(bytes, "ledger.machine");
         let mut ledger = Self {
             revision: state.revision,
-            seats: Seats {
-                count: state.control_planes,
-                voters: state.voters.iter().map(id).collect::<Result<_, _>>()?,
+            members: Members::new(
+                Seats { count: state.control_planes, voters: state.voters.iter().map(id).collect::<Result<_, _>>()? },
+                state.removed.iter().map(id).collect::<Result<_, _>>()?,
+            ),
+            init: Init {
+                attempt: state.attempt,
+                claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
+                ..Init::default()
             },
-            attempt: state.attempt,
-            claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
-            etcd_turn: state.etcd_turn.map(|turn| Ok((turn.number, id(&turn.machine)?))).transpose()?,
-            etcd_turns: state.etcd_turns,
-            removed: state.removed.iter().map(id).collect::<Result<_, _>>()?,
+            turns: Turns {
+                etcd: state.etcd_turn.map(|turn| Ok((turn.number, id(&turn.machine)?))).transpose()?,
+                etcd_count: state.etcd_turns,
+                ..Turns::default()
+            },
             ..Self::default()
         };
         if let Some(ready) = state.ready {
-            ledger.ready = Some(Ready {
+            ledger.init.ready = Some(Ready {
                 attempt: ready.attempt,
                 machine: id(&state.ready_machine)?,
                 endpoints: ready.endpoints,
@@ -94,36 +103,40 @@ impl Ledger {
             ledger.pki = Some(Pki { ca_hash, sealed: sealed.collect::<Result<_, _>>()? });
         }
         for member in state.members {
-            ledger.insert(member_from_proto(member)?);
+            ledger.insert(member)?;
         }
         for (abandoned, failed) in state.abandoned.into_iter().zip(state.failed) {
-            ledger.abandoned.push((abandoned.attempt, id(&failed.machine)?, abandoned.why));
+            ledger.init.abandoned.push((abandoned.attempt, id(&failed.machine)?, abandoned.why));
         }
         Ok(ledger)
     }
-}
 
-fn member_to_proto(member: &Member) -> proto::Member {
-    proto::Member {
-        admitted: Some(member.admitted.to_proto()),
-        ticket: member.ticket.as_ref().filter(|_| !crate::planted::planted("snapshot-loses-tickets")).map(
-            |(attempt, ciphertext)| proto::Ticket {
-                machine: Bytes::copy_from_slice(&member.admitted.machine.0),
+    fn member_to_proto(&self, member: &Member) -> proto::Member {
+        let machine = member.admitted.machine;
+        let ticket = self.ticket(machine).filter(|_| !crate::planted::planted("snapshot-loses-tickets"));
+        proto::Member {
+            admitted: Some(member.admitted.to_proto()),
+            ticket: ticket.map(|(attempt, ciphertext)| proto::Ticket {
+                machine: Bytes::copy_from_slice(&machine.0),
                 attempt: *attempt,
                 ciphertext: ciphertext.clone(),
-            },
-        ),
-        joined: member.joined,
-        etcd_member: member.etcd_member,
+            }),
+            joined: member.joined,
+            etcd_member: self.has_etcd(machine),
+        }
     }
-}
 
-fn member_from_proto(member: proto::Member) -> Result<Member, WireError> {
-    let admitted = member.admitted.ok_or(WireError::Field { field: "ledger.members", rule: "lack an admission" })?;
-    Ok(Member {
-        admitted: Admitted::from_proto(admitted)?,
-        ticket: member.ticket.map(|ticket| (ticket.attempt, ticket.ciphertext)),
-        joined: member.joined,
-        etcd_member: member.etcd_member,
-    })
+    fn insert(&mut self, member: proto::Member) -> Result<(), WireError> {
+        let admitted =
+            member.admitted.ok_or(WireError::Field { field: "ledger.members", rule: "lack an admission" })?;
+        let admitted = Admitted::from_proto(admitted)?;
+        if let Some(ticket) = member.ticket {
+            self.tickets.issue(admitted.machine, ticket.attempt, &ticket.ciphertext);
+        }
+        if member.etcd_member {
+            self.turns.etcd_members.insert(admitted.machine);
+        }
+        self.members.insert(Member { admitted, joined: member.joined });
+        Ok(())
+    }
 }

@@ -1,3 +1,6 @@
+use bytes::Bytes;
+use muster_wire::Role;
+
 use super::*;
 
 fn id(number: u8) -> MachineId {
@@ -75,10 +78,10 @@ fn tickets_die_with_their_attempt_and_with_a_token_that_init_did_not_register() 
     let ticket = |attempt| Entry::Ticket { machine: id(3), attempt, ciphertext: Bytes::from_static(b"t") };
     apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ticket(1)]).expect("has a ticket");
     apply(&mut ledger, &[Entry::InitAbandoned { attempt: 1, why: String::new() }]).expect("is abandoned");
-    assert_eq!(ledger.member(id(3)).and_then(|member| member.ticket.clone()), None);
+    assert_eq!(ledger.ticket(id(3)).cloned(), None);
     assert_eq!(apply(&mut ledger, &[claim(2, 1), ticket(1)]), Err(Refusal::NotLive { named: 1, live: Some(2) }));
     apply(&mut ledger, &[ticket(2), ready(2, &[2])]).expect("is ready");
-    assert_eq!(ledger.member(id(3)).and_then(|member| member.ticket.clone()), None);
+    assert_eq!(ledger.ticket(id(3)).cloned(), None);
     apply(&mut ledger, &[ticket(2)]).expect("has another ticket");
 }
 
@@ -92,7 +95,7 @@ fn etcd_is_joined_in_turn() {
     assert_eq!(apply(&mut ledger, &[turn(1, EtcdTurn::Started, 2)]), Err(Refusal::EtcdBusy(id(2))));
     assert_eq!(apply(&mut ledger, &[turn(2, EtcdTurn::Done, 2)]), Err(Refusal::NoSuchTurn));
     apply(&mut ledger, &[turn(2, EtcdTurn::Done, 1)]).expect("is done");
-    assert!(ledger.member(id(2)).is_some_and(|member| member.etcd_member));
+    assert!(ledger.has_etcd(id(2)));
     assert_eq!(apply(&mut ledger, &[turn(3, EtcdTurn::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
 }
 

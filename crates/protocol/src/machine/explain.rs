@@ -381,7 +381,7 @@ impl Machine {
                     format!("waiting for {} to initialise the cluster (attempt {attempt})", self.heard(machine, now));
                 waits_for("init", text, &[machine], add);
             }
-            (Some(ready), _) if ready.machine != me && member.ticket.is_none() => {
+            (Some(ready), _) if ready.machine != me && ledger.ticket(me).is_none() => {
                 let leader: Vec<MachineId> = self.follow.leader.into_iter().collect();
                 add("ticket", format!("waiting for this machine's ticket from the leader {}", list(&leader)), &leader);
             }
@@ -390,7 +390,7 @@ impl Machine {
         if let Some((number, holder)) = ledger.etcd_turn()
             && holder != me
             && member.admitted.role == Role::ControlPlane
-            && !member.etcd_member
+            && !ledger.has_etcd(me)
         {
             add("etcd", format!("waiting for {} to join etcd (turn {number})", self.heard(holder, now)), &[holder]);
         }

@@ -280,7 +280,7 @@ impl Book {
                     format!("{machine} is a member in a ledger; no entry up to {revision} makes it one"),
                 ));
             };
-            if line.differs(member) {
+            if line.differs(ledger, member) {
                 return Err(("S3", format!("{machine} is {member:?} in a ledger, the entries make it {line:?}")));
             }
         }
@@ -297,8 +297,8 @@ impl Book {
 }
 
 impl Line {
-    fn differs(&self, member: &Member) -> bool {
-        let same = self.admitted == member.admitted && self.ticket == member.ticket;
-        !same || self.joined != member.joined || self.etcd != member.etcd_member
+    fn differs(&self, ledger: &Ledger, member: &Member) -> bool {
+        let same = self.admitted == member.admitted && self.ticket.as_ref() == ledger.ticket(member.admitted.machine);
+        !same || self.joined != member.joined || self.etcd != ledger.has_etcd(member.admitted.machine)
     }
 }

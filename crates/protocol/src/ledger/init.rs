@@ -1,0 +1,100 @@
+//! Who has the right to run `kubeadm init`, and the attempt that made the cluster.
+
+use std::collections::BTreeSet;
+
+use muster_wire::MachineId;
+
+use super::Refusal;
+use crate::planted::planted;
+
+/// Most abandoned attempts whose reasons are kept; older ones are only counted.
+const ABANDONED_KEPT: usize = 16;
+
+/// The attempt that made the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The attempt.
+    pub attempt: u32,
+    /// Who ran it.
+    pub machine: MachineId,
+    /// `host:port` of the first API server.
+    pub endpoints: Vec<String>,
+    /// Whose tokens init registered.
+    pub tokens: BTreeSet<MachineId>,
+}
+
+/// This part of the ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Init {
+    /// The last attempt's number; 0 before the first.
+    pub(super) attempt: u32,
+    pub(super) claim: Option<(u32, MachineId)>,
+    pub(super) ready: Option<Ready>,
+    /// The last abandoned attempts, oldest first: number, machine, reason.
+    pub(super) abandoned: Vec<(u32, MachineId, String)>,
+}
+
+impl Init {
+    /// Gives the right to `machine`, which is known to be a control plane.
+    ///
+    /// # Errors
+    /// The cluster is made, another attempt is live, or the number is not the next one.
+    pub(super) fn may_claim(&self, attempt: u32) -> Result<(), Refusal> {
+        if let Some(ready) = self.ready.as_ref().filter(|_| !planted("claim-after-ready")) {
+            return Err(Refusal::AlreadyReady(ready.attempt));
+        }
+        if let Some((live, _)) = self.claim.filter(|_| !planted("claim-while-live")) {
+            return Err(Refusal::NotLive { named: attempt, live: Some(live) });
+        }
+        if attempt != self.attempt + 1 && !planted("claim-repeated") {
+            return Err(Refusal::WrongAttempt { named: attempt, next: self.attempt + 1 });
+        }
+        Ok(())
+    }
+
+    pub(super) fn claim(&mut self, attempt: u32, machine: MachineId) {
+        self.attempt = attempt;
+        self.claim = Some((attempt, machine));
+    }
+
+    /// Whose attempt it is that may say that it made the cluster.
+    pub(super) fn maker(&self, attempt: u32) -> Result<MachineId, Refusal> {
+        if let Some(ready) = &self.ready {
+            return Err(Refusal::AlreadyReady(ready.attempt));
+        }
+        let abandoned = self.abandoned.iter().find(|(gone, ..)| *gone == attempt && planted("ready-of-abandoned"));
+        let claim = self.claim.filter(|(live, _)| *live == attempt);
+        let maker = claim.map(|(_, machine)| machine).or(abandoned.map(|(_, machine, _)| *machine));
+        maker.ok_or(Refusal::NotLive { named: attempt, live: self.live() })
+    }
+
+    pub(super) fn made(&mut self, ready: Ready) {
+        self.claim = None;
+        self.ready = Some(ready);
+    }
+
+    /// Whether the attempt is the live one.
+    pub(super) fn is_live(&self, attempt: u32) -> Result<(), Refusal> {
+        let live = self.live();
+        if live == Some(attempt) { Ok(()) } else { Err(Refusal::NotLive { named: attempt, live }) }
+    }
+
+    /// Ends the live attempt, if there is one.
+    pub(super) fn abandon(&mut self, why: &str) {
+        if let Some((attempt, machine)) = self.claim.take() {
+            self.abandoned.push((attempt, machine, why.to_owned()));
+            if !planted("abandoned-unbounded") && self.abandoned.len() > ABANDONED_KEPT {
+                self.abandoned.remove(0);
+            }
+        }
+    }
+
+    fn live(&self) -> Option<u32> {
+        self.claim.map(|(live, _)| live)
+    }
+
+    /// The attempt that made the cluster or is trying to.
+    pub(super) fn cluster_attempt(&self) -> Option<u32> {
+        self.ready.as_ref().map(|ready| ready.attempt).or(self.live())
+    }
+}

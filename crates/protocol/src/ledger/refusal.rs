@@ -1,0 +1,76 @@
+//! Why an entry took no effect.
+
+use muster_wire::MachineId;
+
+/// Why an entry took no effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The machine is not admitted.
+    #[error("{0} is not admitted")]
+    NotAdmitted(MachineId),
+    /// The machine is admitted already.
+    #[error("{0} is admitted already")]
+    AlreadyAdmitted(MachineId),
+    /// What it is to be admitted under is no IP address.
+    #[error("{0} has no address to be admitted under")]
+    NoAddress(MachineId),
+    /// The identity was removed; a machine comes back with a new one (promise S9).
+    #[error("{0} was removed and never returns under this identity")]
+    WasRemoved(MachineId),
+    /// Another machine has the name.
+    #[error("the name {name:?} belongs to {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: MachineId,
+    },
+    /// The bytes are no entry that this version knows.
+    #[error("unknown entry: {0}")]
+    Unknown(String),
+    /// The attempt named is not the live one.
+    #[error("attempt {named} is not live (live: {live:?})")]
+    NotLive {
+        /// The attempt in the entry.
+        named: u32,
+        /// The live attempt, if any.
+        live: Option<u32>,
+    },
+    /// The cluster is made; nobody claims init again.
+    #[error("attempt {0} made the cluster already")]
+    AlreadyReady(u32),
+    /// A claim's number must be one above the last.
+    #[error("the next attempt is {next}, not {named}")]
+    WrongAttempt {
+        /// The number in the entry.
+        named: u32,
+        /// The right number.
+        next: u32,
+    },
+    /// Only a control plane may.
+    #[error("{0} is not a control plane")]
+    NotControlPlane(MachineId),
+    /// Another CA is already in the ledger.
+    #[error("the ledger holds another CA")]
+    OtherCa,
+    /// There is no sealed CA yet.
+    #[error("no CA is in the ledger yet")]
+    NoCa,
+    /// Another machine is adding its etcd member (promise S8).
+    #[error("it is the turn of {0} to join etcd")]
+    EtcdBusy(MachineId),
+    /// The turn named is not the one under way.
+    #[error("no such etcd turn is under way")]
+    NoSuchTurn,
+    /// The image asks for no more control planes (promise S11).
+    #[error("{machine} can be no control plane: the charter names {count}, and their seats are taken")]
+    NoSeat {
+        /// Who was to be one.
+        machine: MachineId,
+        /// How many there may be.
+        count: u32,
+    },
+    /// The ledger is full in this respect.
+    #[error("{0}")]
+    Full(&'static str),
+}
