@@ -1,0 +1,89 @@
+//! Who has the right to init, and when it is taken back.
+
+use std::time::Duration;
+
+use muster_wire::{Entry, MachineId};
+
+use super::Context;
+use super::silence::Silence;
+use crate::Time;
+use crate::follow::Subject;
+use crate::planted::planted;
+
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Init {
+    claim_seen: Option<(u32, Time)>,
+    /// The last attempt, and since when it is known to be over.
+    claim_free: Option<(u32, Time)>,
+}
+
+impl Init {
+    /// Gives the right to init, and takes it from a machine that died or takes too long (promises S4, L4).
+    pub(super) fn watch_claim(&mut self, context: &mut Context<'_>, silence: &mut Silence, admitted_all: bool) {
+        let ledger = context.ledger;
+        if ledger.ready().is_some() {
+            self.claim_seen = None;
+            return;
+        }
+        let Some((attempt, machine)) = ledger.live_claim() else {
+            self.claim_seen = None;
+            if admitted_all && let Some((machine, failures)) = next_initialiser(context) {
+                self.claim(context, machine, failures);
+            }
+            return;
+        };
+        let seen = match self.claim_seen {
+            Some((known, seen)) if known == attempt => seen,
+            _ => self.claim_seen.insert((attempt, context.now)).1,
+        };
+        if planted("claim-while-live") && !context.roster.is_alive(machine) {
+            let attempt = attempt + 1;
+            if let Some((machine, _)) = next_initialiser(context) {
+                context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+            }
+        }
+        let why = if planted("initialiser-awaited") {
+            None
+        } else if silence.dead_for(context, "claim", machine, context.tuning.initialiser_patience) {
+            Some(format!("{machine} stopped answering while it initialised"))
+        } else if context.now.since(seen) >= context.tuning.init_max {
+            Some(format!("{machine} took longer than {} s", context.tuning.init_max.as_secs()))
+        } else {
+            context.wake_at(seen + context.tuning.init_max, "the end of the initialiser's time");
+            None
+        };
+        if let Some(why) = why {
+            context.wants.insert(Subject("abandon", machine, attempt), Entry::InitAbandoned { attempt, why });
+        }
+    }
+
+    /// Gives the right to init to a machine; after a pause if all have failed already, so that attempts that fail at once do
+    /// not follow each other as fast as the ledger takes them (promise S10).
+    fn claim(&mut self, context: &mut Context<'_>, machine: MachineId, failures: usize) {
+        let last = context.ledger.last_attempt();
+        let free = match self.claim_free {
+            Some((known, free)) if known == last => free,
+            _ => self.claim_free.insert((last, context.now)).1,
+        };
+        let doublings = failures.saturating_sub(1).min(6) as u32;
+        let pause = Duration::from_secs(1) * (u32::from(failures > 0) << doublings);
+        if context.now.since(free) < pause && !planted("claims-unpaused") {
+            context.wake_at(free + pause, "the next attempt at init");
+            return;
+        }
+        let attempt = last + 1;
+        context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+    }
+}
+
+/// The living control plane with the fewest failed attempts, and how many; this machine before others, then the lowest.
+fn next_initialiser(context: &Context<'_>) -> Option<(MachineId, usize)> {
+    let ledger = context.ledger;
+    let failures = |machine: &MachineId| ledger.abandoned().iter().filter(|(_, who, _)| who == machine).count();
+    ledger
+        .control_planes()
+        .filter(|machine| context.roster.is_alive(*machine) && context.able(*machine))
+        .map(|machine| (machine, failures(&machine)))
+        .min_by_key(|(machine, failures)| (*failures, *machine != context.me(), *machine))
+}

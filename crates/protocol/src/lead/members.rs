@@ -1,0 +1,169 @@
+//! Who is admitted, in which role and under which name, and whose place is given to its successor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_wire::entry::Admitted;
+use muster_wire::{Entry, MachineId, Role, SignedCard};
+
+use super::address::Claims;
+use super::silence::Silence;
+use super::{AT_ONCE, Context};
+use crate::follow::Subject;
+use crate::planted::planted;
+
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Role and name that newcomers were proposed with, until that is seen applied: what is on its way counts.
+    admitting: BTreeMap<MachineId, (Role, String)>,
+}
+
+impl Members {
+    /// A machine whose disk was wiped comes back under a new identity on the same hardware. Its old identity is dead for
+    /// good: it gives up name and role, so that the new one can have them. A control plane that already is an etcd member
+    /// stays: taking an etcd member away is a change to the cluster that nobody asked for here.
+    pub(super) fn remove_replaced(&self, context: &mut Context<'_>, silence: &mut Silence) {
+        let gone: Vec<MachineId> = context
+            .ledger
+            .members()
+            .values()
+            .map(|member| member.admitted.machine)
+            .filter(|machine| !context.ledger.has_etcd(*machine))
+            .filter(|machine| !context.roster.is_alive(*machine))
+            .filter(|machine| has_successor(*machine, context))
+            .collect();
+        for machine in gone {
+            if silence.dead_for(context, "replaced", machine, context.tuning.initialiser_patience) {
+                context.wants.insert(Subject("remove", machine, 0), Entry::Removed { machine });
+            }
+        }
+    }
+
+    /// A successor waits until its old identity is removed, else it could not have its name and role. An old identity that
+    /// still looks alive is given the time in which its death would show; if it lives on, two machines merely look alike.
+    fn waits_for_removal(context: &mut Context<'_>, silence: &mut Silence, machine: MachineId) -> bool {
+        let old = context
+            .roster
+            .on_same_hardware(machine)
+            .find(|old| context.ledger.member(*old).is_some() && !context.ledger.has_etcd(*old));
+        let Some(old) = old else { return false };
+        let patience = context.tuning.initialiser_patience;
+        let since = silence.since(context, "successor", machine);
+        context.wake_at(since + patience, "a machine that looks like another");
+        !context.roster.is_alive(old) || context.now.since(since) < patience
+    }
+
+    /// Wants everyone admitted who is there. Returns whether all the living are.
+    pub(super) fn admit(&mut self, context: &mut Context<'_>, silence: &mut Silence) -> bool {
+        let ledger = context.ledger;
+        let mut newcomers: Vec<&SignedCard> =
+            context.roster.known().values().map(|known| &known.card).filter(|card| admissible(card, context)).collect();
+        let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
+        if newcomers.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
+            return true;
+        }
+        let claims = Claims::new(context);
+        claims.correct(context);
+        newcomers.retain(|card| claims.address(card.card(), context).is_some());
+        newcomers.retain(|card| !Self::waits_for_removal(context, silence, card.card().machine));
+        let mine = claims.address(context.mine.card(), context).is_some();
+        if mine && myself {
+            newcomers.push(context.mine);
+        }
+        let all = newcomers.is_empty();
+        // Voters of the charter first: they are control planes whatever happens.
+        newcomers.sort_by_key(|card| {
+            let machine = card.card().machine;
+            (!context.charter.voters.contains(&machine), !card.card().unable.is_empty(), machine)
+        });
+        newcomers.truncate(AT_ONCE);
+        let there: BTreeSet<MachineId> = newcomers.iter().map(|card| card.card().machine).collect();
+        self.admitting.retain(|machine, (role, name)| {
+            let fits = *role == Role::Worker || ledger.has_seat(*machine);
+            there.contains(machine) && fits && ledger.holder_of(name).is_none()
+        });
+        let mut planes: BTreeSet<MachineId> = ledger.control_planes().collect();
+        planes.extend(context.charter.voters.iter().filter(|voter| !ledger.was_removed(**voter)));
+        planes.extend(self.admitting.iter().filter(|(_, (role, _))| *role == Role::ControlPlane).map(|(who, _)| *who));
+        let mut names: BTreeSet<String> =
+            ledger.members().values().map(|member| member.admitted.name.clone()).collect();
+        names.extend(self.admitting.values().map(|(_, name)| name.clone()));
+        let hostnames = hostnames(context, newcomers.is_empty());
+        for card in newcomers {
+            let card = card.card();
+            let (role, name) = match self.admitting.get(&card.machine) {
+                Some(proposed) => proposed.clone(),
+                None => {
+                    let voter = planes.contains(&card.machine) && !planted("voter-as-worker");
+                    let plane = voter || planes.len() < context.control_planes as usize;
+                    let name = node_name(&card.hostname, card.machine, &names, &hostnames);
+                    (if plane { Role::ControlPlane } else { Role::Worker }, name)
+                }
+            };
+            if role == Role::ControlPlane {
+                planes.insert(card.machine);
+            }
+            names.insert(name.clone());
+            let Some(address) = claims.address(card, context).map(|address| address.to_string()) else { continue };
+            self.admitting.insert(card.machine, (role, name.clone()));
+            let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
+            context.wants.insert(Subject("admit", card.machine, 0), Entry::Admitted(admitted));
+        }
+        all
+    }
+}
+
+/// Whether the machine seems to live on under a new identity. One that is admitted beside the old one is another machine.
+fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
+    let mut alike = context.roster.on_same_hardware(machine);
+    alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none())
+}
+
+/// Whether policy admits the machine: it is there, has the charter's image, and is one machine.
+fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
+    let machine = card.card().machine;
+    context.ledger.member(machine).is_none()
+        && !context.ledger.was_removed(machine)
+        && context.roster.is_alive(machine)
+        && context.roster.clone_proof(machine).is_none()
+        && card.card().settings.digest == context.charter.settings
+        // A machine never belongs to two clusters (promise S7); its card says so to those, too, who have not met it themselves.
+        && card.card().charter.is_none_or(|theirs| context.mine.card().charter == Some(theirs))
+        && (card.card().has_looked() || context.charter.voters.contains(&machine))
+}
+
+/// The host names of the living, and how many have each.
+fn hostnames<'a>(context: &Context<'a>, unwanted: bool) -> BTreeMap<&'a str, usize> {
+    let (roster, mut names) = (context.roster, BTreeMap::new());
+    if unwanted {
+        return names;
+    }
+    let living = roster.known().iter().filter(|(machine, _)| roster.is_alive(**machine)).map(|(_, known)| &known.card);
+    for card in living.chain([context.mine]) {
+        *names.entry(card.card().hostname.as_str()).or_default() += 1;
+    }
+    names
+}
+
+/// The host name where it is a DNS label nobody else has; else one made of the id.
+fn node_name(
+    hostname: &str,
+    machine: MachineId,
+    taken: &BTreeSet<String>,
+    hostnames: &BTreeMap<&str, usize>,
+) -> String {
+    let label = hostname.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let fit = !label.is_empty()
+        && label.len() <= 63
+        && label != "localhost"
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        && !label.starts_with('-')
+        && !label.ends_with('-');
+    // The machine itself is among the living: admissible is nobody else.
+    let shared = hostnames.get(hostname).is_some_and(|have| *have > 1);
+    if fit && !taken.contains(&label) && !shared {
+        return label;
+    }
+    let short = machine.to_string();
+    if taken.contains(&short) { format!("m-{}", &machine.to_hex()[..32]) } else { short }
+}

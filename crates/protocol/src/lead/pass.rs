@@ -1,0 +1,47 @@
+//! What one pass of the leader's may read, and what it may want.
+
+use std::collections::BTreeMap;
+
+use muster_wire::{Charter, Entry, MachineId, SignedCard};
+
+use crate::follow::Subject;
+use crate::machine::Tuning;
+use crate::roster::Roster;
+use crate::{Effects, Ledger, Time};
+
+/// What leading needs to know and may change.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Time,
+    pub(crate) mine: &'a SignedCard,
+    pub(crate) charter: &'a Charter,
+    pub(crate) control_planes: u32,
+    pub(crate) tuning: &'a Tuning,
+    pub(crate) roster: &'a Roster,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) runs: &'a mut u64,
+    pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
+    pub(crate) due: &'a mut Option<(Time, &'static str)>,
+    pub(crate) effects: &'a mut Effects,
+}
+
+impl Context<'_> {
+    pub(super) fn me(&self) -> MachineId {
+        self.mine.card().machine
+    }
+
+    pub(super) fn wake_at(&mut self, due: Time, why: &'static str) {
+        // What is past has been acted upon in this very pass; to be woken for it again would never end.
+        if due > self.now {
+            let due = (due, why);
+            *self.due = Some(self.due.map_or(due, |other| other.min(due)));
+        }
+    }
+
+    /// Whether a machine can run kubeadm, by its card.
+    pub(super) fn able(&self, machine: MachineId) -> bool {
+        if machine == self.me() {
+            return self.mine.card().unable.is_empty();
+        }
+        self.roster.card(machine).is_some_and(|card| card.unable.is_empty())
+    }
+}

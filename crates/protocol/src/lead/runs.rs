@@ -1,0 +1,75 @@
+//! The leader's work under way, and its pauses after failures.
+
+use std::collections::BTreeMap;
+
+use muster_wire::MachineId;
+
+use super::Context;
+use crate::machine::Tuning;
+use crate::{Effect, RunId, Step, Time};
+
+/// Pause in resends before a failed ticket is tried again.
+pub(super) const RETRY_RESENDS: u32 = 4;
+
+/// What a run of the leader's is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Job {
+    Ticket { machine: MachineId, attempt: u32, registers: bool },
+    SealPki { machine: MachineId },
+    RenewToken { machine: MachineId, known: bool },
+    DeleteToken { machine: MachineId },
+}
+
+impl Job {
+    pub(super) fn machine(&self) -> MachineId {
+        match self {
+            Job::Ticket { machine, .. }
+            | Job::SealPki { machine }
+            | Job::RenewToken { machine, .. }
+            | Job::DeleteToken { machine } => *machine,
+        }
+    }
+}
+
+/// The runs under way, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    jobs: BTreeMap<RunId, Job>,
+    not_before: BTreeMap<MachineId, Time>,
+}
+
+impl Runs {
+    pub(super) fn count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(super) fn start(&mut self, context: &mut Context<'_>, job: Job, step: Step) {
+        *context.runs += 1;
+        let run = RunId(*context.runs);
+        self.jobs.insert(run, job);
+        context.effects.push(Effect::Run { run, step });
+    }
+
+    pub(super) fn take(&mut self, run: RunId) -> Option<Job> {
+        self.jobs.remove(&run)
+    }
+
+    /// Something for a machine failed: nothing is tried for it for a moment.
+    pub(super) fn pause(&mut self, now: Time, machine: MachineId, tuning: &Tuning) {
+        self.not_before.insert(machine, now + tuning.resend * RETRY_RESENDS);
+    }
+
+    /// Whether nothing of this kind runs for the machine, and its pause after a failure is over.
+    pub(super) fn idle(&self, context: &mut Context<'_>, machine: MachineId, kind: impl Fn(&Job) -> bool) -> bool {
+        if let Some(pause) = self.not_before.get(&machine).filter(|pause| context.now < **pause) {
+            context.wake_at(*pause, "a ticket to try again");
+            return false;
+        }
+        !self.jobs.values().any(|job| kind(job) && job.machine() == machine)
+    }
+
+    /// What runs goes on, whoever leads; pauses are the leader's.
+    pub(super) fn step_down(&mut self) {
+        self.not_before.clear();
+    }
+}

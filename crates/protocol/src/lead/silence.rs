@@ -1,0 +1,37 @@
+//! Since when machines are silent on whom something waits.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_wire::MachineId;
+
+use super::Context;
+use crate::Time;
+
+/// Since when a machine is thought dead, for each duty that asks: each has its own patience.
+#[derive(Debug, Default)]
+pub(super) struct Silence(BTreeMap<(&'static str, MachineId), Time>);
+
+impl Silence {
+    /// Whether a machine has been silent for as long as `patience`, since `what` first asked.
+    pub(super) fn dead_for(
+        &mut self,
+        context: &mut Context<'_>,
+        what: &'static str,
+        machine: MachineId,
+        patience: Duration,
+    ) -> bool {
+        if context.roster.is_alive(machine) {
+            self.0.remove(&(what, machine));
+            return false;
+        }
+        let since = self.since(context, what, machine);
+        context.wake_at(since + patience, "a machine that is silent");
+        context.now.since(since) >= patience
+    }
+
+    /// When `what` first asked for the machine, which is now if it did not yet.
+    pub(super) fn since(&mut self, context: &Context<'_>, what: &'static str, machine: MachineId) -> Time {
+        *self.0.entry((what, machine)).or_insert(context.now)
+    }
+}

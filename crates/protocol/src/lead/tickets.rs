@@ -1,0 +1,64 @@
+//! Every member that has not joined has join material for the present cluster.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use muster_wire::{Entry, MachineId};
+
+use super::runs::{Job, Runs};
+use super::{Context, recipient};
+use crate::follow::Subject;
+use crate::ledger::Member;
+use crate::planted::planted;
+use crate::{Ledger, Step};
+
+/// This duty's notes: tickets that were made and are not in the ledger yet, with their attempts.
+#[derive(Debug, Default)]
+pub(super) struct Tickets(BTreeMap<MachineId, (u32, Bytes)>);
+
+impl Tickets {
+    /// Forgets what is in the ledger by now, and what leads nowhere.
+    pub(super) fn forget(&mut self, ledger: &Ledger, attempt: u32) {
+        self.0.retain(|machine, (made_for, _)| {
+            *made_for == attempt && ledger.member(*machine).is_some() && is_needed(ledger, *machine, attempt)
+        });
+    }
+
+    pub(super) fn make(
+        &mut self,
+        context: &mut Context<'_>,
+        runs: &mut Runs,
+        member: &Member,
+        attempt: u32,
+        own: &Bytes,
+    ) {
+        let mut recipient = recipient(member);
+        let machine = recipient.machine;
+        if planted("wrong-recipient") {
+            recipient.sealing_key = context.mine.card().sealing_key;
+        }
+        if !runs.idle(context, machine, |job| matches!(job, Job::Ticket { .. })) || self.0.contains_key(&machine) {
+            return;
+        }
+        // Before init is ready, whoever is admitted is on init's list; InitReady voids the tickets of those who are not.
+        let token_registered = context.ledger.ready().is_none_or(|ready| ready.tokens.contains(&machine));
+        let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered };
+        runs.start(context, Job::Ticket { machine, attempt, registers: !token_registered }, step);
+    }
+
+    pub(super) fn made(&mut self, machine: MachineId, attempt: u32, ciphertext: Bytes) {
+        self.0.insert(machine, (attempt, ciphertext));
+    }
+
+    pub(super) fn want(&self, context: &mut Context<'_>) {
+        for (machine, (attempt, ciphertext)) in &self.0 {
+            let entry = Entry::Ticket { machine: *machine, attempt: *attempt, ciphertext: ciphertext.clone() };
+            context.wants.insert(Subject("ticket", *machine, *attempt), entry);
+        }
+    }
+}
+
+/// Whether a machine has no ticket for the attempt's cluster.
+pub(super) fn is_needed(ledger: &Ledger, machine: MachineId, attempt: u32) -> bool {
+    ledger.ticket(machine).is_none_or(|(of, _)| *of != attempt)
+}

@@ -1,0 +1,87 @@
+//! Tokens are there for whoever waits, and go when they have served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_wire::MachineId;
+
+use super::runs::{Job, RETRY_RESENDS, Runs};
+use super::{AT_ONCE, Context, recipient, tickets};
+use crate::ledger::Member;
+use crate::machine::Tuning;
+use crate::planted::planted;
+use crate::{Step, Time};
+
+/// How long a machine may be there with its ticket and not join before its token is registered anew. Tokens live for a day,
+/// and a machine may have been off for longer.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Pause after that until the next time: half a token's life.
+const RENEWAL: Duration = Duration::from_secs(12 * 3_600);
+
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    to_delete: BTreeSet<MachineId>,
+    /// Machines that are there, have a ticket and have not joined: when their tokens are to be registered anew.
+    to_renew: BTreeMap<MachineId, Time>,
+    /// Machines whose tokens this one has registered.
+    registered: BTreeSet<MachineId>,
+}
+
+impl Tokens {
+    /// Registers the tokens of machines again that could have joined long since, and at once of those that init did not
+    /// register: the ticket may have been made before InitReady and committed after it. Their tickets stay as they are: a
+    /// machine's token is always the same.
+    pub(super) fn renew(&mut self, context: &mut Context<'_>, runs: &mut Runs, attempt: u32, own: &Bytes) {
+        let ledger = context.ledger;
+        let waits = |machine: &MachineId, member: &Member| {
+            !member.joined && !tickets::is_needed(ledger, *machine, attempt) && context.roster.is_alive(*machine)
+        };
+        let waiting: Vec<&Member> = context
+            .ledger
+            .members()
+            .iter()
+            .filter(|(machine, member)| waits(machine, member))
+            .map(|(_, member)| member)
+            .collect();
+        self.to_renew.retain(|machine, _| waiting.iter().any(|member| member.admitted.machine == *machine));
+        for member in waiting {
+            let recipient = recipient(member);
+            let machine = recipient.machine;
+            let by_init = context.ledger.ready().is_some_and(|ready| ready.tokens.contains(&machine));
+            let known = by_init || self.registered.contains(&machine) || planted("token-unregistered");
+            let patience = if known { PATIENCE } else { Duration::ZERO };
+            let due = *self.to_renew.entry(machine).or_insert(context.now + patience);
+            context.wake_at(due, "a token to register anew");
+            if due <= context.now && runs.count() < AT_ONCE {
+                self.to_renew.insert(machine, context.now + RENEWAL);
+                let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered: false };
+                runs.start(context, Job::RenewToken { machine, known }, step);
+            }
+        }
+    }
+
+    /// Has one used token deleted.
+    pub(super) fn delete(&mut self, context: &mut Context<'_>, runs: &mut Runs, own: Bytes) {
+        if let Some(machine) = self.to_delete.pop_first() {
+            runs.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
+        }
+    }
+
+    /// A machine's token has served.
+    pub(super) fn served(&mut self, machine: MachineId) {
+        self.to_delete.insert(machine);
+    }
+
+    pub(super) fn registered(&mut self, machine: MachineId) {
+        self.registered.insert(machine);
+    }
+
+    /// A token could not be registered anew; `known` if it was registered before.
+    pub(super) fn failed(&mut self, now: Time, machine: MachineId, known: bool, tuning: &Tuning) {
+        let pause = if known { PATIENCE } else { tuning.resend * RETRY_RESENDS };
+        self.to_renew.insert(machine, now + pause);
+    }
+}

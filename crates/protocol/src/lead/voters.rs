@@ -1,0 +1,42 @@
+//! Raft's voters are the control planes.
+
+use std::collections::BTreeSet;
+
+use muster_wire::MachineId;
+
+use super::Context;
+use crate::planted::planted;
+use crate::{Effect, Time};
+
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Voters {
+    /// Whom Raft was last asked to have, and when.
+    asked: Option<(BTreeSet<MachineId>, Time)>,
+}
+
+impl Voters {
+    /// Voters are the control planes: those admitted later become voters as well.
+    pub(super) fn grow(&mut self, context: &mut Context<'_>) {
+        let planes: BTreeSet<MachineId> =
+            context.ledger.control_planes().filter(|machine| context.ledger.member(*machine).is_some()).collect();
+        let mut voters: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
+        voters.retain(|voter| !context.ledger.was_removed(*voter) || planted("removed-still-votes"));
+        voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
+        let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
+        let untouched = voters == founding && !context.ledger.any_removed();
+        if untouched || voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize {
+            return;
+        }
+        let again = context.tuning.resend * 15;
+        let asked = self.asked.as_ref().filter(|(asked, at)| *asked == voters && context.now.since(*at) < again);
+        match asked {
+            Some((_, at)) => context.wake_at(*at + again, "Raft's voters"),
+            None => {
+                self.asked = Some((voters.clone(), context.now));
+                context.effects.push(Effect::SetVoters(voters));
+                context.wake_at(context.now + again, "Raft's voters");
+            }
+        }
+    }
+}
