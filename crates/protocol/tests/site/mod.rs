@@ -14,6 +14,10 @@ use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Digest, Durable, Entry, Frame, Identity, MachineId, Settings};
 
+use trace::{Topic, Trace};
+
+pub(crate) mod trace;
+
 /// One machine and its surroundings.
 pub(crate) struct Seat {
     pub(crate) machine: Machine,
@@ -30,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) seats: BTreeMap<usize, Seat>,
     pub(crate) settings: Settings,
     pub(crate) transcript: Vec<String>,
+    /// What a transcript shows.
+    pub(crate) trace: Trace,
     /// Steps that fail, by seat and step name, once each.
     pub(crate) fail: BTreeSet<(usize, &'static str)>,
     /// Steps that are never answered.
@@ -80,6 +86,7 @@ impl Site {
             seats: BTreeMap::new(),
             settings: settings(machines, control_planes),
             transcript: Vec::new(),
+            trace: Trace { begun: Time(1_000_000), ..Trace::default() },
             fail: BTreeSet::new(),
             hang: BTreeSet::new(),
             lose: BTreeMap::new(),
@@ -146,6 +153,8 @@ impl Site {
         let mut effects = Effects::default();
         let machine = Machine::new(boot, self.now, &mut effects).expect("starts");
         self.ids.entry(machine.id()).or_default().insert(seat);
+        let name = format!("m{seat}{}", if identity == seat { "" } else { "'" });
+        self.trace.names.insert(machine.id(), name);
         let durable = Durable::default();
         let seat_of = Seat { machine, durable, notices: Vec::new(), raft: false, running: BTreeMap::new(), applied: 0 };
         self.seats.insert(seat, seat_of);
@@ -204,6 +213,7 @@ impl Site {
 
     fn carry_out(&mut self, seat: usize, mut effects: Effects) {
         for effect in effects.drain() {
+            self.trace.effect(self.now, seat, &effect, &self.seats[&seat].durable);
             match effect {
                 Effect::Persist(durable) => self.seats.get_mut(&seat).expect("is there").durable = durable,
                 Effect::Send { to, frame } => self.deliver(seat, to, frame),
@@ -259,6 +269,9 @@ impl Site {
     fn propose(&mut self, seat: usize, call: u64, entry: &Entry) {
         let outcome = if self.leader == Some(seat) {
             self.log.push(entry.encode());
+            if let Some(charter) = self.seats[&seat].machine.charter() {
+                self.trace.committed(self.now, seat, charter.charter(), self.log.len() as u64, entry);
+            }
             ProposalOutcome::Applied(self.log.len() as u64)
         } else {
             ProposalOutcome::NotLeading(None)
@@ -270,9 +283,11 @@ impl Site {
         let name = step.name();
         self.seats.get_mut(&seat).expect("is there").running.insert(run, step.clone());
         if self.hang.contains(&(seat, name)) {
+            self.trace.say(self.now, Topic::Steps, seat, &format!("{name} hangs"));
             return;
         }
         let result = if self.fail.remove(&(seat, name)) {
+            self.trace.say(self.now, Topic::Steps, seat, &format!("{name} fails"));
             Err(StepFailure { step: name, phase: None, why: "told to fail".into(), hopeless: false })
         } else {
             Ok(self.output(seat, step))

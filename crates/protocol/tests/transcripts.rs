@@ -1,0 +1,156 @@
+//! The protocol's exchanges as they are read: `transcripts/*.txt` hold commands and, below each, all that it brought about.
+//!
+//! `MUSTER_BLESS=1 cargo test -p muster-protocol --test transcripts` writes what comes out; the diff is the review.
+//!
+//! - `site N C`: an image for N machines, C of them control planes; `watch TOPIC...` what is shown: `founding`, `ledger`, `polls`,
+//!   `steps`, `notices`
+//! - `boot I...`, `kill I`, `back I` (with its disk), `wipe I` (killed, and back as another identity with an empty disk)
+//! - `run S`: so many seconds pass; `lose KIND N`: the next N frames of a kind are lost
+//! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
+//! - `phases`, `explain I`: what people see
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+use std::{env, fs};
+
+use muster_wire::Durable;
+
+#[allow(dead_code, reason = "other transcripts use the rest of it")]
+mod site;
+use site::Site;
+use site::trace::Topic;
+
+#[test]
+fn every_transcript_is_what_happens() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut files: Vec<_> =
+        fs::read_dir(&directory).expect("is there").map(|entry| entry.expect("is read").path()).collect();
+    files.sort();
+    assert!(files.len() >= 6, "founding, claim, etcd turn, replacement, poll, admission: {files:?}");
+    let mut differ = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("is text");
+        let now = play(&text, &file);
+        if now == text {
+            continue;
+        }
+        if env::var_os("MUSTER_BLESS").is_some() {
+            fs::write(&file, now).expect("is written");
+            continue;
+        }
+        let line = text.lines().zip(now.lines()).take_while(|(one, other)| one == other).count();
+        differ.push(format!(
+            "{} line {}: {:?} is now {:?}",
+            file.display(),
+            line + 1,
+            text.lines().nth(line).unwrap_or_default(),
+            now.lines().nth(line).unwrap_or_default()
+        ));
+    }
+    assert!(differ.is_empty(), "{}\nMUSTER_BLESS=1 writes what comes out", differ.join("\n"));
+}
+
+/// The transcript as it comes out today.
+fn play(text: &str, file: &Path) -> String {
+    let mut out = String::new();
+    let mut stage = Stage::default();
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with('#') || line.is_empty() {
+            writeln!(out, "{line}").expect("fits");
+        } else if let Some(command) = line.strip_prefix("> ") {
+            writeln!(out, "{line}").expect("fits");
+            let said = stage.obey(command).unwrap_or_else(|| panic!("{}:{}: {line}", file.display(), number + 1));
+            for line in said {
+                writeln!(out, "  {line}").expect("fits");
+            }
+        }
+    }
+    out
+}
+
+#[derive(Default)]
+struct Stage {
+    site: Option<Site>,
+    disks: BTreeMap<usize, Durable>,
+}
+
+impl Stage {
+    /// Does what a line says. None if it says nothing that is known.
+    fn obey(&mut self, command: &str) -> Option<Vec<String>> {
+        let words: Vec<&str> = command.split(' ').collect();
+        let (word, rest) = words.split_first()?;
+        let numbers: Vec<usize> = rest.iter().map_while(|number| number.parse().ok()).collect();
+        if *word == "site" {
+            self.site = Some(Site::new(*numbers.first()? as u32, *numbers.get(1)? as u32));
+            return Some(Vec::new());
+        }
+        let site = self.site.as_mut()?;
+        match *word {
+            "watch" => site.trace.topics = rest.iter().map(|topic| self::topic(topic)).collect::<Option<_>>()?,
+            "boot" => numbers.iter().for_each(|seat| site.boot(*seat)),
+            "kill" => drop(self.disks.insert(*numbers.first()?, site.kill(*numbers.first()?))),
+            "back" => {
+                let seat = *numbers.first()?;
+                let settings = site.settings.clone();
+                site.boot_with(seat, self.disks.remove(&seat)?, settings, &format!("node-{seat}"));
+            }
+            "wipe" => {
+                let (seat, settings) = (*numbers.first()?, site.settings.clone());
+                site.kill(seat);
+                site.boot_as(seat, seat + 100, Durable::default(), settings, &format!("node-{seat}"));
+            }
+            "run" => site.run(Duration::from_secs_f64(rest.first()?.parse().ok()?)),
+            "lose" => drop(site.lose.insert(known(rest.first()?)?, rest.get(1)?.parse().ok()?)),
+            "fail" => drop(site.fail.insert((*numbers.first()?, known(rest.get(1)?)?))),
+            "hang" => drop(site.hang.insert((*numbers.first()?, known(rest.get(1)?)?))),
+            "mend" => drop(site.hang.remove(&(*numbers.first()?, known(rest.get(1)?)?))),
+            "phases" => {
+                let phase = |(seat, one): (&usize, &site::Seat)| format!("m{seat} {}", one.machine.phase().word());
+                return Some(site.seats.iter().map(phase).collect());
+            }
+            "explain" => {
+                let reasons = site.seats[numbers.first()?].machine.reasons(site.now);
+                return Some(
+                    reasons
+                        .iter()
+                        .map(|reason| format!("[{}] {}", reason.about, site.trace.rename(&reason.text)))
+                        .collect(),
+                );
+            }
+            _ => return None,
+        }
+        Some(std::mem::take(&mut site.trace.lines))
+    }
+}
+
+fn topic(word: &str) -> Option<Topic> {
+    Some(match word {
+        "founding" => Topic::Founding,
+        "ledger" => Topic::Ledger,
+        "polls" => Topic::Polls,
+        "steps" => Topic::Steps,
+        "notices" => Topic::Notices,
+        _ => return None,
+    })
+}
+
+/// The name of a step or of a frame's kind, as the core spells it.
+fn known(word: &str) -> Option<&'static str> {
+    const NAMES: [&str; 12] = [
+        "check",
+        "prepare",
+        "make-pki",
+        "init",
+        "init-finish",
+        "join",
+        "join-etcd",
+        "join-finish",
+        "await-ready",
+        "reset",
+        "accepted",
+        "ledger-news",
+    ];
+    NAMES.into_iter().find(|name| *name == word)
+}
