@@ -8,8 +8,8 @@ use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, limits};
 
-use crate::machine::Tuning;
 use crate::roster::Roster;
+use crate::tuning::Tuning;
 use crate::{Effect, Effects, Ledger, Time};
 
 /// Entries kept for pollers that are a little behind; who is further behind gets the whole ledger.

@@ -19,9 +19,9 @@ mod impediment;
 pub(crate) use impediment::Impediment;
 use impediment::too_many;
 
-use crate::machine::Tuning;
 use crate::planted::planted;
 use crate::roster::Roster;
+use crate::tuning::Tuning;
 use crate::{Effects, Time};
 
 /// How long a machine listens after its start before it proposes, however many others are there: a cluster that exists says so

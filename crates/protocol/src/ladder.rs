@@ -15,7 +15,7 @@ use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId};
 
 use crate::follow::Subject;
 use crate::ledger::Member;
-use crate::machine::Tuning;
+use crate::tuning::Tuning;
 use crate::{Effect, Effects, Ledger, Phase, RunId, Step, StepFailure, StepOutput, Time};
 
 /// Longest pause between two tries.

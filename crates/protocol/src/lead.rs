@@ -28,7 +28,7 @@ use self::tickets::Tickets;
 use self::tokens::Tokens;
 use self::voters::Voters;
 use crate::ledger::Member;
-use crate::machine::Tuning;
+use crate::tuning::Tuning;
 use crate::{Effects, Recipient, RunId, StepFailure, StepOutput, Time};
 
 /// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.

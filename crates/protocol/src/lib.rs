@@ -25,12 +25,14 @@ pub mod record;
 mod roster;
 pub mod status;
 pub mod time;
+mod tuning;
 
 pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutput};
 pub use input::Input;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::Ledger;
-pub use machine::{Boot, Machine, StartRefusal, Tuning};
+pub use machine::{Boot, Machine, StartRefusal};
 pub(crate) use muster_wire::planted;
 pub use status::{Phase, Reason, Status};
 pub use time::Time;
+pub use tuning::Tuning;

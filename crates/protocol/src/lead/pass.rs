@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use muster_wire::{Charter, Entry, MachineId, SignedCard};
 
 use crate::follow::Subject;
-use crate::machine::Tuning;
 use crate::roster::Roster;
+use crate::tuning::Tuning;
 use crate::{Effects, Ledger, Time};
 
 /// What leading needs to know and may change.

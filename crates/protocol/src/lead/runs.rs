@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use muster_wire::MachineId;
 
 use super::Context;
-use crate::machine::Tuning;
+use crate::tuning::Tuning;
 use crate::{Effect, RunId, Step, Time};
 
 /// Pause in resends before a failed ticket is tried again.

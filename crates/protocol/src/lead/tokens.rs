@@ -9,8 +9,8 @@ use muster_wire::MachineId;
 use super::runs::{Job, RETRY_RESENDS, Runs};
 use super::{AT_ONCE, Context, recipient, tickets};
 use crate::ledger::Member;
-use crate::machine::Tuning;
 use crate::planted::planted;
+use crate::tuning::Tuning;
 use crate::{Step, Time};
 
 /// How long a machine may be there with its ticket and not join before its token is registered anew. Tokens live for a day,

@@ -1,0 +1,146 @@
+//! How a machine starts, and what it is started with.
+
+use std::collections::BTreeMap;
+
+use muster_wire::{Card, Certificate, Digest, Durable, Identity, Settings, SignedCard};
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+
+use super::Machine;
+use crate::follow::Follow;
+use crate::founding::Founding;
+use crate::ladder::Ladder;
+use crate::lead::Lead;
+use crate::lead::manifests::Manifests;
+use crate::planted::planted;
+use crate::roster::Roster;
+use crate::tuning::Tuning;
+use crate::{Effects, Phase, Time};
+
+/// What a machine is started with.
+#[derive(Debug)]
+pub struct Boot {
+    /// The identity from this machine's disk.
+    pub identity: Identity,
+    /// The public half of its sealing key.
+    pub sealing_key: [u8; 32],
+    /// What the disk holds of earlier starts; the default at the first one.
+    pub durable: Durable,
+    /// The cluster's name in the image.
+    pub cluster: String,
+    /// The image's settings.
+    pub settings: Settings,
+    /// This machine's host name.
+    pub hostname: String,
+    /// Where it listens, `ip:port`, most useful first.
+    pub addresses: Vec<String>,
+    /// Port on which API servers listen.
+    pub api_port: u16,
+    /// Digest of what tells the hardware apart.
+    pub fingerprint: Digest,
+    /// Seed of all the randomness the core uses in this start, the per-boot nonce included. Fresh entropy in the agent.
+    pub seed: [u8; 32],
+    /// How many objects the image's manifests have.
+    pub manifests: u32,
+    /// The intervals the core goes by.
+    pub tuning: Tuning,
+}
+
+/// Why a machine does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartRefusal {
+    /// The state on disk belongs to another cluster.
+    #[error("the state on this disk belongs to cluster {theirs:?}, the image says {ours:?}")]
+    OtherCluster {
+        /// The cluster in the image.
+        ours: String,
+        /// The cluster in the state.
+        theirs: String,
+    },
+}
+
+impl Machine {
+    /// Starts a machine. Its first effect counts the boot on disk.
+    ///
+    /// # Errors
+    /// When what the disk holds cannot be this machine's.
+    pub fn new(boot: Boot, now: Time, effects: &mut Effects) -> Result<Self, StartRefusal> {
+        let mut durable = boot.durable;
+        if !durable.cluster.is_empty() && durable.cluster != boot.cluster {
+            return Err(StartRefusal::OtherCluster { ours: boot.cluster, theirs: durable.cluster });
+        }
+        if planted("promises-forgotten") {
+            durable.promised = None;
+            durable.accepted = None;
+        }
+        let mut rng = ChaCha8Rng::from_seed(boot.seed);
+        durable.cluster.clone_from(&boot.cluster);
+        durable.boot += u64::from(!planted("boot-uncounted") || durable.boot == 0);
+        let mut nonce = [0; 16];
+        rng.fill_bytes(&mut nonce);
+        let card = Card {
+            machine: boot.identity.machine(),
+            cluster: boot.cluster.clone(),
+            boot: durable.boot,
+            nonce,
+            serial: 0,
+            hostname: boot.hostname,
+            addresses: boot.addresses.clone(),
+            sealing_key: boot.sealing_key,
+            fingerprint: boot.fingerprint,
+            settings: boot.settings.clone(),
+            unable: Card::NOT_LOOKED.to_owned(),
+            reached: 0,
+            charter: durable.charter.as_ref().map(Certificate::charter_hash),
+        };
+        let mine = SignedCard::sign(&boot.identity, card);
+        let tuning = boot.tuning;
+        let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
+        let mut follow = Follow::new(durable.boot);
+        if let Some(certificate) = &durable.charter {
+            follow.founded(certificate.charter());
+        }
+        let mut machine = Self {
+            founding: Founding::new(&durable, now),
+            identity: boot.identity,
+            cluster: boot.cluster,
+            settings: boot.settings,
+            tuning,
+            api_port: boot.api_port,
+            mine,
+            addresses: boot.addresses,
+            durable,
+            rng,
+            roster,
+            follow,
+            lead: Lead::default(),
+            manifests: Manifests::new(boot.manifests),
+            ladder: Ladder::default(),
+            cloned: false,
+            runs: 0,
+            initialize_at: None,
+            due: None,
+            api_servers: Vec::new(),
+            endpoint: None,
+            endpoint_troubles: Vec::new(),
+            phase: Phase::Meeting,
+            look_at: None,
+            ledger_news: (0, now),
+            ask_at: None,
+            shown_by: None,
+            turned_away: BTreeMap::new(),
+            last_impediment: None,
+        };
+        effects.persist(&machine.durable).done();
+        // What it saw under another image, it follows under the right one.
+        let settings = machine.settings.digest;
+        if machine.durable.charter.is_none()
+            && let Some(seen) = machine.durable.seen.take_if(|seen| seen.charter().settings == settings)
+        {
+            machine.follow_charter(now, seen, effects);
+        }
+        machine.start_raft_if_voter(now, effects);
+        machine.settle(now, true, effects);
+        Ok(machine)
+    }
+}

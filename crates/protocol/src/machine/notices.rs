@@ -1,0 +1,58 @@
+//! What people are told of as it happens.
+
+use muster_wire::{Entry, MachineId};
+
+use super::Machine;
+use crate::{Effects, Phase};
+
+impl Machine {
+    /// Tells people what a committed entry means.
+    pub(super) fn note_entry(&self, entry: &Entry, effects: &mut Effects) {
+        let ledger = self.follow.ledger();
+        let name = |machine: &MachineId| match ledger.member(*machine) {
+            Some(member) => format!("{machine} ({})", member.admitted.name),
+            None => machine.to_string(),
+        };
+        let (kind, text) = match entry {
+            Entry::Admitted(admitted) => (
+                "admitted",
+                format!("{} is admitted as {} at {}", name(&admitted.machine), admitted.role, admitted.address),
+            ),
+            Entry::Removed { machine } => ("removed", format!("{machine} is removed")),
+            Entry::InitClaimed { attempt, machine } => {
+                ("init-claimed", format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
+            }
+            Entry::PkiSealed { sealed, .. } => ("pki", format!("the CA is sealed to {} control planes", sealed.len())),
+            Entry::InitReady { attempt, .. } => ("init-ready", format!("attempt {attempt} made the cluster")),
+            Entry::InitAbandoned { attempt, why } => {
+                ("init-abandoned", format!("attempt {attempt} is abandoned: {why}"))
+            }
+            Entry::Ticket { machine, .. } => ("ticket", format!("{} has its ticket", name(machine))),
+            Entry::EtcdJoin { machine, turn, .. } => ("etcd", format!("{}: etcd turn {turn:?}", name(machine))),
+            Entry::Joined { machine } => ("joined", format!("{} is Ready", name(machine))),
+        };
+        effects.notice(false, kind, text);
+    }
+
+    pub(super) fn note_phase(&mut self, effects: &mut Effects) {
+        let phase = self.current_phase();
+        if phase != self.phase {
+            self.phase = phase;
+            effects.notice(false, "phase", phase.word().to_owned());
+        }
+    }
+
+    pub(super) fn current_phase(&self) -> Phase {
+        if self.cloned || self.follow.ledger().was_removed(self.id()) {
+            Phase::Halted
+        } else if self.durable.charter.is_some() {
+            self.ladder.phase(self.id(), self.follow.ledger(), &self.durable)
+        } else if self.founding.impediment().is_some() {
+            Phase::Halted
+        } else if self.founding.electorate().len() >= self.settings.quorum() as usize {
+            Phase::Founding
+        } else {
+            Phase::Meeting
+        }
+    }
+}

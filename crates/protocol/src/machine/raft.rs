@@ -1,0 +1,44 @@
+//! Who runs Raft, and since when.
+
+use std::time::Duration;
+
+use super::Machine;
+use crate::{Effect, Effects, Time};
+
+/// Time given to the other voters to learn of the charter and start their Raft.
+const RAFT_HEAD_START: Duration = Duration::from_millis(150);
+
+impl Machine {
+    /// Voters run Raft: those of the charter at once, control planes of later when the ledger names them.
+    pub(super) fn start_raft_if_voter(&mut self, now: Time, effects: &mut Effects) {
+        if self.follow.raft || self.cloned {
+            return;
+        }
+        let me = self.identity.machine();
+        let Some(certificate) = &self.durable.charter else { return };
+        let charter = certificate.charter();
+        let place = charter.voters.iter().position(|voter| *voter == me);
+        let later = self
+            .follow
+            .ledger()
+            .member(me)
+            .is_some_and(|member| member.admitted.role == muster_wire::Role::ControlPlane);
+        if place.is_none() && !later {
+            return;
+        }
+        self.follow.raft = true;
+        effects.push(Effect::StartRaft { charter: Box::new(charter.clone()) });
+        // The first voter calls initialize once the others have had time to start theirs: a vote that nobody hears costs a
+        // whole election timeout. Were it dead, the others follow one after the other.
+        self.initialize_at = place.map(|place| now + RAFT_HEAD_START + self.tuning.resend * 3 * place as u32);
+    }
+
+    pub(super) fn initialize_raft(&mut self, now: Time, effects: &mut Effects) {
+        if self.follow.leader.is_some() || self.follow.ledger().revision() > 0 {
+            self.initialize_at = None;
+        } else if self.initialize_at.is_some_and(|due| due <= now) {
+            effects.push(Effect::InitializeRaft);
+            self.initialize_at = Some(now + self.tuning.resend * 10);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The intervals that the core goes by.
+
+use std::time::Duration;
+
+/// Intervals. They only ever affect liveness and traffic, never safety.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// How long a roster must stay the same before its lowest machine proposes, when not all machines are there.
+    pub settle: Duration,
+    /// Longest wait of the others before one of them proposes as well; drawn anew every time.
+    pub step_in_max: Duration,
+    /// How often what was not answered is sent again.
+    pub resend: Duration,
+    /// SWIM's period while forming.
+    pub swim_forming: Duration,
+    /// SWIM's period once everyone is Ready, or nothing was committed for `quiet_after`.
+    pub swim_idle: Duration,
+    /// How long nothing must have been committed until those who are missing are waited for in quiet.
+    pub quiet_after: Duration,
+    /// How long a dead initialiser is waited for before its attempt is abandoned.
+    pub initialiser_patience: Duration,
+    /// Longest an init attempt may take.
+    pub init_max: Duration,
+    /// How long the holder of an etcd turn may take before it kills its own work.
+    pub etcd_turn_max: Duration,
+    /// How long a ledger poll is held when nothing changed.
+    pub poll_hold: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            settle: seconds(2),
+            step_in_max: seconds(3),
+            resend: Duration::from_millis(700),
+            swim_forming: seconds(1),
+            swim_idle: seconds(5),
+            quiet_after: seconds(120),
+            initialiser_patience: seconds(20),
+            init_max: seconds(600),
+            etcd_turn_max: seconds(180),
+            poll_hold: seconds(30),
+        }
+    }
+}
