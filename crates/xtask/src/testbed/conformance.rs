@@ -59,6 +59,7 @@ pub(crate) fn conformance(paths: &Paths, arguments: &ConformanceArguments, repor
             tests.args(["--ginkgo.v", "--ginkgo.no-color", &format!("--ginkgo.skip={skip}")]);
         }
         Some(focus) => {
+            report.step("of the images that these tests use agnhost and pause are here; a test that wants another one fails for it");
             tests.args(["--provider=skeleton", "--ginkgo.v", "--ginkgo.no-color", &format!("--ginkgo.focus={focus}")]);
         }
     }
