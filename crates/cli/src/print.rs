@@ -13,7 +13,7 @@ pub(crate) fn line(text: &str) -> anyhow::Result<bool> {
 /// Prints text to standard output as it is. Whether there is still somebody who reads.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn raw(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

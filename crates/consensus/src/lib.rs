@@ -1,4 +1,4 @@
-//! Raft for the ledger: [openraft](openraft) on redb, in a shape that the agent and the simulator can both drive.
+//! Raft for the ledger: [openraft] on redb, in a shape that the agent and the simulator can both drive.
 //!
 //! [`Consensus`] is a device without a network, a clock or a disk of its own:
 //! - it hands out [`Call`]s to other machines as bytes and takes the answers' bytes; calls to this machine go to

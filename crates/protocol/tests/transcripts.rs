@@ -1,6 +1,6 @@
 //! The protocol's exchanges as they are read: `transcripts/*.txt` hold commands and, below each, all that it brought about.
 //!
-//! `MUSTER_BLESS=1 cargo test -p muster-protocol --test transcripts` writes what comes out; the diff is the review.
+//! `cargo xtask transcripts --bless` writes what comes out; the diff is the review.
 //!
 //! - `site N C`: an image for N machines, C of them control planes; `watch TOPIC...` what is shown: `founding`, `ledger`, `polls`,
 //!   `steps`, `notices`

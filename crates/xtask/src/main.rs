@@ -4,6 +4,8 @@
 mod command;
 mod interrupt;
 mod testbed;
+mod upkeep;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -20,10 +22,19 @@ struct Arguments {
 enum Task {
     /// Real machines with real systemd, kubelet, kubeadm and etcd on this host
     Testbed(testbed::Arguments),
+    /// What every change must pass, fastest first
+    Verify(verify::Arguments),
+    /// Format, and mend what clippy can mend
+    Fix,
+    /// The protocol's transcripts: compare them with what happens, or write them
+    Transcripts(upkeep::Transcripts),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Testbed(arguments) => testbed::run(arguments),
+        Task::Verify(arguments) => verify::run(&arguments),
+        Task::Fix => upkeep::fix(),
+        Task::Transcripts(arguments) => upkeep::transcripts(&arguments),
     }
 }
