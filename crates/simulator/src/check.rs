@@ -1,5 +1,6 @@
 //! The checkers: one file a promise.
 
+mod accused;
 pub(crate) mod book;
 mod copies;
 mod facts;
@@ -73,6 +74,7 @@ pub struct Checks {
     s10: s10::Bounds,
     s11: s11::Seats,
     s14: s14::Standing,
+    accused: accused::Accused,
     copies: copies::Copies,
     halted: halted::Halted,
     refuted: refuted::Refuted,
@@ -88,6 +90,7 @@ impl Checks {
         self.s05.begin(mark);
         self.s10.begin(slots);
         self.s11.begin(scenario);
+        self.accused.begin(scenario, &self.facts);
         self.liveness.begin(scenario);
     }
 
@@ -133,6 +136,7 @@ impl Checks {
             ("S10", self.s10.see(now, seen)),
             ("S11", self.s11.see(seen, facts)),
             ("S14", self.s14.see(seen, facts)),
+            ("S15", self.accused.see(seen, facts)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
@@ -166,6 +170,7 @@ impl Checks {
             ("S7", self.s07.after(slot, effects, sometimes)),
             ("S9", self.s09.after(machine, facts)),
             ("S10", self.s10.after(slot, effects)),
+            ("S15", self.accused.after(machine, effects, facts)),
         ];
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
@@ -194,6 +199,8 @@ impl Checks {
         self.judge(now, "S9", verdict);
         let verdict = self.s10.look(world);
         self.judge(now, "S10", verdict);
+        let verdict = self.accused.look(world, &self.facts);
+        self.judge(now, "S15", verdict);
         if world.healed.is_none() {
             return;
         }

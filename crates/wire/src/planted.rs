@@ -89,6 +89,12 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("poll-overtaken", "L1", "a poll that comes late takes the place of a later one"),
     ("last-step-resets", "S14", "a last wait that fails has a machine reset whose etcd member votes"),
     ("joined-begins-anew", "S14", "a machine that restarts after it joined etcd is reset"),
+    ("later-promise-unwritten", "S2", "a promise of a later round than the first is not written"),
+    ("restart-taken-for-clone", "S15", "a machine that started again is held for a clone"),
+    ("hardware-half-compared", "S15", "a part of the hardware's mark is taken for all of it"),
+    ("admitted-told-stranger", "S15", "a machine whose poll was held for long is told that it is not admitted"),
+    ("addresses-half-compared", "S15", "addresses of one network are taken for one address"),
+    ("ours-refused", "S15", "whoever passes on the charter of another image is refused as if it were of that image"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

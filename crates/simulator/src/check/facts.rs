@@ -215,12 +215,10 @@ impl Facts {
                 "clone" => sometimes.reached("clone-found"),
                 _ => {}
             },
-            Seen::FaultBegins { index, fault, targets } => {
+            Seen::Damaged { slot } => drop(self.damaged.insert(*slot)),
+            Seen::FaultBegins { index, fault, .. } => {
                 use crate::scenario::Sort::*;
                 self.faults.insert(*index);
-                if matches!(fault.kind, TornWrite | BitRot | Misdirected) {
-                    self.damaged.extend(targets.iter().copied());
-                }
                 match fault.kind {
                     PowerLoss => sometimes.reached("power-lost"),
                     CrashOnWrite | TornWrite | Full | IoError => sometimes.reached("crash-at-write"),
@@ -266,6 +264,11 @@ impl Facts {
     /// The identities whose votes did not survive, or are those of more than one machine.
     pub(crate) fn forgetful(&self) -> BTreeSet<MachineId> {
         self.excused.union(&self.wiped).copied().collect()
+    }
+
+    /// Whether a fault has this machine answer two ways.
+    pub(crate) fn answers_two_ways(&self, slot: Slot) -> bool {
+        self.two_faced.contains(&slot)
     }
 
     /// Whether the process of this identity runs.

@@ -181,7 +181,7 @@ fn expect(scenario: &Scenario, say: Say<'_>) -> Checked {
     }
     if let Some(breaks) = &scenario.expect.breaks {
         let promise = crate::promises::PROMISES.iter().any(|(name, _)| name == breaks);
-        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, L1 to L5"))?;
+        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, S15, L1 to L5"))?;
     }
     Ok(())
 }

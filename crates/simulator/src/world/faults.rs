@@ -168,14 +168,18 @@ impl World {
                 // Either of its two files, as chance has it.
                 let at = self.chance.fixed("rot", slot.into(), self.now);
                 let host = &mut self.hosts[slot as usize];
-                if at.is_multiple_of(2) {
+                let rots = if at.is_multiple_of(2) {
                     let there = !host.disk.is_empty() && *host.disk.read() != Found::Broken;
                     host.disk.break_file();
                     there
                 } else {
                     host.platter.rot(at / 2);
                     !host.platter.is_empty()
+                };
+                if rots {
+                    self.see(Seen::Damaged { slot });
                 }
+                rots
             }
             _ => false,
         }

@@ -230,6 +230,7 @@ impl World {
             host.next_write = None;
             host.disk.break_file();
             self.last_took_on(slot, &[Sort::TornWrite]);
+            self.see(Seen::Damaged { slot });
             return self.crash_and_restart(slot);
         }
         let bytes: Bytes = durable.encode().into();
@@ -245,6 +246,7 @@ impl World {
             host.disk.break_file();
             host.platter.misdirect(&bytes, self.chance.fixed("misdirected", slot.into(), self.now));
             self.last_took_on(slot, &[Sort::Misdirected]);
+            self.see(Seen::Damaged { slot });
         }
         let host = &self.hosts[slot as usize];
         let machine = host.me;
