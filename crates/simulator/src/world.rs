@@ -69,6 +69,8 @@ pub struct World {
     directory: BTreeMap<MachineId, Slot>,
     pub(crate) site: Site,
     active: Vec<Active>,
+    /// How much of a step is still done that does not come to its end.
+    cut: Option<u32>,
     /// How the faults of the plan fared, in its order.
     fared: Vec<Fared>,
     pub(crate) watch: Watch,
@@ -114,6 +116,7 @@ impl World {
             directory: BTreeMap::new(),
             site: Site { mark, ..Site::default() },
             active: Vec::new(),
+            cut: None,
             watch,
             effects: Effects::default(),
             healed: None,
@@ -214,6 +217,7 @@ impl World {
                     self.step_goes_on(slot, run);
                 }
             }
+            Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, *name),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),

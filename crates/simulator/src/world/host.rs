@@ -63,6 +63,8 @@ pub(crate) struct Host {
     pub(crate) slow_us: At,
     pub(crate) busy: bool,
     pub(crate) wake_at: Option<At>,
+    /// Whether its state file says that Raft's store was begun: the agent's own mark.
+    pub(crate) raft_begun: bool,
     pub(crate) next_write: Option<NextWrite>,
     /// By peer and generation.
     pub(crate) links: BTreeMap<(MachineId, u32), LinkId>,
@@ -114,6 +116,7 @@ impl Host {
             links: BTreeMap::new(),
             tidied: 0,
             dialling: BTreeSet::new(),
+            raft_begun: false,
             waiting: BTreeMap::new(),
             refused: BTreeMap::new(),
             runs: BTreeMap::new(),
