@@ -131,7 +131,7 @@ impl Checks {
             ("S6", self.s06.see(seen, facts)),
             ("S6", self.rights.see(seen, facts)),
             ("S7", self.s07.see(seen, facts)),
-            ("S8", self.s08.see(seen, facts)),
+            ("S8", self.s08.see(now, seen, facts)),
             ("S9", self.s09.see(seen, facts)),
             ("S10", self.s10.see(now, seen)),
             ("S11", self.s11.see(seen, facts)),
@@ -171,6 +171,7 @@ impl Checks {
             ("S9", self.s09.after(machine, facts)),
             ("S10", self.s10.after(slot, effects)),
             ("S15", self.accused.after(machine, effects, facts)),
+            ("S8", self.s08.after(machine, effects, facts)),
         ];
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);

@@ -65,6 +65,8 @@ pub struct Facts {
     pub abandoned: BTreeMap<u32, MachineId>,
     /// Machines that were ever given a turn at etcd.
     pub(crate) turns: BTreeSet<MachineId>,
+    /// When the last of them began.
+    pub(crate) turn_since: At,
     /// Machines whose etcd members are in etcd's list, in truth.
     pub(crate) in_etcd: BTreeSet<MachineId>,
     /// Machines that etcd has had as members since their last turn began. One that stops after that takes its member away
@@ -347,6 +349,7 @@ impl Facts {
             Entry::InitAbandoned { .. } => self.abandon(),
             Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => {
                 self.turns.insert(*machine);
+                self.turn_since = now;
                 self.added.remove(machine);
             }
             Entry::EtcdJoin { machine, turn: EtcdTurn::Done, .. } => {
