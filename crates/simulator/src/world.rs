@@ -28,6 +28,7 @@ use muster_wire::{Digest, MachineId, Settings};
 pub(crate) use disk::COPIES_KEPT;
 pub use event::{At, Slot};
 pub use host::Power;
+pub(crate) use host::{Host, Strange};
 pub use kubeadm::{Cluster, SealedTo};
 
 use crate::check::Facts;
@@ -38,7 +39,6 @@ use chance::{Chance, S, seconds};
 use connect::Link;
 use event::{Event, Events};
 use faults::Active;
-use host::Host;
 use kubeadm::Site;
 use network::Net;
 
@@ -316,6 +316,26 @@ impl World {
             durable: self.scenario.image.durable,
             kubernetes_version: KUBERNETES.to_owned(),
             digest: Digest::of(name, &[&machines.to_le_bytes()]),
+        }
+    }
+
+    /// Whether these two carry different images.
+    pub(crate) fn strange(&self, one: Slot, other: Slot) -> bool {
+        self.differs(one) != self.differs(other)
+    }
+
+    /// How many of the machines that run are strangers to the image's.
+    pub(crate) fn strangers(&self) -> usize {
+        let runs = self.hosts.iter().filter(|host| host.power == Power::On && !host.extra);
+        runs.filter(|host| self.differs(host.slot).is_some()).count()
+    }
+
+    /// Notes what two strangers cost each other.
+    fn cost(&mut self, one: Slot, other: Slot, count: impl Fn(&mut Strange)) {
+        if self.strange(one, other) {
+            for slot in [one, other] {
+                count(&mut self.hosts[slot as usize].strange);
+            }
         }
     }
 

@@ -122,6 +122,8 @@ fn times(scenario: &Scenario, say: Say<'_>) -> Checked {
         ("bounds", "rosters_s", bounds.rosters_s),
         ("bounds", "replaced_s", bounds.replaced_s),
         ("bounds", "idle_messages_per_s", bounds.idle_messages_per_s),
+        ("bounds", "stranger_dials_per_s", bounds.stranger_dials_per_s),
+        ("bounds", "stranger_frames_per_s", bounds.stranger_frames_per_s),
     ];
     let [least, _] = scenario.discovery.repeat_s;
     let rule = format!("must be {REPEAT_MIN_S} or more: hints would come without an end at one moment");

@@ -24,6 +24,17 @@ pub enum Power {
     Refuses(String),
 }
 
+/// What machines of other images, clusters and mesh keys cost a machine, whoever began it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Strange {
+    /// Dials that reached the other end, and so the handshakes that were begun.
+    pub(crate) dials: u64,
+    /// Those after which a connection stood.
+    pub(crate) connections: u64,
+    /// Frames sent, and frames that came.
+    pub(crate) frames: u64,
+}
+
 /// What the next write meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextWrite {
@@ -88,6 +99,7 @@ pub(crate) struct Host {
     pub(crate) sent_bytes: u64,
     /// Of the frames, those of SWIM.
     pub(crate) sent_swim: u64,
+    pub(crate) strange: Strange,
 }
 
 impl Host {
@@ -129,6 +141,7 @@ impl Host {
             sent: 0,
             sent_bytes: 0,
             sent_swim: 0,
+            strange: Strange::default(),
         }
     }
 
