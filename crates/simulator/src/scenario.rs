@@ -394,4 +394,8 @@ pub struct Expect {
     /// The run is meant to break this promise: a baseline that shows what the checkers see.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaks: Option<String>,
+    /// The scenario breaks what this promise assumes, and that it does not hold then is as meant. Where the assumption still held
+    /// it is judged as ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unbound: Option<String>,
 }

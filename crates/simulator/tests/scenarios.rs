@@ -65,6 +65,7 @@ fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         ("title = \"x\"\nmachines = 3\n[image]\ncontrol_planes = 5\n", "line 4", "at most the image's machines"),
         ("title = \"x\"\nmachines = 3\n[expect]\nsometimes = [\"bliss\"]\n", "line 4", "everyone-ready"),
         ("title = \"x\"\nmachines = 3\n[expect]\nbreaks = \"S12\"\n", "line 4", "S1 to S11"),
+        ("title = \"x\"\nmachines = 3\n[expect]\nunbound = \"S3\"\n", "line 4", "accepted: S1"),
         ("title = \"x\"\nmachines = 3\n[phases]\nheal_s = inf\n", "line 4", "must be 0 to"),
         ("title = \"x\"\nmachines = 3\n[boots]\nspread_s = \"1 h\"\n", "line 4", "expected a number"),
         ("title = \"x\"\nmachines = 3\n[network]\nlatency_ms = [2.0, nan]\n", "line 4", "[least, most]"),
@@ -283,6 +284,16 @@ fn a_second_charter_where_votes_did_not_survive_is_judged_by_its_own_name() {
         assert_eq!(told.status.code(), Some(5), "{command}: {text}");
         assert!(text.contains("assumption-broken: "), "{command}: {text}");
     }
+}
+
+#[test]
+fn two_charters_of_an_image_that_names_too_few_machines_are_as_meant_where_the_scenario_says_so() {
+    let mut scenario = scenario("too-many-machines");
+    let meant: Vec<_> = (0..6).map(|seed| run(&scenario, seed)).collect();
+    assert!(meant.iter().all(|outcome| outcome.verdict == Verdict::Held), "{:?}", meant[0].what());
+    let two = meant.iter().find(|outcome| outcome.unbound.is_some()).expect("the halves found apart");
+    scenario.expect.unbound = None;
+    assert_eq!(run(&scenario, two.seed).verdict, Verdict::AssumptionBroken);
 }
 
 #[test]

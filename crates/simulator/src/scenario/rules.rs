@@ -185,6 +185,10 @@ fn expect(scenario: &Scenario, say: Say<'_>) -> Checked {
         let promise = crate::promises::PROMISES.iter().any(|(name, _)| name == breaks);
         say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, S15, L1 to L5"))?;
     }
+    if let Some(unbound) = &scenario.expect.unbound {
+        let rule = format!("is {unbound:?}; accepted: S1, the promise whose assumptions a scenario may break");
+        say(unbound == "S1", "expect", 0, "unbound", rule)?;
+    }
     Ok(())
 }
 
