@@ -188,7 +188,9 @@ impl Machine {
             let reached = card.reached_at().filter_map(|address| host_of(address)).chain(admitted);
             let listed = card.hosts().filter(|_| card.reached == 0).map(|address| (address, false));
             let part = |address: IpAddr| match address {
-                IpAddr::V4(v4) if planted("addresses-half-compared") => IpAddr::from([v4.octets()[0], v4.octets()[1], 0, 0]),
+                IpAddr::V4(v4) if planted("addresses-half-compared") => {
+                    IpAddr::from([v4.octets()[0], v4.octets()[1], 0, 0])
+                }
                 address => address,
             };
             for (address, firm) in listed.chain(reached.map(|address| (address, true))) {

@@ -89,7 +89,10 @@ impl VotesKept {
             Frame::Accepted { vote, .. } if vote.machine == machine => {
                 let said = (vote.ballot, vote.charter_hash);
                 if disk.accepted != Some(said) {
-                    return Err(format!("{machine} voted in {:?}, but its disk holds {:?}", vote.ballot, disk.accepted));
+                    return Err(format!(
+                        "{machine} voted in {:?}, but its disk holds {:?}",
+                        vote.ballot, disk.accepted
+                    ));
                 }
                 Ok(())
             }
