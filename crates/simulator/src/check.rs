@@ -1,6 +1,7 @@
 //! The checkers: one file a promise.
 
 mod accused;
+mod asked;
 pub(crate) mod book;
 mod copies;
 mod facts;
@@ -75,6 +76,7 @@ pub struct Checks {
     s11: s11::Seats,
     s14: s14::Standing,
     accused: accused::Accused,
+    asked: asked::Asked,
     copies: copies::Copies,
     halted: halted::Halted,
     refuted: refuted::Refuted,
@@ -135,6 +137,7 @@ impl Checks {
             ("S9", self.s09.see(seen, facts)),
             ("S10", self.s10.see(now, seen)),
             ("S11", self.s11.see(seen, facts)),
+            ("S11", self.asked.see(seen, facts)),
             ("S14", self.s14.see(seen, facts)),
             ("S15", self.accused.see(seen, facts)),
         ];
@@ -166,12 +169,12 @@ impl Checks {
         let verdicts = [
             ("S1", self.halted.after(slot, machine, effects, facts)),
             ("S4", self.s04.after(machine, facts)),
-            ("S6", self.rights.after(slot, effects, facts)),
+            ("S6", self.rights.after(slot, machine, effects, facts)),
             ("S7", self.s07.after(slot, effects, sometimes)),
+            ("S8", self.s08.after(machine, effects, facts)),
             ("S9", self.s09.after(machine, facts)),
             ("S10", self.s10.after(slot, effects)),
             ("S15", self.accused.after(machine, effects, facts)),
-            ("S8", self.s08.after(machine, effects, facts)),
         ];
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
@@ -214,6 +217,8 @@ impl Checks {
     pub(crate) fn end(&mut self, world: &World) {
         let verdict = self.s06.end(world, &self.facts);
         self.judge(world.now, "S6", verdict);
+        let verdict = self.asked.end(world, &self.facts, self.liveness.ready_at_us);
+        self.judge(world.now, "L1", verdict);
         let broken = self.liveness.end(world, &self.facts);
         for (promise, what) in broken {
             self.judge(world.now, promise, Err(what));

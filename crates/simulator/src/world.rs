@@ -378,6 +378,11 @@ impl World {
             .filter(|host| !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_)))
     }
 
+    /// The machines that carry the image.
+    pub(crate) fn image_slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.hosts.iter().filter(|host| !host.extra && self.differs(host.slot).is_none()).map(|host| host.slot)
+    }
+
     /// The core of a machine, while it runs.
     pub fn machine(&self, slot: Slot) -> Option<&Machine> {
         self.hosts[slot as usize].machine.as_ref()

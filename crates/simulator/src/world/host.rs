@@ -63,6 +63,8 @@ pub(crate) struct Host {
     pub(crate) me: MachineId,
     pub(crate) identity_seed: [u8; 32],
     pub(crate) sealing_seed: [u8; 32],
+    /// Whether its state file says that Raft's store was begun: the agent's own mark.
+    pub(crate) raft_begun: bool,
     /// Effects that wait for a write.
     pub(crate) outbox: VecDeque<Effect>,
     /// Inputs that wait for the effects.
@@ -74,8 +76,6 @@ pub(crate) struct Host {
     pub(crate) slow_us: At,
     pub(crate) busy: bool,
     pub(crate) wake_at: Option<At>,
-    /// Whether its state file says that Raft's store was begun: the agent's own mark.
-    pub(crate) raft_begun: bool,
     pub(crate) next_write: Option<NextWrite>,
     /// By peer and generation.
     pub(crate) links: BTreeMap<(MachineId, u32), LinkId>,
@@ -116,6 +116,7 @@ impl Host {
             me: MachineId::default(),
             identity_seed: [0; 32],
             sealing_seed: [0; 32],
+            raft_begun: false,
             outbox: VecDeque::new(),
             inbox: VecDeque::new(),
             inbox_dropped: 0,
@@ -128,7 +129,6 @@ impl Host {
             links: BTreeMap::new(),
             tidied: 0,
             dialling: BTreeSet::new(),
-            raft_begun: false,
             waiting: BTreeMap::new(),
             refused: BTreeMap::new(),
             runs: BTreeMap::new(),

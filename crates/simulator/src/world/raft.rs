@@ -341,6 +341,12 @@ impl World {
         }
     }
 
+    /// Voters as this machine's Raft has them.
+    pub(crate) fn raft_voting(&self, slot: Slot) -> Option<BTreeSet<MachineId>> {
+        let consensus = self.hosts[slot as usize].voter.as_ref()?.consensus.as_ref()?;
+        Some(consensus.members().0)
+    }
+
     /// Voters and learners as this machine's Raft has them.
     pub(crate) fn raft_members(&self, slot: Slot) -> Option<BTreeSet<MachineId>> {
         let consensus = self.hosts[slot as usize].voter.as_ref()?.consensus.as_ref()?;
@@ -352,13 +358,13 @@ impl World {
 async fn open(
     config: Config,
     platter: Platter,
+    begun: bool,
     (cluster, founded): ([u8; 16], Ledger),
     me: MachineId,
     trusted: BTreeSet<MachineId>,
     calls: mpsc::Sender<muster_consensus::Call>,
     events: mpsc::Sender<RaftEvent>,
 ) -> Result<Consensus<Seeded>, String> {
-    begun: bool,
     let disk = Disk::open_on("raft.redb", platter).map_err(|error| error.to_string())?;
     let store = if begun { Store::reopen(&disk, cluster, me) } else { Store::open(&disk, cluster, me) };
     let store = store.map_err(|error| error.to_string())?;
