@@ -27,6 +27,7 @@ mod s09;
 mod s10;
 mod s11;
 mod s14;
+mod silence;
 
 use std::collections::VecDeque;
 
@@ -77,6 +78,7 @@ pub struct Checks {
     s14: s14::Standing,
     accused: accused::Accused,
     asked: asked::Asked,
+    silence: silence::Silence,
     copies: copies::Copies,
     halted: halted::Halted,
     refuted: refuted::Refuted,
@@ -145,13 +147,15 @@ impl Checks {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
             sometimes.reached("votes-forgotten");
         }
+        self.silence.see(now, seen);
         self.liveness.see(now, seen, &self.facts);
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
         }
     }
 
-    pub(crate) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
+    pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input) {
+        self.silence.before(now, machine, input, &self.facts);
         self.s07.before(slot, machine, input);
         self.halted.before(slot, machine, input, &self.facts);
         self.rights.before(slot, input);
@@ -175,6 +179,7 @@ impl Checks {
             ("S9", self.s09.after(machine, facts)),
             ("S10", self.s10.after(slot, effects)),
             ("S15", self.accused.after(machine, effects, facts)),
+            ("S15", self.silence.after(now, slot, machine, effects, facts)),
         ];
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);

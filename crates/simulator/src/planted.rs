@@ -54,6 +54,8 @@ const SCENARIOS: &[&str] = &[
     "too-few",
     "strangers",
     "etcd-three",
+    "turn-outlived",
+    "flapping-initialiser",
 ];
 
 /// What came of one mistake.

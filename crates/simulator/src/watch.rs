@@ -175,8 +175,8 @@ impl Watch {
         }
     }
 
-    pub(crate) fn before(&mut self, _now: At, slot: Slot, machine: &Machine, input: &Input) {
-        self.checks.before(slot, machine, input);
+    pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input) {
+        self.checks.before(now, slot, machine, input);
     }
 
     pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, effects: &VecDeque<Effect>) {

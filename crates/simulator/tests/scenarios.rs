@@ -297,6 +297,43 @@ fn two_charters_of_an_image_that_names_too_few_machines_are_as_meant_where_the_s
 }
 
 #[test]
+fn what_outlasts_a_turn_or_loses_a_log_leaves_one_cluster_of_what_the_image_asks_for() {
+    for (name, seeds) in [("etcd-three", 0..4), ("too-few", 0..4), ("log-lost", 0..4), ("flapping-initialiser", 0..3)] {
+        for seed in seeds {
+            let outcome = run(&scenario(name), seed);
+            // Of a few faults that are drawn all may hit nobody.
+            let fine = matches!(outcome.verdict, Verdict::Held | Verdict::NothingHappened);
+            assert!(fine, "{name}, seed {seed}: {}", outcome.what());
+        }
+    }
+}
+
+#[test]
+fn strangers_cost_something_and_no_more_than_is_said() {
+    let mut strangers = scenario("strangers");
+    let outcome = run(&strangers, 1);
+    assert_eq!(outcome.verdict, Verdict::Held, "{}", outcome.what());
+    strangers.bounds.stranger_dials_per_s = 0.0;
+    let broken = run(&strangers, 1).broken.expect("each dials now and then");
+    assert!(broken.promise == "L5" && broken.what.contains("each of 6 strangers costs"), "{}", broken.what);
+}
+
+#[test]
+fn a_step_that_fails_has_done_a_part_of_its_work() {
+    let text = "title = \"x\"\nmachines = 3\n[phases]\nfaults_s = 30.0\nheal_s = 120.0\n\
+                [[fault]]\nkind = \"kubeadm-fail\"\nat_s = 0.0\nfor_s = 30.0\nmachines = \"all\"\nstep = \"init\"\n";
+    let fails = Scenario::parse(text).expect("right");
+    let mut late = 0;
+    for seed in 0..6 {
+        let outcome = run(&fails, seed);
+        assert_eq!(outcome.verdict, Verdict::Held, "seed {seed}: {}", outcome.what());
+        late += outcome.sometimes.get("init-finished-late").copied().unwrap_or(0);
+        assert!(outcome.sometimes.contains_key("reset-run"), "seed {seed} left nothing to undo");
+    }
+    assert!(late > 0, "no init that failed ever came so far as to make a cluster");
+}
+
+#[test]
 fn shrinking_leaves_the_fault_that_matters() {
     let mut split = scenario("threshold-splits");
     let mut idle = split.faults[0].clone();

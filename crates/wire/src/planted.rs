@@ -99,6 +99,12 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("snapshot-in-two", "S3", "a snapshot's description is written before the snapshot"),
     ("failed-join-unmarked", "S4", "a join that failed leaves no mark, as if it had left nothing else"),
     ("failed-reset-done", "S4", "a reset that failed half-way is taken for done"),
+    (
+        "turn-patience-halved",
+        "S8",
+        "the turn of a silent machine is ended when its own time is over, not twice as late",
+    ),
+    ("silences-added-up", "S15", "a second silence is counted from the beginning of the first"),
     ("other-image-endured", "L5", "machines of another image stay connected, and gossip"),
     ("seat-left-empty", "L1", "one control plane fewer is admitted than the image asks for"),
     ("even-voters", "L1", "Raft's voters become an even number"),

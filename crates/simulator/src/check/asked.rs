@@ -78,3 +78,26 @@ fn wanted(world: &World, facts: &Facts, ready_at: Option<At>) -> Option<usize> {
     let all_run = world.image_slots().all(|slot| *world.power(slot) == Power::On);
     (judged && settled && all_run).then(|| facts.control_planes_wanted.min(exist))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLANE: MachineId = MachineId([1; 32]);
+    const WORKER: MachineId = MachineId([2; 32]);
+
+    #[test]
+    fn a_machine_is_made_what_it_was_admitted_as() {
+        let mut facts = Facts::default();
+        facts.identity.extend([(0, PLANE), (1, WORKER), (2, MachineId([3; 32]))]);
+        facts.admitted.extend([PLANE, WORKER]);
+        facts.control_planes.insert(PLANE);
+        let begins = |slot, role| {
+            let step = Step::Prepare { role };
+            Asked.see(&Seen::StepBegan { slot, step: &step, clean: true, apart: false }, &facts).is_ok()
+        };
+        assert!(begins(0, Role::ControlPlane) && begins(1, Role::Worker));
+        assert!(!begins(0, Role::Worker) && !begins(1, Role::ControlPlane));
+        assert!(!begins(2, Role::Worker), "it was not admitted");
+    }
+}

@@ -250,6 +250,30 @@ mod tests {
     }
 
     #[test]
+    fn nobody_runs_raft_or_speaks_for_others_without_the_right_to() {
+        let voters = |machines: &[MachineId]| Effect::SetVoters(machines.iter().copied().collect());
+        let propose = |entry| Effect::Propose { call: 1, entry };
+        let cases = [
+            (INITIALISER, voters(&[INITIALISER]), true),
+            (INITIALISER, voters(&[INITIALISER, ADMITTED]), false),
+            (ADMITTED, Effect::InitializeRaft, false),
+            (INITIALISER, propose(Entry::Joined { machine: INITIALISER }), true),
+            (INITIALISER, propose(Entry::Joined { machine: ADMITTED }), false),
+            (INITIALISER, propose(Entry::InitAbandoned { attempt: 1, why: "x".into() }), true),
+        ];
+        for (me, effect, may) in cases {
+            let told = Rights::default().wants(4, me, None, &effect, &facts());
+            assert_eq!(told.is_ok(), may, "{me} wants {effect:?}");
+        }
+        let began = |machine, step| Rights::default().may_begin(machine, &step, &facts()).is_ok();
+        assert!(
+            began(INITIALISER, Step::InitFinish { attempt: 1 }) && !began(ADMITTED, Step::InitFinish { attempt: 1 })
+        );
+        let apply = || Step::ApplyManifests { objects: vec![0] };
+        assert!(began(INITIALISER, apply()) && !began(ADMITTED, apply()));
+    }
+
+    #[test]
     fn a_leader_hands_on_only_what_the_asker_may_propose() {
         let entry = Entry::Joined { machine: INITIALISER };
         let handed_on = VecDeque::from([Effect::Propose { call: 7, entry: entry.clone() }]);
