@@ -28,8 +28,10 @@ pub(super) struct Accused {
     failing: BTreeSet<Slot>,
     /// Machines that show the hardware of others.
     alike: Slot,
-    /// Machines of the judged image that were there; the others are another image's, or no image's.
+    /// Machines with a lower number are of the judged image; the others are another image's, or no image's.
     image: Slot,
+    /// The image of each machine that has one, by number.
+    images: Vec<usize>,
     /// Whether machines of the same cluster and mesh key carry another image.
     other_images: bool,
     homes: BTreeMap<MachineId, BTreeSet<Slot>>,
@@ -49,6 +51,11 @@ impl Accused {
         let image = &scenario.image;
         self.alike = if image.alike > 1 { image.alike } else { 0 };
         self.image = facts.others.start;
+        let place = |slot| {
+            let other = scenario.other(slot)?;
+            scenario.others.iter().position(|another| std::ptr::eq(another, other))
+        };
+        self.images = (0..scenario.machines).map(|slot| place(slot).map_or(0, |place| place + 1)).collect();
         let differs = |slot: &Slot| scenario.other(*slot).map(|other| other.differs);
         let other = |slot: &Slot| matches!(differs(slot), Some(Differs::Settings | Differs::Machines));
         self.other_images = facts.others.clone().any(|slot| other(&slot));
@@ -58,8 +65,16 @@ impl Accused {
     }
 
     fn is_sound(&self, machine: MachineId) -> bool {
-        let sound = |slot: &Slot| *slot < self.image && *slot >= self.alike && !self.touched.contains(slot);
+        let sound =
+            |slot: &Slot| (*slot as usize) < self.images.len() && *slot >= self.alike && !self.touched.contains(slot);
         self.homes.get(&machine).is_some_and(|homes| homes.iter().all(sound))
+    }
+
+    /// Whether a machine is sound and carries the image of machine `slot`.
+    fn is_of(&self, slot: Slot, machine: MachineId) -> bool {
+        let ours = self.images.get(slot as usize);
+        let same = |home: &Slot| ours.is_some() && self.images.get(*home as usize) == ours;
+        self.is_sound(machine) && self.homes.get(&machine).is_some_and(|homes| homes.iter().all(same))
     }
 
     /// Whether something is there for which founding must halt, at whichever machine of the image.
@@ -73,7 +88,7 @@ impl Accused {
             return Ok(());
         }
         match seen {
-            Seen::Refused { slot, whom, why } if *slot < self.image && self.is_sound(*whom) => {
+            Seen::Refused { slot, whom, why } if self.is_of(*slot, *whom) => {
                 Err(format!("machine {slot} refuses {whom}, which is sound and of its own image: {why}"))
             }
             Seen::Notice { slot, notice } if *slot < self.image => {
@@ -85,7 +100,7 @@ impl Accused {
             }
             Seen::Sent { slot, to, frame: Frame::Refusal { why, .. }, .. } if *slot < self.image && !why.is_empty() => {
                 let whom = why.contains("does not count") && !self.touched.contains(slot);
-                if self.is_sound(*to) && (whom || !self.halts(*slot)) {
+                if self.is_of(*slot, *to) && (whom || !self.halts(*slot)) {
                     return Err(format!("machine {slot} turns a ballot of {to} down, and both are sound: {why}"));
                 }
                 Ok(())
@@ -161,11 +176,16 @@ impl Accused {
         let slots = world.slots();
         let turn = (self.looks / READ_EVERY) as Slot % slots.max(1);
         let read = if slots > READ_ALL_MAX { turn..turn + 1 } else { 0..slots };
-        for slot in read.filter(|slot| *slot < self.image && *world.power(*slot) == Power::On) {
+        for slot in read.filter(|slot| (*slot as usize) < self.images.len() && *world.power(*slot) == Power::On) {
             let (Some(machine), Some(now)) = (world.machine(slot), world.shown(slot)) else { continue };
             for reason in machine.reasons(now).iter().filter(|reason| accuses(reason)) {
                 let named = reason.machines.iter().filter_map(|machine| MachineId::from_hex(machine));
-                if let Some(sound) = named.into_iter().find(|machine| self.is_sound(*machine)) {
+                // Of another image machines are rightly told so.
+                let falsely = |machine: &MachineId| match reason.about.as_str() {
+                    "founding" => self.is_of(slot, *machine),
+                    _ => self.is_sound(*machine),
+                };
+                if let Some(sound) = named.into_iter().find(falsely) {
                     return Err(format!("machine {slot} accuses {sound}, which is sound: {}", reason.text));
                 }
             }

@@ -38,7 +38,7 @@ impl Asked {
         Err(format!("{machine} was admitted as {admitted}, and begins {} as {role}", step.name()))
     }
 
-    /// At the end, if everybody has been Ready for a while.
+    /// At the end, if everybody was Ready; Raft's voters if that was a while ago.
     pub(super) fn end(&self, world: &World, facts: &Facts, ready_at: Option<At>) -> Verdict {
         let Some(wanted) = wanted(world, facts, ready_at) else { return Ok(()) };
         let serves = |host: &&Host| host.kube.etcd && host.kube.serves && host.kube.cluster.is_some();
@@ -50,7 +50,8 @@ impl Asked {
                 list(&planes)
             ));
         }
-        let leader = facts.leader.and_then(|leader| world.slot_of(leader));
+        let settled = ready_at.is_some_and(|ready| world.now >= ready.max(world.healed.unwrap_or(At::MAX)) + SETTLE);
+        let leader = facts.leader.filter(|_| settled).and_then(|leader| world.slot_of(leader));
         let Some(voters) = leader.and_then(|leader| world.raft_voting(leader)) else { return Ok(()) };
         if let Some(other) = voters.iter().find(|voter| !planes.contains(voter)) {
             return Err(format!("{other} votes in Raft, and is no control plane"));
@@ -69,14 +70,13 @@ impl Asked {
     }
 }
 
-/// How many control planes there must be; nothing where a machine was lost that may have been one, or the time was short.
+/// How many control planes there must be; nothing where a machine was lost that may have been one, or not everybody came to be Ready.
 fn wanted(world: &World, facts: &Facts, ready_at: Option<At>) -> Option<usize> {
     let whole = facts.removed.is_empty() && facts.forgetful().is_empty() && facts.damaged.is_empty();
     let judged = whole && !facts.baseline && !facts.two_charters && !facts.history_lost;
-    let settled = ready_at.is_some_and(|ready| world.now >= ready.max(world.healed.unwrap_or(At::MAX)) + SETTLE);
     let exist = world.image_slots().count();
     let all_run = world.image_slots().all(|slot| *world.power(slot) == Power::On);
-    (judged && settled && all_run).then(|| facts.control_planes_wanted.min(exist))
+    (judged && ready_at.is_some() && all_run).then(|| facts.control_planes_wanted.min(exist))
 }
 
 #[cfg(test)]
