@@ -55,6 +55,7 @@ const SCENARIOS: &[&str] = &[
     "strangers",
     "etcd-three",
     "turn-outlived",
+    "snapshots-cut",
     "flapping-initialiser",
 ];
 

@@ -359,8 +359,8 @@ impl Default for Bounds {
             rosters_s: 90.0,
             replaced_s: 90.0,
             idle_messages_per_s: 1.5,
-            stranger_dials_per_s: 0.5,
-            stranger_frames_per_s: 0.25,
+            stranger_dials_per_s: 0.4,
+            stranger_frames_per_s: 0.1,
             machines: None,
             check: vec![Liveness::L1, Liveness::L2, Liveness::L3, Liveness::L4, Liveness::L5],
         }

@@ -72,6 +72,8 @@ pub enum Seen<'a> {
     Copied { copy: Slot, original: Slot },
     /// A file of a disk is no longer as it was written.
     Damaged { slot: Slot },
+    /// Raft's file is gone, in which its votes were.
+    LogGone { slot: Slot },
     /// A disk lost what it had promised to keep.
     Forgot { slot: Slot },
     /// A machine answers two ways from now on.
@@ -228,6 +230,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Offered { slot, servers, .. } => numbered(29, *slot, servers.len() as u64),
         Seen::Wiped { slot } => numbered(20, *slot, 0),
         Seen::Damaged { slot } => numbered(32, *slot, 0),
+        Seen::LogGone { slot } => numbered(33, *slot, 0),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,
         Seen::Restored { slot, revision, .. } => numbered(23, *slot, *revision),

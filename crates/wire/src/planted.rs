@@ -95,7 +95,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("admitted-told-stranger", "S15", "a machine whose poll was held for long is told that it is not admitted"),
     ("addresses-half-compared", "S15", "addresses of one network are taken for one address"),
     ("ours-refused", "S15", "whoever passes on the charter of another image is refused as if it were of that image"),
-    ("log-begun-anew", "S3", "a voter whose log is gone begins another one"),
+    ("log-begun-anew", "S9", "a voter whose log is gone begins another one"),
     ("snapshot-in-two", "S3", "a snapshot's description is written before the snapshot"),
     ("failed-join-unmarked", "S4", "a join that failed leaves no mark, as if it had left nothing else"),
     ("failed-reset-done", "S4", "a reset that failed half-way is taken for done"),

@@ -137,6 +137,11 @@ impl Disk {
         present.raft_begun = true;
     }
 
+    /// Whether the file says that Raft's store was begun.
+    pub(crate) fn has_begun_raft(&self) -> bool {
+        matches!(&self.content, Found::File(file) if file.raft_begun)
+    }
+
     /// Whether the file is from before its machine followed a charter, and so from before it ran Raft.
     pub(crate) fn is_before_charter(&self) -> bool {
         match &self.content {

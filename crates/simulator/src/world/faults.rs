@@ -185,10 +185,13 @@ impl World {
                 changed
             }
             Sort::LogLost => {
-                let there = !host.platter.is_empty();
+                let (there, begun) = (!host.platter.is_empty(), host.disk.has_begun_raft());
                 host.platter = Platter::default();
                 if there {
                     self.see(Seen::Damaged { slot });
+                }
+                if begun {
+                    self.see(Seen::LogGone { slot });
                 }
                 there
             }
