@@ -307,6 +307,7 @@ impl Follow {
             let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
             let behind = asker.since < newest || asker.since < self.floor;
             if (admitted && behind) || now.since(asker.asked) >= tuning.poll_hold {
+                let admitted = admitted && (behind || !crate::planted::planted("admitted-told-stranger"));
                 answers.push((*machine, admitted));
             }
         }

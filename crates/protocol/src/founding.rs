@@ -296,6 +296,9 @@ impl Founding {
             context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise) });
             return context.effects.persist(context.durable).done();
         }
+        if planted("later-promise-unwritten") && ballot.round > 1 {
+            return context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise) });
+        }
         context.effects.persist(context.durable).send(from, Frame::Promise(promise));
     }
 

@@ -1,5 +1,7 @@
 //! The checkers: one file a promise.
 
+mod accused;
+mod asked;
 pub(crate) mod book;
 mod copies;
 mod facts;
@@ -25,6 +27,7 @@ mod s09;
 mod s10;
 mod s11;
 mod s14;
+mod silence;
 
 use std::collections::VecDeque;
 
@@ -73,6 +76,9 @@ pub struct Checks {
     s10: s10::Bounds,
     s11: s11::Seats,
     s14: s14::Standing,
+    accused: accused::Accused,
+    asked: asked::Asked,
+    silence: silence::Silence,
     copies: copies::Copies,
     halted: halted::Halted,
     refuted: refuted::Refuted,
@@ -88,6 +94,7 @@ impl Checks {
         self.s05.begin(mark);
         self.s10.begin(slots);
         self.s11.begin(scenario);
+        self.accused.begin(scenario, &self.facts);
         self.liveness.begin(scenario);
     }
 
@@ -128,23 +135,27 @@ impl Checks {
             ("S6", self.s06.see(seen, facts)),
             ("S6", self.rights.see(seen, facts)),
             ("S7", self.s07.see(seen, facts)),
-            ("S8", self.s08.see(seen, facts)),
+            ("S8", self.s08.see(now, seen, facts)),
             ("S9", self.s09.see(seen, facts)),
             ("S10", self.s10.see(now, seen)),
             ("S11", self.s11.see(seen, facts)),
+            ("S11", self.asked.see(seen, facts)),
             ("S14", self.s14.see(seen, facts)),
+            ("S15", self.accused.see(seen, facts)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
             sometimes.reached("votes-forgotten");
         }
+        self.silence.see(now, seen);
         self.liveness.see(now, seen, &self.facts);
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
         }
     }
 
-    pub(crate) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input) {
+    pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input) {
+        self.silence.before(now, machine, input, &self.facts);
         self.s07.before(slot, machine, input);
         self.halted.before(slot, machine, input, &self.facts);
         self.rights.before(slot, input);
@@ -162,10 +173,13 @@ impl Checks {
         let verdicts = [
             ("S1", self.halted.after(slot, machine, effects, facts)),
             ("S4", self.s04.after(machine, facts)),
-            ("S6", self.rights.after(slot, effects, facts)),
+            ("S6", self.rights.after(slot, machine, effects, facts)),
             ("S7", self.s07.after(slot, effects, sometimes)),
+            ("S8", self.s08.after(machine, effects, facts)),
             ("S9", self.s09.after(machine, facts)),
             ("S10", self.s10.after(slot, effects)),
+            ("S15", self.accused.after(machine, effects, facts)),
+            ("S15", self.silence.after(now, slot, machine, effects, facts)),
         ];
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict);
@@ -194,6 +208,8 @@ impl Checks {
         self.judge(now, "S9", verdict);
         let verdict = self.s10.look(world);
         self.judge(now, "S10", verdict);
+        let verdict = self.accused.look(world, &self.facts);
+        self.judge(now, "S15", verdict);
         if world.healed.is_none() {
             return;
         }
@@ -206,6 +222,8 @@ impl Checks {
     pub(crate) fn end(&mut self, world: &World) {
         let verdict = self.s06.end(world, &self.facts);
         self.judge(world.now, "S6", verdict);
+        let verdict = self.asked.end(world, &self.facts, self.liveness.ready_at_us);
+        self.judge(world.now, "L1", verdict);
         let broken = self.liveness.end(world, &self.facts);
         for (promise, what) in broken {
             self.judge(world.now, promise, Err(what));

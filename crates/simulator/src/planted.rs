@@ -49,6 +49,14 @@ const SCENARIOS: &[&str] = &[
     "last-step-fails",
     "last-step-fails-once",
     "regressions/l3-earlier-life",
+    "log-lost",
+    "six-control-planes",
+    "too-few",
+    "strangers",
+    "etcd-three",
+    "turn-outlived",
+    "snapshots-cut",
+    "flapping-initialiser",
 ];
 
 /// What came of one mistake.

@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 17] = [
+pub const PROMISES: [(&str, &str); 18] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -14,6 +14,7 @@ pub const PROMISES: [(&str, &str); 17] = [
     ("S10", "every queue, cache and message is bounded"),
     ("S11", "there are never more control planes than the image asks for, whoever proposes them"),
     ("S14", "what works is not taken down because something else failed"),
+    ("S15", "a machine that nothing befell is never told to be a clone, a copy, wiped or a stranger"),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),
     ("L3", "equal rosters"),

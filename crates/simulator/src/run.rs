@@ -166,12 +166,14 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
     let unbound = watch.checks.unbound().cloned();
     let faults = reach::of_run(&world.plan, &world.fared());
     let disturbed = faults.values().any(|reach| reach.took > 0);
+    let meant = world.scenario.expect.unbound.as_deref();
     let verdict = match &broken {
         Some(broken) if broken.promise.starts_with('S') => Verdict::SafetyBroken,
-        _ if unbound.is_some() => Verdict::AssumptionBroken,
+        _ if unbound.as_ref().is_some_and(|unbound| Some(unbound.promise) != meant) => Verdict::AssumptionBroken,
         Some(_) => Verdict::LivenessBroken,
         None if world.scenario.disturbs() && !disturbed => Verdict::NothingHappened,
-        None if unknown => Verdict::NotEnoughSeen,
+        // Where it came to that, liveness is not judged.
+        None if unknown && unbound.is_none() => Verdict::NotEnoughSeen,
         None => Verdict::Held,
     };
     Outcome {

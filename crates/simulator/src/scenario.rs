@@ -324,6 +324,10 @@ pub struct Bounds {
     pub replaced_s: f64,
     /// L5: messages per machine and second once idle; voters have their Raft beside that.
     pub idle_messages_per_s: f64,
+    /// L5: dials a second, and frames, that each machine of another image, cluster or mesh key costs an idle machine, whoever began.
+    pub stranger_dials_per_s: f64,
+    /// See `stranger_dials_per_s`.
+    pub stranger_frames_per_s: f64,
     /// How many machines must reach all this; all of them unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machines: Option<u32>,
@@ -355,6 +359,8 @@ impl Default for Bounds {
             rosters_s: 90.0,
             replaced_s: 90.0,
             idle_messages_per_s: 1.5,
+            stranger_dials_per_s: 0.4,
+            stranger_frames_per_s: 0.1,
             machines: None,
             check: vec![Liveness::L1, Liveness::L2, Liveness::L3, Liveness::L4, Liveness::L5],
         }
@@ -388,4 +394,8 @@ pub struct Expect {
     /// The run is meant to break this promise: a baseline that shows what the checkers see.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaks: Option<String>,
+    /// The scenario breaks what this promise assumes, and that it does not hold then is as meant. Where the assumption still held
+    /// it is judged as ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unbound: Option<String>,
 }

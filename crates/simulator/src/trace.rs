@@ -91,6 +91,8 @@ impl Trace {
             Seen::Copied { copy, original } => {
                 (None, "disk", format!("machine {copy} has a copy of {original}'s disk"))
             }
+            Seen::Damaged { slot } => (Some(*slot), "disk", "a file on the disk is damaged".into()),
+            Seen::LogGone { slot } => (Some(*slot), "disk", "Raft's file is gone".into()),
             Seen::Forgot { slot } => (Some(*slot), "disk", "the disk forgot something".into()),
             Seen::Wiped { slot } => (Some(*slot), "disk", "the disk is empty".into()),
             Seen::Healed => (None, "heal", "all faults end".into()),

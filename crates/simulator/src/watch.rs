@@ -70,6 +70,10 @@ pub enum Seen<'a> {
     FaultEnds { index: usize },
     /// A disk was copied to another machine.
     Copied { copy: Slot, original: Slot },
+    /// A file of a disk is no longer as it was written.
+    Damaged { slot: Slot },
+    /// Raft's file is gone, in which its votes were.
+    LogGone { slot: Slot },
     /// A disk lost what it had promised to keep.
     Forgot { slot: Slot },
     /// A machine answers two ways from now on.
@@ -173,8 +177,8 @@ impl Watch {
         }
     }
 
-    pub(crate) fn before(&mut self, _now: At, slot: Slot, machine: &Machine, input: &Input) {
-        self.checks.before(slot, machine, input);
+    pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input) {
+        self.checks.before(now, slot, machine, input);
     }
 
     pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, effects: &VecDeque<Effect>) {
@@ -225,6 +229,8 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Exposed { slot, .. } => numbered(28, *slot, 0),
         Seen::Offered { slot, servers, .. } => numbered(29, *slot, servers.len() as u64),
         Seen::Wiped { slot } => numbered(20, *slot, 0),
+        Seen::Damaged { slot } => numbered(32, *slot, 0),
+        Seen::LogGone { slot } => numbered(33, *slot, 0),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,
         Seen::Restored { slot, revision, .. } => numbered(23, *slot, *revision),

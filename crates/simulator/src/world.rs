@@ -28,6 +28,7 @@ use muster_wire::{Digest, MachineId, Settings};
 pub(crate) use disk::COPIES_KEPT;
 pub use event::{At, Slot};
 pub use host::Power;
+pub(crate) use host::{Host, Strange};
 pub use kubeadm::{Cluster, SealedTo};
 
 use crate::check::Facts;
@@ -38,7 +39,6 @@ use chance::{Chance, S, seconds};
 use connect::Link;
 use event::{Event, Events};
 use faults::Active;
-use host::Host;
 use kubeadm::Site;
 use network::Net;
 
@@ -69,6 +69,8 @@ pub struct World {
     directory: BTreeMap<MachineId, Slot>,
     pub(crate) site: Site,
     active: Vec<Active>,
+    /// How much of a step is still done that does not come to its end.
+    cut: Option<u32>,
     /// How the faults of the plan fared, in its order.
     fared: Vec<Fared>,
     pub(crate) watch: Watch,
@@ -114,6 +116,7 @@ impl World {
             directory: BTreeMap::new(),
             site: Site { mark, ..Site::default() },
             active: Vec::new(),
+            cut: None,
             watch,
             effects: Effects::default(),
             healed: None,
@@ -214,6 +217,7 @@ impl World {
                     self.step_goes_on(slot, run);
                 }
             }
+            Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, *name),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),
@@ -315,6 +319,26 @@ impl World {
         }
     }
 
+    /// Whether these two carry different images.
+    pub(crate) fn strange(&self, one: Slot, other: Slot) -> bool {
+        self.differs(one) != self.differs(other)
+    }
+
+    /// How many of the machines that run are strangers to the image's.
+    pub(crate) fn strangers(&self) -> usize {
+        let runs = self.hosts.iter().filter(|host| host.power == Power::On && !host.extra);
+        runs.filter(|host| self.differs(host.slot).is_some()).count()
+    }
+
+    /// Notes what two strangers cost each other.
+    fn cost(&mut self, one: Slot, other: Slot, count: impl Fn(&mut Strange)) {
+        if self.strange(one, other) {
+            for slot in [one, other] {
+                count(&mut self.hosts[slot as usize].strange);
+            }
+        }
+    }
+
     /// Whether there are machines of the same cluster with other settings: nobody founds while they are there.
     pub(crate) fn other_images(&self) -> bool {
         let differs = |other: &Other| matches!(other.differs, Differs::Settings | Differs::Machines) && other.count > 0;
@@ -352,6 +376,11 @@ impl World {
         self.hosts
             .iter()
             .filter(|host| !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_)))
+    }
+
+    /// The machines that carry the image.
+    pub(crate) fn image_slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.hosts.iter().filter(|host| !host.extra && self.differs(host.slot).is_none()).map(|host| host.slot)
     }
 
     /// The core of a machine, while it runs.

@@ -91,6 +91,10 @@ impl Ladder {
                 // The right to init goes on to another machine at once; only the next try here waits.
                 self.not_before = context.now;
             }
+            Job::Join { .. } if crate::planted::planted("failed-join-unmarked") => {
+                self.clean(context);
+            }
+            Job::Reset if crate::planted::planted("failed-reset-done") => self.clean(context),
             Job::Join { .. } | Job::JoinEtcd { .. } => {
                 self.underway = None;
                 self.leave_join();

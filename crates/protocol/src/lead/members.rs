@@ -95,7 +95,8 @@ impl Members {
                 Some(proposed) => proposed.clone(),
                 None => {
                     let voter = planes.contains(&card.machine) && !planted("voter-as-worker");
-                    let plane = voter || planes.len() < context.control_planes as usize;
+                    let plane = voter
+                        || planes.len() + usize::from(planted("seat-left-empty")) < context.control_planes as usize;
                     let name = node_name(&card.hostname, card.machine, &names, &hostnames);
                     (if plane { Role::ControlPlane } else { Role::Worker }, name)
                 }

@@ -54,6 +54,9 @@ impl Tickets {
         for (machine, (attempt, ciphertext)) in &self.0 {
             let entry = Entry::Ticket { machine: *machine, attempt: *attempt, ciphertext: ciphertext.clone() };
             context.wants.insert(Subject("ticket", *machine, *attempt), entry);
+            if planted("leader-speaks-for-others") {
+                context.wants.insert(Subject("joined", *machine, 0), Entry::Joined { machine: *machine });
+            }
         }
     }
 }

@@ -25,7 +25,11 @@ impl Voters {
         voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         let untouched = voters == founding && !context.ledger.any_removed();
-        if untouched || voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize {
+        if untouched
+            || voters.len().is_multiple_of(2)
+                && voters.len() < context.control_planes as usize
+                && !planted("even-voters")
+        {
             return;
         }
         let again = context.tuning.resend * 15;

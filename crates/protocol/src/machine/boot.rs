@@ -87,7 +87,10 @@ impl Machine {
             hostname: boot.hostname,
             addresses: boot.addresses.clone(),
             sealing_key: boot.sealing_key,
-            fingerprint: boot.fingerprint,
+            fingerprint: match planted("hardware-half-compared") {
+                true => Digest([boot.fingerprint.0[0] & 7; 32]),
+                false => boot.fingerprint,
+            },
             settings: boot.settings.clone(),
             unable: Card::NOT_LOOKED.to_owned(),
             reached: 0,

@@ -151,6 +151,11 @@ impl Machine {
         self.roster.card(machine).is_some_and(|card| card.settings == self.settings)
     }
 
+    /// Whether its card shows another image. Of one that has not greeted yet nobody knows.
+    fn has_other_image(&self, machine: MachineId) -> bool {
+        self.roster.card(machine).is_some_and(|card| card.settings != self.settings)
+    }
+
     fn refuse_other_image(&mut self, from: MachineId, effects: &mut Effects) {
         if let Some(settings) = self.durable.seen.as_ref().map(|seen| seen.charter().settings) {
             self.refuse_other_image_of(from, settings, effects);
@@ -158,9 +163,13 @@ impl Machine {
     }
 
     /// Following it would join a cluster that this image does not describe. Who has our own image is not refused: it passes on
-    /// what it has seen, or its image was changed after it had joined.
+    /// what it has seen, or its image was changed after it had joined. Nor is, before its greeting, who may have it: the greeting shows
+    /// its card, and the charter that it follows.
     fn refuse_other_image_of(&mut self, from: MachineId, settings: Digest, effects: &mut Effects) {
-        if !self.has_our_image(from) {
+        if planted("other-image-endured") {
+            return;
+        }
+        if self.has_other_image(from) || planted("ours-refused") {
             let why = format!(
                 "its charter was founded with other image settings ({settings}) than this machine's ({})",
                 self.settings.digest

@@ -69,6 +69,11 @@ impl Book {
         self.ready.as_ref().map(|(_, machine, ..)| *machine)
     }
 
+    /// The turn at etcd that is under way.
+    pub(crate) fn turn(&self) -> Option<(u32, MachineId)> {
+        self.turn
+    }
+
     /// Who has the turn at etcd.
     pub(crate) fn turn_holder(&self) -> Option<MachineId> {
         self.turn.map(|(_, machine)| machine)

@@ -65,6 +65,8 @@ pub struct Facts {
     pub abandoned: BTreeMap<u32, MachineId>,
     /// Machines that were ever given a turn at etcd.
     pub(crate) turns: BTreeSet<MachineId>,
+    /// When the last of them began.
+    pub(crate) turn_since: At,
     /// Machines whose etcd members are in etcd's list, in truth.
     pub(crate) in_etcd: BTreeSet<MachineId>,
     /// Machines that etcd has had as members since their last turn began. One that stops after that takes its member away
@@ -215,12 +217,10 @@ impl Facts {
                 "clone" => sometimes.reached("clone-found"),
                 _ => {}
             },
-            Seen::FaultBegins { index, fault, targets } => {
+            Seen::Damaged { slot } => drop(self.damaged.insert(*slot)),
+            Seen::FaultBegins { index, fault, .. } => {
                 use crate::scenario::Sort::*;
                 self.faults.insert(*index);
-                if matches!(fault.kind, TornWrite | BitRot | Misdirected) {
-                    self.damaged.extend(targets.iter().copied());
-                }
                 match fault.kind {
                     PowerLoss => sometimes.reached("power-lost"),
                     CrashOnWrite | TornWrite | Full | IoError => sometimes.reached("crash-at-write"),
@@ -266,6 +266,11 @@ impl Facts {
     /// The identities whose votes did not survive, or are those of more than one machine.
     pub(crate) fn forgetful(&self) -> BTreeSet<MachineId> {
         self.excused.union(&self.wiped).copied().collect()
+    }
+
+    /// Whether a fault has this machine answer two ways.
+    pub(crate) fn answers_two_ways(&self, slot: Slot) -> bool {
+        self.two_faced.contains(&slot)
     }
 
     /// Whether the process of this identity runs.
@@ -344,6 +349,7 @@ impl Facts {
             Entry::InitAbandoned { .. } => self.abandon(),
             Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => {
                 self.turns.insert(*machine);
+                self.turn_since = now;
                 self.added.remove(machine);
             }
             Entry::EtcdJoin { machine, turn: EtcdTurn::Done, .. } => {

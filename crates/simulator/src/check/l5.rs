@@ -1,8 +1,8 @@
-//! L5: an idle cluster is quiet.
+//! L5: an idle cluster is quiet, whoever else is on its network.
 
 use super::liveness::Look;
 use crate::scenario::Bounds;
-use crate::world::{At, Slot, World};
+use crate::world::{At, Slot, Strange, World};
 
 /// From Ready to idle: what was still to be told has been told by then.
 const SETTLE: At = 15_000_000;
@@ -14,7 +14,9 @@ const WINDOW: At = 15_000_000;
 /// What every machine had sent when the cluster was idle first.
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
-    from: Option<(At, Vec<u64>)>,
+    from: Option<(At, Vec<u64>, Vec<Strange>)>,
+    /// The most strangers that ran at once since then.
+    strangers: usize,
 }
 
 impl Quiet {
@@ -22,14 +24,18 @@ impl Quiet {
         let missing = world.expected().count() < world.scenario.image_machines() as usize;
         let settle = if missing { WAITS_FOR_MISSING + SETTLE } else { SETTLE };
         if self.from.is_none() && ready_at.is_some_and(|ready| world.now >= ready + settle) {
-            self.from = Some((world.now, world.hosts.iter().map(|host| host.sent).collect()));
+            let strange = world.hosts.iter().map(|host| host.strange).collect();
+            self.from = Some((world.now, world.hosts.iter().map(|host| host.sent).collect(), strange));
+        }
+        if self.from.is_some() {
+            self.strangers = self.strangers.max(world.strangers());
         }
         Look::Pointless("the cluster was not idle for long enough".into())
     }
 
     /// At the end: whether the busiest machine that is no voter, and the mean of all, stayed within the bound.
     pub(super) fn end(&self, world: &World, bounds: &Bounds) -> Option<Result<At, String>> {
-        let (from, sent) = self.from.as_ref()?;
+        let (from, sent, strange) = self.from.as_ref()?;
         let window = world.now.saturating_sub(*from);
         if window < WINDOW {
             return None;
@@ -50,6 +56,28 @@ impl Quiet {
                 bounds.idle_messages_per_s
             )));
         }
+        if let Err(why) = self.strangers_cost(world, strange, window, bounds) {
+            return Some(Err(why));
+        }
         Some(Ok(*from))
+    }
+
+    /// What strangers cost the busiest machine, voter or not. Their number is theirs; what each of them costs is bounded.
+    fn strangers_cost(&self, world: &World, before: &[Strange], window: At, bounds: &Bounds) -> Result<(), String> {
+        let each = window as f64 / 1e6 * self.strangers.max(1) as f64;
+        for host in world.expected() {
+            let (before, now) = (before[host.slot as usize], host.strange);
+            let dials = (now.dials - before.dials) as f64 / each;
+            let connections = (now.connections - before.connections) as f64 / each;
+            let frames = (now.frames - before.frames) as f64 / each;
+            if dials > bounds.stranger_dials_per_s || frames > bounds.stranger_frames_per_s {
+                return Err(format!(
+                    "each of {} strangers costs machine {} {dials:.2} dials, {connections:.2} connections and {frames:.2} frames a \
+                     second while it is idle; the bounds are {} dials and {} frames",
+                    self.strangers, host.slot, bounds.stranger_dials_per_s, bounds.stranger_frames_per_s
+                ));
+            }
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,11 @@
-//! S6: who may propose what, and who may speak of Raft, as `docs/protocol.md` has it. Looked at on the wire, whoever sends, and
-//! at what a leader hands on to Raft for somebody else.
+//! S6: who may do what, as `docs/protocol.md` has it: propose an entry, for itself or handed on by the leader, speak of Raft, run it,
+//! begin it and name its voters, tell what is in the ledger, be promised a vote, and carry a step out. Looked at on the wire,
+//! whoever sends, and at what each machine wants done.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use muster_protocol::{Effect, Input};
-use muster_wire::{Entry, Frame, MachineId};
+use muster_protocol::{Effect, Input, Machine, Step};
+use muster_wire::{Entry, EtcdTurn, Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::watch::{Seen, decode};
@@ -27,13 +28,31 @@ impl Rights {
                 Ok(())
             }
             _ if facts.two_charters => Ok(()),
+            Seen::Sent { slot, machine, to, to_slot, frame: Frame::Promise(promise), .. } => {
+                let foreign = facts.others.contains(slot) != facts.others.contains(to_slot);
+                if !facts.answers_two_ways(*slot) && (promise.ballot.machine != *to || foreign) {
+                    return Err(format!("{machine} promises {to} the ballot {:?}", promise.ballot));
+                }
+                Ok(())
+            }
+            Seen::Sent { machine, frame: Frame::LedgerNews(news), .. }
+                if !news.not_admitted && !self.votes(*machine, facts) =>
+            {
+                Err(format!(
+                    "{machine} tells what is in the ledger, and never was a control plane or a voter of the charter"
+                ))
+            }
+            Seen::StepBegan { slot, step, apart: false, .. } => {
+                let machine = facts.identity.get(slot).copied().unwrap_or_default();
+                let done = |why| format!("machine {slot} begins {}: {why}", step.name());
+                self.may_begin(machine, step, facts).map_err(done)
+            }
             Seen::Sent { machine, frame: Frame::Proposal { entry, .. }, .. } => {
                 let Some(entry) = decode(entry) else { return Err(format!("{machine} proposes what is no entry")) };
                 self.may(*machine, &entry, facts).map_err(|why| format!("{machine} proposes {}: {why}", name(&entry)))
             }
             Seen::Sent { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. } => {
-                let known = [&facts.first_voters, &facts.control_planes, &facts.removed];
-                if known.iter().any(|machines| machines.contains(machine)) {
+                if self.votes(*machine, facts) {
                     return Ok(());
                 }
                 Err(format!("{machine} speaks of Raft, and never was a control plane or a voter of the charter"))
@@ -52,14 +71,90 @@ impl Rights {
     }
 
     /// What a leader proposes for another is what that one may propose.
-    pub(super) fn after(&mut self, slot: Slot, effects: &VecDeque<Effect>, facts: &Facts) -> Verdict {
-        let Some((_, from, asked)) = self.asked.take().filter(|(at, ..)| *at == slot) else { return Ok(()) };
-        let proposes = |effect: &Effect| matches!(effect, Effect::Propose { entry, .. } if *entry == asked);
-        if facts.two_charters || !effects.iter().any(proposes) {
+    pub(super) fn after(
+        &mut self,
+        slot: Slot,
+        machine: &Machine,
+        effects: &VecDeque<Effect>,
+        facts: &Facts,
+    ) -> Verdict {
+        let asked = self.asked.take().filter(|(at, ..)| *at == slot);
+        let ours = machine.charter().is_some_and(|certificate| Some(certificate.charter().id) == facts.charter);
+        if !ours || facts.two_charters {
             return Ok(());
         }
-        let handed_on = |why| format!("machine {slot} proposes {} because {from} asked for it: {why}", name(&asked));
-        self.may(from, &asked, facts).map_err(handed_on)
+        effects.iter().try_for_each(|effect| self.wants(slot, machine.id(), asked.as_ref(), effect, facts))
+    }
+
+    fn wants(
+        &self,
+        slot: Slot,
+        me: MachineId,
+        asked: Option<&(Slot, MachineId, Entry)>,
+        effect: &Effect,
+        facts: &Facts,
+    ) -> Verdict {
+        match effect {
+            Effect::Propose { entry, .. } => match asked.filter(|(_, _, asked)| asked == entry) {
+                Some((_, from, _)) => {
+                    let handed_on =
+                        |why| format!("machine {slot} proposes {} because {from} asked for it: {why}", name(entry));
+                    self.may(*from, entry, facts).map_err(handed_on)
+                }
+                None => self
+                    .leader_may(me, entry, facts)
+                    .map_err(|why| format!("machine {slot} proposes {} of its own accord: {why}", name(entry))),
+            },
+            Effect::InitializeRaft if !facts.first_voters.contains(&me) => {
+                Err(format!("machine {slot} begins Raft, and is no voter of the charter"))
+            }
+            Effect::StartRaft { .. } if !self.votes(me, facts) => {
+                Err(format!("machine {slot} runs Raft, and never was a control plane or a voter of the charter"))
+            }
+            Effect::SetVoters(voters) => match voters.iter().find(|voter| !self.votes(**voter, facts)) {
+                Some(other) => {
+                    Err(format!("machine {slot} lets {other} vote in Raft, which never was a control plane"))
+                }
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it votes in Raft, or did before it was removed.
+    fn votes(&self, machine: MachineId, facts: &Facts) -> bool {
+        [&facts.first_voters, &facts.control_planes, &facts.removed].iter().any(|machines| machines.contains(&machine))
+    }
+
+    /// What only a machine itself can say, a leader does not say for it.
+    fn leader_may(&self, me: MachineId, entry: &Entry, facts: &Facts) -> Result<(), &'static str> {
+        match entry {
+            Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. }
+            | Entry::InitAbandoned { .. }
+            | Entry::Admitted(_)
+            | Entry::Removed { .. }
+            | Entry::InitClaimed { .. }
+            | Entry::Ticket { .. } => Ok(()),
+            Entry::Joined { .. } | Entry::EtcdJoin { .. } | Entry::InitReady { .. } | Entry::PkiSealed { .. } => {
+                self.may(me, entry, facts)
+            }
+        }
+    }
+
+    /// Who carries a step out: the CA is opened by those to whom it was sealed, and the image's objects are applied by who made the
+    /// cluster or is a control plane of it.
+    fn may_begin(&self, machine: MachineId, step: &Step, facts: &Facts) -> Result<(), &'static str> {
+        let (may, why) = match step {
+            Step::InitCluster { attempt, .. } | Step::MakePki { attempt, .. } | Step::InitFinish { attempt } => {
+                (facts.claims.get(attempt) == Some(&machine), "the attempt is another machine's")
+            }
+            Step::SealPki { .. } | Step::IssueTicket { .. } | Step::DeleteToken { .. } => {
+                (self.holders.contains(&machine), "the CA was never sealed to it")
+            }
+            Step::ApplyManifests { .. } => (facts.control_planes.contains(&machine), "it is no control plane"),
+            _ => (true, ""),
+        };
+        if may || facts.removed.contains(&machine) { Ok(()) } else { Err(why) }
     }
 
     /// Whether a machine that does not lead may ever have proposed this. What it may is known here no later than to itself: a
@@ -155,6 +250,30 @@ mod tests {
     }
 
     #[test]
+    fn nobody_runs_raft_or_speaks_for_others_without_the_right_to() {
+        let voters = |machines: &[MachineId]| Effect::SetVoters(machines.iter().copied().collect());
+        let propose = |entry| Effect::Propose { call: 1, entry };
+        let cases = [
+            (INITIALISER, voters(&[INITIALISER]), true),
+            (INITIALISER, voters(&[INITIALISER, ADMITTED]), false),
+            (ADMITTED, Effect::InitializeRaft, false),
+            (INITIALISER, propose(Entry::Joined { machine: INITIALISER }), true),
+            (INITIALISER, propose(Entry::Joined { machine: ADMITTED }), false),
+            (INITIALISER, propose(Entry::InitAbandoned { attempt: 1, why: "x".into() }), true),
+        ];
+        for (me, effect, may) in cases {
+            let told = Rights::default().wants(4, me, None, &effect, &facts());
+            assert_eq!(told.is_ok(), may, "{me} wants {effect:?}");
+        }
+        let began = |machine, step| Rights::default().may_begin(machine, &step, &facts()).is_ok();
+        assert!(
+            began(INITIALISER, Step::InitFinish { attempt: 1 }) && !began(ADMITTED, Step::InitFinish { attempt: 1 })
+        );
+        let apply = || Step::ApplyManifests { objects: vec![0] };
+        assert!(began(INITIALISER, apply()) && !began(ADMITTED, apply()));
+    }
+
+    #[test]
     fn a_leader_hands_on_only_what_the_asker_may_propose() {
         let entry = Entry::Joined { machine: INITIALISER };
         let handed_on = VecDeque::from([Effect::Propose { call: 7, entry: entry.clone() }]);
@@ -164,9 +283,9 @@ mod tests {
         for (from, effects, fine) in
             [(ADMITTED, &handed_on, false), (ADMITTED, &refused, true), (INITIALISER, &handed_on, true)]
         {
-            let mut rights = Rights::default();
-            rights.before(4, &Input::Received { from, frame: proposal(&entry) });
-            assert_eq!(rights.after(4, effects, &facts()).is_ok(), fine, "{from}");
+            let asked = (4, from, entry.clone());
+            let wants = |effect| Rights::default().wants(4, INITIALISER, Some(&asked), effect, &facts());
+            assert_eq!(effects.iter().try_for_each(wants).is_ok(), fine, "{from}");
         }
     }
 }

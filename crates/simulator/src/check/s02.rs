@@ -63,29 +63,63 @@ impl VotesKept {
                     None => Ok(()),
                 }
             }
-            Seen::Said { machine, slot, frame } if !facts.excused.contains(machine) => match frame {
-                Frame::Promise(promise) => {
-                    self.promises(*slot, *machine, promise.ballot, promise.accepted.as_ref().map(|(ballot, _)| *ballot))
+            Seen::Said { slot, frame, machine } if !facts.answers_two_ways(*slot) => {
+                self.is_on_disk(*slot, *machine, frame)?;
+                if facts.excused.contains(machine) { Ok(()) } else { self.said(*slot, *machine, frame) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is spoken is what the disk holds at this moment, whatever that disk forgot before: nobody is excused from that but who
+    /// answers two ways.
+    fn is_on_disk(&self, slot: Slot, machine: MachineId, frame: &Frame) -> Verdict {
+        let Some(disk) = self.disks.get(&slot) else { return Ok(()) };
+        match frame {
+            Frame::Promise(promise) => {
+                let told = promise.accepted.as_ref().map(|(ballot, charter)| (*ballot, charter_hash(charter)));
+                if (disk.promised, disk.accepted) != (Some(promise.ballot), told) {
+                    return Err(format!(
+                        "{machine} promised {:?} and told of {told:?}, but its disk holds {:?} and {:?}",
+                        promise.ballot, disk.promised, disk.accepted
+                    ));
                 }
-                Frame::Accepted { vote, .. } if vote.machine == *machine => {
-                    self.votes(*slot, *machine, vote.ballot, vote.charter_hash)
+                Ok(())
+            }
+            Frame::Accepted { vote, .. } if vote.machine == machine => {
+                let said = (vote.ballot, vote.charter_hash);
+                if disk.accepted != Some(said) {
+                    return Err(format!(
+                        "{machine} voted in {:?}, but its disk holds {:?}",
+                        vote.ballot, disk.accepted
+                    ));
                 }
-                Frame::Prepare(ballot) if ballot.machine == *machine => self.begins(*slot, *machine, *ballot),
-                Frame::Accept { ballot, charter } if ballot.machine == *machine => {
-                    let hash = charter_hash(charter);
-                    let first = *self.asked.entry(*ballot).or_insert(hash);
-                    if first != hash {
-                        return Err(format!(
-                            "{machine} asks for votes for two charters in {ballot:?}: {first} and {hash}"
-                        ));
-                    }
-                    if self.disks.get(slot).and_then(|disk| disk.accepted) != Some((*ballot, hash)) {
-                        return Err(format!("{machine} asks for votes in {ballot:?} before its own is on disk"));
-                    }
-                    Ok(())
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn said(&mut self, slot: Slot, machine: MachineId, frame: &Frame) -> Verdict {
+        match frame {
+            Frame::Promise(promise) => {
+                self.promises(machine, promise.ballot, promise.accepted.as_ref().map(|(ballot, _)| *ballot))
+            }
+            Frame::Accepted { vote, .. } if vote.machine == machine => {
+                self.votes(machine, vote.ballot, vote.charter_hash)
+            }
+            Frame::Prepare(ballot) if ballot.machine == machine => self.begins(slot, machine, *ballot),
+            Frame::Accept { ballot, charter } if ballot.machine == machine => {
+                let hash = charter_hash(charter);
+                let first = *self.asked.entry(*ballot).or_insert(hash);
+                if first != hash {
+                    return Err(format!("{machine} asks for votes for two charters in {ballot:?}: {first} and {hash}"));
                 }
-                _ => Ok(()),
-            },
+                if self.disks.get(&slot).and_then(|disk| disk.accepted) != Some((*ballot, hash)) {
+                    return Err(format!("{machine} asks for votes in {ballot:?} before its own is on disk"));
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -109,11 +143,7 @@ impl VotesKept {
         Ok(())
     }
 
-    fn promises(&mut self, slot: Slot, machine: MachineId, ballot: Ballot, told: Option<Ballot>) -> Verdict {
-        let disk = self.disks.entry(slot).or_default();
-        if disk.promised.is_none_or(|promised| promised < ballot) {
-            return Err(format!("{machine} promised {ballot:?} before its disk had it"));
-        }
+    fn promises(&mut self, machine: MachineId, ballot: Ballot, told: Option<Ballot>) -> Verdict {
         let spoken = self.spoken.entry(machine).or_default();
         if spoken.promised.is_some_and(|promised| promised > ballot) {
             return Err(format!("{machine} promised {ballot:?} after {:?}", spoken.promised));
@@ -126,11 +156,7 @@ impl VotesKept {
         Ok(())
     }
 
-    fn votes(&mut self, slot: Slot, machine: MachineId, ballot: Ballot, hash: Digest) -> Verdict {
-        let disk = self.disks.entry(slot).or_default();
-        if disk.accepted != Some((ballot, hash)) {
-            return Err(format!("{machine} voted in {ballot:?}, but its disk holds {:?}", disk.accepted));
-        }
+    fn votes(&mut self, machine: MachineId, ballot: Ballot, hash: Digest) -> Verdict {
         let spoken = self.spoken.entry(machine).or_default();
         if spoken.promised.is_some_and(|promised| promised > ballot) {
             return Err(format!("{machine} voted in {ballot:?} after it had promised {:?}", spoken.promised));

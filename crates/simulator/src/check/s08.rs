@@ -1,17 +1,23 @@
 //! S8: at most one etcd member is being added at a time.
 
-use super::{Facts, Verdict};
-use muster_protocol::Step;
-use muster_wire::{EtcdTurn, Role};
+use std::collections::VecDeque;
 
-use crate::watch::Seen;
+use muster_protocol::{Effect, Machine, Step};
+use muster_wire::{Entry, EtcdTurn, Frame, MachineId, Role};
+
+use super::{Facts, Verdict};
+use crate::watch::{Seen, decode};
+use crate::world::At;
+
+/// Nobody ends another machine's turn sooner: so long it may work at it, and it ends that work itself.
+const ENDED_FOR_ANOTHER: At = 180_000_000;
 
 /// Looks at kubeadm's processes, not at what the ledger says of them.
 #[derive(Debug, Default)]
 pub(super) struct EtcdTurns;
 
 impl EtcdTurns {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
             Seen::EtcdAdding { slot, others } if *others > 0 => {
                 Err(format!("machine {slot} adds its etcd member while {others} other is being added"))
@@ -39,6 +45,10 @@ impl EtcdTurns {
                 }
             }
             // Taking an etcd member away is a change to the cluster that a person must want.
+            Seen::Sent { machine, frame: Frame::Proposal { entry, .. }, .. } => match decode(entry) {
+                Some(entry) => gives_up(*machine, &entry, facts),
+                None => Ok(()),
+            },
             Seen::Applied { .. } if facts.etcd_lost.is_some() => {
                 let gone = facts.etcd_lost.unwrap_or_default();
                 Err(format!("{gone} is removed, which is a member of etcd"))
@@ -47,13 +57,39 @@ impl EtcdTurns {
                 Some((machine, EtcdTurn::Done)) if !facts.added.contains(&machine) => {
                     Err(format!("the turn of {machine} at etcd is ended as done, and etcd never had a member of it"))
                 }
-                // One that nobody hears may leave its member behind; one that runs takes it away first.
-                Some((machine, EtcdTurn::GaveUp)) if facts.in_etcd.contains(&machine) && facts.runs(machine) => {
-                    Err(format!("{machine} gives its turn at etcd up while etcd has a member of it"))
+                // One that nobody hears may leave its member behind, and takes it away when it learns of that.
+                Some((machine, EtcdTurn::GaveUp))
+                    if facts.in_etcd.contains(&machine)
+                        && facts.runs(machine)
+                        && now < facts.turn_since + ENDED_FOR_ANOTHER =>
+                {
+                    Err(format!("the turn of {machine} at etcd is given up while etcd has a member of it"))
                 }
                 _ => Ok(()),
             },
             _ => Ok(()),
         }
+    }
+
+    /// What a leader proposes for itself goes over no wire.
+    pub(super) fn after(&self, machine: &Machine, effects: &VecDeque<Effect>, facts: &Facts) -> Verdict {
+        effects.iter().try_for_each(|effect| match effect {
+            Effect::Propose { entry, .. } => gives_up(machine.id(), entry, facts),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// Whoever gives its own turn up has had its member taken away first.
+fn gives_up(machine: MachineId, entry: &Entry, facts: &Facts) -> Verdict {
+    match entry {
+        Entry::EtcdJoin { machine: holder, turn: EtcdTurn::GaveUp, number }
+            if *holder == machine
+                && facts.book.turn() == Some((*number, machine))
+                && facts.in_etcd.contains(&machine) =>
+        {
+            Err(format!("{machine} gives its turn at etcd up while etcd has a member of it"))
+        }
+        _ => Ok(()),
     }
 }

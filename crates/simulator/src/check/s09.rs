@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::Machine;
-use muster_wire::MachineId;
+use muster_wire::{Frame, MachineId};
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
@@ -20,6 +20,8 @@ pub(super) struct Identities {
     named: BTreeSet<(Slot, MachineId)>,
     /// Identities that run twice, unnamed, and since when. One that starts and refuses again and again does not run.
     silent: BTreeMap<MachineId, At>,
+    /// Identities whose votes in Raft are gone, which must not vote once more.
+    logs_gone: BTreeSet<MachineId>,
 }
 
 impl Identities {
@@ -33,6 +35,12 @@ impl Identities {
             }
             Seen::StepBegan { slot, step, .. } if self.named.iter().any(|(known, _)| known == slot) => {
                 return Err(format!("machine {slot} knows that its identity runs twice, and begins {}", step.name()));
+            }
+            Seen::LogGone { slot } => self.logs_gone.extend(facts.identity.get(slot).copied()),
+            Seen::Said { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. }
+                if self.logs_gone.contains(machine) =>
+            {
+                return Err(format!("{machine} speaks of Raft again, and its votes are gone with its log"));
             }
             Seen::Stopped { slot } => self.named.retain(|(known, _)| known != slot),
             _ => {}

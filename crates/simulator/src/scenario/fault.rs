@@ -43,9 +43,9 @@ pub enum Sort {
     PowerLoss,
     /// The process is ended and started again when the fault ends, which muster cannot tell from `crash`.
     Restart,
-    /// The next write kills the process, before or after the disk has it.
+    /// The next write of the state file, or one of Raft's soon, kills the process, before or after the disk has it.
     CrashOnWrite,
-    /// The next write is torn: the machine stops, and finds a broken file when it starts.
+    /// The next write of the state file, or one of Raft's soon, is torn: the machine stops, and finds a broken file when it starts.
     TornWrite,
     /// The next write of the state file lands in the file of Raft instead.
     Misdirected,
@@ -57,9 +57,11 @@ pub enum Sort {
     IoError,
     /// A bit of the state file, or of Raft's, turns while the process is down.
     BitRot,
+    /// Raft's file is gone when the machine comes back.
+    LogLost,
     /// The disk is empty when the machine comes back.
     Wipe,
-    /// The disk is an older copy of itself when the machine comes back, the first one unless `copy` says which.
+    /// The disk is an older copy of itself when the machine comes back, any one of those that are kept unless `copy` says which.
     ///
     /// As it was after the write numbered `copy`, from 0, the first, on, or counted back from -1, the last but the present one; of
     /// those that are kept the nearest.

@@ -122,6 +122,8 @@ fn times(scenario: &Scenario, say: Say<'_>) -> Checked {
         ("bounds", "rosters_s", bounds.rosters_s),
         ("bounds", "replaced_s", bounds.replaced_s),
         ("bounds", "idle_messages_per_s", bounds.idle_messages_per_s),
+        ("bounds", "stranger_dials_per_s", bounds.stranger_dials_per_s),
+        ("bounds", "stranger_frames_per_s", bounds.stranger_frames_per_s),
     ];
     let [least, _] = scenario.discovery.repeat_s;
     let rule = format!("must be {REPEAT_MIN_S} or more: hints would come without an end at one moment");
@@ -181,7 +183,11 @@ fn expect(scenario: &Scenario, say: Say<'_>) -> Checked {
     }
     if let Some(breaks) = &scenario.expect.breaks {
         let promise = crate::promises::PROMISES.iter().any(|(name, _)| name == breaks);
-        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, L1 to L5"))?;
+        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, S15, L1 to L5"))?;
+    }
+    if let Some(unbound) = &scenario.expect.unbound {
+        let rule = format!("is {unbound:?}; accepted: S1, the promise whose assumptions a scenario may break");
+        say(unbound == "S1", "expect", 0, "unbound", rule)?;
     }
     Ok(())
 }

@@ -165,6 +165,7 @@ impl World {
         if !reached {
             return;
         }
+        self.cost(from, to, |strange| strange.dials += 1);
         let keys = [self.differs(from), self.differs(to)].map(|differs| differs == Some(Differs::MeshKey));
         if keys[0] != keys[1] {
             for (slot, other) in [(from, to), (to, from)] {
@@ -224,6 +225,7 @@ impl World {
             }
         };
         let id = LinkId { place, generation };
+        self.cost(slots[0], slots[1], |strange| strange.connections += 1);
         for end in 0..2 {
             let (slot, peer) = (slots[end], ids[1 - end]);
             let first = self.hosts[slot as usize].link_to(peer).is_none();
@@ -353,6 +355,7 @@ impl World {
         host.sent_bytes += bytes.len() as u64;
         host.sent_swim += u64::from(matches!(frame, Frame::Swim(_)));
         let machine = host.me;
+        self.cost(slot, other, |strange| strange.frames += 1);
         if !self.judged_apart(slot) {
             self.watch.see(self.now, &Seen::Sent { slot, machine, to, to_slot: other, frame: &frame, bytes: &bytes });
         }

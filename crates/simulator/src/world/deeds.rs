@@ -38,6 +38,8 @@ const VERSIONS: [&str; 4] = ["v1.31.4", "v1.33.1", "v1.35.0", "v1.36.1"];
 pub(super) enum Trouble {
     /// No API server is reached yet; kubeadm goes on asking.
     NoApi,
+    /// It is not let come to its end.
+    CutShort,
     Failed {
         phase: Option<String>,
         why: String,
@@ -217,6 +219,9 @@ impl World {
     }
 
     fn act(&mut self, slot: Slot, action: Action) -> Result<(), Trouble> {
+        if !self.goes_on() {
+            return Err(Trouble::CutShort);
+        }
         match action {
             Action::WriteFile { path, mode, contents } => {
                 if legible::secret(contents.expose()) && mode & 0o077 != 0 {
@@ -244,7 +249,9 @@ impl World {
                 if command.env.iter().any(|(_, value)| legible::secret(value.as_bytes())) {
                     self.see(Seen::Exposed { slot, place: "the environment of kubeadm" });
                 }
-                let ran = self.kubeadm(slot, &command).ok_or(Trouble::NoApi)?;
+                let Some(ran) = self.kubeadm(slot, &command) else {
+                    return Err(if self.cut == Some(0) { Trouble::CutShort } else { Trouble::NoApi });
+                };
                 let told = outcome(&command, &ran.exit, ran.stdout.as_bytes(), ran.stderr.as_bytes());
                 if told.as_ref().is_err_and(|failure| legible::secret(failure.to_string().as_bytes())) {
                     self.see(Seen::Exposed { slot, place: "what is said of a failed run" });

@@ -11,6 +11,8 @@ pub(crate) struct File {
     pub(crate) identity_seed: [u8; 32],
     pub(crate) sealing_seed: [u8; 32],
     pub(crate) durable: Bytes,
+    /// Whether Raft's store was begun beside it.
+    pub(crate) raft_begun: bool,
 }
 
 /// What a machine finds when it starts.
@@ -113,6 +115,33 @@ impl Disk {
         changed
     }
 
+    /// The same with any of the copies that are kept, as `draw` has it.
+    pub(crate) fn restore_any(&mut self, draw: u64) -> bool {
+        // The present one is the last, and no older copy.
+        let (first, last) = (self.first.len() as i32, self.last.len().saturating_sub(1) as i32);
+        let place = (draw % (first + last).max(1) as u64) as i32;
+        self.restore_old(if place < first { place } else { first - 1 - place })
+    }
+
+    /// Raft's store was begun on this disk: one that is gone later was lost. The file says so from now on.
+    pub(crate) fn begin_raft(&mut self) {
+        let copies = self.first.last_mut().into_iter().chain(self.last.back_mut());
+        let present = match &mut self.content {
+            Found::File(file) => Some(file),
+            _ => None,
+        };
+        let Some(present) = present else { return };
+        let before = present.clone();
+        // It is the file as it was written last, with one word more.
+        copies.filter(|copy| **copy == before).for_each(|copy| copy.raft_begun = true);
+        present.raft_begun = true;
+    }
+
+    /// Whether the file says that Raft's store was begun.
+    pub(crate) fn has_begun_raft(&self) -> bool {
+        matches!(&self.content, Found::File(file) if file.raft_begun)
+    }
+
     /// Whether the file is from before its machine followed a charter, and so from before it ran Raft.
     pub(crate) fn is_before_charter(&self) -> bool {
         match &self.content {
@@ -134,7 +163,12 @@ mod tests {
     use super::*;
 
     fn file(number: u8) -> File {
-        File { identity_seed: [1; 32], sealing_seed: [2; 32], durable: Bytes::copy_from_slice(&[number]) }
+        File {
+            identity_seed: [1; 32],
+            sealing_seed: [2; 32],
+            durable: Bytes::copy_from_slice(&[number]),
+            raft_begun: false,
+        }
     }
 
     fn restored(copy: i32) -> Option<u8> {
@@ -151,6 +185,22 @@ mod tests {
     fn a_copy_is_counted_from_the_first_write_or_back_from_the_last() {
         assert_eq!([0, 1, 7].map(restored), [Some(0), Some(1), Some(7)]);
         assert_eq!([-1, -2, -8].map(restored), [Some(18), Some(17), Some(11)]);
+    }
+
+    #[test]
+    fn any_copy_may_be_the_one_that_is_restored() {
+        let restored: std::collections::BTreeSet<u8> = (0..64)
+            .filter_map(|draw| {
+                let mut disk = Disk::new();
+                (0..20).for_each(|number| disk.write(file(number)));
+                disk.restore_any(draw);
+                match disk.read() {
+                    Found::File(file) => file.durable.first().copied(),
+                    _ => None,
+                }
+            })
+            .collect();
+        assert_eq!(restored, (0..8).chain(11..19).collect());
     }
 
     #[test]

@@ -62,14 +62,4 @@ impl World {
         });
         reached.chain(Some(slot).filter(move |_| runs(slot)))
     }
-
-    /// kubeadm dies while it adds a member: half of the times etcd has taken it already.
-    pub(super) fn leave_half_added(&mut self, slot: Slot) {
-        let Some(cluster) = self.hosts[slot as usize].kube.cluster else { return };
-        if self.chance.fixed("half added", slot.into(), self.now).is_multiple_of(2) {
-            self.site.clusters[cluster].etcd.insert(slot);
-            let members = self.site.clusters[cluster].etcd.clone();
-            self.see(Seen::EtcdAdded { slot, in_turn: true, members: &members });
-        }
-    }
 }

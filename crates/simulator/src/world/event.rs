@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Discover { slot: Slot, life: u32 },
     /// A kubeadm step goes on.
     Step { slot: Slot, life: u32, run: u64 },
+    /// A kubelet registers its Node that kubeadm has started and not waited for.
+    Registers { slot: Slot, cluster: usize, name: Box<String> },
     /// A fault of the plan begins.
     FaultBegins(usize),
     /// A proposal comes to Raft once more.

@@ -7,7 +7,7 @@ use super::chance::{MS, S, seconds};
 use super::disk::Found;
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
-use super::platter::Platter;
+use super::platter::{Platter, Strike};
 use crate::scenario::{Fault, Pick, Sort};
 use crate::watch::Seen;
 
@@ -80,10 +80,10 @@ impl World {
         let at = slot as usize;
         let runs = self.hosts[at].power == Power::On;
         match kind {
-            Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot => {
+            Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot | Sort::LogLost => {
                 self.crash(slot);
                 self.hosts[at].held_down += 1;
-                let changed = self.change_disk(slot, kind, fault.copy.unwrap_or(0));
+                let changed = self.change_disk(slot, kind, fault.copy);
                 // What is named for the disk is about the disk.
                 return if matches!(kind, Sort::Crash | Sort::Restart) { runs } else { changed };
             }
@@ -108,9 +108,13 @@ impl World {
             Sort::Slow => self.hosts[at].slow_us = (ms * MS) as At,
             Sort::CrashOnWrite => {
                 let after = self.chance.happens(0.5);
-                self.hosts[at].next_write = Some(if after { NextWrite::CrashAfter } else { NextWrite::CrashBefore });
+                let (next, strike) = match after {
+                    true => (NextWrite::CrashAfter, Strike::After),
+                    false => (NextWrite::CrashBefore, Strike::Before),
+                };
+                self.strike(slot, next, strike);
             }
-            Sort::TornWrite => self.hosts[at].next_write = Some(NextWrite::Torn),
+            Sort::TornWrite => self.strike(slot, NextWrite::Torn, Strike::Torn),
             Sort::Misdirected => self.hosts[at].next_write = Some(NextWrite::Misdirected),
             Sort::TwoFaced => {
                 self.hosts[at].excused = true;
@@ -140,8 +144,21 @@ impl World {
         false
     }
 
+    /// The next write of the state file, or as often one of Raft's soon, where Raft runs.
+    fn strike(&mut self, slot: Slot, next: NextWrite, strike: Strike) {
+        const SOON: u64 = 24;
+        let draw = self.chance.fixed("which file", slot.into(), self.now);
+        let host = &mut self.hosts[slot as usize];
+        if host.voter.is_some() && draw.is_multiple_of(2) {
+            host.platter.arm(strike, ((draw >> 1) % SOON) as u32);
+        } else {
+            host.next_write = Some(next);
+        }
+    }
+
     /// Says whether it is another disk now.
-    fn change_disk(&mut self, slot: Slot, kind: &Sort, copy: i32) -> bool {
+    fn change_disk(&mut self, slot: Slot, kind: &Sort, copy: Option<i32>) -> bool {
+        let any = self.chance.fixed("copy", slot.into(), self.now);
         let host = &mut self.hosts[slot as usize];
         match kind {
             Sort::Wipe => {
@@ -153,7 +170,10 @@ impl World {
                 !empty
             }
             Sort::OldCopy => {
-                let changed = host.disk.restore_old(copy);
+                let changed = match copy {
+                    Some(copy) => host.disk.restore_old(copy),
+                    None => host.disk.restore_any(any),
+                };
                 if changed {
                     host.excused = true;
                     // Raft's own file is as old. One from a later time is left as it is.
@@ -164,18 +184,33 @@ impl World {
                 }
                 changed
             }
+            Sort::LogLost => {
+                let (there, begun) = (!host.platter.is_empty(), host.disk.has_begun_raft());
+                host.platter = Platter::default();
+                if there {
+                    self.see(Seen::Damaged { slot });
+                }
+                if begun {
+                    self.see(Seen::LogGone { slot });
+                }
+                there
+            }
             Sort::BitRot => {
                 // Either of its two files, as chance has it.
                 let at = self.chance.fixed("rot", slot.into(), self.now);
                 let host = &mut self.hosts[slot as usize];
-                if at.is_multiple_of(2) {
+                let rots = if at.is_multiple_of(2) {
                     let there = !host.disk.is_empty() && *host.disk.read() != Found::Broken;
                     host.disk.break_file();
                     there
                 } else {
                     host.platter.rot(at / 2);
                     !host.platter.is_empty()
+                };
+                if rots {
+                    self.see(Seen::Damaged { slot });
                 }
+                rots
             }
             _ => false,
         }
@@ -233,7 +268,13 @@ impl World {
     fn release(&mut self, slot: Slot, kind: Sort) {
         let at = slot as usize;
         match kind {
-            Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot | Sort::PowerLoss => {
+            Sort::Crash
+            | Sort::Restart
+            | Sort::Wipe
+            | Sort::OldCopy
+            | Sort::BitRot
+            | Sort::LogLost
+            | Sort::PowerLoss => {
                 self.hosts[at].held_down = self.hosts[at].held_down.saturating_sub(1);
                 let after = self.chance.draw(self.scenario.boots.restart_s, S);
                 self.events.push(self.now + after, Event::Boot { slot });
@@ -250,6 +291,7 @@ impl World {
             Sort::KubeadmHang => self.end_hung_steps(slot),
             Sort::CrashOnWrite | Sort::TornWrite | Sort::Misdirected | Sort::Full | Sort::IoError => {
                 self.hosts[at].next_write = None;
+                self.hosts[at].platter.disarm();
                 self.hosts[at].platter.set_failing(false);
             }
             Sort::LyingSync => {

@@ -24,6 +24,17 @@ pub enum Power {
     Refuses(String),
 }
 
+/// What machines of other images, clusters and mesh keys cost a machine, whoever began it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Strange {
+    /// Dials that reached the other end, and so the handshakes that were begun.
+    pub(crate) dials: u64,
+    /// Those after which a connection stood.
+    pub(crate) connections: u64,
+    /// Frames sent, and frames that came.
+    pub(crate) frames: u64,
+}
+
 /// What the next write meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextWrite {
@@ -52,6 +63,8 @@ pub(crate) struct Host {
     pub(crate) me: MachineId,
     pub(crate) identity_seed: [u8; 32],
     pub(crate) sealing_seed: [u8; 32],
+    /// Whether its state file says that Raft's store was begun: the agent's own mark.
+    pub(crate) raft_begun: bool,
     /// Effects that wait for a write.
     pub(crate) outbox: VecDeque<Effect>,
     /// Inputs that wait for the effects.
@@ -86,6 +99,7 @@ pub(crate) struct Host {
     pub(crate) sent_bytes: u64,
     /// Of the frames, those of SWIM.
     pub(crate) sent_swim: u64,
+    pub(crate) strange: Strange,
 }
 
 impl Host {
@@ -102,6 +116,7 @@ impl Host {
             me: MachineId::default(),
             identity_seed: [0; 32],
             sealing_seed: [0; 32],
+            raft_begun: false,
             outbox: VecDeque::new(),
             inbox: VecDeque::new(),
             inbox_dropped: 0,
@@ -126,6 +141,7 @@ impl Host {
             sent: 0,
             sent_bytes: 0,
             sent_swim: 0,
+            strange: Strange::default(),
         }
     }
 

@@ -116,6 +116,17 @@ pub(crate) struct Running {
 /// What is said of a process whose answer is lost.
 const VANISHED: &str = "its process vanished";
 
+/// From the word to end to the end, at least, and at most beside that.
+const LINGERS_MIN: At = 5_000;
+const LINGERS_MAX: At = 5_000_000;
+
+/// So many points there are at which a step may be cut short, at about; init is the longest.
+const POINTS: u64 = 12;
+const POINTS_INIT: u64 = 26;
+
+/// A kubelet that was started registers its Node within this time, whatever has become of kubeadm.
+pub(super) const REGISTERS: At = 5_000_000;
+
 /// kubeadm polls for the API server this often.
 const POLL: At = 1_000_000;
 
@@ -174,23 +185,47 @@ impl World {
         !kube.dirty && kube.cluster.is_none()
     }
 
-    /// Ends a step early, unless it is one that does not die.
+    /// Ends a step early, unless it is one that does not die. Half of the times what it does just then is done to its end first: a
+    /// process that is killed in the kernel dies when that call returns, and nobody hears of it before.
     pub(super) fn abort_step(&mut self, slot: Slot, run: RunId) {
+        let draw = self.chance.fixed("abort", u64::from(slot), self.now);
         let Some(running) = self.hosts[slot as usize].runs.get_mut(&run.0) else { return };
         running.aborted = true;
         if running.turn != Turn::Late {
+            let takes = if draw.is_multiple_of(2) { LINGERS_MIN + (draw >> 1) % LINGERS_MAX } else { LINGERS_MIN };
             let life = self.hosts[slot as usize].life;
-            self.events.push(self.now + 5_000, Event::Step { slot, life, run: run.0 });
+            self.events.push(self.now + takes, Event::Step { slot, life, run: run.0 });
         }
     }
 
-    /// The processes of a machine die with it.
+    /// The processes of a machine die with it, each in the midst of its work.
     pub(super) fn kill_steps(&mut self, slot: Slot) {
         let runs = std::mem::take(&mut self.hosts[slot as usize].runs);
-        if runs.values().any(|running| matches!(running.step, Step::JoinEtcd { .. })) {
-            self.leave_half_added(slot);
+        for running in runs.values() {
+            self.leave_first_effects(slot, &running.step);
         }
         self.site.adding_etcd.remove(&slot);
+    }
+
+    /// Does a step up to a drawn point: what it has made by then is left as it is.
+    fn leave_first_effects(&mut self, slot: Slot, step: &Step) {
+        let points = if matches!(step, Step::InitCluster { .. }) { POINTS_INIT } else { POINTS };
+        self.cut = Some((self.chance.fixed("half-way", slot.into(), self.now) % points) as u32);
+        // Nobody hears how it ended.
+        let _ = self.carry_out(slot, step);
+        self.cut = None;
+    }
+
+    /// Whether a step that is cut short still does what comes next.
+    pub(super) fn goes_on(&mut self) -> bool {
+        match &mut self.cut {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
     }
 
     /// What hung is found and killed.
@@ -213,12 +248,17 @@ impl World {
             why: why.to_owned(),
             hopeless: false,
         };
-        let result = if running.aborted && running.turn != Turn::Late {
-            Err(failure(None, "ended on request"))
-        } else if running.turn == Turn::Hangs || late {
-            Err(failure(None, "took too long and was killed"))
-        } else if running.turn == Turn::Fails {
-            Err(failure(Some("preflight"), "error execution phase preflight: made to fail"))
+        let ends_early = match running.turn {
+            Turn::Late if !late => None,
+            _ if running.aborted => Some(failure(None, "ended on request")),
+            Turn::Hangs => Some(failure(None, "took too long and was killed")),
+            _ if late => Some(failure(None, "took too long and was killed")),
+            Turn::Fails => Some(failure(None, "made to fail")),
+            _ => None,
+        };
+        let result = if let Some(failure) = ends_early {
+            self.leave_first_effects(slot, &running.step);
+            Err(failure)
         } else {
             match self.carry_out(slot, &running.step) {
                 Ok(_) if running.aborted => Err(failure(None, "ended on request")),
@@ -230,6 +270,7 @@ impl World {
                     self.events.push(self.now + POLL, Event::Step { slot, life, run });
                     return;
                 }
+                Err(Trouble::CutShort) => Err(failure(None, VANISHED)),
                 Err(Trouble::Failed { phase, why, hopeless }) => {
                     Err(StepFailure { step: running.step.name(), phase, why, hopeless })
                 }

@@ -22,8 +22,23 @@ struct State {
     fails: bool,
     /// Whether a write failed since they do.
     failed: bool,
+    /// What the write or sync after so many others meets.
+    armed: Option<(Strike, u32)>,
+    /// The process is dead since then, and does not know it yet.
+    struck: Option<Strike>,
     /// Counts the starts: what an earlier one still writes comes to nothing.
     start: u64,
+}
+
+/// How a write kills the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// Before the disk has anything of it.
+    Before,
+    /// When the disk has it.
+    After,
+    /// When the disk has half of it.
+    Torn,
 }
 
 impl Platter {
@@ -43,6 +58,7 @@ impl Platter {
         let start = {
             let state = &mut *self.state();
             state.start += 1;
+            state.struck = None;
             state.start
         };
         self.start = start;
@@ -51,7 +67,7 @@ impl Platter {
     /// The disk, for a change by the start that is on now.
     fn to_change(&self) -> io::Result<Option<MutexGuard<'_, State>>> {
         let mut state = self.state();
-        if state.start != self.start {
+        if state.start != self.start || state.struck.is_some() {
             return Ok(None);
         }
         if state.fails {
@@ -97,6 +113,21 @@ impl Platter {
         self.state().failed
     }
 
+    /// The write or sync after `after` others kills the process.
+    pub(crate) fn arm(&self, strike: Strike, after: u32) {
+        self.state().armed = Some((strike, after));
+    }
+
+    /// No write kills the process any more.
+    pub(crate) fn disarm(&self) {
+        self.state().armed = None;
+    }
+
+    /// How the process was killed, if a write has done that in this start.
+    pub(crate) fn struck(&self) -> Option<Strike> {
+        self.state().struck
+    }
+
     /// Whether there is nothing on it.
     pub(crate) fn is_empty(&self) -> bool {
         self.state().bytes.is_empty()
@@ -125,6 +156,17 @@ impl Platter {
 }
 
 impl State {
+    /// How this write or sync kills the process, if it does.
+    fn strikes(&mut self) -> Option<Strike> {
+        match &mut self.armed {
+            Some((_, left)) if *left > 0 => {
+                *left -= 1;
+                None
+            }
+            _ => self.armed.take().map(|(strike, _)| strike),
+        }
+    }
+
     fn remember(&mut self, offset: usize, len: usize) {
         let end = (offset + len).min(self.bytes.len());
         if offset < end {
@@ -160,6 +202,11 @@ impl StorageBackend for Platter {
 
     fn sync_data(&self) -> io::Result<()> {
         let Some(mut state) = self.to_change()? else { return Ok(()) };
+        let strikes = state.strikes();
+        state.struck = strikes;
+        if matches!(strikes, Some(Strike::Before | Strike::Torn)) {
+            return Ok(());
+        }
         if !state.lying {
             state.undo.clear();
             state.synced_len = state.bytes.len();
@@ -170,6 +217,13 @@ impl StorageBackend for Platter {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let Some(mut state) = self.to_change()? else { return Ok(()) };
         let offset = offset as usize;
+        let strikes = state.strikes();
+        state.struck = strikes;
+        let data = match strikes {
+            Some(Strike::Before) => return Ok(()),
+            Some(Strike::Torn) => &data[..data.len() / 2],
+            Some(Strike::After) | None => data,
+        };
         state.remember(offset, data.len());
         let place = state.bytes.get_mut(offset..offset + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         place.copy_from_slice(data);
@@ -210,6 +264,25 @@ mod tests {
         assert_eq!(&bytes, b"left");
         assert!(!platter.lose_power());
         assert_eq!(platter.len().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_write_that_kills_is_there_half_or_whole_or_not_and_nothing_after_it() {
+        for (strike, left) in [(Strike::Before, b"one ...."), (Strike::Torn, b"one !!.."), (Strike::After, b"one !!!!")]
+        {
+            let platter = Platter::default();
+            platter.set_len(8).unwrap();
+            platter.write(0, b"one ....").unwrap();
+            platter.arm(strike, 1);
+            platter.write(0, b"one ").unwrap();
+            assert_eq!(platter.struck(), None);
+            platter.write(4, b"!!!!").unwrap();
+            assert_eq!(platter.struck(), Some(strike));
+            platter.write(0, b"late").unwrap();
+            let mut bytes = [0; 8];
+            platter.read(0, &mut bytes).unwrap();
+            assert_eq!(&bytes, left, "{strike:?}");
+        }
     }
 
     #[test]

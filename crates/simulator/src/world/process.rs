@@ -33,7 +33,7 @@ impl World {
             Found::Nothing => {
                 let identity_seed = self.chance.fixed_bytes("identity", slot.into(), generation);
                 let sealing_seed = self.chance.fixed_bytes("sealing", slot.into(), generation);
-                (File { identity_seed, sealing_seed, durable: Bytes::new() }, Durable::default())
+                (File { identity_seed, sealing_seed, durable: Bytes::new(), raft_begun: false }, Durable::default())
             }
             Found::File(file) => match Durable::decode(&file.durable) {
                 Ok(durable) => (file.clone(), durable),
@@ -41,6 +41,7 @@ impl World {
             },
         };
         host.life += 1;
+        host.raft_begun = file.raft_begun;
         host.identity_seed = file.identity_seed;
         host.sealing_seed = file.sealing_seed;
         let identity = Identity::from_seed(&file.identity_seed);
@@ -93,9 +94,9 @@ impl World {
             return false;
         }
         self.hosts[slot as usize].platter.cut_off();
+        self.kill_steps(slot);
         self.hosts[slot as usize].forget();
         self.hosts[slot as usize].power = Power::Off;
-        self.kill_steps(slot);
         self.links_of_dead(slot);
         self.see(Seen::Stopped { slot });
         true
@@ -230,6 +231,7 @@ impl World {
             host.next_write = None;
             host.disk.break_file();
             self.last_took_on(slot, &[Sort::TornWrite]);
+            self.see(Seen::Damaged { slot });
             return self.crash_and_restart(slot);
         }
         let bytes: Bytes = durable.encode().into();
@@ -238,6 +240,7 @@ impl World {
             identity_seed: host.identity_seed,
             sealing_seed: host.sealing_seed,
             durable: bytes.clone(),
+            raft_begun: host.raft_begun,
         });
         if misdirected {
             // The disk says that it is done. What it has is a file without its content, and a page of Raft's with it.
@@ -245,6 +248,7 @@ impl World {
             host.disk.break_file();
             host.platter.misdirect(&bytes, self.chance.fixed("misdirected", slot.into(), self.now));
             self.last_took_on(slot, &[Sort::Misdirected]);
+            self.see(Seen::Damaged { slot });
         }
         let host = &self.hosts[slot as usize];
         let machine = host.me;

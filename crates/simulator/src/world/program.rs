@@ -11,8 +11,8 @@ use muster_kubeadm::{Command, Exit, Until, Wait};
 use serde_json::Value;
 
 use super::World;
-use super::event::Slot;
-use super::kubeadm::{Cluster, Kube, NODE_GRACE, NodeObject};
+use super::event::{Event, Slot};
+use super::kubeadm::{Cluster, Kube, NODE_GRACE, NodeObject, REGISTERS};
 use crate::scenario::Sort;
 use crate::watch::Seen;
 
@@ -38,10 +38,11 @@ impl Ran {
     }
 }
 
-/// How a run ends: well, with words, or not yet since no API server answers.
+/// How a run ends: well, with words, not yet since no API server answers, or in the midst of its work.
 enum End {
     Failed(&'static str, String),
     NoApi,
+    CutShort,
 }
 
 type Done = Result<(), End>;
@@ -77,7 +78,7 @@ fn document(docs: &[Value], kind: &'static str) -> Result<Value, End> {
 }
 
 impl World {
-    /// Runs kubeadm. Nothing if it goes on asking for an API server.
+    /// Runs kubeadm. Nothing if it goes on asking for an API server, or does not come to its end.
     pub(super) fn kubeadm(&mut self, slot: Slot, command: &Command) -> Option<Ran> {
         let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
         let words: Vec<&str> = args.iter().copied().take_while(|arg| !arg.starts_with("--")).collect();
@@ -91,17 +92,19 @@ impl World {
             ["join"] => self.join_skipping(slot, &args),
             ["token", "create"] => self.create_token(slot, &args),
             ["token", "delete", id] => self.delete_token(slot, id),
-            ["reset"] => {
-                self.reset(slot, args.contains(&"--skip-phases=remove-etcd-member"));
-                Ok(())
-            }
+            ["reset"] => self.reset(slot, args.contains(&"--skip-phases=remove-etcd-member")),
             _ => failed("kubeadm", format!("unknown command {words:?}")),
         };
         match done {
             Ok(()) => Some(Ran::fine()),
-            Err(End::NoApi) => None,
+            Err(End::NoApi | End::CutShort) => None,
             Err(End::Failed(phase, words)) => Some(Ran::failing(phase, &words)),
         }
+    }
+
+    /// One more part of a run begins, unless it is cut short here.
+    fn part(&mut self) -> Done {
+        if self.goes_on() { Ok(()) } else { Err(End::CutShort) }
     }
 
     fn kube(&mut self, slot: Slot) -> &mut Kube {
@@ -151,7 +154,10 @@ impl World {
                 self.needs(slot, "kubeconfig", &["pki/ca.crt", "pki/ca.key"])?;
                 let made: &[&str] =
                     if phase == ["kubeconfig", "kubelet"] { &[KUBELETS] } else { &["admin.conf", KUBELETS] };
-                made.iter().for_each(|name| self.make(slot, &at(name)));
+                for name in made {
+                    self.make(slot, &at(name));
+                    self.part()?;
+                }
             }
             "etcd" => {
                 self.needs(slot, "etcd", &["pki/etcd/ca.crt", "pki/apiserver.crt"])?;
@@ -170,6 +176,7 @@ impl World {
                 let tokens = init["bootstrapTokens"].as_array().into_iter().flatten();
                 let tokens = tokens.filter_map(|token| token["token"].as_str().map(str::to_owned));
                 self.site.clusters[cluster].tokens.extend(tokens);
+                self.part()?;
                 self.tokens_end(slot, &init);
                 self.site.clusters[cluster].announced = true;
             }
@@ -273,13 +280,16 @@ impl World {
             self.preflight(slot, args)?;
         }
         let cluster = self.discover_cluster(slot, &join["discovery"])?;
+        self.part()?;
         if phases.contains("control-plane-prepare") && control_plane {
             self.needs(slot, "control-plane-prepare", &["pki/ca.key", "pki/etcd/ca.key", "pki/sa.key"])?;
             if self.file(slot, "pki/ca.crt") != self.site.clusters[cluster].ca {
                 return failed("control-plane-prepare", "x509: certificate signed by unknown authority");
             }
-            let made = ["admin.conf", "manifests/kube-apiserver.yaml", ETCD_IDENTITY];
-            made.iter().for_each(|name| self.make(slot, &at(name)));
+            for name in [ETCD_IDENTITY, "admin.conf", "manifests/kube-apiserver.yaml"] {
+                self.make(slot, &at(name));
+                self.part()?;
+            }
         }
         if phases.contains("kubelet-start") {
             let name = join["nodeRegistration"]["name"].as_str().unwrap_or_default();
@@ -287,15 +297,19 @@ impl World {
                 let words = format!("a Node with name {name:?} and status \"Ready\" already exists in the cluster.");
                 return failed("kubelet-start", words);
             }
-            self.site.clusters[cluster].nodes.insert(name.to_owned(), NodeObject { slot, stopped: None });
             self.make(slot, &at("kubelet.conf"));
+            self.part()?;
             self.make(slot, KUBELET);
-            self.site.clusters[cluster].members.insert(slot);
-            let joined = self.site.clusters[cluster].clone();
-            let name = join["nodeRegistration"]["name"].as_str().unwrap_or_default().to_owned();
-            let kube = self.kube(slot);
-            (kube.cluster, kube.dirty, kube.name) = (Some(cluster), false, name);
-            self.see(Seen::JoinedKube { slot, cluster: &joined });
+            let name = name.to_owned();
+            if let Err(cut) = self.part() {
+                // The kubelet runs, and is none of kubeadm's processes.
+                let after = self.chance.fixed("kubelet", slot.into(), self.now) % REGISTERS;
+                self.events.push(self.now + after, Event::Registers { slot, cluster, name: Box::new(name) });
+                return Err(cut);
+            }
+            self.registers(slot, cluster, name);
+            self.kube(slot).dirty = false;
+            self.part()?;
         }
         let adds =
             phases.contains("etcd-join") || phases.contains("control-plane-join") && part != Some("mark-control-plane");
@@ -307,6 +321,31 @@ impl World {
             kube.serves = kube.etcd;
         }
         Ok(())
+    }
+
+    /// A kubelet registers its Node, whether kubeadm still runs or not.
+    fn registers(&mut self, slot: Slot, cluster: usize, name: String) {
+        self.site.clusters[cluster].nodes.insert(name.clone(), NodeObject { slot, stopped: None });
+        self.site.clusters[cluster].members.insert(slot);
+        let joined = self.site.clusters[cluster].clone();
+        let kube = self.kube(slot);
+        (kube.cluster, kube.name) = (Some(cluster), name);
+        self.see(Seen::JoinedKube { slot, cluster: &joined });
+    }
+
+    /// A kubelet that kubeadm has left behind registers, unless it was stopped, or its Node is another's.
+    pub(super) fn registers_late(&mut self, slot: Slot, cluster: usize, name: String) {
+        let kube = &self.hosts[slot as usize].kube;
+        let runs = kube.cluster.is_none() && self.has(slot, KUBELET) && self.has(slot, &at("kubelet.conf"));
+        if !runs || self.looks_ready(cluster, &name) {
+            return;
+        }
+        // It reaches the API through the agent's balancer, and goes on asking.
+        let there = self.api_of(slot).and_then(|server| self.hosts[server as usize].kube.cluster) == Some(cluster);
+        if there && !self.dark[slot as usize] {
+            return self.registers(slot, cluster, name);
+        }
+        self.events.push(self.now + REGISTERS, Event::Registers { slot, cluster, name: Box::new(name) });
     }
 
     /// The cluster that an API server shows, if its CA and the token are right.
@@ -356,6 +395,7 @@ impl World {
         let in_turn = self.site.adding_etcd.contains(&slot);
         let members = self.site.clusters[cluster].etcd.clone();
         self.see(Seen::EtcdAdded { slot, in_turn, members: &members });
+        self.part()?;
         self.make(slot, &at("manifests/etcd.yaml"));
         // The API server's manifest has been there since the join began: it starts when etcd has.
         let kube = self.kube(slot);
@@ -417,23 +457,26 @@ impl World {
 
     /// kubeadm leaves etcd by itself only if it finds the Pod of its own member and reaches one that runs, and goes on with a
     /// warning if it does not.
-    fn reset(&mut self, slot: Slot, outside_etcd: bool) {
+    fn reset(&mut self, slot: Slot, outside_etcd: bool) -> Done {
         let pod = self.has(slot, &at("manifests/etcd.yaml"));
         let leaves = pod && !outside_etcd && self.etcd_of(slot).next().is_some();
+        let cluster = self.kube(slot).cluster;
+        if let Some(cluster) = cluster.filter(|_| leaves) {
+            self.site.clusters[cluster].etcd.remove(&slot);
+            self.see(Seen::EtcdLeft { slot, gone: slot });
+        }
+        self.part()?;
         let mut kube = std::mem::take(self.kube(slot));
-        if let Some(cluster) = kube.cluster {
+        if let Some(cluster) = cluster {
             self.site.clusters[cluster].members.remove(&slot);
             if let Some(node) = self.site.clusters[cluster].nodes.get_mut(&kube.name).filter(|node| node.slot == slot) {
                 node.stopped = Some(self.now);
-            }
-            if leaves {
-                self.site.clusters[cluster].etcd.remove(&slot);
-                self.see(Seen::EtcdLeft { slot, gone: slot });
             }
         }
         // What is not kubeadm's own stays.
         kube.files.retain(|path, _| !path.starts_with(DIR) && path != KUBELET);
         self.kube(slot).files = kube.files;
+        Ok(())
     }
 
     /// An API server's answer. Nothing while none is reached.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::World;
 use super::chance::MS;
 use super::event::{At, Event, Slot};
-use super::platter::Platter;
+use super::platter::{Platter, Strike};
 use crate::scenario::Sort;
 use crate::watch::Seen;
 
@@ -83,6 +83,8 @@ impl World {
         let Some(machine) = &host.machine else { return };
         let (platter, me, trusted) = (host.platter.clone(), host.me, machine.ledger().raft_callers(charter));
         let (cluster, founded, told) = (charter.id, Ledger::founded(charter), done.clone());
+        // As the agent: a store that was begun and is empty now has lost its votes, and is no beginning.
+        let begun = host.raft_begun;
         let times = &self.scenario.raft;
         let config = Config {
             heartbeat: Duration::from_millis(times.heartbeat_ms),
@@ -93,7 +95,7 @@ impl World {
             ..Config::default()
         };
         executor.spawn(async move {
-            let opened = open(config, platter, (cluster, founded), me, trusted, calls, tell).await;
+            let opened = open(config, platter, begun, (cluster, founded), me, trusted, calls, tell).await;
             push(
                 &told,
                 match opened {
@@ -227,6 +229,12 @@ impl World {
                 self.see(Seen::Livelock { last: format!("Raft's tasks on machine {slot}") });
                 return;
             }
+            if let Some(strike) = self.hosts[slot as usize].platter.struck() {
+                // What Raft would say of it is said by nobody.
+                let sort = if strike == Strike::Torn { Sort::TornWrite } else { Sort::CrashOnWrite };
+                self.last_took_on(slot, &[sort]);
+                return self.crash_and_restart(slot);
+            }
             if !self.raft_carry(slot) {
                 break;
             }
@@ -271,6 +279,10 @@ impl World {
                     spawn(&voter.executor, &consensus, &voter.done, ask);
                 }
                 voter.consensus = Some(*consensus);
+                let host = &mut self.hosts[slot as usize];
+                if !std::mem::replace(&mut host.raft_begun, true) {
+                    host.disk.begin_raft();
+                }
                 self.raft_trust(slot);
             }
             Some(Done::Failed(why)) => self.raft_fails(slot, why),
@@ -329,6 +341,12 @@ impl World {
         }
     }
 
+    /// Voters as this machine's Raft has them.
+    pub(crate) fn raft_voting(&self, slot: Slot) -> Option<BTreeSet<MachineId>> {
+        let consensus = self.hosts[slot as usize].voter.as_ref()?.consensus.as_ref()?;
+        Some(consensus.members().0)
+    }
+
     /// Voters and learners as this machine's Raft has them.
     pub(crate) fn raft_members(&self, slot: Slot) -> Option<BTreeSet<MachineId>> {
         let consensus = self.hosts[slot as usize].voter.as_ref()?.consensus.as_ref()?;
@@ -340,6 +358,7 @@ impl World {
 async fn open(
     config: Config,
     platter: Platter,
+    begun: bool,
     (cluster, founded): ([u8; 16], Ledger),
     me: MachineId,
     trusted: BTreeSet<MachineId>,
@@ -347,7 +366,8 @@ async fn open(
     events: mpsc::Sender<RaftEvent>,
 ) -> Result<Consensus<Seeded>, String> {
     let disk = Disk::open_on("raft.redb", platter).map_err(|error| error.to_string())?;
-    let store = Store::open(&disk, cluster, me).map_err(|error| error.to_string())?;
+    let store = if begun { Store::reopen(&disk, cluster, me) } else { Store::open(&disk, cluster, me) };
+    let store = store.map_err(|error| error.to_string())?;
     Consensus::open(config, store, founded, trusted, calls, events).await.map_err(|error| error.to_string())
 }
 
