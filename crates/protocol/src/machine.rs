@@ -21,9 +21,7 @@ use crate::{Effect, Effects, Input, Phase, Time};
 
 mod explain;
 mod receive;
-
-/// Most senders that were turned away whose names are kept for people.
-const TURNED_AWAY_MAX: usize = 16;
+mod strangers;
 
 /// Longest pause between a change of the roster and founding's look at it.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
@@ -163,7 +161,7 @@ pub struct Machine {
     ask_at: Option<Time>,
     /// A peer that says it follows a charter, while this machine follows none.
     shown_by: Option<MachineId>,
-    turned_away: BTreeMap<(String, String), u64>,
+    turned_away: strangers::TurnedAway,
     last_impediment: Option<founding::Impediment>,
 }
 
@@ -236,7 +234,7 @@ impl Machine {
             ledger_news: (0, now),
             ask_at: None,
             shown_by: None,
-            turned_away: BTreeMap::new(),
+            turned_away: strangers::TurnedAway::default(),
             last_impediment: None,
         };
         effects.persist(&machine.durable).done();
@@ -325,11 +323,7 @@ impl Machine {
                 return false;
             }
             Input::TurnedAway { whom, why } => {
-                if self.turned_away.len() < TURNED_AWAY_MAX
-                    || self.turned_away.contains_key(&(whom.clone(), why.clone()))
-                {
-                    *self.turned_away.entry((whom, why)).or_default() += 1;
-                }
+                self.turned_away.add(now, whom, why);
                 return false;
             }
             Input::Addresses(addresses) => {
@@ -337,6 +331,7 @@ impl Machine {
                 self.order_addresses();
             }
             Input::Reached { machine, address } => {
+                self.turned_away.came_through(address);
                 if self.roster.reach(machine, address) {
                     let hello = self.hello(machine, true);
                     effects.send(machine, hello);
