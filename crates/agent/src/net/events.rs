@@ -34,9 +34,12 @@ impl Mesh {
                 self.established(peer_id, connection_id, &endpoint).await;
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established, connection_id, cause, .. } => {
-                let whose = self.connections.remove(&connection_id).map(|(machine, ..)| machine);
-                if let Some(machine) = whose.filter(|_| num_established == 0) {
-                    self.note_end(machine, is_given_up(&cause));
+                let closed = self.connections.remove(&connection_id);
+                if let Some((machine, since, _)) = closed {
+                    debug!(%machine, ?cause, "a connection ended");
+                    self.note_end(machine, since, is_given_up(&cause));
+                }
+                if let Some((machine, ..)) = closed.filter(|_| num_established == 0) {
                     debug!(%machine, %peer_id, "disconnected");
                     self.disconnected(machine).await;
                     // A machine that merely restarts is soon there again; one that hangs up is not asked at once.
@@ -113,19 +116,18 @@ impl Mesh {
         {
             let _ = self.events.send(Event::Reached(machine, at)).await;
         }
+        self.holes.connected(machine, now);
         if !self.peers.contains_key(&machine) {
-            self.holes.connected(machine, now);
             self.connected(machine, peer).await;
         }
         self.dial_back(machine);
     }
 
-    /// A machine's last connection ended: by the system, which gave up what was not acknowledged, or otherwise.
-    fn note_end(&mut self, machine: MachineId, given_up: bool) {
-        if let Some(peer) = self.peers.get(&machine) {
-            let now = Instant::now();
-            self.holes.ended(machine, now.duration_since(peer.since), given_up && peer.sent >= LARGE, now);
-        }
+    /// A connection of a machine ended: by the system, which gave up what was not acknowledged, or otherwise.
+    fn note_end(&mut self, machine: MachineId, since: Instant, given_up: bool) {
+        let large = self.peers.get(&machine).is_some_and(|peer| peer.sent >= LARGE);
+        let now = Instant::now();
+        self.holes.ended(machine, now.duration_since(since), given_up && large, now);
     }
 
     /// Closes the connections of a peer that came back without them. Returns whether there were any.

@@ -58,17 +58,22 @@ impl Holes {
         }
     }
 
-    /// A machine's connection ended: after how long, and whether the system gave it up with large writes on it.
+    /// A machine's connection ended: after how long, and whether the system gave it up with large writes on it. One that ended
+    /// otherwise says something if it stood long; else the other side may have given it up first.
     pub(super) fn ended(&self, machine: MachineId, stood: Duration, given_up: bool, now: Instant) {
         let mut ways = self.ways();
-        if !given_up || stood > STANDS {
+        if stood > STANDS {
             ways.remove(&machine);
-            return;
-        }
-        ways.retain(|_, way| now.duration_since(way.ended) < TOLD_FOR || way.stands.is_some());
-        if ways.len() < MACHINES_MAX || ways.contains_key(&machine) {
-            let way = ways.entry(machine).or_insert(Way { row: 0, ended: now, stands: None });
-            *way = Way { row: way.row.saturating_add(1), ended: now, stands: None };
+        } else if given_up {
+            ways.retain(|_, way| now.duration_since(way.ended) < TOLD_FOR || way.stands.is_some());
+            let row = match ways.get(&machine) {
+                // There were two, and they end together.
+                Some(way) if way.stands.is_none() => return,
+                Some(way) => way.row.saturating_add(1),
+                None if ways.len() >= MACHINES_MAX => return,
+                None => 1,
+            };
+            ways.insert(machine, Way { row, ended: now, stands: None });
         }
     }
 
@@ -126,11 +131,12 @@ mod tests {
         let holes = Holes::default();
         let now = row(&holes, 9, BACK_WITHIN * 2);
         assert_eq!(holes.list_at(now), []);
-        // Nor is one that says goodbye.
-        for _ in 0..9 {
+        // Nor is one that says goodbye, or one of whose connections several were given up together.
+        for given_up in [false, true] {
+            let holes = Holes::default();
             holes.connected(WHO, now);
-            holes.ended(WHO, GIVEN_UP, false, now);
+            (0..9).for_each(|_| holes.ended(WHO, GIVEN_UP, given_up, now));
+            assert_eq!(holes.list_at(now), []);
         }
-        assert_eq!(holes.list_at(now), []);
     }
 }
