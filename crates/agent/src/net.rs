@@ -23,8 +23,9 @@ use crate::counters::Counters;
 use away::Away;
 use hints::Hints;
 use link::PROTOCOL;
+use progress::Progress;
 use rest::{OFFENDER_FOR, REFUSED_FOR, Resting};
-use swarm::{Behaviour, Reached};
+use swarm::Behaviour;
 use waiting::Waiting;
 
 mod address;
@@ -32,8 +33,11 @@ mod away;
 mod dial;
 mod events;
 mod hints;
+mod holes;
 mod key;
 mod link;
+mod outcomes;
+mod progress;
 mod reader;
 mod rest;
 mod swarm;
@@ -42,6 +46,8 @@ mod tests;
 mod waiting;
 
 pub use address::{multiaddr, socket};
+pub use holes::Holes;
+pub use outcomes::Outcomes;
 
 /// How long a refused peer's connection stands on, unread: what was said to it before, it should hear, or it would not know
 /// why it is left alone.
@@ -115,8 +121,8 @@ pub struct Settings {
 enum Word {
     /// No stream to the peer holds, or it sends what is no frame.
     GiveUp(MachineId, Instant, bool),
-    /// A name means these addresses now.
-    Resolved(Vec<SocketAddr>),
+    /// A name means these addresses now, or none, and why.
+    Resolved(String, Result<Vec<SocketAddr>, String>),
 }
 
 struct Peer {
@@ -124,6 +130,8 @@ struct Peer {
     writer: JoinHandle<()>,
     reader: Option<JoinHandle<()>>,
     since: Instant,
+    /// Bytes of frames for it on this connection.
+    sent: usize,
     /// When a frame was last sent to it. Whatever it sends is answered, so this is when the connection was used.
     used: Instant,
 }
@@ -155,7 +163,9 @@ pub struct Mesh {
     hints: Hints,
     /// Dials under way whose end tells something of the address.
     dialled: BTreeMap<ConnectionId, SocketAddr>,
-    reached: Reached,
+    progress: Progress,
+    outcomes: Outcomes,
+    holes: Holes,
     /// Addresses that turned out to be this machine's own.
     own: BTreeSet<SocketAddr>,
     machines: BTreeMap<MachineId, Vec<SocketAddr>>,
@@ -213,8 +223,8 @@ impl Mesh {
     ) -> Result<Self, String> {
         let keypair = key::keypair(identity);
         let me = keypair.public().to_peer_id();
-        let reached = Reached::default();
-        let mut swarm = swarm::build(keypair, key::fence(&settings.mesh_key), settings.mdns, reached.clone())?;
+        let progress = Progress::default();
+        let mut swarm = swarm::build(keypair, key::fence(&settings.mesh_key), settings.mdns, progress.clone())?;
         listen(&mut swarm, settings.listen)?;
         Ok(Self {
             streams: swarm.behaviour().streams.new_control(),
@@ -229,9 +239,11 @@ impl Mesh {
             waiting: Waiting::default(),
             tidied: Instant::now(),
             connections: BTreeMap::new(),
+            outcomes: Outcomes::new(&settings.peers, settings.mdns),
             hints: Hints::new(settings.peers),
             dialled: BTreeMap::new(),
-            reached,
+            progress,
+            holes: Holes::default(),
             own: BTreeSet::new(),
             machines: BTreeMap::new(),
             resting: Resting::default(),
@@ -245,6 +257,16 @@ impl Mesh {
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             counters,
         })
+    }
+
+    /// What comes of its hints, for as long as it runs.
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes.clone()
+    }
+
+    /// The ways on which large packets are lost.
+    pub fn holes(&self) -> Holes {
+        self.holes.clone()
     }
 
     /// Runs until the shell is gone.
@@ -301,7 +323,10 @@ impl Mesh {
                     }
                 }
             }
-            Word::Resolved(addresses) => addresses.into_iter().for_each(|address| self.try_address(address)),
+            Word::Resolved(name, addresses) => {
+                self.outcomes.looked_up(&name, &addresses);
+                addresses.unwrap_or_default().into_iter().for_each(|address| self.try_address(address));
+            }
         }
     }
 
@@ -316,6 +341,7 @@ impl Mesh {
         // The first frame on a connection is the greeting; what waited for the connection comes after it.
         for frame in std::iter::once(frame).chain(self.waiting.take(to)) {
             let length = frame.len();
+            peer.sent = peer.sent.saturating_add(length);
             match peer.queue.push(frame) {
                 true => self.counters.sent(length),
                 false => self.counters.dropped("queue full"),
@@ -410,7 +436,7 @@ impl Mesh {
             }
         });
         self.close_idle();
-        self.peers.insert(machine, Peer { queue, writer, reader: None, since, used: since });
+        self.peers.insert(machine, Peer { queue, writer, reader: None, since, sent: 0, used: since });
         self.choose_quiet();
         let _ = self.events.send(Event::Connected(machine)).await;
     }

@@ -26,6 +26,14 @@ const KUBECONFIGS: [&str; 6] = [
     "scheduler.conf",
 ];
 
+/// What kubeadm alone writes into the kubelet's directory (`cmd/kubeadm/app/constants/constants.go`, v1.37.2).
+const KUBELET_FILES: [&str; 2] = ["kubeadm-flags.env", "instance-config.yaml"];
+
+/// The kubelet's certificates of an earlier cluster begin so: it has them from that cluster alone, takes them before any other, and
+/// kubeadm leaves them (`pkg/kubelet/certificate/bootstrap/bootstrap.go`, v1.37.2). `kubelet.crt` and `kubelet.key` it makes itself
+/// wherever it runs.
+const KUBELET_CERTIFICATE: &str = "kubelet-client-";
+
 /// Says what is there, and what to do; nothing on a machine that has nothing of the kind.
 ///
 /// # Errors
@@ -39,6 +47,7 @@ pub(crate) fn find(settings: &Settings) -> Result<Option<String>, String> {
     // A link that leads nowhere is something, too.
     found.extend(single.filter(|path| path.symlink_metadata().is_ok()));
     found.extend(entries(&settings.etcd_dir)?);
+    found.extend(kubelets(&settings.kubelet_dir)?);
     if found.is_empty() {
         return Ok(None);
     }
@@ -57,6 +66,20 @@ pub(crate) fn find(settings: &Settings) -> Result<Option<String>, String> {
         "there is work of kubeadm's that muster did not begin, and does not touch: {}{more}; {remedy}",
         shown.join(", ")
     )))
+}
+
+/// What an earlier kubelet left. A `config.yaml` by itself is the image's own: packages and images ship one so that the kubelet does
+/// not fail before its first boot, and kubeadm writes its own over it without asking.
+fn kubelets(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let is_certificate =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(KUBELET_CERTIFICATE));
+    let there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    let mut found: Vec<PathBuf> = entries(&directory.join("pki"))?.into_iter().filter(is_certificate).collect();
+    found.extend(KUBELET_FILES.iter().map(|name| directory.join(name)).filter(there));
+    if !found.is_empty() {
+        found.extend(Some(directory.join("config.yaml")).filter(there));
+    }
+    Ok(found)
 }
 
 /// What is in a directory that may be absent. A file system's own `lost+found` is no content.
@@ -156,6 +179,30 @@ mod tests {
         let many: Vec<_> = (0..9).map(|n| format!("etc/kubernetes/pki/{n}.key")).collect();
         let said = with(&many.iter().map(String::as_str).collect::<Vec<_>>()).expect("something is there");
         assert!(said.contains("/3.key and 5 more;"), "{said}");
+    }
+
+    #[test]
+    fn an_earlier_kubelets_work_is_named_and_the_images_own_is_not() {
+        let certificate = "var/lib/kubelet/pki/kubelet-client-current.pem";
+        for path in [
+            certificate,
+            "var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem",
+            "var/lib/kubelet/kubeadm-flags.env",
+            "var/lib/kubelet/instance-config.yaml",
+        ] {
+            let said = with(&[path]).unwrap_or_else(|| panic!("{path} is not named"));
+            assert!(said.contains(&format!(": /{path}; if nobody needs it, run `kubeadm reset`")), "{said}");
+            let said = with(&[path, "var/lib/kubelet/config.yaml"]).expect("something is there");
+            assert!(said.contains(&format!("/{path}, /var/lib/kubelet/config.yaml;")), "{said}");
+        }
+        // What a kubelet makes that never saw a cluster, and what an image gives it.
+        let own = ["pki/kubelet.crt", "pki/kubelet.key", "config.yaml", "cpu_manager_state", "config.json"];
+        let own: Vec<String> = own.iter().map(|name| format!("var/lib/kubelet/{name}")).collect();
+        assert_eq!(with(&own.iter().map(String::as_str).collect::<Vec<_>>()), None);
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("var/lib/kubelet/pki")).expect("made");
+        std::os::unix::fs::symlink("gone.pem", root.path().join(certificate)).expect("linked");
+        assert!(find(&settings(root.path())).expect("readable").is_some(), "a link that leads nowhere");
     }
 
     #[test]

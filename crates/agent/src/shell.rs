@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use muster_protocol::{Boot, Effect, Effects, Input, Machine, Phase, RunId, StartRefusal, StepFailure, Time};
+use muster_protocol::{Boot, Effect, Effects, Input, Machine, Phase, RunId, StartRefusal, Status, StepFailure, Time};
 use muster_wire::{Frame, MachineId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,7 +22,7 @@ use crate::device::{self, Device};
 use crate::disk::{Disk, DiskError, Loaded};
 use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
-use crate::net::{Command, Event, Mesh, Settings as MeshSettings};
+use crate::net::{Command, Event, Holes, Mesh, Outcomes, Settings as MeshSettings};
 use crate::proxy::Proxies;
 use crate::raft::Raft;
 use crate::record::Recorder;
@@ -56,6 +56,8 @@ struct Shell {
     machine: Machine,
     disk: Disk,
     net: mpsc::Sender<Command>,
+    outcomes: Outcomes,
+    holes: Holes,
     raft: Raft,
     device: Arc<Device>,
     runs: BTreeMap<RunId, JoinHandle<()>>,
@@ -159,6 +161,8 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         machine,
         disk,
         net: commands,
+        outcomes: mesh.outcomes(),
+        holes: mesh.holes(),
         raft,
         device,
         runs: BTreeMap::new(),
@@ -363,7 +367,7 @@ impl Shell {
     fn answer(&self, (subject, answer): Question) {
         let json = match subject {
             Subject::Status => self.status(),
-            Subject::Explain => serde_json::json!(self.machine.reasons(self.now())),
+            Subject::Explain => serde_json::json!(self.told().waiting),
             Subject::Ledger => self.ledger(),
             Subject::Metrics => {
                 let mut all = self.counters.all();
@@ -375,8 +379,21 @@ impl Shell {
         let _ = answer.send(json.to_string());
     }
 
+    /// What the machine says of itself, with what the mesh alone knows.
+    fn told(&self) -> Status {
+        let mut status = self.machine.status(self.now());
+        status.hints = self.outcomes.list();
+        for (machine, connections) in self.holes.list() {
+            status.waiting.push(status.hole_reason(machine, connections));
+        }
+        if status.misses_somebody() {
+            status.waiting.extend(status.hint_reasons());
+        }
+        status
+    }
+
     fn status(&self) -> serde_json::Value {
-        let mut status = serde_json::json!(self.machine.status(self.now()));
+        let mut status = serde_json::json!(self.told());
         status["uptime_ms"] = serde_json::json!(self.started.elapsed().as_millis() as u64);
         status["steps"] = serde_json::json!(*self.device.times.lock().expect("no holder panics"));
         status

@@ -28,6 +28,8 @@ fn agent(whom: &Whom) -> Result<Agent, Unheard> {
 pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> {
     let agent = agent(&arguments.whom)?;
     let mut before = String::new();
+    // While nothing changes nothing is printed, which would tell.
+    let mut unread = std::pin::pin!(print::unread());
     loop {
         let bytes = agent.read("/v1/status").await?;
         let status: Status = serde_json::from_slice(&bytes)?;
@@ -49,6 +51,7 @@ pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> 
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_PERIOD) => {}
+            () = &mut unread => return Ok(Exit::Done),
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Done),
         }
     }
@@ -129,9 +132,13 @@ pub(crate) fn describe(status: &Status) -> String {
     lines.join("\n")
 }
 
-/// Nobody waits for whoever was turned away: a machine of another cluster, or with another key.
+/// Nobody waits for a machine of another cluster, or with another key, and a hint is a place.
 fn word(reason: &Reason) -> &'static str {
-    if reason.about == "turned-away" { "not ours" } else { "waits" }
+    match reason.about.as_str() {
+        "turned-away" | "stranger" => "not ours",
+        "hint" => "hint",
+        _ => "waits",
+    }
 }
 
 /// `muster explain`.
@@ -150,20 +157,23 @@ pub(crate) async fn explain(arguments: &ExplainArguments) -> anyhow::Result<Exit
 /// What a machine waits for, and for whom, by name.
 fn reasons(status: &Status) -> Vec<String> {
     let mut lines = vec![format!("{} ({}) is {}", status.name, status.short, status.phase.word())];
-    for Reason { text, machines, .. } in &status.waiting {
-        lines.push(format!("- {text}"));
+    if status.waiting.iter().all(|reason| word(reason) != "waits") {
+        lines.push(match status.phase {
+            Phase::Ready => "- it waits for nothing".to_owned(),
+            _ => "- it waits for nothing that it knows of".to_owned(),
+        });
+    }
+    for reason @ Reason { text, machines, .. } in &status.waiting {
+        lines.push(match word(reason) {
+            "waits" => format!("- {text}"),
+            word => format!("- {word}: {text}"),
+        });
         let named = status.peers.iter().filter(|peer| machines.contains(&peer.machine));
         let named = named.map(|peer| match peer.addresses.first() {
             Some(address) => format!("{} is {} at {address}", peer.short, peer.name),
             None => format!("{} is {}", peer.short, peer.name),
         });
         lines.extend(named.map(|line| format!("    {line}")));
-    }
-    if status.waiting.is_empty() {
-        lines.push(match status.phase {
-            Phase::Ready => "- it waits for nothing".to_owned(),
-            _ => "- it waits for nothing that it knows of".to_owned(),
-        });
     }
     lines
 }
@@ -175,6 +185,7 @@ pub(crate) async fn logs(arguments: &LogsArguments) -> anyhow::Result<Exit> {
     // A reader that has seen enough closes the pipe.
     let print = |line: &str| print::line(line).unwrap_or(false);
     tokio::select! {
+        () = print::unread() => Ok(Exit::Done),
         read = agent.lines(path, print) => read.map(|()| Exit::Done).map_err(Unheard::into),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
     }
@@ -219,6 +230,8 @@ mod tests {
                 machines: vec!["c".repeat(64)],
             }],
             resets: 0,
+            strangers: Vec::new(),
+            hints: Vec::new(),
             manifests: Some(muster_protocol::status::ManifestsStatus {
                 total: 5,
                 applied: 3,
@@ -252,6 +265,25 @@ mod tests {
         let reason = Reason { about: "turned-away".to_owned(), text: text.clone(), machines: Vec::new() };
         let shown = describe(&Status { waiting: vec![reason], ..status() });
         assert!(shown.contains(&format!("\nnot ours: {text}")) && !shown.contains("waits:"), "{shown}");
+    }
+
+    #[test]
+    fn strangers_and_hints_are_no_reason_to_wait() {
+        let reason = |about: &str, text: &str| Reason { about: about.into(), text: text.into(), machines: Vec::new() };
+        let waiting = vec![
+            reason("stranger", "1 machine is not of this cluster, first 9 s ago; its image: m-ffffffff (odd)"),
+            reason("hint", "10.0.0.9:7390: refused: nobody listens there, 3 s ago"),
+        ];
+        let shown = reasons(&Status { waiting, phase: Phase::Ready, ..status() });
+        assert_eq!(
+            shown,
+            [
+                "left (m-aaaaaaaa) is Ready",
+                "- it waits for nothing",
+                "- not ours: 1 machine is not of this cluster, first 9 s ago; its image: m-ffffffff (odd)",
+                "- hint: 10.0.0.9:7390: refused: nobody listens there, 3 s ago",
+            ]
+        );
     }
 
     #[test]

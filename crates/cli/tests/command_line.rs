@@ -147,11 +147,14 @@ fn a_reader_that_is_gone_ends_every_command_quietly() {
     let text = format!("cluster = \"site\"\nmachines = 3\nmesh_key = \"{key}\"\n");
     fs::write(dir.path().join("right.toml"), text).expect("written");
     fs::write(dir.path().join("wrong.toml"), "machnes = 5\n").expect("written");
-    let commands: [(&[&str], i32); 17] = [
+    let commands: [(&[&str], i32); 20] = [
         (&["--help"], 0),
         (&["--version"], 0),
         (&["version"], 0),
         (&["version", "--json"], 0),
+        (&["rehearsal-kubeadm", "version"], 0),
+        (&["rehearsal-kubeadm", "version", "-o", "json"], 0),
+        (&["rehearsal-kubeadm", "no-such-command"], 1),
         (&["completions", "bash"], 0),
         (&["completions", "zsh"], 0),
         (&["config", "check", "right.toml"], 0),

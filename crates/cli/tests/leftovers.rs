@@ -63,6 +63,20 @@ fn a_machine_with_an_earlier_clusters_work_is_not_chosen_for_init() {
 }
 
 #[test]
+fn an_earlier_kubelets_work_is_named_and_not_touched() {
+    const FILES: [&str; 2] = ["var/lib/kubelet/pki/kubelet-client-current.pem", "var/lib/kubelet/config.yaml"];
+    let site = Site::new();
+    leave(&site.root(1), &FILES);
+    let agent = site.start(1, &site.image(1, 1));
+    agent.until_explained(&["cannot run kubeadm", "pki/kubelet-client-current.pem", "kubelet/config.yaml"]);
+    untouched(&site.root(1), &FILES);
+    for file in FILES {
+        fs::remove_file(site.root(1).join(file)).expect("removed");
+    }
+    agent.until_phase("ready");
+}
+
+#[test]
 fn a_ca_of_the_images_own_is_refused_by_name() {
     const FILES: [&str; 2] = ["etc/kubernetes/pki/ca.crt", "etc/kubernetes/pki/ca.key"];
     let site = Site::new();
@@ -78,6 +92,8 @@ fn what_a_file_system_or_the_image_has_there_of_its_own_stops_nothing() {
     fs::create_dir_all(site.root(1).join("var/lib/etcd/lost+found")).expect("made");
     let files = ["etc/kubernetes/manifests/kube-vip.yaml", "etc/kubernetes/audit-policy.yaml"];
     leave(&site.root(1), &files);
+    // kubeadm writes its own over this one.
+    leave(&site.root(1), &["var/lib/kubelet/config.yaml"]);
     let agent = site.start(1, &site.image(1, 1));
     agent.until_phase("ready");
     untouched(&site.root(1), &files);

@@ -24,11 +24,9 @@ mod notices;
 mod place;
 mod raft;
 mod receive;
+mod strangers;
 
 pub use boot::{Boot, StartRefusal};
-
-/// Most senders that were turned away whose names are kept for people.
-const TURNED_AWAY_MAX: usize = 16;
 
 /// One machine of the site.
 pub struct Machine {
@@ -65,7 +63,7 @@ pub struct Machine {
     ask_at: Option<Time>,
     /// A peer that says it follows a charter, while this machine follows none.
     shown_by: Option<MachineId>,
-    turned_away: BTreeMap<(String, String), u64>,
+    turned_away: strangers::TurnedAway,
     last_impediment: Option<Impediment>,
 }
 
@@ -143,11 +141,7 @@ impl Machine {
                 return false;
             }
             Input::TurnedAway { whom, why } => {
-                if self.turned_away.len() < TURNED_AWAY_MAX
-                    || self.turned_away.contains_key(&(whom.clone(), why.clone()))
-                {
-                    *self.turned_away.entry((whom, why)).or_default() += 1;
-                }
+                self.turned_away.add(now, whom, why);
                 return false;
             }
             Input::Addresses(addresses) => {
@@ -155,6 +149,7 @@ impl Machine {
                 self.order_addresses();
             }
             Input::Reached { machine, address } => {
+                self.turned_away.came_through(address);
                 if self.roster.reach(machine, address) {
                     let hello = self.hello(machine, true);
                     effects.send(machine, hello);

@@ -38,6 +38,13 @@ pub(crate) struct Known {
     pub(crate) heard: Option<Time>,
 }
 
+impl Known {
+    /// When a frame first came from it in this start.
+    pub(crate) fn first_heard(&self) -> Option<Time> {
+        self.first_heard
+    }
+}
+
 /// What this machine believes about the others.
 pub(crate) struct Roster {
     me: MachineId,
@@ -54,6 +61,8 @@ pub(crate) struct Roster {
     clones: BTreeMap<MachineId, (SignedCard, SignedCard)>,
     alike: Alike,
     reached_at: ReachedAt,
+    /// Peers whose new card shows that they are where they were seen last, and that should hear so.
+    moved: BTreeSet<MachineId>,
     swim: Swim,
     /// In a large site, how cards are compared with those of others.
     compare: Option<Compare>,
@@ -102,6 +111,7 @@ impl Roster {
             clones: BTreeMap::new(),
             alike: Alike::new(card.fingerprint, card.machine),
             reached_at: ReachedAt::default(),
+            moved: BTreeSet::new(),
             swim,
             compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
             silent: false,
@@ -206,6 +216,9 @@ impl Roster {
         let known = self.known.get(&machine);
         let (first_heard, heard) = known.map_or((None, None), |known| (known.first_heard, known.heard));
         self.known.insert(machine, Known { card: signed, first_heard, heard });
+        if self.choose_reached(machine) && self.links.contains_key(&machine) {
+            self.moved.insert(machine);
+        }
         // SWIM may have known it before its card came.
         self.judge(machine);
         self.changed = true;
@@ -258,6 +271,9 @@ impl Roster {
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             effects.send(peer, hello(self.cards_to_greet(peer, rng), self.reached(peer)));
             self.ungreeted.insert(peer, now);
+        }
+        for peer in std::mem::take(&mut self.moved) {
+            effects.send(peer, hello(Vec::new(), self.reached(peer)));
         }
         self.compare_cards(now, rng, effects);
         self.swim.take_cards()

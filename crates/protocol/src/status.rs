@@ -78,6 +78,41 @@ pub struct Peer {
     pub addresses: Vec<String>,
 }
 
+/// What the mesh says of connections that end before it is known who is there. Whoever comes through from the same address takes it
+/// back: the other side was restarted, refused, or killed.
+pub const CUT_OFF: &str =
+    "its connections end in the middle of the handshake, all of them: perhaps another mesh key, or not muster";
+
+/// A machine that this one met and that is not of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stranger {
+    /// Its identity, in full hexadecimal.
+    pub machine: String,
+    /// Its identity as people see it.
+    pub short: String,
+    /// Its host name.
+    pub name: String,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// Milliseconds since anything came from it; none if nothing ever did.
+    pub heard_ms_ago: Option<u64>,
+    /// Why it is none of ours.
+    pub why: String,
+}
+
+/// A place where others may be, and what came of looking there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint {
+    /// As the image writes it: an address, a name and a port, or `mDNS`.
+    pub hint: String,
+    /// What came of it last; none if nothing has yet.
+    pub outcome: Option<String>,
+    /// The machine that is there, in full hexadecimal, if one is.
+    pub machine: Option<String>,
+    /// Milliseconds since that outcome.
+    pub ms_ago: Option<u64>,
+}
+
 /// How far this machine has come with the image's manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestsStatus {
@@ -130,12 +165,67 @@ pub struct Status {
     pub manifests: Option<ManifestsStatus>,
     /// The others.
     pub peers: Vec<Peer>,
+    /// Machines that were met and are not of this cluster: they have another image's settings, or follow another charter.
+    #[serde(default)]
+    pub strangers: Vec<Stranger>,
+    /// Where others are looked for, and what came of it. The core knows nothing of it: whoever owns the mesh fills it in.
+    #[serde(default)]
+    pub hints: Vec<Hint>,
     /// How many machines the image says there are.
     pub machines: u32,
     /// How many control planes it says there are.
     pub control_planes: u32,
     /// Frames and senders that were dropped, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
+}
+
+/// Most hints that are told of in a sentence each.
+const HINTS_TOLD: usize = 12;
+
+impl Status {
+    /// Whether a machine that should be here is not, or this one is not Ready: then what hints came to is worth telling.
+    pub fn misses_somebody(&self) -> bool {
+        let here = 1 + self.peers.iter().filter(|peer| peer.alive).count();
+        self.phase != Phase::Ready || here < self.machines as usize
+    }
+
+    /// What hints came to, as reasons; those first that found nobody.
+    pub fn hint_reasons(&self) -> Vec<Reason> {
+        let mut hints: Vec<&Hint> = self.hints.iter().collect();
+        hints.sort_by_key(|hint| hint.machine.is_some());
+        let reason = |text: String| Reason { about: "hint".to_owned(), text, machines: Vec::new() };
+        let told = hints.iter().take(HINTS_TOLD).map(|hint| {
+            let ago = hint.ms_ago.map_or(String::new(), |ms| format!(", {} s ago", ms / 1_000));
+            let outcome = hint.outcome.as_deref().unwrap_or("not tried yet");
+            let name = hint.machine.as_ref().map(|machine| self.name_of(machine));
+            let outcome = name.map_or(outcome.to_owned(), |name| format!("{outcome} {name}"));
+            reason(format!("{}: {outcome}{ago}", hint.hint))
+        });
+        let more = hints.len().saturating_sub(HINTS_TOLD);
+        let more = (more > 0).then(|| reason(format!("{more} more hints are in `muster status --json`")));
+        told.chain(more).collect()
+    }
+
+    /// That large packets are lost on the way to a machine, as so many connections in a row say.
+    pub fn hole_reason(&self, machine: MachineId, connections: u32) -> Reason {
+        let machine = machine.to_hex();
+        let text = format!(
+            "small packets reach {} and large ones do not: {connections} connections in a row stood, and nothing that was sent on \
+             them after the handshake was acknowledged. Something between drops packets without a word: look at the MTU of \
+             cards, bridges and tunnels (`ping -M do -s 1472`), and at what drops ICMP",
+            self.name_of(&machine)
+        );
+        Reason { about: "mtu".to_owned(), text, machines: vec![machine] }
+    }
+
+    fn name_of(&self, machine: &str) -> String {
+        let peers = self.peers.iter().map(|peer| (&peer.machine, &peer.name, &peer.short));
+        let strangers = self.strangers.iter().map(|one| (&one.machine, &one.name, &one.short));
+        match peers.chain(strangers).find(|(id, ..)| *id == machine) {
+            Some((_, name, short)) => format!("{name} ({short})"),
+            None => format!("m-{}", machine.chars().take(8).collect::<String>()),
+        }
+    }
 }
 
 /// Machines in a sentence: all of a few, the first few of many.

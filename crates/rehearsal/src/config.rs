@@ -6,6 +6,7 @@ use crate::discovery;
 use crate::document::Documents;
 use crate::failure::{Failure, fail};
 use crate::init::Init;
+use crate::say::say;
 use crate::setting::Setting;
 use crate::workflow;
 
@@ -14,7 +15,7 @@ pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> 
         Some("pull") => workflow::run(setting, "", "images-pull", || {
             Init::load(setting, line)?;
             setting.take(5.0);
-            println!("[config/images] Pulled nothing: no container will run");
+            say!("[config/images] Pulled nothing: no container will run");
             Ok(())
         }),
         Some("list") => list(setting, line),
@@ -28,11 +29,11 @@ fn list(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     let images = images.ok_or_else(|| fail("the rehearsal does not know the images of this version"))?;
     let repository = init.cluster["imageRepository"].as_str().unwrap_or("registry.k8s.io");
     for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"] {
-        println!("{repository}/{component}:{}", init.cluster["kubernetesVersion"].as_str().unwrap_or_default());
+        say!("{repository}/{component}:{}", init.cluster["kubernetesVersion"].as_str().unwrap_or_default());
     }
-    println!("{repository}/coredns/coredns:{}", images.coredns);
-    println!("{repository}/pause:{}", images.pause);
-    println!("{repository}/etcd:{}", images.etcd);
+    say!("{repository}/coredns/coredns:{}", images.coredns);
+    say!("{repository}/pause:{}", images.pause);
+    say!("{repository}/etcd:{}", images.etcd);
     Ok(())
 }
 
@@ -46,6 +47,6 @@ fn validate(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     if documents.init.is_some() || documents.cluster.is_some() {
         Init::new(setting, documents)?;
     }
-    println!("ok");
+    say!("ok");
     Ok(())
 }

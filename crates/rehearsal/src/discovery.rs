@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::client::{Client, Identity};
 use crate::document::{is_token, seconds};
 use crate::failure::{Failure, fail};
+use crate::say::say;
 use crate::setting::Setting;
 use crate::{jws, kubeconfig, pki};
 
@@ -63,7 +64,7 @@ pub(crate) fn validate(join: &Value) -> Result<(), Failure> {
 
 /// Before 1.28 the first look comes only after five seconds, or at the end of a shorter timeout.
 fn by_file(path: &str, timeout: f64, setting: &Setting) -> Result<(String, String), Failure> {
-    println!("[discovery] Created cluster-info discovery client from {path:?}");
+    say!("[discovery] Created cluster-info discovery client from {path:?}");
     let client = kubeconfig::client(Path::new(path), setting.hosts.clone())?;
     let ca = client.ca.clone().ok_or_else(|| fail("the discovery file has no certificate authority"))?;
     if setting.version.minor < 28 {
@@ -81,7 +82,7 @@ fn by_token(discovery: &Value, timeout: f64, setting: &Setting) -> Result<(Strin
     let token = discovery["token"].as_str().unwrap_or_default();
     let (id, secret) = token.split_once('.').ok_or_else(|| fail("token: Invalid value"))?;
     let pins: Vec<_> = discovery["caCertHashes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    println!("[discovery] Created cluster-info discovery client, requesting info from {server:?}");
+    say!("[discovery] Created cluster-info discovery client, requesting info from {server:?}");
     let (hosts, patience) = (setting.hosts.clone(), Duration::from_secs(10));
     let mut client = Client { server: server.into(), ca: None, identity: Identity::Nobody, hosts, patience };
     let signed = |client: &Client| {

@@ -8,6 +8,7 @@ use crate::document::{Documents, seconds};
 use crate::failure::{Failure, fail};
 use crate::machine::Machine;
 use crate::preflight::Checks;
+use crate::say::say;
 use crate::setting::{Setting, Version};
 use crate::{kubeconfig, pki, pods, workflow};
 
@@ -81,22 +82,22 @@ impl<'a> Init<'a> {
                 pods::start(setting)
             }
             "wait-control-plane" => {
-                println!("[wait-control-plane] Waiting for the kubelet to boot up the control plane as static Pods");
+                say!("[wait-control-plane] Waiting for the kubelet to boot up the control plane as static Pods");
                 machine.wait_for_own_server()
             }
             "upload-config" => self.upload(part),
             "upload-certs" => {
-                println!("[upload-certs] Skipping phase. Please see --upload-certs");
+                say!("[upload-certs] Skipping phase. Please see --upload-certs");
                 Ok(())
             }
             "mark-control-plane" => {
-                println!("[mark-control-plane] Marking the node {} as control-plane", machine.name);
+                say!("[mark-control-plane] Marking the node {} as control-plane", machine.name);
                 setting.take(0.9);
                 self.op(json!({ "op": "mark-control-plane", "name": machine.name }))
             }
             "bootstrap-token" => self.bootstrap_tokens(),
             "kubelet-finalize" | "addon" | "show-join-command" => {
-                println!("[{top}] {part}: nothing of it in a rehearsal");
+                say!("[{top}] {part}: nothing of it in a rehearsal");
                 setting.take(0.3);
                 Ok(())
             }
@@ -117,7 +118,7 @@ impl<'a> Init<'a> {
     }
 
     fn upload(&self, part: &str) -> Result<(), Failure> {
-        println!("[upload-config] Storing the configuration of {part}");
+        say!("[upload-config] Storing the configuration of {part}");
         self.machine.setting.take(1.0);
         match part {
             "kubeadm" => self.op(json!({ "op": "upload-cluster", "configuration": self.cluster })),
@@ -129,8 +130,8 @@ impl<'a> Init<'a> {
         self.machine.setting.take(0.5);
         // kubeadm makes a token when it is given none.
         let shown: Vec<_> = self.tokens().map(|(token, _)| token).collect();
-        println!("[bootstrap-token] Using tokens: {shown:?}");
-        println!("[bootstrap-token] Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles");
+        say!("[bootstrap-token] Using tokens: {shown:?}");
+        say!("[bootstrap-token] Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles");
         for (token, ttl_seconds) in self.tokens() {
             self.op(json!({ "op": "create-token", "token": token, "ttl_seconds": ttl_seconds, "replace": true }))?;
         }

@@ -13,6 +13,7 @@ use crate::init::ignored;
 use crate::machine::Machine;
 use crate::pki::AUTHORITIES;
 use crate::preflight::Checks;
+use crate::say::{complain, say};
 use crate::setting::Setting;
 use crate::state::Member;
 use crate::{discovery, kubeconfig, pki, pods, workflow};
@@ -41,7 +42,7 @@ impl<'a> Join<'a> {
     fn cluster(&self) -> Result<(&Client, Machine<'a>, &Value), Failure> {
         if self.discovered.get().is_none() {
             let client = discovery::discover(&self.join, self.setting)?;
-            println!("[preflight] Reading configuration from the cluster...");
+            say!("[preflight] Reading configuration from the cluster...");
             let configuration = client.get("/rehearsal/v1/configuration")?;
             let _ = self.discovered.set((client, configuration));
         }
@@ -161,7 +162,7 @@ impl<'a> Join<'a> {
 
     fn check_etcd(&self) -> Result<(), Failure> {
         let (_, machine, _) = self.cluster()?;
-        println!("[check-etcd] Checking that the etcd cluster is healthy");
+        say!("[check-etcd] Checking that the etcd cluster is healthy");
         let state = machine.admin()?.get("/rehearsal/v1/state")?;
         let members: Vec<Member> = serde_json::from_value(state["members"].clone()).unwrap_or_default();
         match members.iter().all(|member| member.started) {
@@ -194,7 +195,7 @@ impl<'a> Join<'a> {
         if self.setting.kubelet_conf().exists() {
             // It has its certificate and needs no bootstrap. A kubelet tries until it succeeds, and kubeadm asks nothing of that.
             if let Err(error) = self.register_node(&machine.name) {
-                eprintln!("the rehearsal's kubelet has not registered its Node yet: {error}");
+                complain!("the rehearsal's kubelet has not registered its Node yet: {error}");
             }
             return Ok(());
         }
@@ -211,7 +212,7 @@ impl<'a> Join<'a> {
 
     /// TLS bootstrap: the kubelet's own, and kubeadm waits for it.
     fn bootstrap_kubelet(&self) -> Result<(), Failure> {
-        println!("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
+        say!("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
         let path = self.setting.dir.join("bootstrap-kubelet.conf");
         let (_, machine, _) = self.cluster()?;
         if self.setting.kubelet_conf().exists() {
@@ -244,7 +245,7 @@ impl<'a> Join<'a> {
     /// Once the member is added only etcd's own members are talked to: the API may have no quorum.
     fn join_etcd(&self) -> Result<(), Failure> {
         let (_, machine, _) = self.cluster()?;
-        println!("[etcd] Announced new etcd member joining to the existing etcd cluster");
+        say!("[etcd] Announced new etcd member joining to the existing etcd cluster");
         let me = machine.as_member();
         let op = json!({ "op": "add-member", "name": me.name, "address": me.address });
         let mut patience = 5;
@@ -262,13 +263,13 @@ impl<'a> Join<'a> {
         self.setting.take(1.0);
         machine.etcd_manifest(&members)?;
         pods::start(self.setting)?;
-        println!("[etcd] Waiting for the new etcd member to join the cluster. This can take up to 40s");
+        say!("[etcd] Waiting for the new etcd member to join the cluster. This can take up to 40s");
         machine.wait_for_own_server()
     }
 
     fn mark(&self) -> Result<(), Failure> {
         let (_, machine, _) = self.cluster()?;
-        println!("[mark-control-plane] Marking the node {} as control-plane", machine.name);
+        say!("[mark-control-plane] Marking the node {} as control-plane", machine.name);
         self.setting.take(0.9);
         machine
             .admin()?
@@ -285,6 +286,6 @@ pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> 
     for leaf in leaves {
         workflow::run(setting, "join", &leaf, || join.phase(&leaf, line))?;
     }
-    println!("This rehearsal of a node has joined the rehearsal of a cluster");
+    say!("This rehearsal of a node has joined the rehearsal of a cluster");
     Ok(())
 }

@@ -20,6 +20,7 @@ mod pki;
 mod pods;
 mod preflight;
 mod reset;
+mod say;
 mod server;
 mod setting;
 mod state;
@@ -35,6 +36,7 @@ use serde_json::json;
 
 use failure::{Failure, fail};
 use init::Init;
+use say::{complain, say};
 use setting::Setting;
 
 /// The first line of every output, on standard error so that what programs read stays readable.
@@ -58,12 +60,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if words.first().is_some_and(|word| word == SUBCOMMAND) {
         words.remove(0);
     }
-    eprintln!("{NOTICE}");
+    complain!("{NOTICE}");
     match run(&words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
-            eprintln!("To see the stack trace of this error execute with --v=5 or higher");
+            complain!("error: {failure}");
+            complain!("To see the stack trace of this error execute with --v=5 or higher");
             ExitCode::from(versions::EXIT_FAILED)
         }
     }
@@ -99,8 +101,8 @@ fn version(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     workflow::run(setting, "", "version", || {
         setting.take(0.1);
         match line.flag("output") {
-            Some("short") => println!("{text}"),
-            None | Some("json" | "yaml") => println!(
+            Some("short") => say!("{text}"),
+            None | Some("json" | "yaml") => say!(
                 "{:#}",
                 json!({ "clientVersion": {
                     "major": "1",
@@ -134,7 +136,7 @@ fn token(setting: &Setting, line: &CommandLine, command: &str) -> Result<(), Fai
             for (token, ttl_seconds) in Init::load(setting, line)?.tokens() {
                 let op = json!({ "op": "create-token", "token": token, "ttl_seconds": ttl_seconds, "replace": false });
                 client.post("/rehearsal/v1/op", &op)?;
-                println!("{token}");
+                say!("{token}");
             }
             Ok(())
         }),
@@ -153,13 +155,13 @@ fn token(setting: &Setting, line: &CommandLine, command: &str) -> Result<(), Fai
                 client
                     .post("/rehearsal/v1/op", &json!({ "op": "delete-token", "id": id }))
                     .map_err(|error| fail(format!("failed to delete bootstrap token {id:?}: {error}")))?;
-                println!("bootstrap token {id:?} deleted");
+                say!("bootstrap token {id:?} deleted");
             }
             Ok(())
         }),
         "list" => {
             let ids = client()?.get("/rehearsal/v1/tokens")?;
-            println!("{ids:#}");
+            say!("{ids:#}");
             Ok(())
         }
         _ => Err(fail("the rehearsal makes the tokens of a document alone")),

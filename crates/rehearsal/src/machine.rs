@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Identity};
 use crate::failure::{Doing as _, Failure, fail};
 use crate::pki::{self, AUTHORITIES, Authority, Subject};
+use crate::say::say;
 use crate::setting::Setting;
 use crate::state::Member;
 use crate::{kubeconfig, pods};
@@ -111,10 +112,10 @@ impl<'a> Machine<'a> {
 
     fn service_accounts(&self) -> Result<(), Failure> {
         if self.pki_dir.join("sa.key").exists() {
-            println!("[certs] Using the existing \"sa\" key");
+            say!("[certs] Using the existing \"sa\" key");
             return Ok(());
         }
-        println!("[certs] Generating \"sa\" key and public key");
+        say!("[certs] Generating \"sa\" key and public key");
         let key = rcgen::KeyPair::generate().map_err(|error| fail(error.to_string()))?;
         pki::write(&self.pki_dir.join("sa.key"), &key.serialize_pem())?;
         pki::write(&self.pki_dir.join("sa.pub"), &key.public_key_pem())
@@ -124,7 +125,7 @@ impl<'a> Machine<'a> {
     /// `local`: the kubelet's names this machine's own API server.
     pub(crate) fn kubeconfig(&self, part: &str, local: bool) -> Result<(), Failure> {
         let file = format!("{part}.conf");
-        println!("[kubeconfig] Writing {file:?} kubeconfig file");
+        say!("[kubeconfig] Writing {file:?} kubeconfig file");
         let ca = Authority::load(&self.pki_dir, AUTHORITIES[0].0, AUTHORITIES[0].1)?;
         let (user, organization) = match part {
             "admin" | "super-admin" => ("kubernetes-admin".to_owned(), Some("system:masters")),
@@ -157,7 +158,7 @@ impl<'a> Machine<'a> {
 
     /// etcd's manifest; `members` is the membership with this one in it.
     pub(crate) fn etcd_manifest(&self, members: &[Member]) -> Result<(), Failure> {
-        println!("[etcd] Creating static Pod manifest for \"etcd\"");
+        say!("[etcd] Creating static Pod manifest for \"etcd\"");
         let manifest = json!({ "dataDir": self.etcd_dir, "initialMembers": members });
         pki::write(&self.setting.manifests().join("etcd.yaml"), &format!("{manifest:#}\n"))?;
         pki::restrict(&self.setting.manifests())?;
@@ -172,7 +173,7 @@ impl<'a> Machine<'a> {
 
     /// Writes what the kubelet reads, and takes the time that it takes.
     pub(crate) fn start_kubelet(&self, components: &Value) -> Result<(), Failure> {
-        println!("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");
+        say!("[kubelet-start] Writing kubelet configuration to file \"/var/lib/kubelet/config.yaml\"");
         let is_kubelet = |document: &&Value| document["kind"] == "KubeletConfiguration";
         let config = components.as_array().into_iter().flatten().find(is_kubelet).cloned();
         let config = config.unwrap_or_else(
@@ -185,7 +186,7 @@ impl<'a> Machine<'a> {
             write("instance-config.yaml", "containerRuntimeEndpoint: \"\"\n")?;
         }
         pki::restrict(&self.setting.kubelet_dir)?;
-        println!("[kubelet-start] Starting the kubelet");
+        say!("[kubelet-start] Starting the kubelet");
         self.setting.take(KUBELET);
         Ok(())
     }

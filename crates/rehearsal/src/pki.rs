@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Doing as _, Failure, fail};
+use crate::say::say;
 
 /// The CAs that a control plane has: file below the certificates' directory, and common name.
 pub(crate) const AUTHORITIES: [(&str, &str); 3] =
@@ -58,10 +59,10 @@ impl Authority {
     /// Uses the CA on disk, or makes one.
     pub(crate) fn load_or_make(pki: &Path, base: &str, name: &str) -> Result<Self, Failure> {
         if pki.join(format!("{base}.crt")).exists() {
-            println!("[certs] Using existing {name} certificate authority");
+            say!("[certs] Using existing {name} certificate authority");
             return Self::load(pki, base, name);
         }
-        println!("[certs] Generating {name:?} certificate and key");
+        say!("[certs] Generating {name:?} certificate and key");
         let mut params = named(&Subject { name, ..Subject::default() })?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
@@ -83,10 +84,10 @@ impl Authority {
     /// Makes a certificate below `pki` unless there is one.
     pub(crate) fn ensure(&self, pki: &Path, base: &str, subject: &Subject<'_>) -> Result<(), Failure> {
         if pki.join(format!("{base}.crt")).exists() {
-            println!("[certs] Using existing {base} certificate and key on disk");
+            say!("[certs] Using existing {base} certificate and key on disk");
             return Ok(());
         }
-        println!("[certs] Generating {base:?} certificate and key");
+        say!("[certs] Generating {base:?} certificate and key");
         write_pair(pki, base, &self.issue(subject)?)
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Doing as _, Failure, fail};
 use crate::pki;
+use crate::say::say;
 use crate::setting::Setting;
 use crate::state::{Member, State};
 
@@ -84,7 +85,7 @@ impl Pods {
 
 /// Writes the manifest of the API server. The other two components come with it.
 pub(crate) fn write_control_plane(setting: &Setting, manifest: &Value, component: &str) -> Result<(), Failure> {
-    println!("[control-plane] Creating static Pod manifest for \"kube-{component}\"");
+    say!("[control-plane] Creating static Pod manifest for \"kube-{component}\"");
     let mut manifest = manifest.clone();
     manifest["note"] = json!("a rehearsal: no container runs");
     pki::write(&setting.manifests().join(format!("kube-{component}.yaml")), &format!("{manifest:#}\n"))?;

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use crate::failure::{Failure, fail};
+use crate::say::{complain, say};
 use crate::setting::Setting;
 
 /// Checks, some of whose errors are only warnings.
@@ -15,14 +16,14 @@ pub(crate) struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     pub(crate) fn new(setting: &'a Setting, ignored: Vec<String>) -> Self {
-        println!("[preflight] Running pre-flight checks");
+        say!("[preflight] Running pre-flight checks");
         Self { setting, ignored, errors: Vec::new() }
     }
 
     fn error(&mut self, name: String, words: String) {
         let ignored = self.ignored.iter().any(|ignored| ignored.eq_ignore_ascii_case(&name) || ignored == "all");
         match ignored {
-            true => eprintln!("\t[WARNING {name}]: {words}"),
+            true => complain!("\t[WARNING {name}]: {words}"),
             false => self.errors.push(format!("\t[ERROR {name}]: {words}")),
         }
     }
@@ -52,8 +53,8 @@ impl<'a> Checks<'a> {
         match self.errors.is_empty() {
             true => Ok(()),
             false => {
-                eprintln!("[preflight] Some fatal errors occurred:\n{}", self.errors.join("\n"));
-                eprintln!(
+                complain!("[preflight] Some fatal errors occurred:\n{}", self.errors.join("\n"));
+                complain!(
                     "[preflight] If you know what you are doing, you can make a check non-fatal with \
                      `--ignore-preflight-errors=...`"
                 );

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::document::Documents;
 use crate::failure::{Doing as _, Failure, fail};
 use crate::pods::{self, Pods};
+use crate::say::say;
 use crate::setting::Setting;
 use crate::{kubeconfig, workflow};
 
@@ -42,7 +43,7 @@ pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> 
 
 fn clean_up(setting: &Setting, line: &CommandLine, document: &Value) -> Result<(), Failure> {
     pods::stop(setting);
-    println!("[reset] Deleting contents of directories");
+    say!("[reset] Deleting contents of directories");
     let pki = document["certificatesDir"].as_str().or(line.flag("cert-dir")).map(PathBuf::from);
     let directories =
         [setting.manifests(), pki.unwrap_or_else(|| setting.dir.join("pki")), setting.kubelet_dir.clone()];
@@ -58,12 +59,12 @@ fn clean_up(setting: &Setting, line: &CommandLine, document: &Value) -> Result<(
 
 /// The Node stays, and is found to be dead once its kubelet has been missed for 40 seconds.
 fn stop_kubelet(setting: &Setting) {
-    println!("[reset] Stopping the kubelet service");
+    say!("[reset] Stopping the kubelet service");
     let Ok(kubelet) = kubeconfig::client(&setting.kubelet_conf(), setting.hosts.clone()) else { return };
     let missed_after_ms = (40_000.0 * setting.pace) as u64;
     let op = json!({ "op": "kubelet-stopped", "name": node_name(setting), "missed_after_ms": missed_after_ms });
     if let Err(error) = kubelet.post("/rehearsal/v1/op", &op) {
-        println!("[reset] WARNING: the API server does not hear of it: {error}");
+        say!("[reset] WARNING: the API server does not hear of it: {error}");
     }
 }
 
@@ -81,7 +82,7 @@ fn leave_etcd(setting: &Setting) -> Option<PathBuf> {
     let removed =
         client.and_then(|client| client.post("/rehearsal/v1/op", &json!({ "op": "remove-member", "name": pods.name })));
     if let Err(error) = removed {
-        println!("[reset] WARNING: the etcd member was not removed: {error}");
+        say!("[reset] WARNING: the etcd member was not removed: {error}");
     }
     Some(pods.data_dir().to_owned())
 }

@@ -18,6 +18,7 @@ use crate::failure::{Doing as _, Failure, fail};
 use crate::objects;
 use crate::pki::{self, Authority, Subject};
 use crate::pods::Pods;
+use crate::say::complain;
 use crate::state::{Op, Refusal, State};
 
 /// Connections served at a time; more are closed at once.
@@ -117,7 +118,7 @@ impl Server {
         let (host, _) = self.pods.address.rsplit_once(':').unwrap_or_default();
         match TcpListener::bind(format!("{host}:2379")) {
             Ok(listener) => self.accept(listener, Part::Etcd),
-            Err(error) => eprintln!("etcd's port 2379 is not served: {error}"),
+            Err(error) => complain!("etcd's port 2379 is not served: {error}"),
         }
     }
 

@@ -3,6 +3,7 @@
 use muster_kubeadm::versions::{CommandLine, Shown, Workflow};
 
 use crate::failure::{Failure, fail};
+use crate::say::say;
 use crate::setting::{Fault, Setting, Told};
 
 /// The leaves that a command line runs, as `certs/ca` or `preflight`, in order.
@@ -45,16 +46,16 @@ pub(crate) fn run(
     match fault {
         None => work().map_err(|error| if workflow.is_empty() { error } else { error.at(leaf) }),
         Some(Fault::Lie) => {
-            println!("[{top}] done");
+            say!("[{top}] done");
             Ok(())
         }
         Some(Fault::Fail) => Err(fail(format!("the rehearsal was told to fail at {name}")).at(leaf)),
         Some(Fault::Hang) => loop {
-            println!("[{top}] the rehearsal was told to hang");
+            say!("[{top}] the rehearsal was told to hang");
             std::thread::sleep(std::time::Duration::from_secs(3600));
         },
         Some(Fault::Nonsense) => {
-            println!("\u{fffd}%!s(<nil>) \u{7}\u{1b}[31m panic: goroutine 1 [running]: {{]]");
+            say!("\u{fffd}%!s(<nil>) \u{7}\u{1b}[31m panic: goroutine 1 [running]: {{]]");
             Err(fail("\u{1b}[0m<nil>"))
         }
         Some(Fault::Die) => {

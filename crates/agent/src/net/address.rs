@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 /// Most addresses behind one name that are tried.
-const RESOLVED_MAX: usize = 64;
+pub(super) const RESOLVED_MAX: usize = 64;
 
 /// The multiaddress of a TCP address.
 pub fn multiaddr(address: SocketAddr) -> Multiaddr {
@@ -28,14 +28,14 @@ pub fn socket(address: &Multiaddr) -> Option<SocketAddr> {
 }
 
 /// All addresses behind a name, by the system's resolver.
-pub(super) async fn resolve(name: &str) -> Vec<SocketAddr> {
-    match tokio::net::lookup_host(name).await {
-        Ok(addresses) => addresses.take(RESOLVED_MAX).collect(),
-        Err(why) => {
-            tracing::debug!(name, %why, "a name is not found");
-            Vec::new()
-        }
-    }
+///
+/// # Errors
+/// Why there are none, for people.
+pub(super) async fn resolve(name: &str) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host(name).await;
+    let found: Vec<SocketAddr> =
+        found.map_err(|why| super::outcomes::lookup_failed(&why))?.take(RESOLVED_MAX).collect();
+    if found.is_empty() { Err("has no address".to_owned()) } else { Ok(found) }
 }
 
 /// What others should dial, most useful first: the address that this machine speaks from by default, then IPv4 before

@@ -6,10 +6,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use muster_protocol::status::CUT_OFF;
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::Event;
+use super::events::HANDSHAKE;
+use super::progress::Stage;
 use crate::counters::Counters;
 
 /// Pause between two words on the same sender: people need to know who and why, not how often.
@@ -21,9 +24,6 @@ const SENDERS_MAX: usize = 32;
 /// How many handshakes from one address must end in the middle, none of them coming through, before people are told: a
 /// machine that restarts leaves one or two behind.
 const CUT_OFF_MIN: u32 = 4;
-
-/// What is said of them.
-const CUT_OFF: &str = "its connections end in the middle of the handshake: another mesh key, or not muster";
 
 /// Counts and tells who was turned away. Clones share it.
 #[derive(Clone)]
@@ -49,10 +49,16 @@ impl Away {
         }
     }
 
-    /// A handshake with `whom` failed, see [`is_cut_off`]: that is told of when it happens again and again.
-    pub(super) async fn handshake_failed(&self, whom: String, ip: Option<IpAddr>, why: &str, cut_off: bool) {
-        if !cut_off {
-            return self.turned("handshake failed", whom, why.to_owned()).await;
+    /// A handshake with `whom` failed. What makes no sense is another key's, or no muster's. One that merely ended, see
+    /// [`is_cut_off`], is told of as a guess, and when it happens again and again. Whoever proved its identity has the key: it
+    /// refused this machine, let go of one of two connections, or was killed.
+    pub(super) async fn handshake_failed(&self, whom: String, ip: Option<IpAddr>, stage: Stage, error: &impl Debug) {
+        if stage == Stage::Known {
+            ip.into_iter().for_each(|ip| self.came_through(ip));
+            return self.counters.dropped("handshake cut off");
+        }
+        if !is_cut_off(error) {
+            return self.turned("handshake failed", whom, HANDSHAKE.to_owned()).await;
         }
         self.counters.dropped("handshake cut off");
         if ip.is_some_and(|ip| self.is_cut_off_often(ip)) {
@@ -106,21 +112,27 @@ mod tests {
         let (events, mut told) = mpsc::channel(8);
         let away = Away::new(events, Arc::default());
         let ip: IpAddr = "10.0.0.9".parse().expect("an address");
-        let cut = is_cut_off(&io::Error::other(io::Error::from(ErrorKind::ConnectionReset)));
+        let cut = io::Error::other(io::Error::from(ErrorKind::ConnectionReset));
+        let fail = |stage| away.handshake_failed(ip.to_string(), Some(ip), stage, &cut);
         for _ in 0..5 {
             for _ in 1..CUT_OFF_MIN {
-                away.handshake_failed(ip.to_string(), Some(ip), "wrong", cut).await;
+                fail(Stage::Fenced).await;
             }
             away.came_through(ip);
         }
         assert!(told.try_recv().is_err());
+        // Whoever has proved its identity has the key, however often it is cut off after that.
+        for _ in 0..5 * CUT_OFF_MIN {
+            fail(Stage::Known).await;
+        }
+        assert!(told.try_recv().is_err());
         for _ in 0..CUT_OFF_MIN {
-            away.handshake_failed(ip.to_string(), Some(ip), "wrong", cut).await;
+            fail(Stage::Taken).await;
         }
         assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.9" && why == CUT_OFF));
-        let nonsense = is_cut_off(&io::Error::new(ErrorKind::InvalidData, "noise"));
-        away.handshake_failed("10.0.0.8".into(), None, "wrong", nonsense).await;
-        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.8" && why == "wrong"));
+        let nonsense = io::Error::new(ErrorKind::InvalidData, "noise");
+        away.handshake_failed("10.0.0.8".into(), None, Stage::Fenced, &nonsense).await;
+        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.8" && why == HANDSHAKE));
     }
 
     #[test]

@@ -10,8 +10,12 @@ use muster_wire::MachineId;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::away::is_cut_off;
+use super::outcomes::{self, OWN};
 use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
+
+/// What came of a hint, before the machine's name.
+pub(super) const CONNECTED: &str = "connected as";
+pub(super) const RESTS: &str = "not dialled for a while: one of the two refuses the other, this machine or";
 
 /// Most of this machine's own addresses remembered.
 const OWN_MAX: usize = 256;
@@ -73,7 +77,7 @@ impl Mesh {
                     let words = self.words.0.clone();
                     tokio::spawn(async move {
                         let addresses = address::resolve(&hint).await;
-                        let _ = words.send(Word::Resolved(addresses)).await;
+                        let _ = words.send(Word::Resolved(hint, addresses)).await;
                     });
                 }
             }
@@ -82,16 +86,24 @@ impl Mesh {
 
     /// Dials an address, unless whoever is known to be there is connected.
     pub(super) fn try_address(&mut self, address: SocketAddr) {
-        let dialled = self.dialled.values().any(|at| *at == address);
-        let connected = self.connections.values().any(|(_, _, at)| *at == Some(address));
-        if dialled || connected || self.own.contains(&address) {
+        if self.own.contains(&address) {
+            return self.outcomes.came(address, OWN, None);
+        }
+        let connected = self.connections.values().find(|(_, _, at)| *at == Some(address));
+        if let Some((machine, ..)) = connected {
+            return self.outcomes.came(address, CONNECTED, Some(*machine));
+        }
+        if self.dialled.values().any(|at| *at == address) {
             return;
         }
         let there = self.machines.iter().find(|(_, addresses)| addresses.contains(&address));
-        if let Some(machine) = there.map(|(machine, _)| *machine)
-            && (self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()))
-        {
-            return;
+        if let Some(machine) = there.map(|(machine, _)| *machine) {
+            if self.peers.contains_key(&machine) {
+                return self.outcomes.came(address, CONNECTED, Some(machine));
+            }
+            if self.resting.rests(machine, Instant::now()) {
+                return self.outcomes.came(address, RESTS, Some(machine));
+            }
         }
         // From a port of its own: two machines that dial each other from their listening ports would be one connection to
         // TCP, which on one host the system refuses.
@@ -105,6 +117,7 @@ impl Mesh {
     /// Someone answered by mDNS. Its records are unauthenticated, so they are hints like any other, and bounded.
     pub(super) fn discovered(&mut self, peer: PeerId, at: Multiaddr) {
         let Some(machine) = key::machine(&peer).filter(|_| peer != self.me) else { return };
+        self.outcomes.discovered(machine);
         if self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()) || !self.lacks_peers() {
             return;
         }
@@ -144,6 +157,10 @@ impl Mesh {
     pub(super) async fn dial_failed(&mut self, hint: Option<SocketAddr>, error: DialError) {
         match &error {
             DialError::LocalPeerId { address } => {
+                if let Some(address) = hint.or_else(|| socket(address)) {
+                    self.progress.take(true, address);
+                    self.outcomes.came(address, OWN, None);
+                }
                 if self.own.len() < OWN_MAX {
                     self.own.extend(hint.or_else(|| socket(address)));
                 }
@@ -151,20 +168,19 @@ impl Mesh {
             // Another machine has this address now.
             DialError::WrongPeerId { address, .. } => {
                 if let Some(address) = socket(address) {
+                    self.progress.take(true, address);
                     self.hints.heard(address.to_string(), Instant::now());
                 }
             }
             DialError::Transport(causes) => {
                 for (address, cause) in causes {
+                    let Some(address) = socket(address) else { continue };
+                    let stage = self.progress.take(true, address);
+                    self.outcomes.came(address, outcomes::dial_failed(stage, cause), None);
                     // Nobody there yet is what booting looks like. Somebody who says the wrong things is not.
-                    if let Some(address) = socket(address)
-                        && self.reached.take(&address)
-                    {
-                        debug!(%address, ?cause, "a handshake failed");
-                        let why = super::events::HANDSHAKE;
-                        self.away
-                            .handshake_failed(address.to_string(), Some(address.ip()), why, is_cut_off(cause))
-                            .await;
+                    if let Some(stage) = stage {
+                        debug!(%address, ?stage, ?cause, "a handshake failed");
+                        self.away.handshake_failed(address.to_string(), Some(address.ip()), stage, cause).await;
                     }
                 }
             }

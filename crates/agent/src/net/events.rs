@@ -10,12 +10,18 @@ use muster_wire::{MachineId, limits};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::away::is_cut_off;
+use super::dial::CONNECTED;
+use super::holes::LARGE;
+use super::progress::Stage;
 use super::swarm::BehaviourEvent;
 use super::{Event, Mesh, address, key, socket};
 
-/// What is said of a failed handshake: another mesh key makes noise of every byte, so nothing more is known.
+/// What is said of a handshake in which the other side sent what makes no sense: another mesh key makes noise of every byte, so
+/// nothing more is known.
 pub(super) const HANDSHAKE: &str = "the handshake failed: another mesh key, or not muster";
+
+/// What is said of one that ended in the middle.
+pub(super) const CUT_SHORT: &str = "its handshake ends in the middle: perhaps another mesh key, or not muster";
 
 /// Connections to one peer that come within this time are those of two machines that dialled each other at once. A later
 /// one from outside says that the peer does not have the former any more: it lost its power and is back.
@@ -27,9 +33,13 @@ impl Mesh {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.established(peer_id, connection_id, &endpoint).await;
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established, connection_id, .. } => {
-                let whose = self.connections.remove(&connection_id).map(|(machine, ..)| machine);
-                if let Some(machine) = whose.filter(|_| num_established == 0) {
+            SwarmEvent::ConnectionClosed { peer_id, num_established, connection_id, cause, .. } => {
+                let closed = self.connections.remove(&connection_id);
+                if let Some((machine, since, _)) = closed {
+                    debug!(%machine, ?cause, "a connection ended");
+                    self.note_end(machine, since, is_given_up(&cause));
+                }
+                if let Some((machine, ..)) = closed.filter(|_| num_established == 0) {
                     debug!(%machine, %peer_id, "disconnected");
                     self.disconnected(machine).await;
                     // A machine that merely restarts is soon there again; one that hangs up is not asked at once.
@@ -74,17 +84,19 @@ impl Mesh {
     }
 
     async fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        self.dialled.remove(&connection);
+        let hint = self.dialled.remove(&connection);
         let at = socket(endpoint.get_remote_address()).map(|at| at.ip().to_canonical());
         let dialled = match endpoint {
             ConnectedPoint::Dialer { address, .. } => socket(address),
             ConnectedPoint::Listener { .. } => None,
         };
-        if let Some(address) = &dialled {
-            self.reached.take(address);
-        }
         if let Some(remote) = socket(endpoint.get_remote_address()) {
+            self.progress.take(endpoint.is_dialer(), remote);
             self.away.came_through(remote.ip());
+        }
+        if let Some((address, machine)) = hint.zip(key::machine(&peer)) {
+            let text = if self.is_refused(machine) { "refused here, since it is" } else { CONNECTED };
+            self.outcomes.came(address, text, Some(machine));
         }
         let Some(machine) = key::machine(&peer).filter(|machine| !self.is_refused(*machine)) else {
             if key::machine(&peer).is_none() {
@@ -104,10 +116,18 @@ impl Mesh {
         {
             let _ = self.events.send(Event::Reached(machine, at)).await;
         }
+        self.holes.connected(machine, now);
         if !self.peers.contains_key(&machine) {
             self.connected(machine, peer).await;
         }
         self.dial_back(machine);
+    }
+
+    /// A connection of a machine ended: by the system, which gave up what was not acknowledged, or otherwise.
+    fn note_end(&mut self, machine: MachineId, since: Instant, given_up: bool) {
+        let large = self.peers.get(&machine).is_some_and(|peer| peer.sent >= LARGE);
+        let now = Instant::now();
+        self.holes.ended(machine, now.duration_since(since), given_up && large, now);
     }
 
     /// Closes the connections of a peer that came back without them. Returns whether there were any.
@@ -125,6 +145,7 @@ impl Mesh {
     }
 
     async fn incoming_failed(&mut self, from: &Multiaddr, error: ListenError, peer: Option<PeerId>) {
+        let stage = socket(from).and_then(|from| self.progress.take(false, from)).unwrap_or(Stage::Taken);
         let whom = socket(from).map_or_else(|| "someone".to_owned(), |from| from.ip().to_string());
         let here = peer.and_then(|peer| key::machine(&peer)).is_some_and(|machine| self.peers.contains_key(&machine));
         match error {
@@ -137,15 +158,11 @@ impl Mesh {
                 debug!(whom, %cause, "no room");
                 self.away.turned("no room", whom, "there are too many connections".to_owned()).await;
             }
-            ListenError::WrongPeerId { .. } => {
-                debug!(whom, ?error, "an incoming connection failed");
-                self.away.turned("handshake failed", whom, HANDSHAKE.to_owned()).await;
-            }
+            // Nobody expects a certain machine to dial; so this is none of ours either.
+            ListenError::WrongPeerId { .. } => debug!(whom, ?error, "an incoming connection failed"),
             ListenError::Transport(cause) => {
-                debug!(whom, ?cause, "an incoming connection failed");
-                self.away
-                    .handshake_failed(whom, socket(from).map(|from| from.ip()), HANDSHAKE, is_cut_off(&cause))
-                    .await;
+                debug!(whom, ?stage, ?cause, "an incoming connection failed");
+                self.away.handshake_failed(whom, socket(from).map(|from| from.ip()), stage, &cause).await;
             }
         }
     }
@@ -161,4 +178,10 @@ impl Mesh {
             let _ = self.events.send(Event::Addresses(addresses)).await;
         }
     }
+}
+
+/// Whether the system gave a connection up because what was sent was not acknowledged. libp2p's errors tell what they are made of
+/// in their words for programmers alone.
+fn is_given_up(cause: &Option<impl std::fmt::Debug>) -> bool {
+    format!("{cause:?}").contains("TimedOut")
 }

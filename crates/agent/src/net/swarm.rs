@@ -1,9 +1,6 @@
 //! libp2p put together: TCP, the image's fence, Noise, Yamux; streams, mDNS, limits.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::num::NonZeroU8;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
@@ -15,7 +12,7 @@ use libp2p::{PeerId, Swarm, Transport, connection_limits, mdns, memory_connectio
 use muster_wire::limits;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::address::socket;
+use super::progress::{Progress, Stage};
 
 /// Most connections whose handshakes are under way from outside: a mass boot fits, a flood does not.
 const PENDING_MAX: u32 = 64;
@@ -30,18 +27,15 @@ const MEMORY_BYTES_MAX: usize = 256 << 20;
 const STREAMS_MAX: usize = 16;
 
 /// Longest time for connecting and all handshakes.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A connection without a stream is one too many; it stays this long.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// How long sent bytes may stay without acknowledgement, and silence without a probe: a machine that lost its power says
 /// no goodbye, and its next start must not find us talking to its last one.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// Most addresses remembered as reached; dials take theirs away when they end.
-const REACHED_MAX: usize = 1_024;
 
 /// How often mDNS asks while a cluster forms, and once it is quiet. libp2p stops at its first answer and is silent for
 /// this long.
@@ -56,25 +50,6 @@ pub(super) struct Behaviour {
     pub(super) mdns4: Toggle<mdns::tokio::Behaviour>,
     /// libp2p's asks in one family only.
     pub(super) mdns6: Toggle<mdns::tokio::Behaviour>,
-}
-
-/// Dialled addresses where somebody took the TCP connection: what fails after that is a handshake and worth a word, what
-/// fails before is a machine that has not booted yet.
-#[derive(Clone, Default)]
-pub(super) struct Reached(Arc<Mutex<BTreeSet<SocketAddr>>>);
-
-impl Reached {
-    fn insert(&self, address: SocketAddr) {
-        let mut reached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if reached.len() < REACHED_MAX {
-            reached.insert(address);
-        }
-    }
-
-    /// Whether it was reached since it was last asked for.
-    pub(super) fn take(&self, address: &SocketAddr) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(address)
-    }
 }
 
 /// Asks and answers by mDNS, often or seldom, over IPv4 or IPv6.
@@ -95,7 +70,7 @@ pub(super) fn build(
     keypair: Keypair,
     fence: pnet::PreSharedKey,
     mdns: bool,
-    reached: Reached,
+    progress: Progress,
 ) -> Result<Swarm<Behaviour>, String> {
     let me = keypair.public().to_peer_id();
     let limits = connection_limits::ConnectionLimits::default()
@@ -113,21 +88,25 @@ pub(super) fn build(
         .with_tokio()
         .with_other_transport(|keypair| {
             let noise = noise::Config::new(keypair)?;
+            let known = progress.clone();
             let mut yamux = yamux::Config::default();
             yamux.set_max_num_streams(STREAMS_MAX);
             let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
                 .and_then(move |stream, at| {
                     watch(&stream.0);
-                    if let ConnectedPoint::Dialer { address, .. } = &at
-                        && let Some(address) = socket(address)
-                    {
-                        reached.insert(address);
+                    progress.note(&at, Stage::Taken);
+                    async move {
+                        let fenced = pnet::PnetConfig::new(fence).handshake(stream).await?;
+                        progress.note(&at, Stage::Fenced);
+                        Ok::<_, pnet::PnetError>(fenced)
                     }
-                    pnet::PnetConfig::new(fence).handshake(stream)
                 })
                 .upgrade(Version::V1Lazy)
                 .authenticate(noise)
-                .multiplex(yamux)
+                .multiplex_ext(move |_: &PeerId, at: &ConnectedPoint| {
+                    known.note(at, Stage::Known);
+                    yamux
+                })
                 .timeout(HANDSHAKE)
                 .boxed();
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(transport)

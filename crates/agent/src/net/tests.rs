@@ -13,6 +13,7 @@ struct Node {
     commands: mpsc::Sender<Command>,
     events: mpsc::Receiver<Event>,
     counters: Arc<Counters>,
+    outcomes: Outcomes,
     room: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
@@ -42,11 +43,11 @@ impl Node {
             peers: peers.iter().map(SocketAddr::to_string).collect(),
         };
         let mesh = Mesh::new(&identity, settings, wanted, told, counters.clone()).expect("listens");
-        let room = mesh.room.clone();
+        let (room, outcomes) = (mesh.room.clone(), mesh.outcomes());
         let task = tokio::spawn(mesh.run());
         let Some(Event::Addresses(addresses)) = events.recv().await else { panic!("it listens somewhere") };
         let at = addresses[0].parse().expect("an address");
-        Self { id: identity.machine(), at, commands, events, counters, room, task }
+        Self { id: identity.machine(), at, commands, events, counters, outcomes, room, task }
     }
 
     /// The next event, but for where somebody was reached.
@@ -97,7 +98,7 @@ fn frame(call: u64, bytes: usize) -> Vec<u8> {
 async fn stranger(seed: u8, to: &Node) -> (MachineId, libp2p::Stream, JoinHandle<()>) {
     let identity = Identity::from_seed(&[seed; 32]);
     let mut swarm =
-        swarm::build(key::keypair(&identity), key::fence(&KEY), false, Reached::default()).expect("a swarm");
+        swarm::build(key::keypair(&identity), key::fence(&KEY), false, Progress::default()).expect("a swarm");
     let mut streams = swarm.behaviour().streams.new_control();
     swarm.dial(multiaddr(to.at)).expect("dials");
     let peer = key::peer(to.id).expect("a key");
@@ -359,4 +360,126 @@ async fn an_address_that_cannot_be_listened_on_is_named_with_the_cause() {
         let why = Mesh::new(&identity, settings, wanted, told, Arc::default()).err().expect("it cannot");
         assert!(why.starts_with(&format!("cannot listen on {listen}: ")) && why.contains(cause), "{why}");
     }
+}
+
+/// Takes every connection, and sends what it likes, one byte at a time; nothing, if it likes nothing. Tells of each connection that the
+/// other side gave up.
+async fn dumb(byte: Option<u8>) -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let at = listener.local_addr().expect("an address");
+    let (given_up, told) = mpsc::channel(64);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let given_up = given_up.clone();
+            tokio::spawn(async move {
+                linger(stream, byte).await;
+                let _ = given_up.send(()).await;
+            });
+        }
+    });
+    (at, told)
+}
+
+/// Reads and sends until the other side ends it.
+async fn linger(stream: tokio::net::TcpStream, byte: Option<u8>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (mut reading, mut writing) = stream.into_split();
+    let drip = async {
+        while let Some(byte) = byte
+            && writing.write_all(&[byte]).await.is_ok()
+        {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending::<()>().await
+    };
+    let read = async { while reading.read(&mut [0; 1_024]).await.is_ok_and(|count| count > 0) {} };
+    tokio::select! { () = drip => {}, () = read => {} }
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_given_up_and_others_are_heard_meanwhile() {
+    let (silent, mut silence_ended) = dumb(None).await;
+    let (slow, mut drip_ended) = dumb(Some(7)).await;
+    let mut node = Node::start(1, KEY, &[silent, slow]).await;
+    // And two that dial, of which one says nothing and one a byte a second.
+    let dialling = [None, Some(7)].map(|byte| {
+        let at = node.at;
+        tokio::spawn(async move { linger(tokio::net::TcpStream::connect(at).await.expect("connects"), byte).await })
+    });
+    let mut other = Node::start(2, KEY, &[node.at]).await;
+    node.connected(&other).await;
+    other.connected(&node).await;
+    other.say(node.id, 7).await;
+    assert_eq!(node.hears(other.id).await, 7);
+    assert!(silence_ended.try_recv().is_err() && drip_ended.try_recv().is_err(), "they are at it still");
+    silence_ended.recv().await.expect("given up");
+    drip_ended.recv().await.expect("given up");
+    for dialling in dialling {
+        dialling.await.expect("given up");
+    }
+    let said = |at: SocketAddr| node.outcomes.list().into_iter().find(|hint| hint.hint == at.to_string());
+    for at in [silent, slow] {
+        // The word of it comes with the end of the dial.
+        while said(at).is_none_or(|hint| hint.outcome.is_none()) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(said(at).and_then(|hint| hint.outcome).as_deref(), Some("takes the connection and says nothing"));
+    }
+    other.say(node.id, 8).await;
+    loop {
+        match node.event().await {
+            Event::Received(_, Frame::RaftCall { call: 8, .. }, _) => break,
+            Event::TurnedAway(..) => {}
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn hints_say_what_came_of_them() {
+    let first = Node::start(1, KEY, &[]).await;
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds").local_addr().expect("an address");
+    let other = Node::start(3, [8; 32], &[]).await;
+    // One list is on all machines, so the machine's own address is in it.
+    let own = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds").local_addr().expect("an address");
+    let node = Node::start_at(&own.to_string(), 2, KEY, &[first.at, gone, other.at, own]).await;
+    let outcome = |at: SocketAddr| {
+        let hint = node.outcomes.list().into_iter().find(|hint| hint.hint == at.to_string()).expect("a hint");
+        (hint.outcome.unwrap_or_default(), hint.machine)
+    };
+    for (at, expected) in [
+        (first.at, "connected as"),
+        (gone, "refused: nobody listens there"),
+        (other.at, "another mesh key, or not muster"),
+        (own, "that is this machine"),
+    ] {
+        while !outcome(at).0.contains(expected) {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(outcome(first.at).1, Some(first.id.to_hex()));
+}
+
+/// Two machines dial each other at once and again and again, as after each of them was killed: none is said to have another key.
+#[tokio::test]
+async fn machines_of_one_key_that_come_and_go_are_not_said_to_have_another() {
+    let mut node = Node::start(1, KEY, &[]).await;
+    for _ in 0..12 {
+        let second = Node::start(2, KEY, &[node.at]).await;
+        let third = Node::start(3, KEY, &[node.at, second.at]).await;
+        for machine in [&second, &third] {
+            let learn = Command::Learn(machine.id, vec![machine.at.to_string()]);
+            node.commands.send(learn).await.expect("the mesh runs");
+        }
+        // One is killed at once, the other when it is heard.
+        drop(second);
+        loop {
+            match node.event().await {
+                Event::Connected(machine) if machine == third.id => break,
+                Event::TurnedAway(whom, why) => panic!("{whom}: {why}"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(node.dropped("handshake failed"), 0);
 }

@@ -12,7 +12,9 @@ pub(crate) const PATH: &str = "/proc/cmdline";
 /// that is given again grows; anything else may be given again only with the same value.
 pub(crate) fn read(line: &str, values: &mut Values, problems: &mut Vec<Problem>) {
     let mut given: Vec<(&'static Key, Vec<Option<String>>)> = Vec::new();
-    for Parameter { name, value } in parameters(line) {
+    let parameters = parameters(line);
+    for (at, Parameter { name, value, quoted, .. }) in parameters.iter().enumerate() {
+        let (value, quoted) = (value.clone(), *quoted);
         let Some(name) = name.strip_prefix("muster.") else { continue };
         let mut known = KEYS.iter().filter_map(|key| key.kernel.map(|kernel| (kernel, key)));
         let error = |text: String| Problem::error(Place::Kernel, text);
@@ -20,6 +22,10 @@ pub(crate) fn read(line: &str, values: &mut Values, problems: &mut Vec<Problem>)
             problems.push(error(unknown(name)));
             continue;
         };
+        if let Some(value) = value.as_deref().filter(|_| !quoted && key.kind.is_list()) {
+            let next = parameters.get(at + 1).filter(|next| next.value.is_none());
+            problems.extend(cut_short(name, key.kind, value, next.map(|next| next.word.as_str())));
+        }
         match given.iter_mut().find(|(other, _)| other.path == key.path) {
             Some((_, values)) => values.push(value),
             None => given.push((key, vec![value])),
@@ -28,6 +34,27 @@ pub(crate) fn read(line: &str, values: &mut Values, problems: &mut Vec<Problem>)
     for (key, given) in given {
         take(key, &given, values, problems);
     }
+}
+
+/// A space ends a parameter, so a list with spaces and no quotes loses what follows them. That shows by a comma at its end, or by the
+/// next word's reading like one more of the list.
+fn cut_short(name: &str, kind: Kind, value: &str, next: Option<&str>) -> Option<Problem> {
+    let next = next.filter(|next| kind.read_text(next).is_ok());
+    let ends = match value.trim_end().ends_with(',') {
+        true => "ends with a comma",
+        false if next.is_some() && (value.is_empty() || next.is_some_and(|next| next.starts_with(','))) => {
+            "ends with a space"
+        }
+        false => return None,
+    };
+    let lost = next.map(|next| format!(", and {next:?} is none of its values")).unwrap_or_default();
+    let whole = format!("{value}{}", next.map(|next| format!(" {next}")).unwrap_or_default());
+    let text = format!(
+        "`muster.{name}` {ends}: to the kernel a space ends a parameter{lost}; put quotes around the whole, as in \
+         \"muster.{name}={}\"",
+        whole.trim().trim_end_matches(',')
+    );
+    Some(Problem::warning(Place::Kernel, text))
 }
 
 /// Takes all values of one parameter, in their order. A switch without one is on.
@@ -61,6 +88,10 @@ fn unknown(name: &str) -> String {
 }
 
 struct Parameter {
+    /// As it stands on the line.
+    word: String,
+    /// Whether quotes stand around it, or around its value.
+    quoted: bool,
     /// With `_` for `-`, which are one to the kernel.
     name: String,
     value: Option<String>,
@@ -68,6 +99,7 @@ struct Parameter {
 
 /// Splits as the kernel does (`next_arg` in lib/cmdline.c, `parameq` and `parse_args` in kernel/params.c, Linux 6.12): at
 /// white space outside quotes; quotes may stand around the value, or around name and value together.
+/// A word `--`, also in quotes, which the kernel takes away before it looks, ends what is the kernel's.
 fn parameters(line: &str) -> Vec<Parameter> {
     // `isspace` of C, which has one more than Rust's.
     let is_space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
@@ -77,7 +109,8 @@ fn parameters(line: &str) -> Vec<Parameter> {
         is_space(c) && !quoted
     };
     let words = line.trim_end_matches('\0').split(outside).filter(|word| !word.is_empty());
-    words.take_while(|word| *word != "--").map(parameter).collect()
+    let unquoted = |word: &str| word.strip_prefix('"').map(|word| word.strip_suffix('"').unwrap_or(word).to_owned());
+    words.take_while(|word| unquoted(word).as_deref().unwrap_or(word) != "--").map(parameter).collect()
 }
 
 fn parameter(word: &str) -> Parameter {
@@ -86,14 +119,14 @@ fn parameter(word: &str) -> Parameter {
         None => (word, false),
     };
     let unquoted = |text: &str| text.strip_suffix('"').unwrap_or(text).to_owned();
-    let (name, value) = match word.split_once('=') {
+    let (name, value, quoted) = match word.split_once('=') {
         Some((name, value)) => match value.strip_prefix('"') {
-            Some(inside) => (name.to_owned(), Some(unquoted(inside))),
-            None => (name.to_owned(), Some(if whole { unquoted(value) } else { value.to_owned() })),
+            Some(inside) => (name.to_owned(), Some(unquoted(inside)), true),
+            None => (name.to_owned(), Some(if whole { unquoted(value) } else { value.to_owned() }), whole),
         },
-        None => (if whole { unquoted(word) } else { word.to_owned() }, None),
+        None => (if whole { unquoted(word) } else { word.to_owned() }, None, whole),
     };
-    Parameter { name: name.replace('-', "_"), value }
+    Parameter { word: word.to_owned(), quoted, name: name.replace('-', "_"), value }
 }
 
 #[cfg(test)]
@@ -142,6 +175,52 @@ mod tests {
     }
 
     #[test]
+    fn two_dashes_end_what_is_the_kernels_in_quotes_or_not_and_nothing_else_does() {
+        for end in ["--", "\"--\"", "\"--"] {
+            let (values, problems) = read_line(&format!("muster.name=a {end} muster.name=b muster.nope"));
+            assert_eq!((values.text("name").as_deref(), problems), (Some("a"), Vec::new()), "{end}");
+        }
+        for other in ["__", "-", "---", "--=1", "\"-- \""] {
+            let (values, _) = read_line(&format!("quiet {other} muster.name=b"));
+            assert_eq!(values.text("name").as_deref(), Some("b"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_a_space_cuts_short_is_warned_about() {
+        for (line, lost) in [
+            (
+                "muster.peers=10.0.0.1, 10.0.0.2 quiet",
+                "ends with a comma: to the kernel a space ends a parameter, and \"10.0.0.2\"",
+            ),
+            (
+                "muster.subnets=10.0.0.0/8, muster.mdns",
+                "ends with a comma: to the kernel a space ends a parameter; put",
+            ),
+            (
+                "muster.peers= 10.0.0.1,10.0.0.2",
+                "ends with a space: to the kernel a space ends a parameter, and \"10.0.0.1,",
+            ),
+            (
+                "muster.peers=10.0.0.1 ,10.0.0.2",
+                "ends with a space: to the kernel a space ends a parameter, and \",10.0.0.2\"",
+            ),
+        ] {
+            let (_, problems) = read_line(line);
+            assert_eq!(problems.len(), 1, "{line}: {problems:?}");
+            assert!(problems[0].contains(lost) && problems[0].contains("put quotes around the whole"), "{problems:?}");
+        }
+        for line in [
+            "muster.peers= quiet",
+            "muster.peers=10.0.0.1 quiet",
+            "muster.peers=\"10.0.0.1,\" 10.0.0.2",
+            "muster.peers=",
+        ] {
+            assert_eq!(read_line(line).1, Vec::<String>::new(), "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_given_again_adds_up_or_is_named() {
         let (values, problems) = read_line("muster.name=a muster.mdns muster.mdns=yes muster.name=a muster.dns=x.org");
         assert_eq!(problems, Vec::<String>::new());
@@ -181,6 +260,11 @@ mod tests {
                 "`muster.dns` needs a value; it must be a host name, such as \"muster.example.org\"",
             ]
         );
+        let (_, problems) = read_line("muster.machines= muster.control_planes=\"\" muster.name= muster.mdns=");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        for problem in &problems {
+            assert!(problem.contains("` is empty; it must be "), "{problem}");
+        }
         let (_, problems) = read_line("muster.mesh_key=00ff");
         assert_eq!(
             problems,

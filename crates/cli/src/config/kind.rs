@@ -109,6 +109,8 @@ impl Kind {
     /// Reads a value given on a command line, where lists have commas between their items.
     pub(crate) fn read_text(self, text: &str) -> Result<Value, String> {
         match self {
+            // The key is never told of, not even that it is empty.
+            _ if text.is_empty() && !self.is_list() && self != Kind::Key => Err("is empty".to_owned()),
             Kind::Switch => match text {
                 "true" | "yes" | "on" | "1" => Ok(Value::Switch(true)),
                 "false" | "no" | "off" | "0" => Ok(Value::Switch(false)),

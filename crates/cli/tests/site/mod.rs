@@ -151,6 +151,11 @@ pub(crate) fn closed_pipe() -> std::io::PipeWriter {
 }
 
 impl Agent {
+    /// One whose process was started otherwise.
+    pub(crate) fn started(root: PathBuf, child: Child) -> Self {
+        Self { root, child }
+    }
+
     /// Asks as [`Agent::ask`] does, and reads nothing of the answer.
     pub(crate) fn ask_unread(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));

@@ -91,6 +91,12 @@ fn rules(wanted: &Version, settings: &Settings) -> Vec<(Kind, &'static str, Rule
         (Join, "dryRun", Rule::Never(REAL)),
         (Join, "skipPhases", Rule::Never(PHASES)),
         (Join, "nodeRegistration.name", Rule::Never(SAME_EVERYWHERE)),
+        (Kind::KubeProxyConfiguration, "hostnameOverride", Rule::Never(SAME_EVERYWHERE)),
+        (
+            Kind::KubeletConfiguration,
+            "staticPodPath",
+            Rule::Same(settings.dir.join("manifests").display().to_string(), "kubeadm writes the static Pods there"),
+        ),
         (Kind::ResetConfiguration, "force", Rule::Same("true".into(), "nobody is there to be asked")),
         (Kind::ResetConfiguration, "certificatesDir", Rule::Same(pki, "set kubernetes.dir in muster.toml")),
         (Kind::ResetConfiguration, "dryRun", Rule::Never(REAL)),

@@ -2,6 +2,7 @@
 //! `cmd/kubeadm/app/apis/kubeadm/validation/validation.go`, Kubernetes 1.37, and what only shows once components run.
 
 mod names;
+mod owned;
 mod subnets;
 #[cfg(test)]
 mod tests;
@@ -29,13 +30,18 @@ pub(super) fn check(
     kubeadm: &Version,
     settings: &Settings,
 ) -> Result<(), DocumentError> {
-    subnets::check(cluster)
+    let own = user.get(&Kind::ClusterConfiguration);
+    own.map_or(Ok(()), |document| owned::cluster(&document.fields, cluster, settings))
+        .and_then(|()| subnets::check(cluster))
         .and_then(|()| names::cluster(cluster, kubeadm))
         .map_err(|wrong| placed(user, Kind::ClusterConfiguration, settings, wrong))?;
     for (kind, document) in user {
+        let fields = &document.fields;
         let checked = match kind {
-            Kind::InitConfiguration | Kind::JoinConfiguration => names::node(&document.fields),
-            Kind::ResetConfiguration => names::reset(&document.fields),
+            Kind::InitConfiguration | Kind::JoinConfiguration => {
+                owned::node(fields, settings).and_then(|()| names::node(fields))
+            }
+            Kind::ResetConfiguration => names::reset(fields),
             Kind::ClusterConfiguration | Kind::KubeletConfiguration | Kind::KubeProxyConfiguration => Ok(()),
         };
         checked.map_err(|wrong| placed(user, *kind, settings, wrong))?;

@@ -1,12 +1,11 @@
 //! How a machine starts, and what it is started with.
 
-use std::collections::BTreeMap;
-
 use muster_wire::{Card, Certificate, Digest, Durable, Identity, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
 use super::Machine;
+use super::strangers::TurnedAway;
 use crate::follow::Follow;
 use crate::founding::Founding;
 use crate::ladder::Ladder;
@@ -131,7 +130,7 @@ impl Machine {
             ledger_news: (0, now),
             ask_at: None,
             shown_by: None,
-            turned_away: BTreeMap::new(),
+            turned_away: TurnedAway::default(),
             last_impediment: None,
         };
         effects.persist(&machine.durable).done();

@@ -1,10 +1,10 @@
 //! `muster status` and `muster explain`: what this machine waits for, and for whom, from its own reasons.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{MachineId, Role, Settings, host_of};
+use muster_wire::{Card, MachineId, Role, Settings, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -16,6 +16,9 @@ use crate::{Phase, Reason, Status, Time};
 /// Whoever was heard within this time is about, even if SWIM holds it for dead.
 const LATELY: Duration = Duration::from_secs(60);
 
+/// Whoever was heard within this time is here. A voter asks for votes at least every 6 s while nobody leads.
+const HERE: Duration = Duration::from_secs(10);
+
 impl Machine {
     /// What it says of itself to people.
     pub fn status(&self, now: Time) -> Status {
@@ -25,9 +28,7 @@ impl Machine {
         let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter());
         let mut dropped: BTreeMap<String, u64> =
             self.roster.dropped().map(|(what, count)| (what.to_owned(), count)).collect();
-        for ((whom, why), count) in &self.turned_away {
-            dropped.insert(format!("{whom}: {why}"), *count);
-        }
+        dropped.extend(self.turned_away.counts());
         Status {
             machine: me.to_hex(),
             short: me.to_string(),
@@ -49,6 +50,8 @@ impl Machine {
             waiting: self.reasons(now),
             manifests: self.manifests.status(),
             peers: self.peers(now),
+            strangers: self.strangers_now(now),
+            hints: Vec::new(),
             machines: self.settings.machines,
             control_planes: self.settings.control_planes,
             dropped,
@@ -57,7 +60,8 @@ impl Machine {
 
     fn peers(&self, now: Time) -> Vec<Peer> {
         let ledger = self.follow.ledger();
-        let known = self.roster.known().iter().map(|(machine, known)| {
+        let ours = self.roster.known().iter().filter(|(_, known)| self.strangeness(known.card.card()).is_none());
+        let known = ours.map(|(machine, known)| {
             let member = ledger.member(*machine);
             let card = known.card.card();
             Peer {
@@ -117,12 +121,7 @@ impl Machine {
         for trouble in &self.endpoint_troubles {
             add("hosts", trouble.clone(), &[]);
         }
-        // Whoever is connected by now was only cut off in the middle; that stays counted in the status.
-        let connected = self.roster.known().iter().filter(|(machine, _)| self.roster.is_connected(**machine));
-        let reached: BTreeSet<&String> = connected.flat_map(|(_, known)| &known.card.card().addresses).collect();
-        for ((whom, why), count) in self.turned_away.iter().filter(|((whom, _), _)| !reached.contains(whom)) {
-            add("turned-away", format!("{whom} was turned away {count} times: {why}"), &[]);
-        }
+        self.explain_strangers(now, &mut add);
         reasons
     }
 
@@ -169,10 +168,41 @@ impl Machine {
             let text = format!("{} have one address, {address}: give one of them another", list(&machines));
             add("address", text, &machines);
         }
+        for (card, address, holder) in self.addresses_taken() {
+            let text = format!(
+                "{} ({}) is not admitted: its address {address} is the one under which {holder} joined, which is elsewhere now: \
+                 give one of them another",
+                card.machine, card.hostname
+            );
+            add("address", text, &[card.machine, holder]);
+        }
     }
 
-    /// Addresses at which one machine was reached or admitted, and which another one that is about has as well. Whoever was
+    /// Newcomers whose only addresses are in the ledger as those of living machines, which have moved since.
+    fn addresses_taken(&self) -> Vec<(&Card, IpAddr, MachineId)> {
+        let ledger = self.follow.ledger();
+        let members = ledger.members().iter().filter(|(machine, _)| self.roster.is_alive(**machine));
+        let joined: BTreeMap<IpAddr, MachineId> =
+            members.filter_map(|(machine, member)| Some((member.admitted.address.parse().ok()?, *machine))).collect();
+        let others = self.roster.known().values().map(|known| known.card.card());
+        let living = others.filter(|card| self.roster.is_alive(card.machine)).chain([self.mine.card()]);
+        let newcomers = living.filter(|card| ledger.member(card.machine).is_none() && card.reached > 0);
+        let taken = newcomers.filter_map(|card| {
+            let mut reached = card.reached_at().filter_map(|address| host_of(address));
+            let first = reached.next()?;
+            let holder = *joined.get(&first)?;
+            let card_of =
+                |machine| if machine == self.id() { Some(self.mine.card()) } else { self.roster.card(machine) };
+            let moved = card_of(holder).is_some_and(|card| card.hosts().all(|own| own != first));
+            (moved && reached.all(|address| joined.contains_key(&address))).then_some((card, first, holder))
+        });
+        taken.collect()
+    }
+
+    /// Addresses at which one machine is reached or admitted, and which another one that is about has as well. Whoever is
     /// reached elsewhere has it on a bridge of its own, which harms nobody; who looks like the other may be the same machine.
+    /// An address in the ledger that its machine lists no more is history: it stays there once the machine has joined, and a
+    /// lease may have gone to another one since.
     fn shared_addresses(&self, now: Time) -> Vec<(IpAddr, Vec<MachineId>)> {
         let ledger = self.follow.ledger();
         let joined = |machine| ledger.member(machine).is_some_and(|member| member.joined);
@@ -184,7 +214,8 @@ impl Machine {
         let mut claims: BTreeMap<IpAddr, BTreeMap<MachineId, bool>> = BTreeMap::new();
         for card in about.map(|(_, known)| known.card.card()).chain([self.mine.card()]) {
             let member = ledger.member(card.machine);
-            let admitted = member.and_then(|member| member.admitted.address.parse().ok());
+            let admitted = member.and_then(|member| member.admitted.address.parse::<IpAddr>().ok());
+            let admitted = admitted.filter(|address| card.hosts().any(|own| own == *address));
             let reached = card.reached_at().filter_map(|address| host_of(address)).chain(admitted);
             let listed = card.hosts().filter(|_| card.reached == 0).map(|address| (address, false));
             let part = |address: IpAddr| match address {
@@ -236,7 +267,13 @@ impl Machine {
         }
     }
 
-    fn heard_ago(&self, machine: MachineId, now: Time) -> String {
+    /// Whether it is held for alive and anything came from it within [`HERE`].
+    fn was_heard_lately(&self, machine: MachineId, now: Time) -> bool {
+        let heard = self.roster.known().get(&machine).and_then(|known| known.heard);
+        self.roster.is_alive(machine) && heard.is_some_and(|heard| now.since(heard) <= HERE)
+    }
+
+    pub(super) fn heard_ago(&self, machine: MachineId, now: Time) -> String {
         match self.roster.known().get(&machine).and_then(|known| known.heard) {
             Some(heard) => format!("last heard {} s ago", now.since(heard).as_secs()),
             None => "never heard".to_owned(),
@@ -335,15 +372,14 @@ impl Machine {
         let me = self.id();
         let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter().voters.clone());
         let voters = charter.unwrap_or_default();
-        let lost: Vec<MachineId> = voters.iter().copied().filter(|voter| !self.roster.is_alive(*voter)).collect();
         if self.follow.raft && (self.follow.leader.is_none() || !self.hears_majority()) {
+            // SWIM needs its time to miss somebody; what was heard is known at once.
+            let lost: Vec<MachineId> =
+                voters.iter().copied().filter(|voter| *voter != me && !self.was_heard_lately(*voter, now)).collect();
             let names: Vec<String> = lost.iter().map(|machine| self.heard(*machine, now)).collect();
             let names = if names.is_empty() { "the election is under way".to_owned() } else { names.join("; ") };
-            add(
-                "leader",
-                format!("no leader: {} of {} voters are here; {names}", voters.len() - lost.len(), voters.len()),
-                &lost,
-            );
+            let here = voters.len() - lost.len();
+            add("leader", format!("no leader: {here} of {} voters are here; {names}", voters.len()), &lost);
         }
         for (machine, member) in ledger.members().iter().filter(|(machine, member)| !member.joined && **machine != me) {
             let card = self.roster.card(*machine).filter(|card| card.has_looked() && !card.unable.is_empty());
@@ -414,7 +450,7 @@ impl Machine {
 
 /// The keys in which two images are known to differ, with both values, this machine's first. Of the others a card has the
 /// digest alone.
-fn differing(here: &Settings, there: &Settings) -> String {
+pub(super) fn differing(here: &Settings, there: &Settings) -> String {
     let keys = [
         ("machines", here.machines.to_string(), there.machines.to_string()),
         ("control_planes", here.control_planes.to_string(), there.control_planes.to_string()),

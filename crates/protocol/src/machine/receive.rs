@@ -79,8 +79,9 @@ impl Machine {
     fn receive_hello(&mut self, now: Time, from: MachineId, greeting: Greeting, effects: &mut Effects) {
         let Greeting { card, charter, cards, answer, seen_at } = greeting;
         if !planted("other-cluster-greeted") && card.card().cluster != self.cluster {
-            let theirs = card.card().cluster.clone();
-            self.refuse_peer(from, format!("it belongs to cluster {theirs:?}, this is {:?}", self.cluster), effects);
+            let why = format!("it belongs to cluster {:?}, this is {:?}", card.card().cluster, self.cluster);
+            self.turned_away.call(from, card.card());
+            self.refuse_peer(now, from, why, effects);
             return;
         }
         if seen_at.is_some_and(|address| self.roster.witness(address)) {
@@ -96,28 +97,28 @@ impl Machine {
             effects.send(from, hello);
         }
         match (charter, &self.durable.charter) {
-            (Some(theirs), None) if self.seen_hash() == Some(theirs) => self.refuse_other_image(from, effects),
+            (Some(theirs), None) if self.seen_hash() == Some(theirs) => self.refuse_other_image(now, from, effects),
             // Its proof is on the way: it has heard, or will, that we follow none.
             (Some(_), None) => self.shown_by = Some(from),
             (None, None) => self.pass_on_seen(from, effects),
             (None, Some(_)) => self.show_charter(from, effects),
             // Who says so of itself is not ours, whether or not it could prove it.
             (Some(theirs), Some(ours)) if theirs != ours.charter_hash() => {
-                self.refuse_other_charter(from, format!("with hash {theirs}"), effects);
+                self.refuse_other_charter(now, from, format!("with hash {theirs}"), effects);
             }
             _ => {}
         }
     }
 
     /// A machine never belongs to two clusters, and says so (promise S7).
-    fn refuse_other_charter(&mut self, from: MachineId, theirs: String, effects: &mut Effects) {
+    fn refuse_other_charter(&mut self, now: Time, from: MachineId, theirs: String, effects: &mut Effects) {
         if let Some(ours) = self.durable.charter.as_ref().filter(|_| !planted("foreign-charter-borne")) {
             let (id, hash) = (ours.charter().id_hex(), ours.charter_hash());
             let why = format!(
                 "it follows a charter {theirs}, this machine follows {id} with hash {hash}: \
                  a machine never belongs to two clusters"
             );
-            self.refuse_peer(from, why, effects);
+            self.refuse_peer(now, from, why, effects);
         }
     }
 
@@ -144,7 +145,7 @@ impl Machine {
                 self.roster.connected_peers().filter(|peer| *peer != from && self.has_our_image(*peer)).collect();
             ours.into_iter().for_each(|peer| self.pass_on_seen(peer, effects));
         }
-        self.refuse_other_image_of(from, theirs.charter().settings, effects);
+        self.refuse_other_image_of(now, from, theirs.charter().settings, effects);
     }
 
     fn has_our_image(&self, machine: MachineId) -> bool {
@@ -156,16 +157,16 @@ impl Machine {
         self.roster.card(machine).is_some_and(|card| card.settings != self.settings)
     }
 
-    fn refuse_other_image(&mut self, from: MachineId, effects: &mut Effects) {
+    fn refuse_other_image(&mut self, now: Time, from: MachineId, effects: &mut Effects) {
         if let Some(settings) = self.durable.seen.as_ref().map(|seen| seen.charter().settings) {
-            self.refuse_other_image_of(from, settings, effects);
+            self.refuse_other_image_of(now, from, settings, effects);
         }
     }
 
     /// Following it would join a cluster that this image does not describe. Who has our own image is not refused: it passes on
     /// what it has seen, or its image was changed after it had joined. Nor is, before its greeting, who may have it: the greeting shows
     /// its card, and the charter that it follows.
-    fn refuse_other_image_of(&mut self, from: MachineId, settings: Digest, effects: &mut Effects) {
+    fn refuse_other_image_of(&mut self, now: Time, from: MachineId, settings: Digest, effects: &mut Effects) {
         if planted("other-image-endured") {
             return;
         }
@@ -174,7 +175,7 @@ impl Machine {
                 "its charter was founded with other image settings ({settings}) than this machine's ({})",
                 self.settings.digest
             );
-            self.refuse_peer(from, why, effects);
+            self.refuse_peer(now, from, why, effects);
         }
     }
 
@@ -189,13 +190,13 @@ impl Machine {
         let charter = theirs.charter();
         if let Some(ours) = &self.durable.charter {
             if ours.charter_hash() != theirs.charter_hash() {
-                self.refuse_other_charter(from, format!("with hash {}", theirs.charter_hash()), effects);
+                self.refuse_other_charter(now, from, format!("with hash {}", theirs.charter_hash()), effects);
             }
             return;
         }
         if charter.cluster != self.cluster {
             let why = format!("its charter is for cluster {:?}", charter.cluster);
-            self.refuse_peer(from, why, effects);
+            self.refuse_peer(now, from, why, effects);
         } else if !planted("other-image-followed") && charter.settings != self.settings.digest {
             self.see_other_image(now, from, theirs, effects);
         } else {
@@ -203,14 +204,9 @@ impl Machine {
         }
     }
 
-    fn refuse_peer(&mut self, machine: MachineId, why: String, effects: &mut Effects) {
-        let key = (machine.to_string(), why.clone());
-        if self.turned_away.len() < super::TURNED_AWAY_MAX || self.turned_away.contains_key(&key) {
-            let count = self.turned_away.entry(key).or_default();
-            *count += 1;
-            if *count == 1 {
-                effects.notice(true, "peer-refused", format!("{machine} is refused: {why}"));
-            }
+    fn refuse_peer(&mut self, now: Time, machine: MachineId, why: String, effects: &mut Effects) {
+        if self.turned_away.add(now, self.named(machine), why.clone()) {
+            effects.notice(true, "peer-refused", format!("{machine} is refused: {why}"));
         }
         effects.push(Effect::Refuse { machine, why });
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use muster_wire::{Card, MachineId, limits};
+use muster_wire::{MachineId, limits};
 
 use super::Roster;
 
@@ -14,32 +14,50 @@ const WITNESSED_MAX: usize = 4 * limits::ADDRESSES_MAX;
 /// What is known of that.
 #[derive(Debug, Default)]
 pub(super) struct ReachedAt {
-    /// At which address this machine last had each other one, dialled or heard.
-    others: BTreeMap<MachineId, IpAddr>,
+    /// At which address this machine has each other one, dialled or heard.
+    others: BTreeMap<MachineId, At>,
     /// At which addresses others had this one.
     mine: BTreeSet<IpAddr>,
+}
+
+/// Where a machine was had.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    /// What is held for its address.
+    kept: IpAddr,
+    /// What was seen last. A connection shows a new address before the card comes that lists it.
+    last: IpAddr,
 }
 
 impl Roster {
     /// A connection shows the address of a peer. Returns whether that is news which the peer should hear.
     pub(crate) fn reach(&mut self, peer: MachineId, address: IpAddr) -> bool {
-        let lists = |card: &Card, address: &IpAddr| card.hosts().any(|own| own == *address);
-        let known = self.card(peer);
-        // Behind a translator a peer shows an address that is not its own; what was reached before is better.
-        let worse = self.reached_at.others.get(&peer).is_some_and(|former| {
-            *former == address || known.is_some_and(|card| lists(card, former) && !lists(card, &address))
-        });
-        if worse || peer == self.me || self.reached_at.others.len() >= limits::KNOWN_MAX {
+        let former = self.reached_at.others.get(&peer).copied();
+        if peer == self.me || former.is_none() && self.reached_at.others.len() >= limits::KNOWN_MAX {
             return false;
         }
-        self.reached_at.others.insert(peer, address);
-        self.changed = true;
-        self.links.contains_key(&peer)
+        let kept = former.map(|former| former.kept);
+        self.reached_at.others.insert(peer, At { kept: kept.unwrap_or(address), last: address });
+        let news = self.choose_reached(peer) || kept.is_none();
+        self.changed |= news;
+        news && self.links.contains_key(&peer)
     }
 
-    /// At which address this machine had `peer`.
+    /// Behind a translator a peer shows an address that is not its own; what was reached before is better, as long as the peer
+    /// has it. Returns whether what is held for its address changed.
+    pub(super) fn choose_reached(&mut self, peer: MachineId) -> bool {
+        let lists = |address: IpAddr| self.card(peer).is_some_and(|card| card.hosts().any(|own| own == address));
+        let Some(At { kept, last }) = self.reached_at.others.get(&peer).copied() else { return false };
+        let better = kept != last && (lists(last) || !lists(kept));
+        if better {
+            self.reached_at.others.insert(peer, At { kept: last, last });
+        }
+        better
+    }
+
+    /// At which address this machine has `peer`.
     pub(crate) fn reached(&self, peer: MachineId) -> Option<IpAddr> {
-        self.reached_at.others.get(&peer).copied()
+        self.reached_at.others.get(&peer).map(|at| at.kept)
     }
 
     /// A peer says at which address it has this machine. Returns whether that is news.

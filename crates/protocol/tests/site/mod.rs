@@ -50,6 +50,10 @@ pub(crate) struct Site {
     pub(crate) applied: Vec<(usize, Time, Vec<u32>)>,
     /// What machines list as their addresses, if not the one of their seat.
     pub(crate) listed: BTreeMap<usize, Vec<String>>,
+    /// Where others reach a machine, if not at the address of its seat.
+    pub(crate) stands: BTreeMap<usize, IpAddr>,
+    /// Machines whose image is for another cluster.
+    pub(crate) clusters: BTreeMap<usize, &'static str>,
     /// What each machine's endpoint means to it.
     pub(crate) endpoints: BTreeMap<usize, IpAddr>,
     /// Who refused whom, and what the refusing one's disk held at that moment.
@@ -94,6 +98,8 @@ impl Site {
             outcomes: BTreeMap::new(),
             applied: Vec::new(),
             listed: BTreeMap::new(),
+            stands: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             refused: Vec::new(),
             refusal_cuts: true,
@@ -140,7 +146,7 @@ impl Site {
             identity: Identity::from_seed(&seed(identity)),
             sealing_key: [9; 32],
             durable,
-            cluster: "site".into(),
+            cluster: self.clusters.get(&seat).copied().unwrap_or("site").into(),
             settings,
             hostname: hostname.into(),
             addresses: self.listed.get(&seat).cloned().unwrap_or_else(|| vec![format!("10.0.0.{}:7390", seat + 1)]),
@@ -166,7 +172,8 @@ impl Site {
             if me == them {
                 continue;
             }
-            let at = |seat: usize| IpAddr::from([10, 0, 0, seat as u8 + 1]);
+            let own = |seat: usize| IpAddr::from([10, 0, 0, seat as u8 + 1]);
+            let at = |seat: usize| self.stands.get(&seat).copied().unwrap_or_else(|| own(seat));
             self.queue.push_back((seat, Input::Reached { machine: them, address: at(other) }));
             self.queue.push_back((other, Input::Reached { machine: me, address: at(seat) }));
             self.queue.push_back((seat, Input::Connected(them)));
@@ -188,6 +195,12 @@ impl Site {
             self.elect();
         }
         seat_of.durable
+    }
+
+    /// What one machine sends another one is lost from now on, with every connection as it was.
+    pub(crate) fn mute(&mut self, from: usize, to: usize) {
+        let to = self.id(to);
+        self.connected.remove(&(from, to));
     }
 
     fn cut(&mut self, seat: usize, peer: MachineId) {

@@ -168,6 +168,10 @@ fn kubeadms() -> Result<Outcome> {
 fn tests() -> Result<()> {
     let mut tests = Command::new("cargo");
     tests.args(["test", "--workspace", "--locked"]);
+    // Where the testbed runs there are network namespaces, too.
+    if is_testbed_host() {
+        tests.env("MUSTER_NAMESPACES_REQUIRED", "1");
+    }
     if fs::read_dir(KUBEADMS).is_ok_and(|mut kubeadms| kubeadms.next().is_some()) {
         tests.env("MUSTER_KUBEADMS", KUBEADMS).env("MUSTER_KUBEADMS_REQUIRED", "1");
     }

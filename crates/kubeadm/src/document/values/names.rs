@@ -9,7 +9,7 @@ use crate::document::{Object, merge::lookup};
 use crate::version::Version;
 
 /// Feature gates of kubeadm by the first and last minor version that has them: `InitFeatureGates` of
-/// `cmd/kubeadm/app/features/features.go`, 1.34 to 1.37. What older ones had is not checked.
+/// `cmd/kubeadm/app/features/features.go`, 1.34 to 1.37.
 const GATES: [(&str, u32); 5] = [
     ("RootlessControlPlane", 37),
     ("PublicKeysECDSA", 36),
@@ -18,6 +18,10 @@ const GATES: [(&str, u32); 5] = [
     ("WaitForAllControlPlaneComponents", 34),
 ];
 const GATES_SINCE: u32 = 34;
+
+/// Those that some of 1.20 to 1.33 had besides, in the same file. Which of them had which is not checked.
+const OLDER_GATES: [&str; 4] =
+    ["EtcdLearnerMode", "IPv6DualStack", "UnversionedKubeletConfigMap", "UpgradeAddonsBeforeControlPlane"];
 
 /// What a ClusterConfiguration says.
 pub(super) fn cluster(cluster: &Object, kubeadm: &Version) -> Result<(), Wrong> {
@@ -95,8 +99,9 @@ fn socket(document: &Object, path: &str) -> Result<(), Wrong> {
 
 fn gates(cluster: &Object, kubeadm: &Version) -> Result<(), Wrong> {
     let Some(Value::Object(gates)) = lookup(cluster, "featureGates") else { return Ok(()) };
-    let known = |gate: &str| GATES.iter().any(|(name, last)| *name == gate && kubeadm.minor <= *last);
-    match gates.keys().find(|gate| kubeadm.minor >= GATES_SINCE && !known(gate)) {
+    let older = |gate: &str| kubeadm.minor < GATES_SINCE && OLDER_GATES.contains(&gate);
+    let known = |gate: &str| older(gate) || GATES.iter().any(|(name, last)| *name == gate && kubeadm.minor <= *last);
+    match gates.keys().find(|gate| !known(gate)) {
         None => Ok(()),
         Some(gate) => {
             let why = format!(

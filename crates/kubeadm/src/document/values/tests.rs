@@ -193,6 +193,122 @@ fn words_and_names_that_kubeadm_refuses_are_refused() {
     }
 }
 
+/// An argument in the form of v1beta4 and of v1beta3, and with what else a component takes for the same name.
+fn in_all_forms(path: &str, name: &str, value: &str) -> Vec<(&'static str, String)> {
+    let (mut open, mut close) = (String::new(), String::new());
+    for part in path.split('.') {
+        open += &format!("{part}: {{");
+        close += "}";
+    }
+    // The last part holds the arguments themselves.
+    let last = open.rfind('{').expect("a part");
+    let (open, close) = (&open[..last], &close[1..]);
+    let names = [name.to_owned(), format!("--{name}"), format!("-{name}"), name.replace('-', "_")];
+    let mut all: Vec<(&str, String)> = Vec::new();
+    for name in &names {
+        all.push(("v1beta4", format!("{open}[{{name: \"{name}\", value: \"{value}\"}}]{close}")));
+        all.push(("v1beta3", format!("{open}{{\"{name}\": \"{value}\"}}{close}")));
+    }
+    all.push(("v1beta4", format!("{open}[{{name: \"{name}={value}\", value: \"\"}}]{close}")));
+    all
+}
+
+#[test]
+fn arguments_that_go_round_what_fields_may_not_say_are_refused_in_every_form() {
+    const CLUSTER: &str = "ClusterConfiguration";
+    const KUBELET: &str = "nodeRegistration.kubeletExtraArgs";
+    for (kind, path, name, value) in [
+        (CLUSTER, "etcd.local.extraArgs", "data-dir", "/x"),
+        (CLUSTER, "etcd.local.extraArgs", "wal-dir", "/x"),
+        (CLUSTER, "etcd.local.extraArgs", "listen-client-urls", "https://0.0.0.0:2379"),
+        (CLUSTER, "etcd.local.extraArgs", "listen-peer-urls", "https://0.0.0.0:2380"),
+        (CLUSTER, "etcd.local.extraArgs", "advertise-client-urls", "https://1.2.3.4:2379"),
+        (CLUSTER, "etcd.local.extraArgs", "initial-advertise-peer-urls", "https://1.2.3.4:2380"),
+        (CLUSTER, "etcd.local.extraArgs", "initial-cluster", "a=https://1.2.3.4:2380"),
+        (CLUSTER, "etcd.local.extraArgs", "config-file", "/etc/etcd.yaml"),
+        (CLUSTER, "apiServer.extraArgs", "etcd-servers", "https://1.2.3.4:2379"),
+        (CLUSTER, "apiServer.extraArgs", "secure-port", "6444"),
+        (CLUSTER, "apiServer.extraArgs", "advertise-address", "1.2.3.4"),
+        (CLUSTER, "apiServer.extraArgs", "bind-address", "127.0.0.1"),
+        (CLUSTER, "apiServer.extraArgs", "service-cluster-ip-range", "10.97.0.0/16"),
+        (CLUSTER, "controllerManager.extraArgs", "cluster-cidr", "10.1.0.0/16"),
+        (CLUSTER, "controllerManager.extraArgs", "service-cluster-ip-range", "10.97.0.0/16"),
+        (CLUSTER, "scheduler.extraArgs", "kubeconfig", "/x"),
+        ("InitConfiguration", KUBELET, "node-ip", "1.2.3.4"),
+        ("InitConfiguration", KUBELET, "hostname-override", "x"),
+        ("JoinConfiguration", KUBELET, "node-ip", "fd00::1"),
+        ("JoinConfiguration", KUBELET, "hostname-override", "x"),
+        ("JoinConfiguration", KUBELET, "config", "/x"),
+        ("JoinConfiguration", KUBELET, "kubeconfig", "/x"),
+        ("JoinConfiguration", KUBELET, "root-dir", "/x"),
+        ("JoinConfiguration", KUBELET, "register-node", "false"),
+    ] {
+        for (api, fields) in in_all_forms(path, name, value) {
+            let document = format!("apiVersion: kubeadm.k8s.io/{api}\nkind: {kind}\n{fields}\n");
+            for version in ["v1.28.0", "v1.37.2"] {
+                let told = refusal(version, &settings(Some("10.244.0.0/16"), None, &document));
+                let told = told.unwrap_or_else(|| panic!("{version} {fields} is not refused"));
+                let named = told.replace('_', "-").contains(name);
+                assert!(told.starts_with(&format!("k.yaml: {kind}: {path}: ")) && named, "{told}");
+            }
+        }
+    }
+    let environment = "etcd: {local: {extraEnvs: [{name: ETCD_DATA_DIR, value: /x}]}}";
+    let told = of_document(CLUSTER, environment).expect("refused");
+    assert!(
+        told.starts_with("k.yaml: ClusterConfiguration: etcd.local.extraEnvs: \"ETCD_DATA_DIR\": it is \"/x\""),
+        "{told}"
+    );
+    let proxy = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nhostnameOverride: x\n";
+    let told = refusal("v1.37.2", &settings(None, None, proxy)).expect("refused");
+    assert!(told.contains("hostnameOverride: the image is the same on every machine"), "{told}");
+}
+
+#[test]
+fn arguments_that_say_what_holds_anyway_and_those_of_nobody_else_are_right() {
+    for (kind, path, name, value) in [
+        ("ClusterConfiguration", "etcd.local.extraArgs", "data-dir", "/var/lib/etcd"),
+        ("ClusterConfiguration", "etcd.local.extraArgs", "listen-metrics-urls", "http://0.0.0.0:2381"),
+        ("ClusterConfiguration", "etcd.local.extraArgs", "quota-backend-bytes", "8589934592"),
+        ("ClusterConfiguration", "apiServer.extraArgs", "secure-port", "6443"),
+        ("ClusterConfiguration", "apiServer.extraArgs", "bind-address", "::"),
+        ("ClusterConfiguration", "apiServer.extraArgs", "audit-log-path", "-"),
+        ("ClusterConfiguration", "controllerManager.extraArgs", "cluster-cidr", "10.244.0.0/16"),
+        ("ClusterConfiguration", "controllerManager.extraArgs", "bind-address", "0.0.0.0"),
+        ("JoinConfiguration", "nodeRegistration.kubeletExtraArgs", "node-ip", "::"),
+        ("JoinConfiguration", "nodeRegistration.kubeletExtraArgs", "cloud-provider", "external"),
+    ] {
+        let (list, map) = (&in_all_forms(path, name, value)[0], &in_all_forms(path, name, value)[1]);
+        for (api, fields) in [list, map] {
+            let document = format!("apiVersion: kubeadm.k8s.io/{api}\nkind: {kind}\n{fields}\n");
+            for version in ["v1.28.0", "v1.37.2"] {
+                assert_eq!(refusal(version, &settings(Some("10.244.0.0/16"), None, &document)), None, "{fields}");
+            }
+        }
+    }
+    let environment =
+        "etcd: {local: {extraEnvs: [{name: ETCD_DATA_DIR, value: /var/lib/etcd}, {name: GODEBUG, value: x}]}}";
+    assert_eq!(of_document("ClusterConfiguration", environment), None);
+}
+
+#[test]
+fn a_feature_gate_that_no_kubeadm_has_is_right_for_none() {
+    let gate = |name: &str| {
+        format!("apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\nfeatureGates: {{{name}: true}}\n")
+    };
+    for minor in Version::OLDEST_MINOR..=Version::NEWEST_MINOR {
+        for wrong in ["Nope", "NodeSwap", "publicKeysECDSA"] {
+            let told = refusal(&format!("v1.{minor}.0"), &settings(None, None, &gate(wrong)));
+            let told = told.unwrap_or_else(|| panic!("v1.{minor} takes {wrong}"));
+            assert!(
+                told.contains(&format!("featureGates: {wrong:?} is no feature gate of kubeadm v1.{minor}")),
+                "{told}"
+            );
+        }
+    }
+    assert_eq!(refusal("v1.27.0", &settings(None, None, &gate("EtcdLearnerMode"))), None);
+}
+
 #[test]
 fn words_and_names_that_kubeadm_takes_are_right() {
     for (kind, fields) in [
