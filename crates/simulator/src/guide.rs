@@ -50,7 +50,7 @@ impl Guide {
         }
     }
 
-    /// The next `count` runs to vary others by: fewer if there is nothing to vary.
+    /// The variations to run next, at most `count`; none if there is nothing to vary.
     pub fn next(&mut self, scenario: &Scenario, count: usize) -> Vec<Name> {
         if !vary::varies(scenario) {
             return Vec::new();

@@ -10,7 +10,6 @@ use crate::guide::Guide;
 use crate::name::Name;
 use crate::run::{Outcome, run_named};
 use crate::scenario::Scenario;
-use crate::sweep::SEEDS_A_VARIATION;
 
 /// The scenarios that are tried in turn, each with the same number of seeds.
 const SCENARIOS: &[&str] = &[
@@ -63,7 +62,7 @@ pub struct Search {
     pub first: u64,
     /// Most runs.
     pub seeds_max: u64,
-    /// Whether every third run of a scenario that draws faults is a variation of an earlier one.
+    /// Whether every second run of a scenario that draws faults is a variation of an earlier one.
     pub guided: bool,
 }
 
@@ -114,7 +113,7 @@ struct Tried<'a> {
 impl Tried<'_> {
     /// The next run: a seed, or a variation when it is its turn.
     fn next(&mut self, search: &Search) -> Name {
-        let due = search.guided && self.seeds / SEEDS_A_VARIATION > self.variations;
+        let due = search.guided && self.seeds > self.variations;
         if let Some(name) = due.then(|| self.guide.next(&self.scenario, 1).pop()).flatten() {
             self.variations += 1;
             return name;

@@ -32,7 +32,7 @@ pub const DIMENSIONS: [Dimension; 12] = [
         &["Halted", "Meeting", "Founding", "Waiting", "Preparing", "Initialising", "Joining", "Settling", "Ready"],
     ),
     one("highest promise", &["none", "round 1", "round 2", "round 3 or later"]),
-    one("votes", &["none", "in one ballot", "in several ballots"]),
+    one("votes", &["none", "in one ballot", "in several ballots", "for several charters"]),
     one("charter", &["nobody's", "some machines'", "everyone's", "one that a machine may not follow"]),
     one("attempt", &["none", "1 live", "a later one live", "abandoned", "1 made the cluster", "a later one made it"]),
     one("turn at etcd", &["none yet", "1 held", "a later one held", "done", "given up"]),

@@ -1,20 +1,21 @@
 //! Many seeds: what came of each, how fast, and which states were never reached.
 
+mod rounds;
+
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::guide::Guide;
 use crate::name::Name;
 use crate::reach::{self, Reach};
-use crate::run::{Outcome, Verdict, run_named};
+use crate::run::{Outcome, Verdict};
 use crate::scenario::{Policy, Scenario, Sort};
 use crate::sometimes;
 use crate::states::Reached;
 use crate::twice::Twice;
+use rounds::rounds;
 
 /// Most failing seeds of a class that are kept in the summary.
 const EXAMPLES_MAX: usize = 10;
@@ -94,10 +95,6 @@ pub struct Summary {
     pub machine_hours_per_core_second: f64,
 }
 
-/// Seeds that are run before it is looked at what they came to. Rounds are the same however many threads there are, so that
-/// what is varied does not depend on which of them is done first.
-const ROUND: u64 = 64;
-
 /// A guided sweep adds one variation for so many seeds.
 pub const SEEDS_A_VARIATION: u64 = 2;
 
@@ -125,69 +122,6 @@ pub fn guided(
     done: impl Fn(&Outcome) + Sync,
 ) -> (Summary, Vec<Outcome>) {
     rounds(scenario, (first, end), jobs, stop, true, done)
-}
-
-fn rounds(
-    scenario: &Scenario,
-    (first, end): (u64, u64),
-    jobs: usize,
-    stop: &AtomicBool,
-    guided: bool,
-    done: impl Fn(&Outcome) + Sync,
-) -> (Summary, Vec<Outcome>) {
-    let begun = Instant::now();
-    let mut guide = Guide::default();
-    let (mut seeds, mut variations) = (Vec::new(), Vec::new());
-    let mut next = first;
-    while !stop.load(Ordering::Relaxed) {
-        let owed = if guided { (next - first) / SEEDS_A_VARIATION - variations.len() as u64 } else { 0 };
-        let round = next..end.min(next.saturating_add(ROUND));
-        next = round.end;
-        let mut names: Vec<Name> = round.map(Name::from).collect();
-        names.extend(guide.next(scenario, owed as usize));
-        if names.is_empty() {
-            break;
-        }
-        for mut outcome in run_all(scenario, &names, jobs, stop, &done) {
-            guide.learn(&outcome);
-            outcome.way = Vec::new();
-            if outcome.name.steps.is_empty() { seeds.push(outcome) } else { variations.push(outcome) }
-        }
-    }
-    let varied = variations.len() as u64;
-    seeds.append(&mut variations);
-    let mut summary = summarize(scenario, first, end, jobs, begun, &seeds);
-    summary.varied = varied;
-    summary.states = guide.reached(scenario);
-    (summary, seeds)
-}
-
-/// Runs these in whatever order threads take them; the outcomes are in the order of the names.
-fn run_all(
-    scenario: &Scenario,
-    names: &[Name],
-    jobs: usize,
-    stop: &AtomicBool,
-    done: &(impl Fn(&Outcome) + Sync),
-) -> Vec<Outcome> {
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, names.len()) {
-            scope.spawn(|| {
-                loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(name) = names.get(place).filter(|_| !stop.load(Ordering::Relaxed)) else { return };
-                    let outcome = run_named(scenario, name);
-                    done(&outcome);
-                    outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((place, outcome));
-                }
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    outcomes.sort_by_key(|(place, _)| *place);
-    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 /// The same scenario with muster's majority, if it runs the threshold policy: what shows that the policy is to blame.

@@ -71,7 +71,10 @@ fn a_variation_is_run_again_by_its_name_in_another_process() {
     let name = outcomes[6].name.to_string();
     let ends = |arguments: &[&str]| {
         let told = std::process::Command::new(program).args(arguments).output().expect("runs");
-        (told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr))
+        (
+            told.status.code(),
+            String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr),
+        )
     };
     let (code, text) = ends(&["replay", &path, "--seed", &name]);
     assert_eq!(code, Some(outcomes[6].verdict.code().into()), "{text}");
@@ -96,18 +99,30 @@ fn a_variation_is_a_run_that_another_seed_might_have_drawn() {
                 assert_eq!(varied, made_of(&scenario, &run), "{name} {run}");
                 kept += u64::from(varied == made_of(&scenario, &run.parent().expect("it varies one").0));
                 let drawn = varied.plan.len() - scenario.faults.len();
-                assert!((swarm.faults[0] as usize..=swarm.faults[1] as usize).contains(&drawn), "{name} {run}: {drawn}");
-                let sorts = |sort: &Sort| swarm.sorts.contains(sort) || scenario.faults.iter().any(|one| one.kind == *sort);
+                assert!(
+                    (swarm.faults[0] as usize..=swarm.faults[1] as usize).contains(&drawn),
+                    "{name} {run}: {drawn}"
+                );
+                let sorts =
+                    |sort: &Sort| swarm.sorts.contains(sort) || scenario.faults.iter().any(|one| one.kind == *sort);
                 assert!(varied.plan.iter().all(|fault| sorts(&fault.kind)), "{name} {run}");
                 let ends = |at_s: f64, for_s: f64| at_s + for_s <= scenario.phases.faults_s + 1e-3;
-                assert!(varied.plan.iter().all(|fault| ends(fault.at_s, fault.for_s)), "{name} {run}: {:?}", varied.plan);
+                assert!(
+                    varied.plan.iter().all(|fault| ends(fault.at_s, fault.for_s)),
+                    "{name} {run}: {:?}",
+                    varied.plan
+                );
                 for fixed in &scenario.faults {
                     let same = varied.plan.iter().filter(|fault| (fault.kind, fault.at_s) == (fixed.kind, fixed.at_s));
                     assert!(same.count() > 0, "{name} {run} moved {fixed:?}");
                 }
                 // It is a scenario that a file takes, as a regression must be.
                 let file = Scenario { swarm: None, faults: varied.plan, ..scenario.clone() };
-                assert_eq!(Scenario::parse(&file.to_toml()).map_err(|error| error.to_string()), Ok(file), "{name} {run}");
+                assert_eq!(
+                    Scenario::parse(&file.to_toml()).map_err(|error| error.to_string()),
+                    Ok(file),
+                    "{name} {run}"
+                );
             }
         }
         assert!(kept < 24, "{name}: {kept} of 240 variations varied nothing");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_protocol::{Machine, Phase};
 use muster_wire::{Ballot, Durable, Entry, EtcdTurn, Frame, MachineId};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DIMENSIONS, Moment, State, Way};
 use crate::check::Facts;
@@ -25,7 +26,8 @@ struct Known {
     silenced: u32,
     boots: u64,
     promised: Option<Ballot>,
-    accepted: Option<Ballot>,
+    /// The ballot of its last vote, and a digest of the charter that it voted for.
+    accepted: Option<(Ballot, u64)>,
     charter: bool,
     /// A charter that it may not follow is on its disk.
     seen: bool,
@@ -185,14 +187,15 @@ impl Site {
         self.reached.entry(State::pack(numbers)).or_insert(now);
     }
 
-    /// Votes on disks: none, in one ballot, in several.
+    /// Votes on disks: none, in one ballot, in several, for several charters.
     fn votes(&self) -> u64 {
         let mut votes = self.machines.iter().filter_map(|known| known.accepted.as_ref());
-        let first = votes.next();
-        match first {
-            None => 0,
-            Some(first) => 1 + u64::from(votes.any(|vote| vote != first)),
-        }
+        let Some(first) = votes.next() else { return 0 };
+        votes.fold(1, |most, (ballot, charter)| match (*ballot == first.0, *charter == first.1) {
+            (_, false) => 3,
+            (false, true) => most.max(2),
+            (true, true) => most,
+        })
     }
 
     fn charter(&self) -> u64 {
@@ -245,18 +248,18 @@ fn attempt(facts: &Facts) -> u64 {
 impl Known {
     /// Takes what is on its disk now, and says what is new of it; of several things the one that comes last in a machine's life.
     fn read(&mut self, durable: &Durable) -> Option<Moment> {
-        let accepted = durable.accepted.as_ref().map(|(ballot, _)| ballot);
+        let accepted = durable.accepted.as_ref().map(|(ballot, charter)| (*ballot, xxh3_64(charter)));
         let news = [
             (durable.completed.is_some() && !self.completed, Moment::Completed),
             (durable.started.is_some() && !self.begun, Moment::Begun),
             (durable.seen.is_some() && !self.seen, Moment::Seen),
             (durable.charter.is_some() && !self.charter, Moment::Charter),
-            (accepted.is_some() && accepted != self.accepted.as_ref(), Moment::Vote),
+            (accepted.is_some() && accepted != self.accepted, Moment::Vote),
             (durable.promised.is_some() && durable.promised != self.promised, Moment::Promise),
         ];
         self.boots = durable.boot;
-        self.promised.clone_from(&durable.promised);
-        self.accepted = accepted.cloned();
+        self.promised = durable.promised;
+        self.accepted = accepted;
         (self.charter, self.seen) = (durable.charter.is_some(), durable.seen.is_some());
         (self.begun, self.completed) = (durable.started.is_some(), durable.completed.is_some());
         news.into_iter().find_map(|(new, moment)| new.then_some(moment))
