@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::name::Name;
 use crate::run::Verdict;
 use which::Which;
 
@@ -143,6 +144,11 @@ fn tell_failure(why: &str, code: u8) {
 /// Reads a seed.
 fn seed(text: &str) -> Result<u64, String> {
     text.trim().parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
+}
+
+/// Reads a seed, or a variation of one as a sweep names it.
+fn name(text: &str) -> Result<Name, String> {
+    text.parse()
 }
 
 /// Reads a machine's number: `2` or `node-2`.

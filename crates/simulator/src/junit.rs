@@ -19,7 +19,7 @@ pub fn text(title: &str, outcomes: &[Outcome], twice: &Twice) -> String {
     );
     for outcome in outcomes {
         let time = outcome.wall_us as f64 / 1e6;
-        let _ = write!(text, "<testcase classname=\"{title}\" name=\"seed {}\" time=\"{time:.3}\">", outcome.seed);
+        let _ = write!(text, "<testcase classname=\"{title}\" name=\"seed {}\" time=\"{time:.3}\">", outcome.name);
         if let Some(broken) = &outcome.broken {
             let _ = write!(text, "<failure type=\"{}\" message=\"{}\"/>", broken.promise, escape(&outcome.what()));
         } else if unjudged(outcome.verdict) {

@@ -4,11 +4,14 @@
 //! one seed gives one run, to the last bit: every result carries a hash of all that happened.
 
 pub mod built_in;
+pub mod calibrate;
 pub mod changes;
 pub mod check;
 pub mod command;
 pub mod cost;
+pub mod guide;
 pub mod junit;
+pub mod name;
 pub mod numbers;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
@@ -20,9 +23,11 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod sometimes;
+pub mod states;
 pub mod sweep;
 pub mod tables;
 pub mod trace;
 pub mod twice;
+pub mod vary;
 pub mod watch;
 pub mod world;

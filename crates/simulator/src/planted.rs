@@ -6,7 +6,9 @@ use muster_wire::planted::{PLANTED, plant};
 use serde::Serialize;
 
 use crate::built_in;
-use crate::run::run;
+use crate::guide::Guide;
+use crate::name::Name;
+use crate::run::{Outcome, run_named};
 use crate::scenario::Scenario;
 
 /// The scenarios that are tried in turn, each with the same number of seeds.
@@ -59,6 +61,27 @@ const SCENARIOS: &[&str] = &[
     "flapping-initialiser",
 ];
 
+/// Where a mistake is looked for.
+#[derive(Debug, Clone)]
+pub struct Search {
+    /// The scenarios that are tried in turn, by name.
+    pub scenarios: Vec<String>,
+    /// Their seeds begin so much later.
+    pub first: u64,
+    /// Most runs.
+    pub seeds_max: u64,
+    /// Whether every second run of a scenario that draws faults is a variation of an earlier one.
+    pub guided: bool,
+}
+
+impl Search {
+    /// In the scenarios that are meant for it.
+    pub fn everywhere(seeds_max: u64) -> Self {
+        let scenarios = SCENARIOS.iter().map(|name| (*name).to_owned()).collect();
+        Self { scenarios, first: 0, seeds_max, guided: true }
+    }
+}
+
 /// What came of one mistake.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
@@ -68,10 +91,10 @@ pub struct Found {
     pub breaks: &'static str,
     /// What it does.
     pub what: &'static str,
-    /// How many seeds were run until it was found, or in vain.
+    /// How many seeds and variations were run until it was found, or in vain.
     pub seeds: u64,
     /// Scenario, seed, and promise as it was seen broken.
-    pub seen: Option<(String, u64, String)>,
+    pub seen: Option<(String, Name, String)>,
 }
 
 /// The names of all mistakes.
@@ -79,40 +102,71 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PLANTED.iter().map(|(name, ..)| *name)
 }
 
-/// Looks for one mistake in at most `seeds_max` seeds.
-pub fn look_for(name: &str, seeds_max: u64) -> Option<Found> {
+/// Looks for one mistake.
+pub fn look_for(name: &str, search: &Search) -> Option<Found> {
     let (name, breaks, what) = *PLANTED.iter().find(|(known, ..)| *known == name)?;
-    let (seeds, seen) = search(name, seeds_max);
+    let (seeds, seen) = find(name, search);
     Some(Found { name, breaks, what, seeds, seen })
 }
 
-fn search(mistake: &'static str, seeds_max: u64) -> (u64, Option<(String, u64, String)>) {
-    let scenarios: Vec<(&str, Scenario)> =
-        SCENARIOS.iter().filter_map(|name| Some((*name, Scenario::parse(built_in::text(name)?).ok()?))).collect();
-    for nth in 0..seeds_max {
-        let (name, scenario) = &scenarios[nth as usize % scenarios.len()];
-        // A regression keeps the seed that it was made of.
-        let seed = scenario.seed + nth / scenarios.len() as u64;
-        // What breaks without the mistake as well says nothing about it.
-        if let Some(broken) = broken(scenario, seed, Some(mistake))
-            && self::broken(scenario, seed, None).is_none()
-        {
-            return (nth + 1, Some(((*name).to_owned(), seed, broken)));
-        }
-    }
-    (seeds_max, None)
+/// A scenario, and what was run of it.
+struct Tried<'a> {
+    name: &'a str,
+    scenario: Scenario,
+    guide: Guide,
+    seeds: u64,
+    variations: u64,
 }
 
-/// The promise that a run breaks, if it breaks one that it is not meant to break.
-fn broken(scenario: &Scenario, seed: u64, mistake: Option<&'static str>) -> Option<String> {
+impl Tried<'_> {
+    /// The next run: a seed, or a variation when it is its turn.
+    fn next(&mut self, search: &Search) -> Name {
+        let due = search.guided && self.seeds > self.variations;
+        if let Some(name) = due.then(|| self.guide.next(&self.scenario, 1).pop()).flatten() {
+            self.variations += 1;
+            return name;
+        }
+        self.seeds += 1;
+        // A regression keeps the seed that it was made of.
+        (self.scenario.seed + search.first + self.seeds - 1).into()
+    }
+}
+
+fn find(mistake: &'static str, search: &Search) -> (u64, Option<(String, Name, String)>) {
+    let read = |name: &String| Scenario::parse(built_in::text(name)?).ok();
+    let tried = search.scenarios.iter().filter_map(|name| {
+        let scenario = read(name)?;
+        Some(Tried { name, scenario, guide: Guide::default(), seeds: 0, variations: 0 })
+    });
+    let mut tried: Vec<Tried<'_>> = tried.collect();
+    for nth in 0..search.seeds_max {
+        let place = nth as usize % tried.len().max(1);
+        let Some(tried) = tried.get_mut(place) else { break };
+        let name = tried.next(search);
+        let (broken, outcome) = outcome(&tried.scenario, &name, Some(mistake));
+        if let Some(outcome) = outcome {
+            tried.guide.learn(&outcome);
+        }
+        // What breaks without the mistake as well says nothing about it.
+        if let Some(broken) = broken
+            && self::outcome(&tried.scenario, &name, None).0.is_none()
+        {
+            return (nth + 1, Some((tried.name.to_owned(), name, broken)));
+        }
+    }
+    (search.seeds_max, None)
+}
+
+/// The promise that a run breaks, if it breaks one that it is not meant to break, and the run unless it ended in a panic.
+fn outcome(scenario: &Scenario, name: &Name, mistake: Option<&'static str>) -> (Option<String>, Option<Outcome>) {
     plant(mistake);
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run(scenario, seed)));
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run_named(scenario, name))).ok();
     plant(None);
-    let broken = match outcome {
-        Err(_) => "panic".to_owned(),
-        Ok(outcome) => outcome.broken?.promise.to_owned(),
+    let broken = match &outcome {
+        None => Some("panic".to_owned()),
+        Some(outcome) => outcome.broken.as_ref().map(|broken| broken.promise.to_owned()),
     };
-    (scenario.expect.breaks.as_ref() != Some(&broken)).then_some(broken)
+    (broken.filter(|broken| scenario.expect.breaks.as_ref() != Some(broken)), outcome)
 }
 
 #[cfg(test)]

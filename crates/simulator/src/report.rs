@@ -31,7 +31,7 @@ pub fn html(scenario: &Scenario, outcome: &Outcome, world: &World, command: &str
          <code>{}</code></p><p><code>{}</code></p></header>\n",
         verdict,
         escape(&outcome.what()),
-        outcome.seed,
+        outcome.name,
         world.slots(),
         outcome.virtual_us as f64 / 1e6,
         outcome.events,

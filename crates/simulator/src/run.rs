@@ -7,9 +7,12 @@ use serde::Serialize;
 
 use crate::check::{Broken, Standing};
 use crate::cost;
+use crate::name::Name;
 use crate::reach::{self, Reach};
 use crate::scenario::{Fault, Scenario, Sort};
+use crate::states::Way;
 use crate::trace::Trace;
+use crate::vary;
 use crate::watch::Watch;
 use crate::world::{At, World};
 
@@ -61,6 +64,8 @@ impl Verdict {
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// The run's name: the seed, and how its faults were varied.
+    pub name: Name,
     /// The verdict.
     pub verdict: Verdict,
     /// What was broken first.
@@ -79,6 +84,11 @@ pub struct Outcome {
     pub faults: BTreeMap<Sort, Reach>,
     /// States reached, with how often.
     pub sometimes: BTreeMap<&'static str, u64>,
+    /// How many of the protocol's states the site came to.
+    pub states: u64,
+    /// Which, and when. A sweep that has counted them forgets them.
+    #[serde(skip)]
+    pub way: Way,
     /// Virtual time in microseconds.
     pub virtual_us: At,
     /// Events handled.
@@ -126,39 +136,56 @@ impl Outcome {
 
 /// Runs a seed of a scenario.
 pub fn run(scenario: &Scenario, seed: u64) -> Outcome {
-    finish(World::new(scenario, seed, Watch::default()), seed).0
+    run_named(scenario, &seed.into())
+}
+
+/// Runs a seed, or a variation of one.
+pub fn run_named(scenario: &Scenario, name: &Name) -> Outcome {
+    finish(world(scenario, name, Watch::default()), name).0
 }
 
 /// Runs it with these faults in place of its own.
 pub fn run_plan(scenario: &Scenario, seed: u64, plan: Vec<Fault>) -> Outcome {
-    finish(World::with_plan(scenario, seed, plan, Watch::default()), seed).0
+    finish(World::with_plan(scenario, seed, plan, Watch::default()), &seed.into()).0
 }
 
 /// Runs it with a trace.
 pub fn run_traced(scenario: &Scenario, seed: u64, trace: Trace) -> (Outcome, World) {
-    finish(World::new(scenario, seed, Watch::traced(trace)), seed)
+    let name = seed.into();
+    finish(world(scenario, &name, Watch::traced(trace)), &name)
 }
 
 /// Runs it with or without a trace, telling now and then at what virtual time it is, and when it ends at the latest.
-pub fn run_telling(scenario: &Scenario, seed: u64, trace: Option<Trace>, told: impl FnMut(At, At)) -> (Outcome, World) {
+pub fn run_telling(
+    scenario: &Scenario,
+    name: &Name,
+    trace: Option<Trace>,
+    told: impl FnMut(At, At),
+) -> (Outcome, World) {
     let watch = trace.map_or_else(Watch::default, Watch::traced);
-    finish_telling(World::new(scenario, seed, watch), seed, told)
+    finish_telling(world(scenario, name, watch), name, told)
 }
 
-fn finish(world: World, seed: u64) -> (Outcome, World) {
-    finish_telling(world, seed, |_, _| {})
+/// The world of a run before its first event.
+pub fn world(scenario: &Scenario, name: &Name, watch: Watch) -> World {
+    let vary::Run { seed, plan } = vary::made_of(scenario, name);
+    World::with_plan(scenario, seed, plan, watch)
 }
 
-fn finish_telling(mut world: World, seed: u64, told: impl FnMut(At, At)) -> (Outcome, World) {
+fn finish(world: World, name: &Name) -> (Outcome, World) {
+    finish_telling(world, name, |_, _| {})
+}
+
+fn finish_telling(mut world: World, name: &Name, told: impl FnMut(At, At)) -> (Outcome, World) {
     let (begun, core) = (Instant::now(), cost::core_time());
     world.run_telling(told);
-    let mut outcome = outcome_of(&world, seed, begun.elapsed().as_micros() as u64);
+    let mut outcome = outcome_of(&world, name, begun.elapsed().as_micros() as u64);
     outcome.core_us = (cost::core_time() - core).as_micros() as u64;
     (outcome, world)
 }
 
 /// What came of a world so far.
-pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
+pub(crate) fn outcome_of(world: &World, name: &Name, wall_us: u64) -> Outcome {
     let watch = &world.watch;
     let broken = watch.broken_promise().cloned();
     let liveness = watch.checks.liveness.standing().clone();
@@ -176,8 +203,10 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
         None if unknown && unbound.is_none() => Verdict::NotEnoughSeen,
         None => Verdict::Held,
     };
+    let way = watch.site.way();
     Outcome {
-        seed,
+        seed: name.seed,
+        name: name.clone(),
         verdict,
         broken,
         unbound,
@@ -187,6 +216,8 @@ pub(crate) fn outcome_of(world: &World, seed: u64, wall_us: u64) -> Outcome {
         ready_at_us: watch.checks.liveness.ready_at_us,
         faults,
         sometimes: watch.sometimes.all().collect(),
+        states: way.len() as u64,
+        way,
         virtual_us: world.now,
         events: world.handled,
         frames: world.hosts.iter().map(|host| host.sent).sum(),

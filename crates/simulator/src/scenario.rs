@@ -9,6 +9,7 @@ mod rules;
 
 pub use fault::{Fault, Pick, Sort};
 pub use parse::ScenarioError;
+pub(crate) use plan::Drawn;
 pub use plan::plan;
 
 use serde::{Deserialize, Serialize};

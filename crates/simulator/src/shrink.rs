@@ -1,7 +1,9 @@
 //! From a failing seed to the smallest list of faults that still fails in the same way.
 
+use crate::name::Name;
 use crate::run::{Outcome, run_plan};
-use crate::scenario::{Fault, Pick, Scenario, plan};
+use crate::scenario::{Fault, Pick, Scenario};
+use crate::vary;
 
 /// A smaller scenario.
 #[derive(Debug, Clone)]
@@ -28,8 +30,8 @@ struct Search<'a> {
 
 /// Makes the faults of a failing seed fewer, shorter and narrower for as long as the same promise is broken. `None` if the
 /// seed breaks none. `told` hears before every run how many there were, and with how many faults the promise is broken.
-pub fn shrink(scenario: &Scenario, seed: u64, runs_max: u32, told: &mut dyn FnMut(u32, usize)) -> Option<Shrunk> {
-    let faults = plan(scenario, seed);
+pub fn shrink(scenario: &Scenario, name: &Name, runs_max: u32, told: &mut dyn FnMut(u32, usize)) -> Option<Shrunk> {
+    let vary::Run { seed, plan: faults } = vary::made_of(scenario, name);
     let faults_before = faults.len();
     told(0, faults_before);
     let first = run_plan(scenario, seed, faults.clone());
@@ -38,7 +40,7 @@ pub fn shrink(scenario: &Scenario, seed: u64, runs_max: u32, told: &mut dyn FnMu
     let faults = search.fewer(faults);
     let faults = search.gentler(faults);
     let mut small = Scenario { seed, swarm: None, faults, ..scenario.clone() };
-    small.title = format!("{} (seed {seed}, {promise})", scenario.title);
+    small.title = format!("{} (seed {name}, {promise})", scenario.title);
     let outcome = run_plan(&small, seed, small.faults.clone());
     Some(Shrunk { scenario: small, outcome, faults_before, runs: search.runs })
 }

@@ -1,17 +1,21 @@
 //! Many seeds: what came of each, how fast, and which states were never reached.
 
+mod rounds;
+
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::name::Name;
 use crate::reach::{self, Reach};
-use crate::run::{Outcome, Verdict, run};
+use crate::run::{Outcome, Verdict};
 use crate::scenario::{Policy, Scenario, Sort};
 use crate::sometimes;
+use crate::states::Reached;
 use crate::twice::Twice;
+use rounds::rounds;
 
 /// Most failing seeds of a class that are kept in the summary.
 const EXAMPLES_MAX: usize = 10;
@@ -26,7 +30,7 @@ pub struct Class {
     /// How many seeds.
     pub count: u64,
     /// Some of them, with what was seen.
-    pub examples: Vec<(u64, String)>,
+    pub examples: Vec<(Name, String)>,
 }
 
 /// What came of a sweep.
@@ -41,10 +45,12 @@ pub struct Summary {
     /// The worst verdict; not enough seen if a state that the scenario expects was never reached, or if not most of the
     /// seeds could be judged.
     pub verdict: Verdict,
-    /// Seeds on which every promise held.
+    /// Runs on which every promise held.
     pub held: u64,
-    /// How many seeds were run.
+    /// How many were run, variations among them.
     pub run: u64,
+    /// How many of them were variations of others, on top of the seeds.
+    pub varied: u64,
     /// Whether someone stopped it before its end.
     pub stopped: bool,
     /// Results by class, worst first.
@@ -59,6 +65,8 @@ pub struct Summary {
     pub sometimes: BTreeMap<&'static str, u64>,
     /// States that no seed reached.
     pub unknown: Vec<&'static str>,
+    /// The protocol's states that were come to, and what of them was not though it could be.
+    pub states: Reached,
     /// Expected states that no seed reached.
     pub missing: Vec<String>,
     /// The promise that the scenario is meant to break, if no seed broke it.
@@ -71,7 +79,7 @@ pub struct Summary {
     pub twice: Twice,
     /// Of a scenario with the threshold policy, what came of the same seeds with muster's majority.
     pub with_majority: Option<Box<Summary>>,
-    /// Digest of all runs' hashes, in the order of seeds.
+    /// Digest of all runs' hashes: the seeds' in their order, then those of the variations.
     pub hash: String,
     /// Events handled.
     pub events: u64,
@@ -87,6 +95,9 @@ pub struct Summary {
     pub machine_hours_per_core_second: f64,
 }
 
+/// A guided sweep adds one variation for so many seeds.
+pub const SEEDS_A_VARIATION: u64 = 2;
+
 /// Runs the seeds `first..end` on `jobs` threads, telling `done` of every outcome as it comes. Begins no further seed once
 /// `stop` is set.
 pub fn sweep(
@@ -97,27 +108,20 @@ pub fn sweep(
     stop: &AtomicBool,
     done: impl Fn(&Outcome) + Sync,
 ) -> (Summary, Vec<Outcome>) {
-    let begun = Instant::now();
-    let next = AtomicU64::new(first);
-    let outcomes = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let outcome = run(scenario, seed);
-                    done(&outcome);
-                    outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(outcome);
-                }
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    outcomes.sort_by_key(|outcome| outcome.seed);
-    (summarize(scenario, first, end, jobs, begun, &outcomes), outcomes)
+    rounds(scenario, (first, end), jobs, stop, false, done)
+}
+
+/// The same, and on top of the seeds variations of those runs that came to states which few others came to: one for
+/// [`SEEDS_A_VARIATION`] seeds, if the scenario draws faults that can be varied. The outcomes of variations come last.
+pub fn guided(
+    scenario: &Scenario,
+    first: u64,
+    end: u64,
+    jobs: usize,
+    stop: &AtomicBool,
+    done: impl Fn(&Outcome) + Sync,
+) -> (Summary, Vec<Outcome>) {
+    rounds(scenario, (first, end), jobs, stop, true, done)
 }
 
 /// The same scenario with muster's majority, if it runs the threshold policy: what shows that the policy is to blame.
@@ -145,19 +149,22 @@ impl Summary {
         }
         let mut why = Vec::new();
         if self.stopped {
-            why.push(format!("the sweep was stopped after {} of {} seeds", self.run, self.end - self.first));
+            let seeds = self.run - self.varied;
+            why.push(format!("the sweep was stopped after {seeds} of {} seeds", self.end - self.first));
         }
         if self.nothing_happened > 0 {
             why.push(format!(
-                "no fault took effect on {} of {} seeds, which count for nothing",
-                self.nothing_happened, self.run
+                "no fault took effect on {} of {}, which count for nothing",
+                self.nothing_happened,
+                self.counted()
             ));
         }
         let counted = self.run - self.nothing_happened;
+        let what = if self.varied == 0 { "seeds" } else { "runs" };
         if let Some(promise) = &self.unbroken {
             why.push(format!("the scenario is meant to break {promise}, and no seed did"));
         } else if !enough(self.held, counted - self.held) {
-            why.push(format!("everything was seen to hold on {} of the {counted} seeds that count", self.held));
+            why.push(format!("everything was seen to hold on {} of the {counted} {what} that count", self.held));
         }
         if !self.missing.is_empty() {
             why.push(format!("what the scenario expects was never reached: {}", self.missing.join(", ")));
@@ -165,6 +172,16 @@ impl Summary {
         let beside = self.with_majority.iter().flat_map(|ours| ours.too_little());
         why.extend(beside.map(|why| format!("with muster's majority {why}")));
         why
+    }
+
+    /// How many were run, in words.
+    pub fn counted(&self) -> String {
+        let seeds = self.run - self.varied;
+        let variations = if self.varied == 1 { "variation" } else { "variations" };
+        match self.varied {
+            0 => format!("{seeds} seeds"),
+            varied => format!("{seeds} seeds and {varied} {variations}"),
+        }
     }
 
     /// Takes what came of running seeds again.
@@ -198,7 +215,7 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         });
         class.count += 1;
         if outcome.verdict != Verdict::Held && class.examples.len() < EXAMPLES_MAX {
-            class.examples.push((outcome.seed, outcome.what()));
+            class.examples.push((outcome.name.clone(), outcome.what()));
         }
         for name in outcome.sometimes.keys().filter(|_| counts(outcome)) {
             *reached.entry(name).or_default() += 1;
@@ -224,6 +241,8 @@ fn summarize(scenario: &Scenario, first: u64, end: u64, jobs: usize, begun: Inst
         never_took: faults.iter().filter(|(_, reach)| reach.took == 0).map(|(sort, _)| *sort).collect(),
         faults,
         run: outcomes.len() as u64,
+        varied: 0,
+        states: Reached::default(),
         stopped: false,
         classes: classes.into_values().collect(),
         unknown: sometimes::names().into_iter().filter(|name| !reached.contains_key(name)).collect(),

@@ -5,13 +5,14 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::Name;
 use crate::run::Outcome;
 
 /// A seed that was another run in another process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Differs {
-    /// The seed.
-    pub seed: u64,
+    /// The seed, or the variation of one.
+    pub seed: Name,
     /// Its hash in the sweep.
     pub here: String,
     /// Its hash in the other process, or why there is none.
@@ -22,7 +23,7 @@ pub struct Differs {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Twice {
     /// Seeds that were run again.
-    pub seeds: Vec<u64>,
+    pub seeds: Vec<Name>,
     /// Those that were not the same.
     pub differ: Vec<Differs>,
 }
@@ -35,16 +36,16 @@ pub fn twice(program: &Path, scenario: &[String], outcomes: &[Outcome], every: u
         return twice;
     }
     for outcome in outcomes.iter().step_by(every) {
-        let there = again(program, scenario, outcome.seed).unwrap_or_else(|why| why);
-        twice.seeds.push(outcome.seed);
+        let there = again(program, scenario, &outcome.name).unwrap_or_else(|why| why);
+        twice.seeds.push(outcome.name.clone());
         if there != outcome.hash {
-            twice.differ.push(Differs { seed: outcome.seed, here: outcome.hash.clone(), there });
+            twice.differ.push(Differs { seed: outcome.name.clone(), here: outcome.hash.clone(), there });
         }
     }
     twice
 }
 
-fn again(program: &Path, scenario: &[String], seed: u64) -> Result<String, String> {
+fn again(program: &Path, scenario: &[String], seed: &Name) -> Result<String, String> {
     #[derive(Deserialize)]
     struct Again {
         hash: String,

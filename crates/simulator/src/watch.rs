@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::check::{Broken, Checks};
 use crate::scenario::{Fault, Scenario};
 use crate::sometimes::Sometimes;
+use crate::states::Site;
 use crate::trace::Trace;
 use crate::world::{At, Cluster, SealedTo, Slot, World};
 
@@ -96,6 +97,8 @@ pub struct Watch {
     pub sometimes: Sometimes,
     /// The checkers.
     pub checks: Checks,
+    /// The states that the site came to.
+    pub(crate) site: Site,
     lost: BTreeMap<&'static str, u64>,
     /// The trace, if one is wanted.
     pub trace: Option<Trace>,
@@ -161,6 +164,7 @@ impl Watch {
         self.mix(now);
         self.mix(digest(seen));
         self.checks.see(now, seen, &mut self.sometimes);
+        self.site.see(now, seen, &self.checks.facts);
         if let Some(trace) = &mut self.trace {
             trace.see(now, seen);
         }
@@ -184,6 +188,7 @@ impl Watch {
     pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, effects: &VecDeque<Effect>) {
         self.mix(effects.len() as u64);
         self.checks.after(now, slot, machine, effects, &mut self.sometimes);
+        self.site.after(now, slot, machine, &self.checks.facts);
     }
 
     pub(crate) fn look(&mut self, world: &World) {

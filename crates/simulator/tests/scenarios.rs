@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use muster_simulator::name::Name;
 use muster_simulator::run::{Verdict, run};
 use muster_simulator::scenario::{Scenario, Sort, plan};
 use muster_simulator::shrink::shrink;
@@ -340,7 +341,7 @@ fn shrinking_leaves_the_fault_that_matters() {
     idle.kind = Sort::Pause;
     idle.for_s = 0.1;
     split.faults.push(idle);
-    let small = shrink(&split, 1, 60, &mut |_, _| {}).expect("it breaks S1");
+    let small = shrink(&split, &1.into(), 60, &mut |_, _| {}).expect("it breaks S1");
     assert_eq!(small.faults_before, 2);
     assert_eq!(small.scenario.faults.len(), 1);
     assert_eq!(small.scenario.faults[0].kind, Sort::Split);
@@ -378,13 +379,13 @@ fn what_is_another_run_in_another_process_fails_the_sweep() {
     let path = folder().join("five.toml").display().to_string();
     let program = Path::new(env!("CARGO_BIN_EXE_muster-sim"));
     let same = twice(program, std::slice::from_ref(&path), &outcomes, 2);
-    assert_eq!((same.seeds.as_slice(), same.differ.len()), ([0, 2, 4].as_slice(), 0), "{same:?}");
+    assert_eq!((same.seeds.as_slice(), same.differ.len()), ([0, 2, 4].map(Name::from).as_slice(), 0), "{same:?}");
     summary.compare(same);
     assert_eq!(summary.verdict, Verdict::Held);
 
     outcomes[2].hash = "0123456789abcdef".into();
     summary.compare(twice(program, &[path], &outcomes, 2));
-    assert_eq!(summary.twice.differ.iter().map(|differs| differs.seed).collect::<Vec<_>>(), [2]);
+    assert_eq!(summary.twice.differ.iter().map(|differs| &differs.seed).collect::<Vec<_>>(), [&Name::from(2)]);
     assert_eq!(summary.verdict.code(), 1);
     let xml = junit::text("five", &outcomes, &summary.twice);
     assert!(xml.contains("tests=\"8\" failures=\"1\"") && xml.contains("not deterministic"), "{xml}");

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::progress::OneRun;
 use super::{Failure, Which, print_json, slot, words};
+use crate::name::Name;
 use crate::run::{Outcome, Verdict, run_telling};
 use crate::trace::{Line, Trace};
 
@@ -12,9 +13,9 @@ use crate::trace::{Line, Trace};
 pub(super) struct Run {
     #[command(flatten)]
     which: Which,
-    /// The seed; the scenario's own unless given.
-    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
-    seed: Option<u64>,
+    /// The seed, or a variation of one as `sweep` names it; the scenario's own unless given.
+    #[arg(long, value_parser = super::name, value_name = "SEED")]
+    seed: Option<Name>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -50,24 +51,24 @@ const TOLD: [&str; 17] = [
 impl Run {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
-        let seed = self.seed.unwrap_or(scenario.seed);
+        let name = self.seed.clone().unwrap_or(scenario.seed.into());
         let progress = OneRun::new(self.json);
         let trace = (!self.json).then(|| Trace::new(0));
-        let (outcome, world) = run_telling(&scenario, seed, trace, |now, end| progress.tell(now, end));
+        let (outcome, world) = run_telling(&scenario, &name, trace, |now, end| progress.tell(now, end));
         drop(progress);
         if self.json {
             print_json(&outcome)?;
             return Ok(outcome.verdict);
         }
         let machine = self.machine.as_deref().map(|text| slot(text, world.slots())).transpose()?;
-        println!("{} (seed {seed})\n", scenario.title);
+        println!("{} (seed {name})\n", scenario.title);
         if let Some(trace) = &world.watch().trace {
             for line in trace.lines.iter().filter(|line| self.shows(line, machine)) {
                 println!("{}", told(line));
             }
         }
         print_outcome(&outcome);
-        println!("\n{}", self.which.command("run", &format!("--seed {seed}")));
+        println!("\n{}", self.which.command("run", &format!("--seed {name}")));
         Ok(outcome.verdict)
     }
 

@@ -8,6 +8,7 @@ use super::one::print_outcome;
 use super::progress::OneRun;
 use super::promised::Promised;
 use super::{Failure, Which, print_json};
+use crate::name::Name;
 use crate::report::html;
 use crate::run::{Verdict, run_telling};
 use crate::trace::Trace;
@@ -17,9 +18,9 @@ use crate::trace::Trace;
 pub(super) struct Report {
     #[command(flatten)]
     which: Which,
-    /// The seed; the scenario's own unless given.
-    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
-    seed: Option<u64>,
+    /// The seed, or a variation of one as `sweep` names it; the scenario's own unless given.
+    #[arg(long, value_parser = super::name, value_name = "SEED")]
+    seed: Option<Name>,
     /// The file to write.
     #[arg(long, short, value_name = "FILE", default_value = "muster-sim.html")]
     out: PathBuf,
@@ -34,13 +35,13 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
-        let seed = self.seed.unwrap_or(scenario.seed);
+        let name = self.seed.clone().unwrap_or(scenario.seed.into());
         let file = Promised::new(&self.out)?;
         let progress = OneRun::new(self.json);
         let trace = Trace::new(self.frames_max);
-        let (outcome, world) = run_telling(&scenario, seed, Some(trace), |now, end| progress.tell(now, end));
+        let (outcome, world) = run_telling(&scenario, &name, Some(trace), |now, end| progress.tell(now, end));
         drop(progress);
-        let command = self.which.command("run", &format!("--seed {seed}"));
+        let command = self.which.command("run", &format!("--seed {name}"));
         file.write(&html(&scenario, &outcome, &world, &command))?;
         if self.json {
             print_json(&outcome)?;

@@ -20,9 +20,9 @@ fn bar(length: u64, template: &str, hidden: bool) -> ProgressBar {
     bar
 }
 
-/// Of many seeds.
-pub(super) fn seeds(count: u64, hidden: bool) -> ProgressBar {
-    bar(count, "{bar:30} {pos}/{len} seeds  {per_sec}  {elapsed}, {eta} left", hidden)
+/// Of many runs.
+pub(super) fn runs(count: u64, hidden: bool) -> ProgressBar {
+    bar(count, "{bar:30} {pos}/{len} runs  {per_sec}  {elapsed}, {eta} left", hidden)
 }
 
 /// Of one run, by its virtual time.

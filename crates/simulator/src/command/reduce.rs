@@ -7,6 +7,7 @@ use clap::Args;
 use super::one::print_outcome;
 use super::progress::Search;
 use super::{Failure, Which, print_json};
+use crate::name::Name;
 use crate::run::{Verdict, run};
 use crate::scenario::Scenario;
 use crate::shrink::{Shrunk, shrink};
@@ -16,9 +17,9 @@ use crate::shrink::{Shrunk, shrink};
 pub(super) struct Shrink {
     #[command(flatten)]
     which: Which,
-    /// The failing seed; the scenario's own unless given.
-    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
-    seed: Option<u64>,
+    /// The failing seed, or a variation of one as `sweep` names it; the scenario's own unless given.
+    #[arg(long, value_parser = super::name, value_name = "SEED")]
+    seed: Option<Name>,
     /// Where to save it; a file in simulations/regressions/ unless given.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -33,18 +34,18 @@ pub(super) struct Shrink {
 impl Shrink {
     pub(super) fn execute(&self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
-        let seed = self.seed.unwrap_or(scenario.seed);
+        let name = self.seed.clone().unwrap_or(scenario.seed.into());
         let progress = Search::new(self.runs, self.json);
-        let found = shrink(&scenario, seed, self.runs, &mut |runs, faults| progress.tell(runs, faults));
+        let found = shrink(&scenario, &name, self.runs, &mut |runs, faults| progress.tell(runs, faults));
         drop(progress);
         let Some(Shrunk { scenario: small, outcome, faults_before, runs }) = found else {
-            return Err(Failure(format!("seed {seed} breaks no promise, so there is nothing to make smaller")));
+            return Err(Failure(format!("seed {name} breaks no promise, so there is nothing to make smaller")));
         };
-        let name = self.which.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = self.which.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let promise = outcome.broken.as_ref().map_or("unknown", |broken| broken.promise).to_lowercase();
         let path = match &self.out {
             Some(path) => path.clone(),
-            None => PathBuf::from(format!("simulations/regressions/{promise}-{name}-{seed}.toml")),
+            None => PathBuf::from(format!("simulations/regressions/{promise}-{stem}-{name}.toml")),
         };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| Failure(format!("{}: {error}", folder.display())))?;

@@ -12,10 +12,12 @@ use super::promised::Promised;
 use super::{Failure, Which, print_json, progress, words};
 use crate::junit;
 use crate::reach::Reach;
-use crate::run::Verdict;
+use crate::run::{Outcome, Verdict};
 use crate::scenario::Scenario;
-use crate::sweep::{Class, Summary, sweep, with_majority};
+use crate::states::Reached;
+use crate::sweep::{self, Class, SEEDS_A_VARIATION, Summary};
 use crate::twice::{Differs, twice};
+use crate::vary;
 
 /// Run many seeds.
 #[derive(Args)]
@@ -28,7 +30,11 @@ pub(super) struct Sweep {
     /// Threads; as many as there are cores unless given.
     #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
     jobs: Option<u16>,
-    /// Every this many seeds one is run again in a process of its own, and its hash compared; 0 for none.
+    /// Only the seeds. Else, on top of every two seeds, one run is varied that came to states of the protocol which few others
+    /// came to, if the scenario draws faults.
+    #[arg(long)]
+    unguided: bool,
+    /// Every this many runs one is run again in a process of its own, and its hash compared; 0 for none.
     #[arg(long, default_value_t = 50)]
     twice_every: u64,
     /// Print every result, and then the summary, as a line of JSON each.
@@ -63,18 +69,25 @@ impl Sweep {
         let junit = self.junit.as_deref().map(Promised::new).transpose()?;
         let stop = stop_on_interrupt()?;
         let all = |scenario: &Scenario| {
-            let progress = progress::seeds(end - first, self.json);
-            let done = sweep(scenario, first, end, jobs, &stop, |outcome| {
+            let guided = self.guides(scenario);
+            let runs = end - first + if guided { (end - first) / SEEDS_A_VARIATION } else { 0 };
+            let progress = progress::runs(runs, self.json);
+            let told = |outcome: &Outcome| {
                 progress.inc(1);
                 if outcome.verdict.code() == 1 || outcome.verdict.code() == 2 {
-                    progress.println(format!("seed {}: {}", outcome.seed, outcome.what()));
+                    progress.println(format!("seed {}: {}", outcome.name, outcome.what()));
                 }
-            });
+            };
+            let done = if guided {
+                sweep::guided(scenario, first, end, jobs, &stop, told)
+            } else {
+                sweep::sweep(scenario, first, end, jobs, &stop, told)
+            };
             progress.finish_and_clear();
             done
         };
         let (mut summary, outcomes) = all(&scenario);
-        if let Some(ours) = with_majority(&scenario) {
+        if let Some(ours) = sweep::with_majority(&scenario) {
             summary.beside(all(&ours).0);
         }
         if stop.load(Ordering::Relaxed) {
@@ -99,14 +112,23 @@ impl Sweep {
         Ok(summary.verdict)
     }
 
+    /// A baseline that is meant to break is compared seed by seed, and shows it by the seeds that it was given.
+    fn guides(&self, scenario: &Scenario) -> bool {
+        !self.unguided && scenario.expect.breaks.is_none() && vary::varies(scenario)
+    }
+
     fn print(&self, summary: &Summary) {
-        println!("{} (seeds {}..{})\n", summary.title, summary.first, summary.end);
+        let more = match summary.varied {
+            0 => String::new(),
+            varied => format!(", and {varied} variations of them"),
+        };
+        println!("{} (seeds {}..{}{more})\n", summary.title, summary.first, summary.end);
         print_classes(&summary.classes);
         if let Some(ours) = &summary.with_majority {
             println!("\nthe same seeds with muster's majority in place of the threshold");
             print_classes(&ours.classes);
         }
-        println!("\nsometimes (seeds that reached it)");
+        println!("\nsometimes (runs that reached it)");
         for (name, meaning) in crate::sometimes::SOMETIMES {
             match summary.sometimes.get(name) {
                 Some(count) => println!("  {count:>7}  {name}: {meaning}"),
@@ -129,7 +151,7 @@ impl Sweep {
         spread("from heal to one charter everywhere", summary.charter_after_s);
         spread("from the start to everyone Ready", summary.ready_at_s);
         println!(
-            "{:.1} s on {} threads: {:.0} seeds a minute, {:.1} machine-hours per second of a core, {} events",
+            "{:.1} s on {} threads: {:.0} runs a minute, {:.1} machine-hours per second of a core, {} events",
             summary.wall_s,
             summary.jobs,
             summary.seeds_per_minute,
@@ -153,21 +175,33 @@ impl Sweep {
             (Some(_), Verdict::Held) => "the threshold breaks what it should, and the majority holds on the same seeds",
             (_, verdict) => words(verdict),
         };
-        let judged = format!("on {} of {} seeds", summary.held, summary.run);
+        let judged = format!("on {} of {}", summary.held, summary.counted());
         if summary.stopped {
-            println!("stopped after {} of {} seeds", summary.run, summary.end - summary.first);
+            println!("stopped after {} of {} seeds", summary.run - summary.varied, summary.end - summary.first);
         }
+        print_states(&summary.states);
         println!("\n{}: {meant} (everything was seen to hold {judged})", summary.verdict.word());
         let failing = summary.classes.iter().find_map(|class| class.examples.first());
         let again = match failing {
             Some((seed, _)) => self.which.command("run", &format!("--seed {seed}")),
-            None => self.which.command("sweep", &format!("--seeds {}..{}", summary.first, summary.end)),
+            None => {
+                let unguided = if self.unguided { " --unguided" } else { "" };
+                self.which.command("sweep", &format!("--seeds {}..{}{unguided}", summary.first, summary.end))
+            }
         };
         println!("{again}");
         let too_little = summary.too_little();
         if !too_little.is_empty() {
             println!("\nTOO LITTLE WAS SEEN: {}", too_little.join("; "));
         }
+    }
+}
+
+fn print_states(states: &Reached) {
+    println!("states of the protocol: {} different ones", states.distinct);
+    if !states.never.is_empty() {
+        let never = states.never.iter().map(|(dimension, values)| format!("{dimension}: {}", values.join(", ")));
+        println!("  never, though this scenario could: {}", never.collect::<Vec<_>>().join("; "));
     }
 }
 

@@ -7,7 +7,8 @@ use super::one::{print_outcome, told};
 use super::pace::{Next, Pace};
 use super::{Failure, Which, print_json, recorded, slot, unless_missed};
 use crate::changes::changes;
-use crate::run::{Verdict, outcome_of};
+use crate::name::Name;
+use crate::run::{Verdict, outcome_of, world};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use crate::world::World;
@@ -28,9 +29,9 @@ does something else, 4 if the recording is damaged; what comes before the damage
 pub(super) struct Replay {
     #[command(flatten)]
     which: Which,
-    /// The seed of a scenario; the scenario's own unless given.
-    #[arg(long, value_parser = super::seed, value_name = "NUMBER")]
-    seed: Option<u64>,
+    /// The seed of a scenario, or a variation of one as `sweep` names it; the scenario's own unless given.
+    #[arg(long, value_parser = super::name, value_name = "SEED")]
+    seed: Option<Name>,
     /// Show this machine alone: everything it did, what changed in it, and its state when the replay stops. Its number, or
     /// for recordings its name or the beginning of its identity.
     #[arg(long, value_name = "MACHINE")]
@@ -59,8 +60,8 @@ impl Replay {
 
     fn scenario(mut self) -> Result<Verdict, Failure> {
         let scenario = self.which.read()?;
-        let seed = self.seed.unwrap_or(scenario.seed);
-        let mut world = World::new(&scenario, seed, Watch::traced(Trace::new(0)));
+        let name = self.seed.clone().unwrap_or(scenario.seed.into());
+        let mut world = world(&scenario, &name, Watch::traced(Trace::new(0)));
         let machine = self.machine.as_deref().map(|text| slot(text, world.slots())).transpose()?;
         let until = self.pace.until_us();
         let mut told_lines = 0;
@@ -95,7 +96,7 @@ impl Replay {
         if whole {
             world.judge_end();
         }
-        let outcome = outcome_of(&world, seed, 0);
+        let outcome = outcome_of(&world, &name, 0);
         if self.json {
             print_json(&outcome)?;
         } else if whole {

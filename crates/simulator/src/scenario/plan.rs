@@ -31,19 +31,49 @@ const DISTURBED: usize = 12;
 
 /// The faults of one run, ordered by when they begin, with the machines named wherever the seed alone decides them.
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<Fault> {
-    // A stream of its own: what a fault does in the run must not change which faults there are.
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(1);
-    let mut faults = scenario.faults.clone();
-    if let Some(swarm) = &scenario.swarm {
-        let count = rng.random_range(swarm.faults[0]..=swarm.faults[1]);
-        faults.extend((0..count).map(|_| draw(swarm, scenario, &mut rng)));
+    Drawn::new(scenario, seed).plan()
+}
+
+/// The faults of one run: those that the scenario fixes, and those that are drawn for this seed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Drawn {
+    /// Of the scenario, with the machines named that the seed decides.
+    pub(crate) fixed: Vec<Fault>,
+    /// Of its swarm.
+    pub(crate) drawn: Vec<Fault>,
+}
+
+impl Drawn {
+    /// Of this seed.
+    pub(crate) fn new(scenario: &Scenario, seed: u64) -> Self {
+        // A stream of its own: what a fault does in the run must not change which faults there are.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(1);
+        let (mut fixed, mut drawn) = (scenario.faults.clone(), Vec::new());
+        if let Some(swarm) = &scenario.swarm {
+            let count = rng.random_range(swarm.faults[0]..=swarm.faults[1]);
+            drawn.extend((0..count).map(|_| draw(swarm, scenario, &mut rng)));
+        }
+        for fault in fixed.iter_mut().chain(&mut drawn) {
+            settle(fault, scenario.machines, &mut rng);
+        }
+        Self { fixed, drawn }
     }
-    for fault in &mut faults {
-        settle(fault, scenario.machines, &mut rng);
+
+    /// One more fault of a swarm, with its machines named.
+    pub(crate) fn one(swarm: &Swarm, scenario: &Scenario, rng: &mut ChaCha8Rng) -> Fault {
+        let mut fault = draw(swarm, scenario, rng);
+        settle(&mut fault, scenario.machines, rng);
+        fault
     }
-    faults.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
-    faults
+
+    /// All of them, ordered by when they begin.
+    pub(crate) fn plan(self) -> Vec<Fault> {
+        let mut faults = self.fixed;
+        faults.extend(self.drawn);
+        faults.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        faults
+    }
 }
 
 fn milliseconds(value: f64) -> f64 {
