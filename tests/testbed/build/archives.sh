@@ -91,8 +91,11 @@ layer="$scratch/agnhost"
 install -D "$AGNHOST/agnhost" "$layer/agnhost"
 mkdir -p "$layer/tmp" "$layer/etc" && chmod 1777 "$layer/tmp"
 tools "$layer" sh ash cat ls echo env head tail grep sed awk cut tr sort uniq wc test true false sleep date hostname id \
-    mkdir rm rmdir mv cp ln chmod chown stat touch mount umount ps kill ping nslookup nc wget ip route netstat find xargs \
+    mkdir rm rmdir mv cp ln chmod chown stat touch mount umount ps kill ping nslookup wget route netstat find xargs \
     base64 md5sum sha256sum dd df du mktemp printf seq tee timeout uname which whoami
+# Those whose options the tests use: `nc -v -t -w 2`, `curl --connect-timeout`, `dig +search`, `ip route get`.
+into "$layer" usr/bin/curl usr/bin/nc.openbsd usr/bin/dig usr/bin/ip
+ln -s nc.openbsd "$layer/usr/bin/nc"
 archive agnhost "$layer" ',"Entrypoint":["/agnhost"],"Cmd":["pause"]' $(printf "$REGISTRY/e2e-test-images/agnhost:%s " $AGNHOST_TAGS)
 
 layer="$scratch/pause"
