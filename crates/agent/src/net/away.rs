@@ -53,7 +53,7 @@ impl Away {
     /// [`is_cut_off`], is told of as a guess, and when it happens again and again. Whoever proved its identity has the key: it
     /// refused this machine, let go of one of two connections, or was killed.
     pub(super) async fn handshake_failed(&self, whom: String, ip: Option<IpAddr>, stage: Stage, error: &impl Debug) {
-        if stage == Stage::Known {
+        if stage >= Stage::Known {
             ip.into_iter().for_each(|ip| self.came_through(ip));
             return self.counters.dropped("handshake cut off");
         }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::outcomes::{self, OWN};
+use super::progress::Stage;
 use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
 
 /// What came of a hint, before the machine's name.
@@ -177,6 +178,10 @@ impl Mesh {
                     let Some(address) = socket(address) else { continue };
                     let stage = self.progress.take(true, address);
                     self.outcomes.came(address, outcomes::dial_failed(stage, cause), None);
+                    // Its other end may have let go first.
+                    if stage == Some(Stage::Myself) && self.own.len() < OWN_MAX {
+                        self.own.insert(address);
+                    }
                     // Nobody there yet is what booting looks like. Somebody who says the wrong things is not.
                     if let Some(stage) = stage {
                         debug!(%address, ?stage, ?cause, "a handshake failed");

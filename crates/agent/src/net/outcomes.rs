@@ -142,6 +142,7 @@ pub(super) fn dial_failed(stage: Option<Stage>, error: &impl Debug) -> &'static 
     let words = format!("{error:?}");
     let says = |part: &str| words.contains(part);
     match stage {
+        Some(Stage::Myself) => OWN,
         Some(Stage::Known) => "has this mesh key, and lets go: it refuses this machine, or was stopped",
         Some(Stage::Fenced) if is_cut_off(error) => super::events::CUT_SHORT,
         Some(Stage::Fenced) => super::events::HANDSHAKE,

@@ -20,6 +20,8 @@ pub(super) enum Stage {
     Fenced,
     /// It proved its identity, through the fence: it has this mesh key.
     Known,
+    /// It proved this machine's own identity: it is this machine.
+    Myself,
 }
 
 /// The handshakes under way, by whether this machine dialled, and the other side's address. Clones share them.

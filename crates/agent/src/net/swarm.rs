@@ -103,8 +103,8 @@ pub(super) fn build(
                 })
                 .upgrade(Version::V1Lazy)
                 .authenticate(noise)
-                .multiplex_ext(move |_: &PeerId, at: &ConnectedPoint| {
-                    known.note(at, Stage::Known);
+                .multiplex_ext(move |peer: &PeerId, at: &ConnectedPoint| {
+                    known.note(at, if *peer == me { Stage::Myself } else { Stage::Known });
                     yamux
                 })
                 .timeout(HANDSHAKE)

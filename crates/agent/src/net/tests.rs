@@ -453,9 +453,13 @@ async fn hints_say_what_came_of_them() {
         (other.at, "another mesh key, or not muster"),
         (own, "that is this machine"),
     ] {
-        while !outcome(at).0.contains(expected) {
-            tokio::task::yield_now().await;
-        }
+        let came = async {
+            while !outcome(at).0.contains(expected) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(60), came).await;
+        assert!(came.is_ok(), "{at} should say {expected:?}: {:?}", node.outcomes.list());
     }
     assert_eq!(outcome(first.at).1, Some(first.id.to_hex()));
 }
