@@ -426,6 +426,12 @@ impl Founding {
         }
     }
 
+    /// There is a charter: a ballot under way ends, too, and asks nobody for votes any more.
+    pub(crate) fn end(&mut self) {
+        self.attempt = None;
+        self.propose_at = None;
+    }
+
     /// The certificate this machine has just put together, once.
     pub(crate) fn take_certificate(&mut self) -> Option<Certificate> {
         self.certificate.take()

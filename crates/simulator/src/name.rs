@@ -19,7 +19,7 @@ pub struct Step {
     pub around_us: At,
 }
 
-/// A run of a scenario. Written as `17`, or `17.2@350000`: the second variation of seed 17 around 0.35 s.
+/// A run of a scenario. Written as `17`, or `17.2@350000`: the variation numbered 2 of seed 17 around 0.35 s.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// The seed.

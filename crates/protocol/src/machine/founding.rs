@@ -99,6 +99,7 @@ impl Machine {
         let text =
             format!("cluster {} of {} is founded, {} voters", self.cluster, charter.id_hex(), charter.voters.len());
         self.follow.founded(certificate.charter());
+        self.founding.end();
         let hash = certificate.charter_hash();
         self.durable.charter = Some(certificate);
         self.durable.seen = None;

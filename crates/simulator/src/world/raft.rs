@@ -95,7 +95,7 @@ impl World {
             ..Config::default()
         };
         executor.spawn(async move {
-            let opened = open(config, platter, begun, (cluster, founded), me, trusted, calls, tell).await;
+            let opened = open(config, platter, begun, (cluster, founded), me, trusted, (calls, tell)).await;
             push(
                 &told,
                 match opened {
@@ -362,8 +362,7 @@ async fn open(
     (cluster, founded): ([u8; 16], Ledger),
     me: MachineId,
     trusted: BTreeSet<MachineId>,
-    calls: mpsc::Sender<muster_consensus::Call>,
-    events: mpsc::Sender<RaftEvent>,
+    (calls, events): (mpsc::Sender<muster_consensus::Call>, mpsc::Sender<RaftEvent>),
 ) -> Result<Consensus<Seeded>, String> {
     let disk = Disk::open_on("raft.redb", platter).map_err(|error| error.to_string())?;
     let store = if begun { Store::reopen(&disk, cluster, me) } else { Store::open(&disk, cluster, me) };
