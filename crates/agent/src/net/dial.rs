@@ -87,7 +87,8 @@ impl Mesh {
 
     /// Dials an address, unless whoever is known to be there is connected.
     pub(super) fn try_address(&mut self, address: SocketAddr) {
-        if self.own.contains(&address) {
+        // libp2p does not even dial where it listens itself.
+        if self.own.contains(&address) || self.listening.contains_key(&address) {
             return self.outcomes.came(address, OWN, None);
         }
         let connected = self.connections.values().find(|(_, _, at)| *at == Some(address));
