@@ -217,7 +217,7 @@ impl World {
                     self.step_goes_on(slot, run);
                 }
             }
-            Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, *name),
+            Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, name),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),

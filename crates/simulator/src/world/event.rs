@@ -33,7 +33,7 @@ pub(crate) enum Event {
     /// A kubeadm step goes on.
     Step { slot: Slot, life: u32, run: u64 },
     /// A kubelet registers its Node that kubeadm has started and not waited for.
-    Registers { slot: Slot, cluster: usize, name: Box<String> },
+    Registers { slot: Slot, cluster: usize, name: String },
     /// A fault of the plan begins.
     FaultBegins(usize),
     /// A proposal comes to Raft once more.

@@ -304,7 +304,7 @@ impl World {
             if let Err(cut) = self.part() {
                 // The kubelet runs, and is none of kubeadm's processes.
                 let after = self.chance.fixed("kubelet", slot.into(), self.now) % REGISTERS;
-                self.events.push(self.now + after, Event::Registers { slot, cluster, name: Box::new(name) });
+                self.events.push(self.now + after, Event::Registers { slot, cluster, name });
                 return Err(cut);
             }
             self.registers(slot, cluster, name);
@@ -345,7 +345,7 @@ impl World {
         if there && !self.dark[slot as usize] {
             return self.registers(slot, cluster, name);
         }
-        self.events.push(self.now + REGISTERS, Event::Registers { slot, cluster, name: Box::new(name) });
+        self.events.push(self.now + REGISTERS, Event::Registers { slot, cluster, name });
     }
 
     /// The cluster that an API server shows, if its CA and the token are right.

@@ -95,7 +95,7 @@ impl World {
             ..Config::default()
         };
         executor.spawn(async move {
-            let opened = open(config, platter, begun, (cluster, founded), me, trusted, calls, tell).await;
+            let opened = open(config, (platter, begun), (cluster, founded), me, trusted, calls, tell).await;
             push(
                 &told,
                 match opened {
@@ -357,8 +357,7 @@ impl World {
 
 async fn open(
     config: Config,
-    platter: Platter,
-    begun: bool,
+    (platter, begun): (Platter, bool),
     (cluster, founded): ([u8; 16], Ledger),
     me: MachineId,
     trusted: BTreeSet<MachineId>,
