@@ -181,6 +181,13 @@ impl Roster {
         owed
     }
 
+    /// A card came as the answer to a question; [`Roster::learn`] comes next.
+    pub(crate) fn answered(&mut self, signed: &SignedCard) {
+        if signed.card().cluster == self.cluster && signed.card().machine != self.me {
+            self.swim.hold_card(signed);
+        }
+    }
+
     /// Takes a card, first-hand or passed on.
     pub(crate) fn learn(&mut self, now: Time, signed: SignedCard, effects: &mut Effects) -> Learned {
         let card = signed.card();

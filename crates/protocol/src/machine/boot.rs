@@ -91,7 +91,8 @@ impl Machine {
                 false => boot.fingerprint,
             },
             settings: boot.settings.clone(),
-            unable: Card::NOT_LOOKED.to_owned(),
+            // Whoever has joined could run kubeadm; to say so anew in each start would be news of every machine, twice.
+            unable: if durable.completed.is_some() { String::new() } else { Card::NOT_LOOKED.to_owned() },
             reached: 0,
             charter: durable.charter.as_ref().map(Certificate::charter_hash),
         };

@@ -30,7 +30,12 @@ impl Machine {
                 self.receive_hello(now, from, greeting, effects);
             }
             Frame::Swim(datagram) => self.roster.datagram(now, from, &datagram),
-            Frame::Cards(cards) => cards.into_iter().for_each(|card| self.learn(now, card, effects)),
+            Frame::Cards(cards) => {
+                for card in cards {
+                    self.roster.answered(&card);
+                    self.learn(now, card, effects);
+                }
+            }
             Frame::CardsKnown { salt, marks } => self.roster.tell_cards(from, salt, &marks, effects),
             Frame::Prepare(_) | Frame::Accept { .. } if self.durable.charter.is_some() => {
                 // Founding is over; whoever still tries learns what came of it.

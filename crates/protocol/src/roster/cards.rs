@@ -53,14 +53,14 @@ impl Tray {
     }
 
     /// Keeps a card if it is the newest of its machine, and lets it travel. Returns whether it is.
-    fn keep(&mut self, signed: &SignedCard, known_max: usize) -> bool {
+    fn keep(&mut self, signed: &SignedCard, known_max: usize, travels: bool) -> bool {
         let machine = signed.card().machine;
         let known = self.newest.get(&machine);
         let room = known.is_some() || self.newest.len() < known_max;
         let (known, fresh) = (known.is_some(), room && known.is_none_or(|known| signed.newer_than(known)));
         if fresh {
             self.newest.insert(machine, signed.clone());
-            if known || !self.asked_for {
+            if travels && known || !self.asked_for {
                 self.queue(machine);
             }
         }
@@ -92,7 +92,12 @@ impl Cards {
 
     /// Lets a card travel that came by another way.
     pub(super) fn add(&self, card: &SignedCard) {
-        self.tray().keep(card, self.known_max);
+        self.tray().keep(card, self.known_max, true);
+    }
+
+    /// Keeps a card that came as the answer to a question. Where cards are asked for, others ask for it, too: it does not travel.
+    pub(super) fn hold(&self, card: &SignedCard) {
+        self.tray().keep(card, self.known_max, false);
     }
 
     /// Lets a card travel once more, unless it is asked for.
@@ -135,7 +140,7 @@ impl BroadcastHandler<Life> for Cards {
             return Ok(None);
         }
         let signed = SignedCard::decode(data)?;
-        let fresh = tray.keep(&signed, self.known_max);
+        let fresh = tray.keep(&signed, self.known_max, true);
         // A card of the same version may still prove a clone by its nonce, so the roster sees it; it is not passed on.
         let machine = &signed.card().machine;
         if fresh || tray.newest.get(machine).is_some_and(|known| !known.newer_than(&signed)) {

@@ -283,6 +283,11 @@ impl Swim {
         }
     }
 
+    /// Keeps a card that came as the answer to a question.
+    pub(crate) fn hold_card(&mut self, card: &SignedCard) {
+        self.cards.hold(card);
+    }
+
     /// Lets a card travel.
     pub(crate) fn add_card(&mut self, card: &SignedCard) {
         self.cards.add(card);
