@@ -90,12 +90,14 @@ archive flannel "$layer" "" "localhost/flannel:$FLANNEL_TAG"
 layer="$scratch/agnhost"
 install -D "$AGNHOST/agnhost" "$layer/agnhost"
 mkdir -p "$layer/tmp" "$layer/etc" && chmod 1777 "$layer/tmp"
-tools "$layer" sh ash cat ls echo env head tail grep sed awk cut tr sort uniq wc test true false sleep date hostname id \
+tools "$layer" cat ls echo env head tail grep sed awk cut tr sort uniq wc test true false sleep date hostname id \
     mkdir rm rmdir mv cp ln chmod chown stat touch mount umount ps kill ping nslookup wget route netstat find xargs \
     base64 md5sum sha256sum dd df du mktemp printf seq tee timeout uname which whoami
-# Those whose options the tests use: `nc -v -t -w 2`, `curl --connect-timeout`, `dig +search`, `ip route get`.
-into "$layer" usr/bin/curl usr/bin/nc.openbsd usr/bin/dig usr/bin/ip
+# Those whose options the tests use: `nc -v -t -w 2`, `curl --connect-timeout`, `dig +search`, `ip route get`; and a shell that
+# does not prefer its own, as busybox' does.
+into "$layer" usr/bin/curl usr/bin/nc.openbsd usr/bin/dig usr/bin/ip usr/bin/dash
 ln -s nc.openbsd "$layer/usr/bin/nc"
+ln -s /usr/bin/dash "$layer/bin/sh"
 archive agnhost "$layer" ',"Entrypoint":["/agnhost"],"Cmd":["pause"]' $(printf "$REGISTRY/e2e-test-images/agnhost:%s " $AGNHOST_TAGS)
 
 layer="$scratch/pause"
