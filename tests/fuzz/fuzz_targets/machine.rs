@@ -25,6 +25,7 @@ fn machine() -> Machine {
         api_port: 6443,
         fingerprint: Digest::default(),
         seed: [1; 32],
+        manifests: 0,
         tuning: Tuning::default(),
     };
     Machine::new(boot, Time(0), &mut Effects::default()).expect("a fresh disk starts")

@@ -26,6 +26,7 @@ fn begun() -> Vec<u8> {
         api_port: 6443,
         fingerprint: Digest::default(),
         seed: [1; 32],
+        manifests: 0,
         tuning: Tuning::default(),
     };
     start(&boot, Time(0))

@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(Durable::decode(&durable.encode()).as_ref(), Ok(&durable));
     }
     if let Ok(entry) = Entry::decode(bytes) {
-        assert_eq!(Entry::decode(&entry.encode()).as_ref(), Ok(&entry));
+        assert_eq!(Entry::decode(entry.encode()).as_ref(), Ok(&entry));
     }
     if let Ok(ledger) = Ledger::decode(bytes) {
         assert_eq!(Ledger::decode(&ledger.encode()).as_ref(), Ok(&ledger));
