@@ -18,11 +18,11 @@ pub(super) struct Voters {
 impl Voters {
     /// Voters are the control planes: those admitted later become voters as well.
     pub(super) fn grow(&mut self, context: &mut Context<'_>) {
-        let planes: BTreeSet<MachineId> =
-            context.ledger.control_planes().filter(|machine| context.ledger.member(*machine).is_some()).collect();
         let mut voters: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         voters.retain(|voter| !context.ledger.was_removed(*voter) || planted("removed-still-votes"));
-        voters.extend(planes.iter().copied().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()));
+        voters.extend(
+            context.ledger.control_planes().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()),
+        );
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         let untouched = voters == founding && !context.ledger.any_removed();
         if untouched

@@ -35,7 +35,7 @@ pub(super) struct Init {
 }
 
 impl Init {
-    /// Gives the right to `machine`, which is known to be a control plane.
+    /// Whether the right may be given as this attempt.
     ///
     /// # Errors
     /// The cluster is made, another attempt is live, or the number is not the next one.
@@ -52,6 +52,7 @@ impl Init {
         Ok(())
     }
 
+    /// Gives the right to `machine`, after [`Init::may_claim`].
     pub(super) fn claim(&mut self, attempt: u32, machine: MachineId) {
         self.attempt = attempt;
         self.claim = Some((attempt, machine));
