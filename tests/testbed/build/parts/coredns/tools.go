@@ -1,7 +1,0 @@
-//go:build tools
-
-package testbed
-
-import (
-	_ "github.com/coredns/coredns"
-)
