@@ -4,7 +4,6 @@
 //! it are the mesh ([`net`]), the disk, Raft, the kubeadm device, the balancer and the local API.
 
 mod api;
-mod ask;
 mod balancer;
 mod config;
 mod counters;
@@ -13,19 +12,14 @@ mod disk;
 mod files;
 mod hardware;
 mod hosts;
-mod kubelet;
-mod leave;
-mod local_dns;
+mod https;
 mod logs;
-mod manifests;
 pub mod net;
 mod process;
 mod proxy;
 mod raft;
 mod record;
-mod remains;
 mod shell;
-mod wall_clock;
 
 pub use config::AgentConfig;
 pub use counters::Counters;

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use muster_kubeadm::work::Ran;
 use muster_kubeadm::{Command, Exit, OUTPUT_LIMIT, redact};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -16,17 +17,6 @@ const LINE_BYTES_MAX: u64 = 8 * 1024;
 
 /// How long output is waited for once the process has ended: a child that it left behind may hold its pipes open.
 const LINGER: Duration = Duration::from_millis(200);
-
-/// What a run left.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    /// How it ended.
-    pub(crate) exit: Exit,
-    /// The end of what it printed.
-    pub(crate) stdout: Vec<u8>,
-    /// The end of what it complained.
-    pub(crate) stderr: Vec<u8>,
-}
 
 /// Runs `command`. `line` sees every line of its output. Dropping the future kills the group.
 pub(crate) async fn run(command: &Command, env: &[(String, String)], line: &(impl Fn(&str) + Sync)) -> Ran {
@@ -49,7 +39,7 @@ pub(crate) async fn run(command: &Command, env: &[(String, String)], line: &(imp
         Ok(child) => child,
         Err(why) => {
             let why = format!("{}: {why}", command.program.display());
-            return Ran { exit: Exit::NotStarted(why), stdout: Vec::new(), stderr: Vec::new() };
+            return Ran { exit: Exit::NotStarted(why), stdout: Vec::new(), stderr: Vec::new(), note: None };
         }
     };
     let group = Group(child.id());
@@ -88,7 +78,7 @@ pub(crate) async fn run(command: &Command, env: &[(String, String)], line: &(imp
     }
     // Ended by itself: what it started on purpose, as a server, may live on.
     std::mem::forget(group);
-    Ran { exit, stdout: out, stderr: err }
+    Ran { exit, stdout: out, stderr: err, note: None }
 }
 
 /// A process group that is killed when nobody waits for it any more.

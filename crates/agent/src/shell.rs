@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use muster_kubeadm::Place;
 use muster_protocol::{Boot, Effect, Effects, Input, Machine, Phase, RunId, StartRefusal, Status, StepFailure, Time};
 use muster_wire::{Frame, MachineId};
 use tokio::signal::unix::{SignalKind, signal};
@@ -116,10 +117,12 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         config.kubernetes.endpoint.rsplit_once(':').map_or(config.kubernetes.endpoint.as_str(), |(name, _)| name);
     let name = name.to_owned();
     let device = Arc::new(Device {
-        me,
-        key: disk.sealing_key(),
-        settings: config.kubernetes.clone(),
-        manifests: config.manifests.clone(),
+        place: Arc::new(Place {
+            me,
+            key: disk.sealing_key(),
+            settings: config.kubernetes.clone(),
+            manifests: config.manifests.clone(),
+        }),
         env: config.kubeadm_env.clone(),
         hosts: Hosts::new(config.hosts_file.clone(), config.cluster.clone(), name, inputs.clone()),
         proxies: Proxies::of_environment(&config.kubernetes),

@@ -3,6 +3,7 @@
 //! that is left then has no quorum, ever.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use crate::kubeconfig::{Identity, Kubeconfig, Material};
 use crate::settings::Settings;
 
 /// Where a stacked etcd serves clients. kubeadm has no setting for it.
-const CLIENT_PORT: u16 = 2379;
+pub const CLIENT_PORT: u16 = 2379;
 
 /// Where it serves its peers.
 const PEER_PORT: u16 = 2380;
@@ -33,18 +34,18 @@ pub enum Membership {
     Of(String),
 }
 
-/// How to ask the etcd of the machine at `address`. Nothing if this machine has no identity to ask with: then kubeadm has
-/// not come far enough to make it a member.
-pub fn client(settings: &Settings, address: IpAddr) -> Option<(SocketAddr, Kubeconfig)> {
-    let pki = settings.pki_dir();
-    let [ca, certificate, key] =
-        ["etcd/ca.crt", "etcd/healthcheck-client.crt", "etcd/healthcheck-client.key"].map(|name| pki.join(name));
-    if ![&ca, &certificate, &key].iter().all(|path| path.exists()) {
-        return None;
-    }
-    let at = SocketAddr::new(address, CLIENT_PORT);
-    let identity = Identity::Certificate { certificate: Material::File(certificate), key: Material::File(key) };
-    Some((at, Kubeconfig { server: format!("https://{at}"), ca: Material::File(ca), identity: Some(identity) }))
+/// The files of the identity with which this machine asks etcd: CA, certificate, key. Without all of them kubeadm has not come far
+/// enough to make it a member.
+pub fn identity_files(settings: &Settings) -> [PathBuf; 3] {
+    let names = ["etcd/ca.crt", "etcd/healthcheck-client.crt", "etcd/healthcheck-client.key"];
+    names.map(|name| settings.pki_dir().join(name))
+}
+
+/// How this machine asks any etcd of the cluster.
+pub(crate) fn identity(settings: &Settings) -> Kubeconfig {
+    let [ca, certificate, key] = identity_files(settings).map(Material::File);
+    let identity = Some(Identity::Certificate { certificate, key });
+    Kubeconfig { server: settings.endpoint.clone(), ca, identity }
 }
 
 /// Whether a member is that of the machine at `address`: it is known by its peers' URL, whether it has started or not.

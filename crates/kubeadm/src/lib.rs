@@ -1,48 +1,32 @@
 //! What muster has kubeadm do: from a step of the ladder to files and command lines, from their output to an outcome.
 //!
-//! Nothing here runs anything, reads a clock or draws entropy. The agent carries the actions out on a machine, the
-//! simulator on a model of one:
+//! Nothing here runs anything, reads a clock or draws entropy. A step under way is a [`Work`]: it asks for one thing after another,
+//! which the agent carries out on a machine, and the simulator on a model of one:
 //!
 //! ```
-//! use muster_kubeadm::{Action, Exit, Node, Plan, Settings, StepInput, Version, outcome};
-//! # fn settings() -> Settings {
-//! #     Settings {
-//! #         cluster: "site".into(), version: None, kubeadm: "/usr/bin/kubeadm".into(), dir: "/etc/kubernetes".into(),
-//! #         kubelet_dir: "/var/lib/kubelet".into(), etcd_dir: "/var/lib/etcd".into(),
-//! #         work_dir: "/run/muster/kubeadm".into(), hosts_file: "/etc/hosts".into(), endpoint: "api.site.muster:7443".into(), api_port: 6443,
-//! #         pod_subnet: None, service_subnet: None, image_repository: None, cri_socket: None, documents: vec![],
-//! #         skip_phases: vec![], ignore_preflight: vec![],
-//! #     }
-//! # }
+//! use std::sync::Arc;
+//! use std::time::Duration;
 //!
-//! // Once: run `Command::version`, read its output, check the settings.
-//! let version = Version::from_kubeadm(br#"{"clientVersion": {"gitVersion": "v1.31.4"}}"#)?;
-//! let plan = Plan::new(&version, settings())?;
+//! use muster_kubeadm::work::{Answer, Ask, Next};
+//! use muster_kubeadm::{Place, Plan, Work};
+//! use muster_protocol::{Step, StepOutput};
 //!
-//! // For every step: carry out its actions in order and stop at the first that fails.
-//! for action in plan.step(&StepInput::JoinEtcd) {
-//!     match action {
-//!         Action::WriteFile { path, mode, contents } => { /* write contents.expose() */ }
-//!         Action::RemoveFile { path } => { /* fine if it is not there */ }
-//!         Action::EmptyDirectory { path } => { /* fine if it is not there */ }
-//!         Action::Run(command) => {
-//!             // Start command.program with command.args and command.env, kill its process group after command.limit.
-//!             let (exit, stdout, stderr) = (Exit::Code(1), b"", b"error execution phase etcd-join: timed out");
-//!             let failure = outcome(&command, &exit, stdout, stderr).unwrap_err();
-//!             assert_eq!(failure.phase, "join/etcd-join");
-//!             break;
-//!         }
-//!         Action::Require { phase, path } => { /* if it does not exist: Failure::left_undone(&phase, &path) */ }
-//!         Action::KubeletServer(change) => { /* write change.rewrite(its text, ..) in its place */ }
-//!         Action::LocalDns(dns) => { /* POST dns.config_map(..), if there is one; 409 is fine */ }
-//!         Action::Await(wait) => { /* GET wait.path from wait.server until wait.met(status, body) is Ok */ }
+//! # fn take(place: Arc<Place>, plan: Arc<Plan>, step: Step) {
+//! let mut work = Work::begin(place, Some(plan), step, [0; 32].into());
+//! let mut answer = None;
+//! let result = loop {
+//!     match work.next(Duration::ZERO, answer.take()) {
+//!         Next::Ask(Ask::Exists(path)) => answer = Some(Answer::Exists(path.exists())),
+//!         Next::Ask(_) => { /* write files, run kubeadm, ask servers, wait */ }
+//!         Next::Ended(result) => break result,
 //!     }
-//! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! };
+//! # let _ = result;
+//! # }
 //! ```
 //!
-//! Secrets: [`PkiBundle`] and [`Ticket`] are made here as bytes in memory, sealed and opened by the agent with
-//! `muster_wire::seal`, and leave this crate only as the `contents` of files to write.
+//! Secrets: [`PkiBundle`] and [`Ticket`] are made, sealed and opened here, and leave this crate only sealed, or as the contents of
+//! files to write.
 
 #![forbid(unsafe_code)]
 
@@ -66,6 +50,7 @@ mod secret;
 mod settings;
 mod version;
 pub mod versions;
+pub mod work;
 
 pub use action::{Action, Command, Settled};
 pub use api::{Readiness, Until, Wait, node_readiness};
@@ -81,3 +66,4 @@ pub use ports::ports;
 pub use secret::{Secret, Token};
 pub use settings::{Settings, UserFile};
 pub use version::{ConfigApi, Version, VersionError};
+pub use work::{Place, Work};

@@ -89,9 +89,8 @@ pub struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn begin(&mut self, scenario: &Scenario, mark: [u8; 16], slots: Slot) {
+    pub(crate) fn begin(&mut self, scenario: &Scenario, slots: Slot) {
         self.facts.begin(scenario, slots);
-        self.s05.begin(mark);
         self.s10.begin(slots);
         self.s11.begin(scenario);
         self.accused.begin(scenario, &self.facts);

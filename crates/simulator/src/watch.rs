@@ -111,9 +111,9 @@ impl Watch {
         Self { trace: Some(trace), ..Self::default() }
     }
 
-    pub(crate) fn begin(&mut self, scenario: &Scenario, mark: [u8; 16], slots: Slot) {
+    pub(crate) fn begin(&mut self, scenario: &Scenario, slots: Slot) {
         self.stop_when_held = scenario.phases.stop_when_held;
-        self.checks.begin(scenario, mark, slots);
+        self.checks.begin(scenario, slots);
     }
 
     /// Digest of everything that happened, in order.

@@ -1,15 +1,15 @@
 //! The world: machines, network, disks, clocks and kubeadm in virtual time, one thread a seed.
 
+mod asks;
 mod chance;
 mod clock;
 mod connect;
-mod deeds;
 mod disk;
 mod effect;
-mod etcd;
 mod event;
 mod faults;
 mod host;
+mod http;
 mod kubeadm;
 mod liar;
 mod network;
@@ -68,6 +68,8 @@ pub struct World {
     link_generation: u32,
     directory: BTreeMap<MachineId, Slot>,
     pub(crate) site: Site,
+    /// What every image brings.
+    manifests: muster_kubeadm::Manifests,
     active: Vec<Active>,
     /// How much of a step is still done that does not come to its end.
     cut: Option<u32>,
@@ -98,7 +100,6 @@ impl World {
         let extra: u32 = plan.iter().filter(|fault| fault.kind == Sort::Sybil).filter_map(|fault| fault.count).sum();
         let slots = scenario.machines + extra;
         let hosts: Vec<Host> = (0..slots).map(|slot| Host::new(slot, slot >= scenario.machines)).collect();
-        let mark = chance.fixed_bytes("mark", 0, 0)[..16].try_into().expect("16 of 32 bytes");
         let heal = seconds(scenario.phases.faults_s);
         let mut world = Self {
             net: Net::new(scenario.network.clone(), hosts.len()),
@@ -114,7 +115,8 @@ impl World {
             free_links: Vec::new(),
             link_generation: 0,
             directory: BTreeMap::new(),
-            site: Site { mark, ..Site::default() },
+            site: Site::default(),
+            manifests: asks::manifests(scenario.image.manifests),
             active: Vec::new(),
             cut: None,
             watch,
@@ -125,7 +127,7 @@ impl World {
             handled: 0,
             at_once: 0,
         };
-        world.watch.begin(&world.scenario, mark, slots);
+        world.watch.begin(&world.scenario, slots);
         world.schedule(heal);
         world
     }

@@ -11,21 +11,25 @@ use super::{Facts, Verdict, legible};
 use crate::watch::{Seen, decode};
 use crate::world::SealedTo;
 
-/// Knows for whom every ciphertext was made, and looks for the mark with which every secret begins.
-#[derive(Default)]
+/// What every set of keys and every ticket holds in its plain form, and nothing else that machines tell each other: PEM.
+const MARK: &[u8] = b"-----BEGIN ";
+
+/// Knows for whom every ciphertext was made, and looks for the mark of every secret.
 pub(super) struct Secrets {
     sealed: BTreeMap<u64, SealedTo>,
-    mark: Option<Finder<'static>>,
+    mark: Finder<'static>,
     looked_at: u64,
 }
 
-impl Secrets {
-    pub(super) fn begin(&mut self, mark: [u8; 16]) {
-        self.mark = Some(Finder::new(&mark).into_owned());
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { sealed: BTreeMap::new(), mark: Finder::new(MARK), looked_at: 0 }
     }
+}
 
+impl Secrets {
     fn holds_mark(&self, bytes: &[u8]) -> bool {
-        self.mark.as_ref().is_some_and(|mark| mark.find(bytes).is_some())
+        self.mark.find(bytes).is_some()
     }
 
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {

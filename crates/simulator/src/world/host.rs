@@ -1,8 +1,9 @@
 //! A machine as hardware: its disk, clock and power, and the process that runs the core while it is up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use muster_kubeadm::Plan;
+use muster_kubeadm::{Place, Plan};
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::{Frame, MachineId};
 
@@ -87,7 +88,9 @@ pub(crate) struct Host {
     pub(crate) runs: BTreeMap<u64, Running>,
     pub(crate) kube: Kube,
     /// What muster makes of its kubeadm's version.
-    pub(crate) plan: Option<Plan>,
+    pub(crate) plan: Option<Arc<Plan>>,
+    /// Where its steps are taken, in this life.
+    pub(crate) place: Option<Arc<Place>>,
     pub(crate) api_servers: Vec<String>,
     /// Faults that hold it down.
     pub(crate) held_down: u32,
@@ -134,6 +137,7 @@ impl Host {
             runs: BTreeMap::new(),
             kube: Kube::default(),
             plan: None,
+            place: None,
             api_servers: Vec::new(),
             held_down: 0,
             excused: false,
@@ -179,5 +183,6 @@ impl Host {
         self.refused.clear();
         self.api_servers.clear();
         self.plan = None;
+        self.place = None;
     }
 }

@@ -1,15 +1,21 @@
-//! The kubeadm device: how long its steps take, and how they lie. What a step does is `deeds.rs`, and what kubeadm's process
-//! does to a machine is `program.rs`.
+//! The kubeadm device: how long its steps take, and how they lie. A step itself is muster's own code; what a machine answers to it
+//! is `asks.rs`, what servers do `http.rs`, and what kubeadm's process does to a machine `program.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use muster_protocol::{Input, RunId, Step, StepFailure};
-use muster_wire::{Digest, MachineId};
+use muster_kubeadm::Work;
+use muster_kubeadm::work::{Ask, Next};
+use muster_protocol::{Input, RunId, Step, StepFailure, StepOutput};
+use muster_wire::MachineId;
+use zeroize::Zeroizing;
 
 use super::World;
+use super::asks::Reply;
 use super::chance::{S, seconds};
-use super::deeds::Trouble;
 use super::event::{At, Event, Slot};
+use crate::check::legible;
 use crate::scenario::{Range, Sort};
 use crate::watch::Seen;
 
@@ -85,10 +91,8 @@ pub struct SealedTo {
 pub(crate) struct Site {
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) adding_etcd: BTreeSet<Slot>,
-    pub(crate) mark: [u8; 16],
-    pub(crate) secrets: u64,
-    /// The hashes of all CAs that were made, by their certificates.
-    pub(crate) cas: BTreeMap<String, Digest>,
+    /// Steps that were begun: none draws the same entropy as another.
+    pub(crate) steps: u64,
 }
 
 /// What becomes of a step.
@@ -106,6 +110,11 @@ enum Turn {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) step: Step,
+    work: Work,
+    /// What it has asked and waits for, and since when.
+    waits: Option<(Ask, At)>,
+    /// The files that it has written.
+    wrote: Vec<String>,
     turn: Turn,
     /// The fault that it is made of.
     fault: Option<usize>,
@@ -127,8 +136,17 @@ const POINTS_INIT: u64 = 26;
 /// A kubelet that was started registers its Node within this time, whatever has become of kubeadm.
 pub(super) const REGISTERS: At = 5_000_000;
 
-/// kubeadm polls for the API server this often.
+/// kubeadm polls for the API server this often, and no pause that a step asks for is shorter: a machine may be slow, and many short
+/// ones cost a run dearly.
 const POLL: At = 1_000_000;
+
+/// How far a step was driven.
+enum Driven {
+    Ended(Result<StepOutput, StepFailure>),
+    /// It is gone on with after so long.
+    Waits(At),
+    CutShort,
+}
 
 impl World {
     /// Starts a step.
@@ -168,10 +186,27 @@ impl World {
         }
         let apart = self.judged_apart(slot);
         self.see(Seen::StepBegan { slot, step: &step, clean, apart });
+        let work = self.work(slot, &step);
         let host = &mut self.hosts[slot as usize];
         let life = host.life;
-        host.runs.insert(run.0, Running { step, turn, fault, begun: self.now, aborted: false });
+        let running =
+            Running { step, work, waits: None, wrote: Vec::new(), turn, fault, begun: self.now, aborted: false };
+        host.runs.insert(run.0, running);
         self.events.push(self.now + takes.min(step_max), Event::Step { slot, life, run: run.0 });
+    }
+
+    fn work(&mut self, slot: Slot, step: &Step) -> Work {
+        self.site.steps += 1;
+        let seed = self.chance.fixed_bytes("step", slot.into(), self.site.steps);
+        let place = match &self.hosts[slot as usize].place {
+            Some(place) => place.clone(),
+            None => {
+                let place = Arc::new(self.place(slot));
+                self.hosts[slot as usize].place = Some(place.clone());
+                place
+            }
+        };
+        Work::begin(place, self.hosts[slot as usize].plan.clone(), step.clone(), Zeroizing::new(seed))
     }
 
     /// How many other machines of the same Kubernetes cluster are adding their etcd members.
@@ -201,19 +236,67 @@ impl World {
     /// The processes of a machine die with it, each in the midst of its work.
     pub(super) fn kill_steps(&mut self, slot: Slot) {
         let runs = std::mem::take(&mut self.hosts[slot as usize].runs);
-        for running in runs.values() {
-            self.leave_first_effects(slot, &running.step);
+        for mut running in runs.into_values() {
+            self.leave_first_effects(slot, &mut running);
         }
         self.site.adding_etcd.remove(&slot);
     }
 
     /// Does a step up to a drawn point: what it has made by then is left as it is.
-    fn leave_first_effects(&mut self, slot: Slot, step: &Step) {
-        let points = if matches!(step, Step::InitCluster { .. }) { POINTS_INIT } else { POINTS };
+    fn leave_first_effects(&mut self, slot: Slot, running: &mut Running) {
+        let points = if matches!(running.step, Step::InitCluster { .. }) { POINTS_INIT } else { POINTS };
         self.cut = Some((self.chance.fixed("half-way", slot.into(), self.now) % points) as u32);
         // Nobody hears how it ended.
-        let _ = self.carry_out(slot, step);
+        let _ = self.drive(slot, running);
         self.cut = None;
+    }
+
+    /// Answers a step's asks until it ends, or has to wait.
+    fn drive(&mut self, slot: Slot, running: &mut Running) -> Driven {
+        if let Step::InitCluster { attempt, .. } | Step::Join { attempt, .. } | Step::JoinFinish { attempt, .. } =
+            &running.step
+        {
+            self.hosts[slot as usize].kube.attempt = *attempt;
+        }
+        let now = Duration::from_micros(self.now);
+        let mut answer = None;
+        if let Some((ask, since)) = running.waits.take() {
+            match self.reply(slot, &ask, Duration::from_micros(self.now - since)) {
+                Reply::Now(reply) => answer = Some(reply),
+                Reply::NotYet => {
+                    running.waits = Some((ask, since));
+                    return Driven::Waits(POLL);
+                }
+                Reply::CutShort => return Driven::CutShort,
+            }
+        }
+        loop {
+            let next = running.work.next(now, answer.take());
+            if running.work.told().iter().any(|words| legible::secret(words.as_bytes())) {
+                self.see(Seen::Exposed { slot, place: "the log" });
+            }
+            let ask = match next {
+                Next::Ask(ask) => ask,
+                Next::Ended(result) => return Driven::Ended(result),
+            };
+            match &ask {
+                Ask::Pause(pause) => {
+                    let pause = (pause.as_micros() as At).max(POLL);
+                    running.waits = Some((ask, self.now));
+                    return Driven::Waits(pause);
+                }
+                Ask::Write { path, .. } => running.wrote.push(path.display().to_string()),
+                _ => {}
+            }
+            match self.reply(slot, &ask, Duration::ZERO) {
+                Reply::Now(reply) => answer = Some(reply),
+                Reply::NotYet => {
+                    running.waits = Some((ask, self.now));
+                    return Driven::Waits(POLL);
+                }
+                Reply::CutShort => return Driven::CutShort,
+            }
+        }
     }
 
     /// Whether a step that is cut short still does what comes next.
@@ -240,39 +323,43 @@ impl World {
 
     /// A step goes on, or comes to its end.
     pub(super) fn step_goes_on(&mut self, slot: Slot, run: u64) {
-        let Some(running) = self.hosts[slot as usize].runs.remove(&run) else { return };
+        let Some(mut running) = self.hosts[slot as usize].runs.remove(&run) else { return };
         let late = self.now >= running.begun + seconds(self.scenario.kubeadm.step_max_s);
-        let failure = |phase: Option<&str>, why: &str| StepFailure {
-            step: running.step.name(),
-            phase: phase.map(str::to_owned),
-            why: why.to_owned(),
-            hopeless: false,
-        };
+        let name = running.step.name();
+        let failure = |why: &str| StepFailure { step: name, phase: None, why: why.to_owned(), hopeless: false };
         let ends_early = match running.turn {
             Turn::Late if !late => None,
-            _ if running.aborted => Some(failure(None, "ended on request")),
-            Turn::Hangs => Some(failure(None, "took too long and was killed")),
-            _ if late => Some(failure(None, "took too long and was killed")),
-            Turn::Fails => Some(failure(None, "made to fail")),
+            _ if running.aborted => Some(failure("ended on request")),
+            Turn::Hangs => Some(failure("took too long and was killed")),
+            _ if late => Some(failure("took too long and was killed")),
+            Turn::Fails => Some(failure("made to fail")),
             _ => None,
         };
         let result = if let Some(failure) = ends_early {
-            self.leave_first_effects(slot, &running.step);
+            self.leave_first_effects(slot, &mut running);
             Err(failure)
         } else {
-            match self.carry_out(slot, &running.step) {
-                Ok(_) if running.aborted => Err(failure(None, "ended on request")),
-                Ok(_) if running.turn == Turn::LosesAnswer => Err(failure(None, VANISHED)),
-                Ok(output) => Ok(output),
-                Err(Trouble::NoApi) => {
+            match self.drive(slot, &mut running) {
+                Driven::Waits(pause) => {
                     let life = self.hosts[slot as usize].life;
                     self.hosts[slot as usize].runs.insert(run, running);
-                    self.events.push(self.now + POLL, Event::Step { slot, life, run });
+                    self.events.push(self.now + pause, Event::Step { slot, life, run });
                     return;
                 }
-                Err(Trouble::CutShort) => Err(failure(None, VANISHED)),
-                Err(Trouble::Failed { phase, why, hopeless }) => {
-                    Err(StepFailure { step: running.step.name(), phase, why, hopeless })
+                Driven::CutShort => Err(failure(VANISHED)),
+                Driven::Ended(Ok(output)) => {
+                    self.made(slot, &running.step, &output, &running.wrote);
+                    match running.turn {
+                        _ if running.aborted => Err(failure("ended on request")),
+                        Turn::LosesAnswer => Err(failure(VANISHED)),
+                        _ => Ok(output),
+                    }
+                }
+                Driven::Ended(Err(failure)) => {
+                    if legible::secret(failure.why.as_bytes()) {
+                        self.see(Seen::Exposed { slot, place: "what is said of a failed run" });
+                    }
+                    Err(failure)
                 }
             }
         };

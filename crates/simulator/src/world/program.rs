@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use muster_kubeadm::{Command, Exit, Until, Wait};
+use muster_kubeadm::{Command, Exit};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::World;
 use super::event::{Event, Slot};
+use super::http::kubeconfig;
 use super::kubeadm::{Cluster, Kube, NODE_GRACE, NodeObject, REGISTERS};
-use crate::scenario::Sort;
 use crate::watch::Seen;
 
 /// A finished run.
@@ -24,7 +25,7 @@ pub(super) struct Ran {
 }
 
 impl Ran {
-    pub(super) fn printing(stdout: String) -> Self {
+    fn printing(stdout: String) -> Self {
         Self { exit: Exit::Code(0), stdout, stderr: String::new() }
     }
 
@@ -39,7 +40,7 @@ impl Ran {
 }
 
 /// How a run ends: well, with words, not yet since no API server answers, or in the midst of its work.
-enum End {
+pub(super) enum End {
     Failed(&'static str, String),
     NoApi,
     CutShort,
@@ -54,8 +55,11 @@ fn failed<T>(phase: &'static str, words: impl Into<String>) -> Result<T, End> {
 const DIR: &str = "/etc/kubernetes";
 const KUBELET: &str = "/var/lib/kubelet/config.yaml";
 const KUBELETS: &str = "kubelet.conf";
-/// With it a machine may ask etcd.
-pub(super) const ETCD_IDENTITY: &str = "pki/etcd/healthcheck-client.key";
+/// With these a machine may ask etcd.
+const ETCD_IDENTITY: [&str; 2] = ["pki/etcd/healthcheck-client.crt", "pki/etcd/healthcheck-client.key"];
+pub(super) const API_MANIFEST: &str = "manifests/kube-apiserver.yaml";
+/// The kubeadm of a run: those whose service accounts' key needs no RSA, which takes long to make.
+const VERSIONS: [&str; 4] = ["v1.31.4", "v1.33.1", "v1.35.0", "v1.36.1"];
 /// The phases of a join, in order.
 const JOIN: [&str; 8] = [
     "preflight",
@@ -83,6 +87,10 @@ impl World {
         let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
         let words: Vec<&str> = args.iter().copied().take_while(|arg| !arg.starts_with("--")).collect();
         let done = match words.as_slice() {
+            ["version", ..] => {
+                let said = VERSIONS[self.chance.fixed("kubeadm", 0, 0) as usize % VERSIONS.len()];
+                return Some(Ran::printing(format!("{{\"clientVersion\": {{\"gitVersion\": \"{said}\"}}}}")));
+            }
             ["config", "images", "pull"] => self.documents(slot, &args).map(|_| ()),
             ["init", "phase", phase @ ..] => self.init_phase(slot, phase, &args),
             ["join", "phase", phase @ ..] => {
@@ -119,6 +127,11 @@ impl World {
         self.kube(slot).files.insert(path.to_owned(), b"made by kubeadm".to_vec());
     }
 
+    /// A kubeconfig for the cluster whose CA this is.
+    fn make_kubeconfig(&mut self, slot: Slot, name: &str, ca: &str) {
+        self.kube(slot).files.insert(at(name), kubeconfig(ca));
+    }
+
     fn needs(&self, slot: Slot, phase: &'static str, paths: &[&str]) -> Done {
         match paths.iter().find(|path| !self.has(slot, &at(path))) {
             Some(missing) => failed(phase, format!("open {}: no such file or directory", at(missing))),
@@ -148,14 +161,17 @@ impl World {
             "certs" => {
                 self.needs(slot, "certs", &["pki/ca.key", "pki/etcd/ca.crt", "pki/front-proxy-ca.crt", "pki/sa.key"])?;
                 self.needs(slot, "certs", &["pki/ca.crt", "pki/etcd/ca.key", "pki/front-proxy-ca.key", "pki/sa.pub"])?;
-                self.make(slot, &at("pki/apiserver.crt"));
+                for name in ETCD_IDENTITY.into_iter().chain(["pki/apiserver.crt"]) {
+                    self.make(slot, &at(name));
+                }
             }
             "kubeconfig" => {
                 self.needs(slot, "kubeconfig", &["pki/ca.crt", "pki/ca.key"])?;
                 let made: &[&str] =
                     if phase == ["kubeconfig", "kubelet"] { &[KUBELETS] } else { &["admin.conf", KUBELETS] };
+                let ca = self.file(slot, "pki/ca.crt");
                 for name in made {
-                    self.make(slot, &at(name));
+                    self.make_kubeconfig(slot, name, &ca);
                     self.part()?;
                 }
             }
@@ -216,7 +232,7 @@ impl World {
     }
 
     /// The cluster that this machine's own API server serves; made when it serves for the first time.
-    fn own_cluster(&mut self, slot: Slot) -> Result<usize, End> {
+    pub(super) fn own_cluster(&mut self, slot: Slot) -> Result<usize, End> {
         if let Some(cluster) = self.hosts[slot as usize].kube.cluster {
             return Ok(cluster);
         }
@@ -248,7 +264,7 @@ impl World {
         Ok(number)
     }
 
-    fn file(&self, slot: Slot, name: &str) -> String {
+    pub(super) fn file(&self, slot: Slot, name: &str) -> String {
         let bytes = self.hosts[slot as usize].kube.files.get(&at(name));
         bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
     }
@@ -286,10 +302,12 @@ impl World {
             if self.file(slot, "pki/ca.crt") != self.site.clusters[cluster].ca {
                 return failed("control-plane-prepare", "x509: certificate signed by unknown authority");
             }
-            for name in [ETCD_IDENTITY, "admin.conf", "manifests/kube-apiserver.yaml"] {
+            for name in ETCD_IDENTITY.into_iter().chain(["manifests/kube-apiserver.yaml"]) {
                 self.make(slot, &at(name));
                 self.part()?;
             }
+            let ca = self.file(slot, "pki/ca.crt");
+            self.make_kubeconfig(slot, "admin.conf", &ca);
         }
         if phases.contains("kubelet-start") {
             let name = join["nodeRegistration"]["name"].as_str().unwrap_or_default();
@@ -297,7 +315,8 @@ impl World {
                 let words = format!("a Node with name {name:?} and status \"Ready\" already exists in the cluster.");
                 return failed("kubelet-start", words);
             }
-            self.make(slot, &at("kubelet.conf"));
+            let ca = self.site.clusters[cluster].ca.clone();
+            self.make_kubeconfig(slot, KUBELETS, &ca);
             self.part()?;
             self.make(slot, KUBELET);
             let name = name.to_owned();
@@ -366,8 +385,7 @@ impl World {
             None => {
                 let by = &discovery["bootstrapToken"];
                 let pin = by["caCertHashes"][0].as_str().and_then(|pin| pin.strip_prefix("sha256:"));
-                let hash = self.site.cas.get(&cluster.ca).map(|hash| hex::encode(hash.0));
-                (by["token"].as_str(), hash.as_deref() == pin)
+                (by["token"].as_str(), pin_of(&cluster.ca).as_deref() == pin)
             }
         };
         if !believed {
@@ -411,26 +429,6 @@ impl World {
         runs || node.stopped.is_some_and(|stopped| self.now < stopped + NODE_GRACE)
     }
 
-    /// As the agent does before a reset: an administrator has the Node deleted, a kubelet says that it is not Ready. Either needs an
-    /// API server that answers and is not told to refuse.
-    pub(super) fn take_node_back(&mut self, slot: Slot, name: &str) {
-        let refused = self
-            .active
-            .iter()
-            .any(|fault| self.plan[fault.index].kind == Sort::NodeStays && fault.targets.contains(&slot));
-        let identity = ["admin.conf", "kubelet.conf"].iter().any(|file| self.has(slot, &at(file)));
-        let cluster = self.api_of(slot).and_then(|server| self.hosts[server as usize].kube.cluster);
-        let Some(cluster) = cluster.filter(|_| identity) else { return };
-        let nodes = &mut self.site.clusters[cluster].nodes;
-        if nodes.get(name).is_some_and(|node| node.slot == slot) {
-            if refused {
-                self.took_on(slot, &[Sort::NodeStays]);
-            } else {
-                nodes.remove(name);
-            }
-        }
-    }
-
     fn create_token(&mut self, slot: Slot, args: &[&str]) -> Done {
         let docs = self.documents(slot, args)?;
         let init = document(&docs, "InitConfiguration")?;
@@ -459,7 +457,7 @@ impl World {
     /// warning if it does not.
     fn reset(&mut self, slot: Slot, outside_etcd: bool) -> Done {
         let pod = self.has(slot, &at("manifests/etcd.yaml"));
-        let leaves = pod && !outside_etcd && self.etcd_of(slot).next().is_some();
+        let leaves = pod && !outside_etcd && self.reaches_any_etcd(slot);
         let cluster = self.kube(slot).cluster;
         if let Some(cluster) = cluster.filter(|_| leaves) {
             self.site.clusters[cluster].etcd.remove(&slot);
@@ -479,27 +477,6 @@ impl World {
         Ok(())
     }
 
-    /// An API server's answer. Nothing while none is reached.
-    pub(super) fn ask_api(&mut self, slot: Slot, wait: &Wait) -> Option<(u16, String)> {
-        if wait.until == Until::Serving {
-            let Ok(cluster) = self.own_cluster(slot) else { return Some((503, String::new())) };
-            let there = !wait.path.contains("cluster-info") || self.site.clusters[cluster].announced;
-            return Some((if there { 200 } else { 404 }, String::new()));
-        }
-        let server = self.api_of(slot)?;
-        let same = self.hosts[server as usize].kube.cluster == self.hosts[slot as usize].kube.cluster;
-        let kubeconfig = self.has(slot, &wait.kubeconfig.display().to_string());
-        let kube = self.kube(slot);
-        if kube.cluster.is_none() || !same || !kubeconfig {
-            return Some((401, String::new()));
-        }
-        if wait.path != format!("/api/v1/nodes/{}", kube.name) {
-            return Some((404, String::new()));
-        }
-        kube.ready = true;
-        Some((200, r#"{"status": {"conditions": [{"type": "Ready", "status": "True"}]}}"#.to_owned()))
-    }
-
     /// The first API server this machine reaches by the list it was given, its own included.
     pub(super) fn api_of(&self, slot: Slot) -> Option<Slot> {
         let host = &self.hosts[slot as usize];
@@ -514,4 +491,18 @@ impl World {
                 && !self.net.cuts(*server, slot)
         })
     }
+}
+
+/// By which hash kubeadm knows a CA: SHA-256 of its certificate's public key info (`k8s.io/client-go`'s `pubkeypin`), in hex. The
+/// simulator's CAs have P-256 keys, whose info has one form (RFC 5480).
+fn pin_of(ca: &str) -> Option<String> {
+    const PREFIX: [u8; 26] = [
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+        0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    ];
+    const LENGTH: usize = 91;
+    let body: String = ca.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = STANDARD.decode(body).ok()?;
+    let at = memchr::memmem::find(&der, &PREFIX)?;
+    Some(hex::encode(Sha256::digest(der.get(at..at + LENGTH)?)))
 }

@@ -1,0 +1,117 @@
+//! This machine's etcd membership: whether it has one that votes, and how it gives it up before anything is wiped.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::actions::PATIENCE;
+use super::step::Deed;
+use super::{Request, Trouble};
+use crate::etcd::{self, LIST, Membership, REMOVE};
+use crate::kubeconfig::Kubeconfig;
+use crate::secret::Secret;
+
+/// How long etcd is asked before the step counts as failed; the ladder then tries it again.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Pause between two rounds.
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Deed {
+    /// Whether this machine's own etcd says that it is a member that votes.
+    pub(super) async fn votes(&self, us: IpAddr) -> Result<bool, Trouble> {
+        let Some(identity) = self.etcd_identity().await? else { return Ok(false) };
+        let asked = self.ask_etcd(us, &identity, LIST, "{}").await?;
+        Ok(asked.is_ok_and(|(status, body)| etcd::votes(status, &body, us)))
+    }
+
+    /// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one. The machines with
+    /// members are asked for in every round: after a start none may be known yet.
+    pub(super) async fn leave_etcd(&self, us: IpAddr) -> Result<bool, Trouble> {
+        self.hands.at("etcd/member-remove");
+        let begun = self.hands.now();
+        loop {
+            // Without an identity for etcd there was never a request to join it.
+            let Some(identity) = self.etcd_identity().await? else { return Ok(false) };
+            match self.round(us, &identity).await? {
+                Ok(()) => return Ok(true),
+                Err(why) if self.hands.now() - begun >= LIMIT => {
+                    let why = format!("etcd's membership cannot be given up, so nothing is wiped: {why}");
+                    return Err(Trouble::new(why));
+                }
+                Err(_) => self.hands.pause(PAUSE).await?,
+            }
+        }
+    }
+
+    /// Asks every member once. A member may know an old list; what the others agree on is what counts.
+    async fn round(&self, us: IpAddr, identity: &Kubeconfig) -> Result<Result<(), String>, Trouble> {
+        let mut answered = false;
+        let mut last = "no other machine with etcd is known".to_owned();
+        let others = self.hands.servers().await?.into_iter().filter(|other| *other != us);
+        for address in others.chain([us]) {
+            let asked = self.ask_etcd(address, identity, LIST, "{}").await?;
+            match asked.and_then(|(status, body)| etcd::membership(status, &body, us)) {
+                Ok(Membership::None) => answered = true,
+                // Whatever happened to the others: what the cluster knows is here alone.
+                Ok(Membership::Only) => last = "this machine is etcd's only member".to_owned(),
+                Ok(Membership::Of(request)) => return self.strike(address, identity, &request).await,
+                Err(why) => last = why,
+            }
+        }
+        Ok(if answered { Ok(()) } else { Err(last) })
+    }
+
+    /// Has the member at `address` remove this one.
+    async fn strike(
+        &self,
+        address: IpAddr,
+        identity: &Kubeconfig,
+        request: &str,
+    ) -> Result<Result<(), String>, Trouble> {
+        Ok(match self.ask_etcd(address, identity, REMOVE, request).await? {
+            Ok((200, _)) => {
+                self.hands.say(format!("gave its etcd membership up, at {address}"));
+                Ok(())
+            }
+            Ok((status, body)) => Err(format!("{address} refuses with status {status}: {}", words(&body))),
+            Err(why) => Err(why),
+        })
+    }
+
+    /// Nothing if kubeadm has not come far enough to make this machine a member.
+    async fn etcd_identity(&self) -> Result<Option<Kubeconfig>, Trouble> {
+        for file in etcd::identity_files(&self.place.settings) {
+            if !self.hands.exists(&file).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(etcd::identity(&self.place.settings)))
+    }
+
+    async fn ask_etcd(
+        &self,
+        address: IpAddr,
+        identity: &Kubeconfig,
+        path: &str,
+        body: &str,
+    ) -> Result<Result<(u16, Bytes), String>, Trouble> {
+        let at = SocketAddr::new(address, etcd::CLIENT_PORT);
+        let request = Request {
+            server: at.to_string(),
+            at: Some(at),
+            identity: identity.clone(),
+            method: "POST",
+            path: path.to_owned(),
+            content_type: "application/json",
+            body: Secret::new(body),
+            patience: PATIENCE,
+        };
+        self.hands.send(request).await
+    }
+}
+
+fn words(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect()
+}

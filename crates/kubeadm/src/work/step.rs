@@ -1,0 +1,214 @@
+//! What each step does, and what its end means.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use muster_protocol::{Recipient, Step, StepOutput};
+use rand::SeedableRng as _;
+use rand::rngs::ChaCha20Rng;
+use zeroize::Zeroizing;
+
+use super::hands::Hands;
+use super::{Ask, Place, Trouble, secrets};
+use crate::action::Command;
+use crate::outcome::outcome;
+use crate::pki::{PkiBundle, Ticket};
+use crate::plan::{Node, Plan, StepInput};
+use crate::secret::Token;
+use crate::version::Version;
+
+/// The last phase of a worker's join, which only waits.
+const WAIT: &str = "kubelet-wait-bootstrap";
+
+/// 2026-01-01T00:00:00Z, before the first muster: a clock that shows less is not set.
+const FIRST: Duration = Duration::from_secs(1_767_225_600);
+
+/// What a step works with.
+pub(super) struct Deed {
+    pub(super) hands: Hands,
+    pub(super) place: Arc<Place>,
+    plan: Option<Arc<Plan>>,
+    pub(super) entropy: ChaCha20Rng,
+}
+
+pub(super) async fn take(
+    hands: Hands,
+    place: Arc<Place>,
+    plan: Option<Arc<Plan>>,
+    step: Step,
+    seed: Zeroizing<[u8; 32]>,
+) -> Result<StepOutput, Trouble> {
+    let entropy = ChaCha20Rng::from_seed(*seed);
+    Deed { hands, place, plan, entropy }.step(step).await
+}
+
+impl Deed {
+    async fn step(&mut self, step: Step) -> Result<StepOutput, Trouble> {
+        match step {
+            Step::Check { fresh } => self.check(fresh).await,
+            Step::Prepare { role } => self.carry_out(&StepInput::Prepare { role }).await,
+            Step::MakePki { recipients, .. } => self.make_pki(&recipients),
+            Step::SealPki { sealed_pki, recipient } => {
+                let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
+                secrets::seal_pki(&bundle, &[recipient], &mut self.entropy)
+            }
+            Step::IssueTicket { attempt, sealed_pki, recipient, token_registered } => {
+                self.issue(attempt, &sealed_pki, &recipient, token_registered).await
+            }
+            Step::InitCluster { name, address, sealed_pki, tokens, .. } => {
+                let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
+                let node = self.node(name, &address).await?;
+                let tokens: Vec<Token> = tokens.iter().map(|machine| bundle.token_for(*machine)).collect();
+                self.carry_out(&StepInput::InitCluster { node: &node, pki: &bundle, tokens: &tokens }).await?;
+                let endpoint = SocketAddr::new(node.address, self.place.settings.api_port).to_string();
+                Ok(StepOutput::Initialised { ca_hash: bundle.ca_hash(), endpoints: vec![endpoint] })
+            }
+            Step::InitFinish { .. } => self.carry_out(&StepInput::InitFinish).await,
+            Step::Join { attempt, role, name, address, ticket, sealed_pki } => {
+                let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
+                let bundle = sealed_pki.map(|sealed| secrets::open_pki(&self.place, &sealed)).transpose()?;
+                let node = self.node(name, &address).await?;
+                self.join(&StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await
+            }
+            Step::JoinEtcd { address, .. } => self.join_etcd(&address).await,
+            Step::JoinFinish { attempt, role, name, address, ticket } => {
+                let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
+                let node = self.node(name, &address).await?;
+                self.carry_out(&StepInput::JoinFinish { role, node: &node, ticket: &ticket }).await
+            }
+            Step::AwaitReady { name } => self.carry_out(&StepInput::AwaitReady { name: &name }).await,
+            Step::DeleteToken { sealed_pki, machine } => {
+                let token = secrets::open_pki(&self.place, &sealed_pki)?.token_for(machine);
+                self.carry_out(&StepInput::DeleteToken { token: &token }).await
+            }
+            Step::ApplyManifests { objects } => self.apply(&objects).await,
+            Step::Reset { member, node } => self.reset(member.as_deref(), node.as_deref()).await,
+        }
+    }
+
+    /// What kubeadm is to do by the plan that was made when it was checked.
+    pub(super) fn plan(&self) -> Result<Arc<Plan>, Trouble> {
+        self.plan.clone().ok_or_else(|| Trouble::new("kubeadm has not been checked yet"))
+    }
+
+    /// Sees what was there before muster, looks at the clock, asks kubeadm for its version, and makes the plan for it and these
+    /// settings.
+    async fn check(&self, fresh: bool) -> Result<StepOutput, Trouble> {
+        if let Some(why) = self.remains().await?.filter(|_| fresh) {
+            return Err(Trouble { phase: None, why, hopeless: true });
+        }
+        clock_is_set(self.hands.clock().await?).map_err(Trouble::new)?;
+        let settings = &self.place.settings;
+        let command = Command::version(settings.kubeadm.clone());
+        let ran = self.hands.run(&command).await?;
+        outcome(&command, &ran.exit, &ran.stdout, &ran.stderr)?;
+        let hopeless = |why: String| Trouble { phase: Some("version".to_owned()), why, hopeless: true };
+        let version = Version::from_kubeadm(&ran.stdout).map_err(|why| hopeless(why.to_string()))?;
+        let plan = Plan::new(&version, settings.clone()).map_err(|why| hopeless(why.to_string()))?;
+        let worker_only = plan.worker_only();
+        self.hands.does(Ask::Keep(Arc::new(plan))).await?;
+        Ok(StepOutput::Checked { version: version.to_string(), worker_only })
+    }
+
+    fn make_pki(&mut self, recipients: &[Recipient]) -> Result<StepOutput, Trouble> {
+        let bundle = PkiBundle::make(self.plan()?.version(), &mut self.entropy).map_err(Trouble::new)?;
+        secrets::seal_pki(&bundle, recipients, &mut self.entropy)
+    }
+
+    async fn issue(
+        &mut self,
+        attempt: u32,
+        sealed_pki: &Bytes,
+        recipient: &Recipient,
+        token_registered: bool,
+    ) -> Result<StepOutput, Trouble> {
+        let bundle = secrets::open_pki(&self.place, sealed_pki)?;
+        let token = bundle.token_for(recipient.machine);
+        if !token_registered {
+            self.carry_out(&StepInput::CreateToken { token: &token }).await?;
+        }
+        let ticket = Ticket {
+            attempt,
+            token,
+            ca_certificate: bundle.ca_certificate().to_owned(),
+            ca_hash: bundle.ca_hash(),
+            endpoints: Vec::new(),
+        };
+        let ciphertext = secrets::seal_ticket(&ticket, recipient, &mut self.entropy)?;
+        Ok(StepOutput::Ticket { ciphertext })
+    }
+
+    /// The kubelet has its own certificate: that kubeadm's wait for it ended badly takes nothing away.
+    async fn join(&self, input: &StepInput<'_>) -> Result<StepOutput, Trouble> {
+        let joined = self.carry_out(input).await;
+        let waited = |trouble: &Trouble| trouble.phase.as_deref().is_some_and(|phase| phase.ends_with(WAIT));
+        match joined {
+            Err(trouble)
+                if waited(&trouble) && self.hands.exists(&self.place.settings.kubelet_kubeconfig()).await? =>
+            {
+                let why = trouble.why;
+                self.hands.say(format!("kubeadm's wait failed, and the kubelet has joined all the same: {why}"));
+                Ok(StepOutput::Done)
+            }
+            joined => joined,
+        }
+    }
+
+    /// kubeadm that adds a member waits for it in several ways, and each may end badly. What counts is whether etcd has it.
+    async fn join_etcd(&self, address: &str) -> Result<StepOutput, Trouble> {
+        let Err(trouble) = self.carry_out(&StepInput::JoinEtcd).await else { return Ok(StepOutput::Done) };
+        if self.votes(parsed(address)?).await? {
+            let why = trouble.why;
+            self.hands.say(format!(
+                "kubeadm did not see this machine's etcd member through, and it votes all the same: {why}"
+            ));
+            return Ok(StepOutput::Done);
+        }
+        Err(trouble)
+    }
+
+    /// Membership and Node go first, as far as they can; then everything here.
+    async fn reset(&self, member: Option<&str>, node: Option<&str>) -> Result<StepOutput, Trouble> {
+        let outside = match member {
+            Some(address) => self.leave_etcd(parsed(address)?).await?,
+            None => false,
+        };
+        let leaving = match node {
+            Some(node) => Some(self.take_leave(node).await?),
+            None => None,
+        };
+        let done = self.carry_out(if outside { &StepInput::ResetOutsideEtcd } else { &StepInput::Reset }).await?;
+        if let Some(leaving) = leaving {
+            self.end_leave(leaving).await?;
+        }
+        Ok(done)
+    }
+
+    /// This machine as kubeadm is to see it; from here on the endpoint's name means this machine.
+    async fn node(&self, name: String, address: &str) -> Result<Node, Trouble> {
+        let address = parsed(address)?;
+        self.hands.does(Ask::Endpoint(address)).await?;
+        Ok(Node { name, address })
+    }
+}
+
+fn parsed(address: &str) -> Result<IpAddr, Trouble> {
+    address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))
+}
+
+/// The one question muster asks the wall clock: whether it has been set at all.
+///
+/// Nothing of muster's own depends on it. But kubeadm makes certificates that end a year after the clock of the machine that
+/// makes them, so an init on a machine that thinks it is 1970 makes a cluster that every other machine refuses, and that ends
+/// for good when time is set right.
+pub(super) fn clock_is_set(now: SystemTime) -> Result<(), String> {
+    let shown = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if shown >= FIRST {
+        return Ok(());
+    }
+    Err("this machine's clock is not set, it shows a time before 2026: the certificates that kubeadm makes here would be \
+         refused everywhere else. It goes on when the clock is set, by NTP or `date -s`"
+        .to_owned())
+}

@@ -1,0 +1,189 @@
+//! The servers that a step asks: API servers and etcd's, as far as muster asks them anything.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use muster_kubeadm::etcd::{CLIENT_PORT, LIST};
+use muster_kubeadm::kubeconfig::Material;
+use muster_kubeadm::work::Request;
+use serde_json::{Value, json};
+
+use super::World;
+use super::event::Slot;
+use super::program::{API_MANIFEST, at};
+use crate::scenario::Sort;
+use crate::watch::Seen;
+
+type Heard = Result<(u16, Bytes), String>;
+
+fn says(status: u16, body: &Value) -> Heard {
+    Ok((status, body.to_string().into()))
+}
+
+impl World {
+    /// One request, from a machine.
+    pub(super) fn hear(&mut self, slot: Slot, request: &Request) -> Heard {
+        match request.at {
+            Some(etcd) if etcd.port() == CLIENT_PORT => self.hear_etcd(slot, etcd, request),
+            // Its own API server, which is not asked through the balancer while it is being made.
+            Some(_) => self.hear_own(slot, request),
+            None => {
+                let server = self.api_of(slot).ok_or("connection refused")?;
+                let cluster = self.hosts[server as usize].kube.cluster.ok_or("connection refused")?;
+                let believed = match &request.identity.ca {
+                    Material::Inline(ca) => ca.expose() == self.site.clusters[cluster].ca.as_bytes(),
+                    Material::File(_) => false,
+                };
+                if !believed {
+                    return Err("x509: certificate signed by unknown authority".to_owned());
+                }
+                self.hear_api(slot, cluster, request)
+            }
+        }
+    }
+
+    fn hear_own(&mut self, slot: Slot, request: &Request) -> Heard {
+        if !self.has(slot, &at(API_MANIFEST)) {
+            return Err("connection refused".to_owned());
+        }
+        let Ok(cluster) = self.own_cluster(slot) else { return says(503, &Value::Null) };
+        let there = !request.path.contains("cluster-info") || self.site.clusters[cluster].announced;
+        says(if there { 200 } else { 404 }, &Value::Null)
+    }
+
+    fn hear_api(&mut self, slot: Slot, cluster: usize, request: &Request) -> Heard {
+        let path = request.path.split('?').next().unwrap_or_default();
+        if let Some(name) = path.strip_prefix("/api/v1/nodes/") {
+            return match (request.method, name.strip_suffix("/status")) {
+                ("GET", None) => self.hear_of_node(slot, cluster, name),
+                ("DELETE", None) => self.take_node(slot, cluster, name),
+                ("PATCH", Some(name)) => self.take_node(slot, cluster, name),
+                _ => says(405, &Value::Null),
+            };
+        }
+        match (request.method, path) {
+            ("GET", "/api/v1") => says(
+                200,
+                &json!({"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": true, "verbs": ["patch"]}]}),
+            ),
+            ("PATCH", path) => match path.rsplit_once("/m-").and_then(|(_, number)| number.parse().ok()) {
+                Some(object) => self.apply(slot, cluster, object),
+                None => says(404, &Value::Null),
+            },
+            _ => says(404, &Value::Null),
+        }
+    }
+
+    /// Whether a machine's Node is Ready: it is as soon as it is a member.
+    fn hear_of_node(&mut self, slot: Slot, cluster: usize, name: &str) -> Heard {
+        let kube = &mut self.hosts[slot as usize].kube;
+        if kube.cluster != Some(cluster) {
+            return says(401, &Value::Null);
+        }
+        if kube.name != name {
+            return says(404, &Value::Null);
+        }
+        kube.ready = true;
+        says(200, &json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
+    }
+
+    /// A Node is deleted, or said not to be Ready: either way it keeps nobody out any more, unless the API server is told to
+    /// refuse.
+    fn take_node(&mut self, slot: Slot, cluster: usize, name: &str) -> Heard {
+        let refused = self
+            .active
+            .iter()
+            .any(|fault| self.plan[fault.index].kind == Sort::NodeStays && fault.targets.contains(&slot));
+        let nodes = &mut self.site.clusters[cluster].nodes;
+        match nodes.get(name) {
+            None => says(404, &Value::Null),
+            Some(node) if node.slot != slot => says(403, &Value::Null),
+            Some(_) if refused => {
+                self.took_on(slot, &[Sort::NodeStays]);
+                says(403, &Value::Null)
+            }
+            Some(_) => {
+                nodes.remove(name);
+                says(200, &Value::Null)
+            }
+        }
+    }
+
+    /// Every second object is of a Namespace that is not there at first.
+    fn apply(&mut self, slot: Slot, cluster: usize, object: u32) -> Heard {
+        let now = self.now;
+        let cluster = &mut self.site.clusters[cluster];
+        if object % 2 == 1 && cluster.put_off.insert(object) {
+            return says(404, &json!({"message": "namespaces \"later\" not found", "details": {"kind": "namespaces"}}));
+        }
+        cluster.manifests.entry(object).or_insert((slot, now));
+        says(200, &Value::Null)
+    }
+
+    fn hear_etcd(&mut self, slot: Slot, at: SocketAddr, request: &Request) -> Heard {
+        let silence = || Err(format!("{at} cannot be asked: connection refused"));
+        let Some(other) = self.slot_at(&at.to_string()).filter(|other| self.reaches_etcd(slot, *other)) else {
+            return silence();
+        };
+        let Some(cluster) = self.hosts[other as usize].kube.cluster else { return silence() };
+        if self.etcd_ca(slot) != self.etcd_ca(other) {
+            return Err("x509: certificate signed by unknown authority".to_owned());
+        }
+        if request.path == LIST {
+            return says(200, &self.member_list(cluster));
+        }
+        let request: Value = serde_json::from_slice(request.body.expose()).unwrap_or_default();
+        let gone = request["ID"].as_str().and_then(|id| id.parse::<Slot>().ok()).and_then(|id| id.checked_sub(1));
+        match gone.filter(|gone| self.site.clusters[cluster].etcd.remove(gone)) {
+            Some(gone) => {
+                self.see(Seen::EtcdLeft { slot, gone });
+                says(200, &Value::Null)
+            }
+            None => says(404, &json!({"message": "etcdserver: member not found"})),
+        }
+    }
+
+    fn etcd_ca(&self, slot: Slot) -> String {
+        self.file(slot, "pki/etcd/ca.crt")
+    }
+
+    /// What etcd lists, as its gateway says it. A member's number is one more than its machine's; it says its name when it has
+    /// started.
+    fn member_list(&self, cluster: usize) -> Value {
+        let member = |slot: &Slot| {
+            let url = format!("https://{}:2380", Self::address(*slot));
+            let kube = &self.hosts[*slot as usize].kube;
+            let name = if kube.etcd && kube.cluster == Some(cluster) { kube.name.as_str() } else { "" };
+            json!({ "ID": (slot + 1).to_string(), "name": name, "peerURLs": [url] })
+        };
+        json!({ "members": self.site.clusters[cluster].etcd.iter().map(member).collect::<Vec<_>>() })
+    }
+
+    fn reaches_etcd(&self, slot: Slot, other: Slot) -> bool {
+        let runs = self.hosts[other as usize].kube.etcd;
+        runs && (other == slot
+            || !self.dark[other as usize] && !self.net.cuts(slot, other) && !self.net.cuts(other, slot))
+    }
+
+    /// Whether this machine reaches any machine with an etcd member, itself included.
+    pub(super) fn reaches_any_etcd(&self, slot: Slot) -> bool {
+        let others = self.hosts[slot as usize].api_servers.iter().filter_map(|server| self.slot_at(server));
+        others.chain([slot]).any(|other| self.reaches_etcd(slot, other))
+    }
+}
+
+/// A kubeconfig whose CA is this one.
+pub(super) fn kubeconfig(ca: &str) -> Vec<u8> {
+    let config = json!({
+        "current-context": "site",
+        "contexts": [{"name": "site", "context": {"cluster": "site", "user": "me"}}],
+        "clusters": [{"name": "site", "cluster": {
+            "server": "https://api.site.muster:7443",
+            "certificate-authority-data": STANDARD.encode(ca),
+        }}],
+        "users": [{"name": "me", "user": {"token": "mine"}}],
+    });
+    config.to_string().into_bytes()
+}
