@@ -2,9 +2,7 @@
 
 mod accused;
 mod asked;
-pub(crate) mod book;
 mod copies;
-mod facts;
 mod halted;
 mod l1;
 mod l2;
@@ -33,11 +31,11 @@ use std::collections::VecDeque;
 
 use muster_protocol::{Effect, Input, Machine};
 
-pub use facts::Facts;
 pub use liveness::{Liveness, Standing};
 
 use crate::scenario::Scenario;
 use crate::sometimes::Sometimes;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::{At, Slot, World};
 
@@ -61,8 +59,6 @@ pub(crate) type Verdict = Result<(), String>;
 /// All of them.
 #[derive(Default)]
 pub struct Checks {
-    /// What they share.
-    pub facts: Facts,
     s01: s01::OneCharter,
     s02: s02::VotesKept,
     s03: s03::Raft,
@@ -89,11 +85,10 @@ pub struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn begin(&mut self, scenario: &Scenario, slots: Slot) {
-        self.facts.begin(scenario, slots);
+    pub(crate) fn begin(&mut self, scenario: &Scenario, truth: &Truth, slots: Slot) {
         self.s10.begin(slots);
         self.s11.begin(scenario);
-        self.accused.begin(scenario, &self.facts);
+        self.accused.begin(scenario, truth);
         self.liveness.begin(scenario);
     }
 
@@ -107,56 +102,54 @@ impl Checks {
         self.broken.as_ref()
     }
 
-    fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict) {
+    fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
         let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S14");
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
             && self.broken.is_none()
-            && !(of_the_ledger && self.facts.history_lost)
+            && !(of_the_ledger && truth.history_lost)
             && !of_one_cluster
         {
             self.broken = Some(Broken { promise, at_us, what });
         }
     }
 
-    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, sometimes: &mut Sometimes) {
-        self.facts.see(now, seen, sometimes);
-        let facts = &self.facts;
+    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, truth: &Truth, sometimes: &mut Sometimes) {
         let verdicts = [
-            ("S1", self.s01.see(seen, facts)),
-            ("S1", self.halted.see(seen, facts)),
-            ("S2", self.s02.see(seen, facts)),
-            ("S3", self.s03.see(now, seen, facts)),
-            ("S4", self.s04.see(seen, facts)),
+            ("S1", self.s01.see(seen, truth)),
+            ("S1", self.halted.see(seen, truth)),
+            ("S2", self.s02.see(seen, truth)),
+            ("S3", self.s03.see(now, seen, truth)),
+            ("S4", self.s04.see(seen, truth)),
             ("S2", s02::forged(seen)),
-            ("S5", self.s05.see(seen, facts)),
-            ("S6", self.s06.see(seen, facts)),
-            ("S6", self.rights.see(seen, facts)),
-            ("S7", self.s07.see(seen, facts)),
-            ("S8", self.s08.see(now, seen, facts)),
-            ("S9", self.s09.see(seen, facts)),
+            ("S5", self.s05.see(seen, truth)),
+            ("S6", self.s06.see(seen, truth)),
+            ("S6", self.rights.see(seen, truth)),
+            ("S7", self.s07.see(seen, truth)),
+            ("S8", self.s08.see(now, seen, truth)),
+            ("S9", self.s09.see(seen, truth)),
             ("S10", self.s10.see(now, seen)),
-            ("S11", self.s11.see(seen, facts)),
-            ("S11", self.asked.see(seen, facts)),
-            ("S14", self.s14.see(seen, facts)),
-            ("S15", self.accused.see(seen, facts)),
+            ("S11", self.s11.see(seen, truth)),
+            ("S11", self.asked.see(seen, truth)),
+            ("S14", self.s14.see(seen, truth)),
+            ("S15", self.accused.see(seen, truth)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
             sometimes.reached("votes-forgotten");
         }
         self.silence.see(now, seen);
-        self.liveness.see(now, seen, &self.facts);
+        self.liveness.see(now, seen, truth);
         for (promise, verdict) in verdicts {
-            self.judge(now, promise, verdict);
+            self.judge(now, promise, verdict, truth);
         }
     }
 
-    pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input) {
-        self.silence.before(now, machine, input, &self.facts);
+    pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input, truth: &Truth) {
+        self.silence.before(now, machine, input, truth);
         self.s07.before(slot, machine, input);
-        self.halted.before(slot, machine, input, &self.facts);
+        self.halted.before(slot, machine, input, truth);
         self.rights.before(slot, input);
     }
 
@@ -166,30 +159,30 @@ impl Checks {
         slot: Slot,
         machine: &Machine,
         effects: &VecDeque<Effect>,
+        truth: &Truth,
         sometimes: &mut Sometimes,
     ) {
-        let facts = &self.facts;
         let verdicts = [
-            ("S1", self.halted.after(slot, machine, effects, facts)),
-            ("S4", self.s04.after(machine, facts)),
-            ("S6", self.rights.after(slot, machine, effects, facts)),
+            ("S1", self.halted.after(slot, machine, effects, truth)),
+            ("S4", self.s04.after(machine, truth)),
+            ("S6", self.rights.after(slot, machine, effects, truth)),
             ("S7", self.s07.after(slot, effects, sometimes)),
-            ("S8", self.s08.after(machine, effects, facts)),
-            ("S9", self.s09.after(machine, facts)),
+            ("S8", self.s08.after(machine, effects, truth)),
+            ("S9", self.s09.after(machine, truth)),
             ("S10", self.s10.after(slot, effects)),
-            ("S15", self.accused.after(machine, effects, facts)),
-            ("S15", self.silence.after(now, slot, machine, effects, facts)),
+            ("S15", self.accused.after(machine, effects, truth)),
+            ("S15", self.silence.after(now, slot, machine, effects, truth)),
         ];
         for (promise, verdict) in verdicts {
-            self.judge(now, promise, verdict);
+            self.judge(now, promise, verdict, truth);
         }
-        if let Err((promise, what)) = self.copies.after(slot, machine, &self.facts) {
-            self.judge(now, promise, Err(what));
+        if let Err((promise, what)) = self.copies.after(slot, machine, truth) {
+            self.judge(now, promise, Err(what), truth);
         }
     }
 
     /// Looked at every half second: in small worlds always, in large ones after heal, since looking is not free.
-    pub(crate) fn look(&mut self, world: &World, sometimes: &mut Sometimes) {
+    pub(crate) fn look(&mut self, world: &World, truth: &Truth, sometimes: &mut Sometimes) {
         let now = world.now;
         if world.healed.is_none() && world.slots() > LOOKED_AT_EARLY_MAX {
             return;
@@ -197,35 +190,35 @@ impl Checks {
         if self.refuted.look(world) {
             sometimes.reached("suspicion-refuted");
         }
-        let verdict = self.s03.look(world, &self.facts);
-        self.judge(now, "S3", verdict);
-        let verdict = self.s06.look(world, &self.facts);
-        self.judge(now, "S6", verdict);
+        let verdict = self.s03.look(world, truth);
+        self.judge(now, "S3", verdict, truth);
+        let verdict = self.s06.look(world, truth);
+        self.judge(now, "S6", verdict, truth);
         let verdict = self.s07.look(world);
-        self.judge(now, "S7", verdict);
+        self.judge(now, "S7", verdict, truth);
         let verdict = self.s09.look(world);
-        self.judge(now, "S9", verdict);
+        self.judge(now, "S9", verdict, truth);
         let verdict = self.s10.look(world);
-        self.judge(now, "S10", verdict);
-        let verdict = self.accused.look(world, &self.facts);
-        self.judge(now, "S15", verdict);
+        self.judge(now, "S10", verdict, truth);
+        let verdict = self.accused.look(world, truth);
+        self.judge(now, "S15", verdict, truth);
         if world.healed.is_none() {
             return;
         }
-        let broken = self.liveness.look(world, &self.facts, sometimes);
+        let broken = self.liveness.look(world, truth, sometimes);
         for (promise, what) in broken {
-            self.judge(now, promise, Err(what));
+            self.judge(now, promise, Err(what), truth);
         }
     }
 
-    pub(crate) fn end(&mut self, world: &World) {
-        let verdict = self.s06.end(world, &self.facts);
-        self.judge(world.now, "S6", verdict);
-        let verdict = self.asked.end(world, &self.facts, self.liveness.ready_at_us);
-        self.judge(world.now, "L1", verdict);
-        let broken = self.liveness.end(world, &self.facts);
+    pub(crate) fn end(&mut self, world: &World, truth: &Truth) {
+        let verdict = self.s06.end(world, truth);
+        self.judge(world.now, "S6", verdict, truth);
+        let verdict = self.asked.end(world, truth, self.liveness.ready_at_us);
+        self.judge(world.now, "L1", verdict, truth);
+        let broken = self.liveness.end(world, truth);
         for (promise, what) in broken {
-            self.judge(world.now, promise, Err(what));
+            self.judge(world.now, promise, Err(what), truth);
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod states;
 pub mod sweep;
 pub mod tables;
 pub mod trace;
+pub mod truth;
 pub mod twice;
 pub mod vary;
 pub mod watch;

@@ -27,7 +27,7 @@ pub fn html(scenario: &Scenario, outcome: &Outcome, world: &World, command: &str
          content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
          <title>{verdict}: {title}</title><link rel=\"icon\" href=\"data:,\"><style>{STYLE}</style></head><body>\n\
          <header class=\"{verdict}\"><h1>{title}</h1><p class=\"verdict\">{}</p><p>{}</p>\
-         <p class=\"facts\">seed {} · {} machines · {:.1} virtual s · {} events · {} frames, {} of them lost · hash \
+         <p class=\"truth\">seed {} · {} machines · {:.1} virtual s · {} events · {} frames, {} of them lost · hash \
          <code>{}</code></p><p><code>{}</code></p></header>\n",
         verdict,
         escape(&outcome.what()),

@@ -13,6 +13,7 @@ use crate::scenario::{Fault, Scenario};
 use crate::sometimes::Sometimes;
 use crate::states::Site;
 use crate::trace::Trace;
+use crate::truth::Truth;
 use crate::world::{At, Cluster, SealedTo, Slot, World};
 
 /// One thing that happened in the world, as it happened. `slot` is the machine it happened on, `machine` its identity.
@@ -95,6 +96,8 @@ pub struct Watch {
     hash: u64,
     /// States reached.
     pub sometimes: Sometimes,
+    /// What is true.
+    pub truth: Truth,
     /// The checkers.
     pub checks: Checks,
     /// The states that the site came to.
@@ -113,7 +116,8 @@ impl Watch {
 
     pub(crate) fn begin(&mut self, scenario: &Scenario, slots: Slot) {
         self.stop_when_held = scenario.phases.stop_when_held;
-        self.checks.begin(scenario, slots);
+        self.truth.begin(scenario);
+        self.checks.begin(scenario, &self.truth, slots);
     }
 
     /// Digest of everything that happened, in order.
@@ -140,15 +144,15 @@ impl Watch {
     }
 
     pub(crate) fn leader(&self) -> Option<MachineId> {
-        self.checks.facts.leader
+        self.truth.leader
     }
 
     pub(crate) fn initialiser(&self) -> Option<MachineId> {
-        self.checks.facts.claim.map(|(_, machine)| machine)
+        self.truth.claim.map(|(_, machine)| machine)
     }
 
     pub(crate) fn control_planes(&self) -> impl Iterator<Item = MachineId> + '_ {
-        self.checks.facts.control_planes.iter().copied()
+        self.truth.control_planes.iter().copied()
     }
 
     fn mix(&mut self, value: u64) {
@@ -163,8 +167,9 @@ impl Watch {
     pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>) {
         self.mix(now);
         self.mix(digest(seen));
-        self.checks.see(now, seen, &mut self.sometimes);
-        self.site.see(now, seen, &self.checks.facts);
+        self.truth.see(now, seen, &mut self.sometimes);
+        self.checks.see(now, seen, &self.truth, &mut self.sometimes);
+        self.site.see(now, seen, &self.truth);
         if let Some(trace) = &mut self.trace {
             trace.see(now, seen);
         }
@@ -182,21 +187,21 @@ impl Watch {
     }
 
     pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input) {
-        self.checks.before(now, slot, machine, input);
+        self.checks.before(now, slot, machine, input, &self.truth);
     }
 
     pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, effects: &VecDeque<Effect>) {
         self.mix(effects.len() as u64);
-        self.checks.after(now, slot, machine, effects, &mut self.sometimes);
-        self.site.after(now, slot, machine, &self.checks.facts);
+        self.checks.after(now, slot, machine, effects, &self.truth, &mut self.sometimes);
+        self.site.after(now, slot, machine, &self.truth);
     }
 
     pub(crate) fn look(&mut self, world: &World) {
-        self.checks.look(world, &mut self.sometimes);
+        self.checks.look(world, &self.truth, &mut self.sometimes);
     }
 
     pub(crate) fn end(&mut self, world: &World) {
-        self.checks.end(world);
+        self.checks.end(world, &self.truth);
     }
 }
 

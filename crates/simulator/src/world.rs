@@ -31,9 +31,9 @@ pub use host::Power;
 pub(crate) use host::{Host, Strange};
 pub use kubeadm::{Cluster, SealedTo};
 
-use crate::check::Facts;
 use crate::reach::Fared;
 use crate::scenario::{Differs, Fault, Other, Policy, Scenario, Sort, plan};
+use crate::truth::Truth;
 use crate::watch::{Seen, Watch};
 use chance::{Chance, S, seconds};
 use connect::Link;
@@ -354,19 +354,19 @@ impl World {
 
     /// Whether this machine is of another cluster than the one that is judged.
     pub(crate) fn judged_apart(&self, slot: Slot) -> bool {
-        self.is_apart(slot, &self.watch.checks.facts)
+        self.is_apart(slot, &self.watch.truth)
     }
 
-    /// The same while the checkers look, and have their facts with them.
-    pub(crate) fn is_apart(&self, slot: Slot, facts: &Facts) -> bool {
-        self.elsewhere(slot) || self.follows_another(slot, facts)
+    /// The same while the checkers look, and have their truth with them.
+    pub(crate) fn is_apart(&self, slot: Slot, truth: &Truth) -> bool {
+        self.elsewhere(slot) || self.follows_another(slot, truth)
     }
 
     /// Whether this machine follows another charter than the first. That may be only where the assumptions are broken, and
     /// then the two clusters are apart like any others.
-    fn follows_another(&self, slot: Slot, facts: &Facts) -> bool {
+    fn follows_another(&self, slot: Slot, truth: &Truth) -> bool {
         let ours = || self.machine(slot).and_then(|machine| machine.charter()).map(|theirs| theirs.charter().id);
-        facts.two_charters && ours() != facts.charter
+        truth.two_charters && ours() != truth.charter
     }
 
     fn cluster_name(&self, slot: Slot) -> &'static str {

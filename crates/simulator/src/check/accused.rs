@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use muster_protocol::{Effect, Machine, Reason};
 use muster_wire::{Entry, Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
 use crate::scenario::{Differs, Scenario, Sort};
+use crate::truth::Truth;
 use crate::watch::{Seen, decode};
 use crate::world::{Power, Slot, World};
 
@@ -47,10 +48,10 @@ pub(super) struct Accused {
 }
 
 impl Accused {
-    pub(super) fn begin(&mut self, scenario: &Scenario, facts: &Facts) {
+    pub(super) fn begin(&mut self, scenario: &Scenario, truth: &Truth) {
         let image = &scenario.image;
         self.alike = if image.alike > 1 { image.alike } else { 0 };
-        self.image = facts.others.start;
+        self.image = truth.others.start;
         let place = |slot| {
             let other = scenario.other(slot)?;
             scenario.others.iter().position(|another| std::ptr::eq(another, other))
@@ -58,10 +59,10 @@ impl Accused {
         self.images = (0..scenario.machines).map(|slot| place(slot).map_or(0, |place| place + 1)).collect();
         let differs = |slot: &Slot| scenario.other(*slot).map(|other| other.differs);
         let other = |slot: &Slot| matches!(differs(slot), Some(Differs::Settings | Differs::Machines));
-        self.other_images = facts.others.clone().any(|slot| other(&slot));
-        self.apart = facts.others.clone().filter(|slot| !other(slot)).collect();
+        self.other_images = truth.others.clone().any(|slot| other(&slot));
+        self.apart = truth.others.clone().filter(|slot| !other(slot)).collect();
         // Two quorums of fewer machines than twice a quorum share one.
-        self.most = 2 * facts.quorum - 1;
+        self.most = 2 * truth.quorum - 1;
     }
 
     fn is_sound(&self, machine: MachineId) -> bool {
@@ -82,9 +83,9 @@ impl Accused {
         self.other_images || self.ran.len() > self.most || self.touched.contains(&slot)
     }
 
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         self.note(seen);
-        if facts.baseline || facts.two_charters {
+        if truth.baseline || truth.two_charters {
             return Ok(());
         }
         match seen {
@@ -152,15 +153,15 @@ impl Accused {
     }
 
     /// Who answers a poll has applied what admitted the asker, or has not.
-    pub(super) fn after(&self, machine: &Machine, effects: &VecDeque<Effect>, facts: &Facts) -> Verdict {
-        if facts.baseline || facts.two_charters || facts.history_lost {
+    pub(super) fn after(&self, machine: &Machine, effects: &VecDeque<Effect>, truth: &Truth) -> Verdict {
+        if truth.baseline || truth.two_charters || truth.history_lost {
             return Ok(());
         }
         let strange = effects.iter().find_map(|effect| match effect {
             Effect::Send { to, frame: Frame::LedgerNews(news) } if news.not_admitted => Some(*to),
             _ => None,
         });
-        let Some(to) = strange.filter(|to| facts.admitted.contains(to) && !facts.removed.contains(to)) else {
+        let Some(to) = strange.filter(|to| truth.admitted.contains(to) && !truth.removed.contains(to)) else {
             return Ok(());
         };
         let known = self.admitted.get(&to).is_some_and(|revision| *revision <= machine.ledger().revision());
@@ -168,9 +169,9 @@ impl Accused {
     }
 
     /// Reads what machines say to people.
-    pub(super) fn look(&mut self, world: &World, facts: &Facts) -> Verdict {
+    pub(super) fn look(&mut self, world: &World, truth: &Truth) -> Verdict {
         self.looks += 1;
-        if facts.baseline || facts.two_charters || !self.looks.is_multiple_of(READ_EVERY) {
+        if truth.baseline || truth.two_charters || !self.looks.is_multiple_of(READ_EVERY) {
             return Ok(());
         }
         let slots = world.slots();
@@ -213,23 +214,23 @@ mod tests {
     const SOUND: MachineId = MachineId([1; 32]);
     const COPIED: MachineId = MachineId([2; 32]);
 
-    fn accused() -> (Accused, Facts) {
+    fn accused() -> (Accused, Truth) {
         let scenario = Scenario::parse("title = \"x\"\nmachines = 4\n").expect("right");
-        let mut facts = Facts::default();
-        facts.begin(&scenario, 4);
+        let mut truth = Truth::default();
+        truth.begin(&scenario);
         let mut accused = Accused::default();
-        accused.begin(&scenario, &facts);
+        accused.begin(&scenario, &truth);
         for (slot, machine) in [(0, SOUND), (1, COPIED), (2, COPIED)] {
             accused.homes.entry(machine).or_default().insert(slot);
             accused.ran.insert(slot);
         }
         accused.note(&Seen::Copied { copy: 2, original: 1 });
-        (accused, facts)
+        (accused, truth)
     }
 
     fn told(slot: Slot, kind: &'static str) -> Verdict {
-        let (mut accused, facts) = accused();
-        accused.see(&Seen::Notice { slot, notice: &Notice { warning: true, kind, text: "x".into() } }, &facts)
+        let (mut accused, truth) = accused();
+        accused.see(&Seen::Notice { slot, notice: &Notice { warning: true, kind, text: "x".into() } }, &truth)
     }
 
     #[test]
@@ -239,17 +240,17 @@ mod tests {
         assert!(told(1, "founding-halted").is_ok());
         assert!(told(0, "founding-halted").is_err(), "three of four ran, and all of one image");
         let refused = |whom| {
-            let (mut accused, facts) = accused();
-            accused.see(&Seen::Refused { slot: 3, whom, why: "x" }, &facts)
+            let (mut accused, truth) = accused();
+            accused.see(&Seen::Refused { slot: 3, whom, why: "x" }, &truth)
         };
         assert!(refused(SOUND).is_err() && refused(COPIED).is_ok());
     }
 
     #[test]
     fn one_too_many_is_a_reason_to_halt() {
-        let (mut accused, facts) = accused();
+        let (mut accused, truth) = accused();
         accused.ran.extend(3..6);
         let notice = Notice { warning: true, kind: "founding-halted", text: "x".into() };
-        assert!(accused.see(&Seen::Notice { slot: 0, notice: &notice }, &facts).is_ok());
+        assert!(accused.see(&Seen::Notice { slot: 0, notice: &notice }, &truth).is_ok());
     }
 }

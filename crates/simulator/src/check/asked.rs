@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use muster_protocol::Step;
 use muster_wire::{MachineId, Role};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::{Seen, list};
 use crate::world::{At, Host, Power, World};
 
@@ -20,18 +21,18 @@ pub(super) struct Asked;
 
 impl Asked {
     /// kubeadm makes of a machine what it was admitted as, which never changes.
-    pub(super) fn see(&self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         let Seen::StepBegan { slot, step, apart: false, .. } = seen else { return Ok(()) };
         let role = match step {
             Step::InitCluster { .. } | Step::JoinEtcd { .. } => Role::ControlPlane,
             Step::Prepare { role } | Step::Join { role, .. } | Step::JoinFinish { role, .. } => *role,
             _ => return Ok(()),
         };
-        let Some(machine) = facts.identity.get(slot).filter(|machine| facts.admitted.contains(*machine)) else {
+        let Some(machine) = truth.identity.get(slot).filter(|machine| truth.admitted.contains(*machine)) else {
             return Err(format!("machine {slot} begins {} and was not admitted", step.name()));
         };
-        let plane = facts.control_planes.contains(machine);
-        if facts.removed.contains(machine) || plane == (role == Role::ControlPlane) {
+        let plane = truth.control_planes.contains(machine);
+        if truth.removed.contains(machine) || plane == (role == Role::ControlPlane) {
             return Ok(());
         }
         let admitted = if plane { "a control plane" } else { "a worker" };
@@ -39,8 +40,8 @@ impl Asked {
     }
 
     /// At the end, if everybody was Ready; Raft's voters if that was a while ago.
-    pub(super) fn end(&self, world: &World, facts: &Facts, ready_at: Option<At>) -> Verdict {
-        let Some(wanted) = wanted(world, facts, ready_at) else { return Ok(()) };
+    pub(super) fn end(&self, world: &World, truth: &Truth, ready_at: Option<At>) -> Verdict {
+        let Some(wanted) = wanted(world, truth, ready_at) else { return Ok(()) };
         let serves = |host: &&Host| host.kube.etcd && host.kube.serves && host.kube.cluster.is_some();
         let planes: BTreeSet<MachineId> = world.expected().filter(serves).map(|host| host.me).collect();
         if planes.len() != wanted {
@@ -51,12 +52,12 @@ impl Asked {
             ));
         }
         let settled = ready_at.is_some_and(|ready| world.now >= ready.max(world.healed.unwrap_or(At::MAX)) + SETTLE);
-        let leader = facts.leader.filter(|_| settled).and_then(|leader| world.slot_of(leader));
+        let leader = truth.leader.filter(|_| settled).and_then(|leader| world.slot_of(leader));
         let Some(voters) = leader.and_then(|leader| world.raft_voting(leader)) else { return Ok(()) };
         if let Some(other) = voters.iter().find(|voter| !planes.contains(voter)) {
             return Err(format!("{other} votes in Raft, and is no control plane"));
         }
-        let asked = facts.control_planes_wanted;
+        let asked = truth.control_planes_wanted;
         let all = planes.len() == asked || planes.len() % 2 == 1;
         if all && voters != planes || voters.len() % 2 == 0 && voters.len() != asked {
             return Err(format!(
@@ -71,12 +72,12 @@ impl Asked {
 }
 
 /// How many control planes there must be; nothing where a machine was lost that may have been one, or not everybody came to be Ready.
-fn wanted(world: &World, facts: &Facts, ready_at: Option<At>) -> Option<usize> {
-    let whole = facts.removed.is_empty() && facts.forgetful().is_empty() && facts.damaged.is_empty();
-    let judged = whole && !facts.baseline && !facts.two_charters && !facts.history_lost;
+fn wanted(world: &World, truth: &Truth, ready_at: Option<At>) -> Option<usize> {
+    let whole = truth.removed.is_empty() && truth.forgetful().is_empty() && truth.damaged.is_empty();
+    let judged = whole && !truth.baseline && !truth.two_charters && !truth.history_lost;
     let exist = world.image_slots().count();
     let all_run = world.image_slots().all(|slot| *world.power(slot) == Power::On);
-    (judged && ready_at.is_some() && all_run).then(|| facts.control_planes_wanted.min(exist))
+    (judged && ready_at.is_some() && all_run).then(|| truth.control_planes_wanted.min(exist))
 }
 
 #[cfg(test)]
@@ -88,13 +89,13 @@ mod tests {
 
     #[test]
     fn a_machine_is_made_what_it_was_admitted_as() {
-        let mut facts = Facts::default();
-        facts.identity.extend([(0, PLANE), (1, WORKER), (2, MachineId([3; 32]))]);
-        facts.admitted.extend([PLANE, WORKER]);
-        facts.control_planes.insert(PLANE);
+        let mut truth = Truth::default();
+        truth.identity.extend([(0, PLANE), (1, WORKER), (2, MachineId([3; 32]))]);
+        truth.admitted.extend([PLANE, WORKER]);
+        truth.control_planes.insert(PLANE);
         let begins = |slot, role| {
             let step = Step::Prepare { role };
-            Asked.see(&Seen::StepBegan { slot, step: &step, clean: true, apart: false }, &facts).is_ok()
+            Asked.see(&Seen::StepBegan { slot, step: &step, clean: true, apart: false }, &truth).is_ok()
         };
         assert!(begins(0, Role::ControlPlane) && begins(1, Role::Worker));
         assert!(!begins(0, Role::Worker) && !begins(1, Role::ControlPlane));

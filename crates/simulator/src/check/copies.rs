@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_protocol::Machine;
 
-use super::Facts;
+use crate::truth::Truth;
 use crate::world::Slot;
 
 /// With more machines only the voters' copies are compared at every entry; the others' are compared with theirs later.
@@ -18,24 +18,24 @@ pub(super) struct Copies {
 
 impl Copies {
     /// Compares the copy of a machine that has just taken an input, once for every revision.
-    pub(super) fn after(&mut self, slot: Slot, machine: &Machine, facts: &Facts) -> Result<(), (&'static str, String)> {
+    pub(super) fn after(&mut self, slot: Slot, machine: &Machine, truth: &Truth) -> Result<(), (&'static str, String)> {
         let ledger = machine.ledger();
         // Blank entries of Raft's own count in a ledger that was loaded whole, and are not told.
-        if facts.history_lost
-            || ledger.revision() < facts.book.revision()
+        if truth.history_lost
+            || ledger.revision() < truth.book.revision()
             || self.looked_at.get(&slot) == Some(&ledger.revision())
         {
             return Ok(());
         }
-        let Some(certificate) = machine.charter().filter(|certificate| Some(certificate.charter().id) == facts.charter)
+        let Some(certificate) = machine.charter().filter(|certificate| Some(certificate.charter().id) == truth.charter)
         else {
             return Ok(());
         };
-        if facts.image_machines > MACHINES_MAX && !certificate.charter().voters.contains(&machine.id()) {
+        if truth.image_machines > MACHINES_MAX && !certificate.charter().voters.contains(&machine.id()) {
             return Ok(());
         }
         self.looked_at.insert(slot, ledger.revision());
-        let told = facts.book.compare(ledger);
+        let told = truth.book.compare(ledger);
         told.map_err(|(promise, what)| (promise, format!("machine {slot}: {what}")))
     }
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::{Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::Slot;
 
@@ -24,15 +25,15 @@ pub(super) struct Halted {
 
 impl Halted {
     /// A charter that is shown has been checked: what does not prove itself is no frame.
-    pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input, facts: &Facts) {
+    pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input, truth: &Truth) {
         let Input::Received { frame: Frame::Chartered(certificate), .. } = input else { return };
         let known = machine.charter().is_some() || self.know.contains(&machine.id());
-        if certificate.charter().cluster == machine.cluster() && !known && !facts.excused.contains(&machine.id()) {
+        if certificate.charter().cluster == machine.cluster() && !known && !truth.excused.contains(&machine.id()) {
             self.shown.insert(slot, machine.id());
         }
     }
 
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Persisted { slot, .. } => self.know.extend(self.shown.remove(slot)),
             Seen::Refused { slot, whom, .. } if self.shown.contains_key(slot) => {
@@ -43,7 +44,7 @@ impl Halted {
             Seen::Said { slot, machine, frame }
                 if is_founding(frame)
                     && (self.shown.contains_key(slot) || self.know.contains(machine))
-                    && !facts.excused.contains(machine) =>
+                    && !truth.excused.contains(machine) =>
             {
                 return Err(format!(
                     "{machine} was shown the charter of its cluster's name, and sends a {}",
@@ -72,11 +73,11 @@ impl Halted {
         slot: Slot,
         machine: &Machine,
         effects: &VecDeque<Effect>,
-        facts: &Facts,
+        truth: &Truth,
     ) -> Verdict {
-        let most = 2 * facts.quorum - 1;
+        let most = 2 * truth.quorum - 1;
         // What another image bears is another number.
-        if facts.others.contains(&slot) || facts.baseline || facts.identity.len() <= most || machine.charter().is_some()
+        if truth.others.contains(&slot) || truth.baseline || truth.identity.len() <= most || machine.charter().is_some()
         {
             return Ok(());
         }
@@ -89,7 +90,7 @@ impl Halted {
             return Err(format!("{} holds more than {most} machines for alive, and sends a {kind}", machine.id()));
         }
         let alive = machine.roster_alive();
-        let slots = facts.identity.iter().filter(|(other, id)| **other == slot || alive.contains(id)).count();
+        let slots = truth.identity.iter().filter(|(other, id)| **other == slot || alive.contains(id)).count();
         if slots > most {
             self.crowded.insert(slot)
         } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_protocol::{Phase, Time};
 use muster_wire::MachineId;
 
-use super::Facts;
+use crate::truth::Truth;
 use crate::world::{Cluster, Power, Slot, World};
 
 /// Whether everyone follows one charter.
@@ -27,7 +27,7 @@ pub(super) fn chartered(world: &World) -> Result<(), String> {
 }
 
 /// Whether everyone is in the one Kubernetes cluster and Ready.
-pub(super) fn joined(world: &World, facts: &Facts) -> Result<(), String> {
+pub(super) fn joined(world: &World, truth: &Truth) -> Result<(), String> {
     chartered(world)?;
     let not_ready: Vec<Slot> =
         world.expected().map(|host| host.slot).filter(|slot| world.phase(*slot) != Some(Phase::Ready)).collect();
@@ -36,21 +36,21 @@ pub(super) fn joined(world: &World, facts: &Facts) -> Result<(), String> {
     }
     for host in world.expected() {
         let cluster = host.kube.cluster.map(|cluster| world.site.clusters[cluster].attempt);
-        if cluster != facts.ready || !host.kube.ready {
+        if cluster != truth.ready || !host.kube.ready {
             return Err(format!(
                 "machine {} says Ready, but kubeadm left it in what attempt {cluster:?} made, Node Ready: {}",
                 host.slot, host.kube.ready
             ));
         }
     }
-    applied(world, facts)
+    applied(world, truth)
 }
 
 /// Whether somebody has applied all objects of the manifests.
-fn applied(world: &World, facts: &Facts) -> Result<(), String> {
+fn applied(world: &World, truth: &Truth) -> Result<(), String> {
     let wanted = world.scenario.image.manifests;
     let made = world.expected().find_map(|host| host.kube.cluster).map(|cluster| &world.site.clusters[cluster]);
-    let made = made.filter(|cluster| Some(cluster.attempt) == facts.ready);
+    let made = made.filter(|cluster| Some(cluster.attempt) == truth.ready);
     let applied = made.map_or(0, |cluster| cluster.manifests.len() as u32);
     if applied < wanted { Err(format!("{applied} of {wanted} objects of the manifests are applied")) } else { Ok(()) }
 }
@@ -65,33 +65,33 @@ pub(super) fn applied_by_another(world: &World) -> bool {
 }
 
 /// Whether enough is left for it: T founders before the charter, a majority of the voters after it.
-pub(super) fn able(world: &World, facts: &Facts) -> Result<(), String> {
-    if facts.two_charters {
+pub(super) fn able(world: &World, truth: &Truth) -> Result<(), String> {
+    if truth.two_charters {
         return Err("two charters were founded, outside of what is assumed".into());
     }
-    if facts.history_lost {
+    if truth.history_lost {
         return Err("a voter lost its records, and Raft went on from it".into());
     }
     let alive: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
     let charter = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| machine.charter());
     // Voters of the charter that were removed have been replaced, if enough others were left to agree to it.
-    let now = facts.leader.and_then(|leader| world.slot_of(leader)).and_then(|leader| world.raft_members(leader));
+    let now = truth.leader.and_then(|leader| world.slot_of(leader)).and_then(|leader| world.raft_members(leader));
     let now = now.filter(|members| !members.is_empty()).map(|members| members.into_iter().collect());
     let voters: Option<Vec<MachineId>> =
         charter.map(|certificate| now.unwrap_or_else(|| certificate.charter().voters.clone()));
     match voters {
         Some(voters) => {
-            let left = voters.iter().filter(|voter| alive.contains(voter) && !facts.excused.contains(voter)).count();
+            let left = voters.iter().filter(|voter| alive.contains(voter) && !truth.excused.contains(voter)).count();
             if left * 2 > voters.len() { Ok(()) } else { Err(format!("{left} of {} voters are left", voters.len())) }
         }
-        None if alive.len() < facts.quorum => {
-            Err(format!("{} machines are left, founding needs {}", alive.len(), facts.quorum))
+        None if alive.len() < truth.quorum => {
+            Err(format!("{} machines are left, founding needs {}", alive.len(), truth.quorum))
         }
-        None if !facts.excused.is_empty() => Err("founding halts: a disk was copied, or forgot".into()),
+        None if !truth.excused.is_empty() => Err("founding halts: a disk was copied, or forgot".into()),
         None if world.other_images() => Err("founding halts: machines of another image are there".into()),
-        None if facts.identities() >= 2 * facts.quorum => {
-            Err(format!("founding halts: {} identities were seen", facts.identities()))
+        None if truth.identities() >= 2 * truth.quorum => {
+            Err(format!("founding halts: {} identities were seen", truth.identities()))
         }
         None => Ok(()),
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use muster_wire::{MachineId, limits};
 
-use super::Facts;
 use super::liveness::Look;
+use crate::truth::Truth;
 use crate::world::{At, Power, World};
 
 /// Equal rosters are compared this seldom, and more seldom in a large site, where there are a million pairs.
@@ -22,13 +22,13 @@ pub(super) struct EqualRosters {
 
 impl EqualRosters {
     /// They may differ at any time, since machines come and go, but never for longer than the bound.
-    pub(super) fn look(&mut self, world: &World, facts: &Facts, healed: At, bound_s: f64) -> Look {
+    pub(super) fn look(&mut self, world: &World, truth: &Truth, healed: At, bound_s: f64) -> Look {
         self.looks += 1;
         let every = if world.slots() as usize > limits::MESH_FULL { LOOK_EVERY_LARGE } else { LOOK_EVERY };
         if self.differ.is_none() && self.equal && !self.looks.is_multiple_of(every) {
             return Look::Holds;
         }
-        match equal(world, facts) {
+        match equal(world, truth) {
             Ok(()) => {
                 self.differ = None;
                 self.equal = true;
@@ -44,8 +44,8 @@ impl EqualRosters {
 
 /// Whether every machine holds exactly those for alive that run. A machine whose disk was copied, or restored from an old copy,
 /// takes no part any more once it learns of that; the others are asked for each other alone.
-fn equal(world: &World, facts: &Facts) -> Result<(), String> {
-    let judged = || world.expected().filter(|host| !facts.excused.contains(&host.me));
+fn equal(world: &World, truth: &Truth) -> Result<(), String> {
+    let judged = || world.expected().filter(|host| !truth.excused.contains(&host.me));
     let running: BTreeSet<MachineId> =
         judged().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
     for host in judged() {

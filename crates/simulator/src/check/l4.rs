@@ -2,8 +2,9 @@
 
 use muster_wire::MachineId;
 
+use super::l1;
 use super::liveness::Look;
-use super::{Facts, l1};
+use crate::truth::Truth;
 use crate::world::{At, World};
 
 /// Since when the holder of the live claim has been dead.
@@ -14,9 +15,9 @@ pub(super) struct Replaced {
 }
 
 impl Replaced {
-    pub(super) fn look(&mut self, world: &World, facts: &Facts, bound_s: f64) -> Look {
-        self.happened |= !facts.abandoned.is_empty();
-        let dead = facts.claim.filter(|(_, machine)| !world.runs(*machine));
+    pub(super) fn look(&mut self, world: &World, truth: &Truth, bound_s: f64) -> Look {
+        self.happened |= !truth.abandoned.is_empty();
+        let dead = truth.claim.filter(|(_, machine)| !world.runs(*machine));
         let Some((attempt, machine)) = dead else {
             self.dead = None;
             return if self.happened { Look::Holds } else { Look::NoOccasion };
@@ -28,7 +29,7 @@ impl Replaced {
         if (world.now - since) as f64 <= bound_s * 1e6 {
             return Look::Pointless(format!("{machine} of attempt {attempt} is dead, and was not replaced yet"));
         }
-        match l1::able(world, facts) {
+        match l1::able(world, truth) {
             Err(why) => Look::Pointless(why),
             Ok(()) => Look::Broken(format!("{machine} of attempt {attempt} is dead and was not replaced")),
         }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, l1, l2, l3, l4, l5};
+use super::{l1, l2, l3, l4, l5};
 use crate::scenario::{Bounds, Liveness as Promise, Scenario};
 use crate::sometimes::Sometimes;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::{At, World};
 
@@ -73,7 +74,7 @@ impl Liveness {
         self.standing = self.bounds.check.iter().map(|promise| (name(*promise), unseen())).collect();
     }
 
-    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, _facts: &Facts) {
+    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, _facts: &Truth) {
         if matches!(seen, Seen::Healed) {
             self.healed = now;
         }
@@ -94,7 +95,7 @@ impl Liveness {
     pub(super) fn look(
         &mut self,
         world: &World,
-        facts: &Facts,
+        truth: &Truth,
         sometimes: &mut Sometimes,
     ) -> Vec<(&'static str, String)> {
         let now = world.now;
@@ -111,10 +112,10 @@ impl Liveness {
                 continue;
             }
             let (look, bound_s) = match promise {
-                Promise::L1 => self.one_cluster(world, facts),
-                Promise::L2 => (l2::led(world, facts), self.bounds.leader_s),
-                Promise::L3 => (self.l3.look(world, facts, self.healed, self.bounds.rosters_s), f64::INFINITY),
-                Promise::L4 => (self.l4.look(world, facts, self.bounds.replaced_s), f64::INFINITY),
+                Promise::L1 => self.one_cluster(world, truth),
+                Promise::L2 => (l2::led(world, truth), self.bounds.leader_s),
+                Promise::L3 => (self.l3.look(world, truth, self.healed, self.bounds.rosters_s), f64::INFINITY),
+                Promise::L4 => (self.l4.look(world, truth, self.bounds.replaced_s), f64::INFINITY),
                 Promise::L5 => (self.l5.look(world, self.ready_at_us, &self.bounds), f64::INFINITY),
             };
             let late = after as f64 > bound_s * 1e6;
@@ -146,16 +147,16 @@ impl Liveness {
         broken
     }
 
-    fn one_cluster(&self, world: &World, facts: &Facts) -> (Look, f64) {
+    fn one_cluster(&self, world: &World, truth: &Truth) -> (Look, f64) {
         if self.charter_after_us.is_none() {
-            return match l1::able(world, facts) {
+            return match l1::able(world, truth) {
                 Err(why) => (Look::Pointless(why), self.bounds.charter_s),
                 Ok(()) => (Look::NotYet(l1::chartered(world).err().unwrap_or_default()), self.bounds.charter_s),
             };
         }
-        let look = match l1::joined(world, facts) {
+        let look = match l1::joined(world, truth) {
             Ok(()) => Look::Holds,
-            Err(why) => match l1::able(world, facts) {
+            Err(why) => match l1::able(world, truth) {
                 Ok(()) => Look::NotYet(why),
                 Err(why) => Look::Pointless(why),
             },
@@ -164,7 +165,7 @@ impl Liveness {
     }
 
     /// What must hold over the whole run after heal.
-    pub(super) fn end(&mut self, world: &World, _facts: &Facts) -> Vec<(&'static str, String)> {
+    pub(super) fn end(&mut self, world: &World, _facts: &Truth) -> Vec<(&'static str, String)> {
         if !self.bounds.check.contains(&Promise::L5) {
             return Vec::new();
         }

@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 use muster_protocol::{Effect, Input, Machine, Step};
 use muster_wire::{Entry, EtcdTurn, Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::{Seen, decode};
 use crate::world::Slot;
 
@@ -19,7 +20,7 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Applied { entry, .. } => {
                 if let Some(Entry::PkiSealed { sealed, .. }) = decode(entry) {
@@ -27,32 +28,32 @@ impl Rights {
                 }
                 Ok(())
             }
-            _ if facts.two_charters => Ok(()),
+            _ if truth.two_charters => Ok(()),
             Seen::Sent { slot, machine, to, to_slot, frame: Frame::Promise(promise), .. } => {
-                let foreign = facts.others.contains(slot) != facts.others.contains(to_slot);
-                if !facts.answers_two_ways(*slot) && (promise.ballot.machine != *to || foreign) {
+                let foreign = truth.others.contains(slot) != truth.others.contains(to_slot);
+                if !truth.answers_two_ways(*slot) && (promise.ballot.machine != *to || foreign) {
                     return Err(format!("{machine} promises {to} the ballot {:?}", promise.ballot));
                 }
                 Ok(())
             }
             Seen::Sent { machine, frame: Frame::LedgerNews(news), .. }
-                if !news.not_admitted && !self.votes(*machine, facts) =>
+                if !news.not_admitted && !self.votes(*machine, truth) =>
             {
                 Err(format!(
                     "{machine} tells what is in the ledger, and never was a control plane or a voter of the charter"
                 ))
             }
             Seen::StepBegan { slot, step, apart: false, .. } => {
-                let machine = facts.identity.get(slot).copied().unwrap_or_default();
+                let machine = truth.identity.get(slot).copied().unwrap_or_default();
                 let done = |why| format!("machine {slot} begins {}: {why}", step.name());
-                self.may_begin(machine, step, facts).map_err(done)
+                self.may_begin(machine, step, truth).map_err(done)
             }
             Seen::Sent { machine, frame: Frame::Proposal { entry, .. }, .. } => {
                 let Some(entry) = decode(entry) else { return Err(format!("{machine} proposes what is no entry")) };
-                self.may(*machine, &entry, facts).map_err(|why| format!("{machine} proposes {}: {why}", name(&entry)))
+                self.may(*machine, &entry, truth).map_err(|why| format!("{machine} proposes {}: {why}", name(&entry)))
             }
             Seen::Sent { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. } => {
-                if self.votes(*machine, facts) {
+                if self.votes(*machine, truth) {
                     return Ok(());
                 }
                 Err(format!("{machine} speaks of Raft, and never was a control plane or a voter of the charter"))
@@ -76,14 +77,14 @@ impl Rights {
         slot: Slot,
         machine: &Machine,
         effects: &VecDeque<Effect>,
-        facts: &Facts,
+        truth: &Truth,
     ) -> Verdict {
         let asked = self.asked.take().filter(|(at, ..)| *at == slot);
-        let ours = machine.charter().is_some_and(|certificate| Some(certificate.charter().id) == facts.charter);
-        if !ours || facts.two_charters {
+        let ours = machine.charter().is_some_and(|certificate| Some(certificate.charter().id) == truth.charter);
+        if !ours || truth.two_charters {
             return Ok(());
         }
-        effects.iter().try_for_each(|effect| self.wants(slot, machine.id(), asked.as_ref(), effect, facts))
+        effects.iter().try_for_each(|effect| self.wants(slot, machine.id(), asked.as_ref(), effect, truth))
     }
 
     fn wants(
@@ -92,26 +93,26 @@ impl Rights {
         me: MachineId,
         asked: Option<&(Slot, MachineId, Entry)>,
         effect: &Effect,
-        facts: &Facts,
+        truth: &Truth,
     ) -> Verdict {
         match effect {
             Effect::Propose { entry, .. } => match asked.filter(|(_, _, asked)| asked == entry) {
                 Some((_, from, _)) => {
                     let handed_on =
                         |why| format!("machine {slot} proposes {} because {from} asked for it: {why}", name(entry));
-                    self.may(*from, entry, facts).map_err(handed_on)
+                    self.may(*from, entry, truth).map_err(handed_on)
                 }
                 None => self
-                    .leader_may(me, entry, facts)
+                    .leader_may(me, entry, truth)
                     .map_err(|why| format!("machine {slot} proposes {} of its own accord: {why}", name(entry))),
             },
-            Effect::InitializeRaft if !facts.first_voters.contains(&me) => {
+            Effect::InitializeRaft if !truth.first_voters.contains(&me) => {
                 Err(format!("machine {slot} begins Raft, and is no voter of the charter"))
             }
-            Effect::StartRaft { .. } if !self.votes(me, facts) => {
+            Effect::StartRaft { .. } if !self.votes(me, truth) => {
                 Err(format!("machine {slot} runs Raft, and never was a control plane or a voter of the charter"))
             }
-            Effect::SetVoters(voters) => match voters.iter().find(|voter| !self.votes(**voter, facts)) {
+            Effect::SetVoters(voters) => match voters.iter().find(|voter| !self.votes(**voter, truth)) {
                 Some(other) => {
                     Err(format!("machine {slot} lets {other} vote in Raft, which never was a control plane"))
                 }
@@ -122,12 +123,12 @@ impl Rights {
     }
 
     /// Whether it votes in Raft, or did before it was removed.
-    fn votes(&self, machine: MachineId, facts: &Facts) -> bool {
-        [&facts.first_voters, &facts.control_planes, &facts.removed].iter().any(|machines| machines.contains(&machine))
+    fn votes(&self, machine: MachineId, truth: &Truth) -> bool {
+        [&truth.first_voters, &truth.control_planes, &truth.removed].iter().any(|machines| machines.contains(&machine))
     }
 
     /// What only a machine itself can say, a leader does not say for it.
-    fn leader_may(&self, me: MachineId, entry: &Entry, facts: &Facts) -> Result<(), &'static str> {
+    fn leader_may(&self, me: MachineId, entry: &Entry, truth: &Truth) -> Result<(), &'static str> {
         match entry {
             Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. }
             | Entry::InitAbandoned { .. }
@@ -136,34 +137,34 @@ impl Rights {
             | Entry::InitClaimed { .. }
             | Entry::Ticket { .. } => Ok(()),
             Entry::Joined { .. } | Entry::EtcdJoin { .. } | Entry::InitReady { .. } | Entry::PkiSealed { .. } => {
-                self.may(me, entry, facts)
+                self.may(me, entry, truth)
             }
         }
     }
 
     /// Who carries a step out: the CA is opened by those to whom it was sealed, and the image's objects are applied by who made the
     /// cluster or is a control plane of it.
-    fn may_begin(&self, machine: MachineId, step: &Step, facts: &Facts) -> Result<(), &'static str> {
+    fn may_begin(&self, machine: MachineId, step: &Step, truth: &Truth) -> Result<(), &'static str> {
         let (may, why) = match step {
             Step::InitCluster { attempt, .. } | Step::MakePki { attempt, .. } | Step::InitFinish { attempt } => {
-                (facts.claims.get(attempt) == Some(&machine), "the attempt is another machine's")
+                (truth.claims.get(attempt) == Some(&machine), "the attempt is another machine's")
             }
             Step::SealPki { .. } | Step::IssueTicket { .. } | Step::DeleteToken { .. } => {
                 (self.holders.contains(&machine), "the CA was never sealed to it")
             }
-            Step::ApplyManifests { .. } => (facts.control_planes.contains(&machine), "it is no control plane"),
+            Step::ApplyManifests { .. } => (truth.control_planes.contains(&machine), "it is no control plane"),
             _ => (true, ""),
         };
-        if may || facts.removed.contains(&machine) { Ok(()) } else { Err(why) }
+        if may || truth.removed.contains(&machine) { Ok(()) } else { Err(why) }
     }
 
     /// Whether a machine that does not lead may ever have proposed this. What it may is known here no later than to itself: a
     /// right begins with a committed entry, and what is late is refused by the ledger's rules.
-    fn may(&self, machine: MachineId, entry: &Entry, facts: &Facts) -> Result<(), &'static str> {
-        if !facts.admitted.contains(&machine) {
+    fn may(&self, machine: MachineId, entry: &Entry, truth: &Truth) -> Result<(), &'static str> {
+        if !truth.admitted.contains(&machine) {
             return Err("it was never admitted");
         }
-        let claimed = |attempt: &u32| facts.claims.get(attempt) == Some(&machine);
+        let claimed = |attempt: &u32| truth.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
             Entry::Joined { machine: joined } => (*joined == machine, "that is for the machine itself to say"),
             Entry::EtcdJoin { machine: holder, .. } => (*holder == machine, "the turn is another machine's"),
@@ -205,17 +206,17 @@ mod tests {
     const STRANGER: MachineId = MachineId([2; 32]);
     const INITIALISER: MachineId = MachineId([3; 32]);
 
-    fn facts() -> Facts {
-        let mut facts = Facts::default();
-        facts.admitted.extend([ADMITTED, INITIALISER]);
-        facts.control_planes.insert(INITIALISER);
-        facts.claims.insert(1, INITIALISER);
-        facts
+    fn truth() -> Truth {
+        let mut truth = Truth::default();
+        truth.admitted.extend([ADMITTED, INITIALISER]);
+        truth.control_planes.insert(INITIALISER);
+        truth.claims.insert(1, INITIALISER);
+        truth
     }
 
     fn on_the_wire(from: MachineId, frame: &Frame) -> Verdict {
         let (slot, to_slot, bytes) = (0, 1, [].as_slice());
-        Rights::default().see(&Seen::Sent { slot, machine: from, to: ADMITTED, to_slot, frame, bytes }, &facts())
+        Rights::default().see(&Seen::Sent { slot, machine: from, to: ADMITTED, to_slot, frame, bytes }, &truth())
     }
 
     fn proposal(entry: &Entry) -> Frame {
@@ -262,10 +263,10 @@ mod tests {
             (INITIALISER, propose(Entry::InitAbandoned { attempt: 1, why: "x".into() }), true),
         ];
         for (me, effect, may) in cases {
-            let told = Rights::default().wants(4, me, None, &effect, &facts());
+            let told = Rights::default().wants(4, me, None, &effect, &truth());
             assert_eq!(told.is_ok(), may, "{me} wants {effect:?}");
         }
-        let began = |machine, step| Rights::default().may_begin(machine, &step, &facts()).is_ok();
+        let began = |machine, step| Rights::default().may_begin(machine, &step, &truth()).is_ok();
         assert!(
             began(INITIALISER, Step::InitFinish { attempt: 1 }) && !began(ADMITTED, Step::InitFinish { attempt: 1 })
         );
@@ -284,7 +285,7 @@ mod tests {
             [(ADMITTED, &handed_on, false), (ADMITTED, &refused, true), (INITIALISER, &handed_on, true)]
         {
             let asked = (4, from, entry.clone());
-            let wants = |effect| Rights::default().wants(4, INITIALISER, Some(&asked), effect, &facts());
+            let wants = |effect| Rights::default().wants(4, INITIALISER, Some(&asked), effect, &truth());
             assert_eq!(effects.iter().try_for_each(wants).is_ok(), fine, "{from}");
         }
     }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use muster_wire::charter::charter_hash;
 use muster_wire::{Ballot, Certificate, Charter, Digest, Durable, Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::{Seen, list};
 use crate::world::Slot;
 
@@ -37,7 +38,7 @@ impl OneCharter {
         self.unbound.take()
     }
 
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Booting { slot, durable, .. } => {
                 self.disks.insert(*slot, told(durable.accepted.as_ref()));
@@ -45,18 +46,18 @@ impl OneCharter {
             }
             Seen::Persisted { slot, machine, durable } => {
                 self.disks.insert(*slot, told(durable.accepted.as_ref()));
-                self.count(*machine, durable, facts)?;
+                self.count(*machine, durable, truth)?;
                 match &durable.charter {
-                    Some(certificate) => self.follow(*machine, &durable.cluster, certificate, facts),
+                    Some(certificate) => self.follow(*machine, &durable.cluster, certificate, truth),
                     None => Ok(()),
                 }
             }
-            Seen::Said { slot, machine, frame } => self.sent(*slot, *machine, frame, facts),
+            Seen::Said { slot, machine, frame } => self.sent(*slot, *machine, frame, truth),
             _ => Ok(()),
         }
     }
 
-    fn follow(&mut self, machine: MachineId, cluster: &str, certificate: &Certificate, facts: &Facts) -> Verdict {
+    fn follow(&mut self, machine: MachineId, cluster: &str, certificate: &Certificate, truth: &Truth) -> Verdict {
         let hash = charter_hash(certificate.charter_bytes());
         let (first, by) = self.followed.entry(cluster.to_owned()).or_insert((hash, machine));
         if *first != hash {
@@ -75,20 +76,20 @@ impl OneCharter {
         }
         let charter = certificate.charter();
         let count = certificate.voters_of_founding().count();
-        if charter.machines == facts.image_machines && count < facts.quorum {
-            return Err(format!("{machine} follows charter {hash} on {count} votes, which needs {}", facts.quorum));
+        if charter.machines == truth.image_machines && count < truth.quorum {
+            return Err(format!("{machine} follows charter {hash} on {count} votes, which needs {}", truth.quorum));
         }
         Ok(())
     }
 
-    fn count(&mut self, machine: MachineId, durable: &Durable, facts: &Facts) -> Verdict {
+    fn count(&mut self, machine: MachineId, durable: &Durable, truth: &Truth) -> Verdict {
         let Some((ballot, bytes)) = &durable.accepted else { return Ok(()) };
         // The quorum that the charter itself names is what its followers will check; ours is what it must be.
-        let needed = Charter::decode(bytes).map_or(facts.quorum, |charter| charter.quorum as usize);
-        self.voted(machine, (durable.cluster.clone(), *ballot, charter_hash(bytes)), needed, facts)
+        let needed = Charter::decode(bytes).map_or(truth.quorum, |charter| charter.quorum as usize);
+        self.voted(machine, (durable.cluster.clone(), *ballot, charter_hash(bytes)), needed, truth)
     }
 
-    fn voted(&mut self, machine: MachineId, key: (String, Ballot, Digest), needed: usize, facts: &Facts) -> Verdict {
+    fn voted(&mut self, machine: MachineId, key: (String, Ballot, Digest), needed: usize, truth: &Truth) -> Verdict {
         if self.votes.get(&key).is_some_and(|votes| votes.contains(&machine)) {
             return Ok(());
         }
@@ -111,13 +112,13 @@ impl OneCharter {
             // not have voted in a lower one any more, unless the disks forgot it.
             let lower = if *ballot < key.1 { other } else { &key };
             let earlier = if Some(other_at) < at { other } else { &key };
-            let cannot_bind = |key| self.votes.get(key).is_some_and(|voters| facts.cannot_bind(voters));
+            let cannot_bind = |key| self.votes.get(key).is_some_and(|voters| truth.cannot_bind(voters));
             let by = |key| self.votes.get(key).map(list).unwrap_or_default();
             let two = format!("two charters have a quorum: {what} by {}; {hash} by {}", by(other), by(&key));
             if !cannot_bind(lower) && !cannot_bind(earlier) {
                 return Err(two);
             }
-            let forgot = list(&facts.forgetful());
+            let forgot = list(&truth.forgetful());
             self.unbound = Some(format!(
                 "{two}. That votes survive was assumed, and did not hold: a disk was copied, came back older or wiped, or \
                  lost what it had synced, on {forgot}"
@@ -126,7 +127,7 @@ impl OneCharter {
         Ok(())
     }
 
-    fn sent(&mut self, slot: Slot, machine: MachineId, frame: &Frame, facts: &Facts) -> Verdict {
+    fn sent(&mut self, slot: Slot, machine: MachineId, frame: &Frame, truth: &Truth) -> Verdict {
         match frame {
             Frame::Prepare(ballot) if ballot.machine == machine => {
                 let own = self.disks.get(&slot).copied().flatten().filter(|(voted, _)| voted < ballot);
@@ -139,38 +140,38 @@ impl OneCharter {
                 Ok(())
             }
             // Whoever answers two ways votes without writing it down.
-            Frame::Accepted { cluster, vote } if facts.excused.contains(&machine) => {
-                self.voted(machine, (cluster.clone(), vote.ballot, vote.charter_hash), facts.quorum, facts)
+            Frame::Accepted { cluster, vote } if truth.excused.contains(&machine) => {
+                self.voted(machine, (cluster.clone(), vote.ballot, vote.charter_hash), truth.quorum, truth)
             }
             // Of another image the quorum is another one.
-            Frame::Accept { ballot, .. } if ballot.machine == machine && facts.others.contains(&slot) => Ok(()),
+            Frame::Accept { ballot, .. } if ballot.machine == machine && truth.others.contains(&slot) => Ok(()),
             Frame::Accept { ballot, charter } if ballot.machine == machine => {
                 let hash = charter_hash(charter);
-                if self.asked.insert(*ballot, hash) == Some(hash) || facts.excused.contains(&machine) {
+                if self.asked.insert(*ballot, hash) == Some(hash) || truth.excused.contains(&machine) {
                     return Ok(());
                 }
-                self.safe(*ballot, hash, facts)
+                self.safe(*ballot, hash, truth)
             }
             _ => Ok(()),
         }
     }
 
     /// Whether some quorum promised the ballot, and told of nothing that binds it to another charter.
-    fn safe(&self, ballot: Ballot, hash: Digest, facts: &Facts) -> Verdict {
+    fn safe(&self, ballot: Ballot, hash: Digest, truth: &Truth) -> Verdict {
         let promises = self.promises.get(&ballot).map(BTreeMap::values).into_iter().flatten();
         let told: Vec<Told> = promises.copied().collect();
-        if facts.quorum == 1 {
+        if truth.quorum == 1 {
             return Ok(());
         }
-        if told.len() < facts.quorum {
+        if told.len() < truth.quorum {
             let few = told.len();
-            return Err(format!("votes are asked for in {ballot:?} on {few} promises, which needs {}", facts.quorum));
+            return Err(format!("votes are asked for in {ballot:?} on {few} promises, which needs {}", truth.quorum));
         }
         // A quorum whose highest vote is `bound`, for every vote that could be it.
-        let free = told.iter().filter(|told| told.is_none()).count() >= facts.quorum;
+        let free = told.iter().filter(|told| told.is_none()).count() >= truth.quorum;
         let bound = told.iter().flatten().any(|(bound, what)| {
             let below = told.iter().filter(|told| told.is_none_or(|(voted, _)| voted <= *bound)).count();
-            *what == hash && below >= facts.quorum
+            *what == hash && below >= truth.quorum
         });
         if free || bound {
             return Ok(());

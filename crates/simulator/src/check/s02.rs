@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_wire::charter::charter_hash;
 use muster_wire::{Ballot, Digest, Durable, Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::Slot;
 
@@ -41,13 +42,13 @@ struct OnDisk {
 }
 
 impl VotesKept {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Booting { slot, machine, durable, .. } => {
                 if let Some((whose, written)) = self.written.get(slot)
                     && whose == machine
                     && written != *durable
-                    && !facts.excused.contains(machine)
+                    && !truth.excused.contains(machine)
                 {
                     return Err(format!("{machine} wrote {written:?} and starts again with {durable:?}"));
                 }
@@ -58,14 +59,14 @@ impl VotesKept {
             Seen::Persisted { slot, machine, durable } => {
                 self.written.insert(*slot, (*machine, (*durable).clone()));
                 let before = self.disks.insert(*slot, on_disk(durable));
-                match before.filter(|_| !facts.excused.contains(machine)) {
+                match before.filter(|_| !truth.excused.contains(machine)) {
                     Some(before) => self.disks[slot].keeps(&before, *machine),
                     None => Ok(()),
                 }
             }
-            Seen::Said { slot, frame, machine } if !facts.answers_two_ways(*slot) => {
+            Seen::Said { slot, frame, machine } if !truth.answers_two_ways(*slot) => {
                 self.is_on_disk(*slot, *machine, frame)?;
-                if facts.excused.contains(machine) { Ok(()) } else { self.said(*slot, *machine, frame) }
+                if truth.excused.contains(machine) { Ok(()) } else { self.said(*slot, *machine, frame) }
             }
             _ => Ok(()),
         }

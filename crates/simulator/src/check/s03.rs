@@ -10,7 +10,8 @@ use muster_wire::{Frame, MachineId, proto};
 use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::{At, Slot, World};
 
@@ -40,17 +41,17 @@ pub(super) struct Raft {
 const LOOKED_AT_MAX: Slot = 128;
 
 impl Raft {
-    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             // On a disk that lost what it had promised to keep, openraft may find its own state impossible.
             Seen::RefusedStart { slot, why }
                 if (why.contains("panicked") || why.contains("damaged"))
-                    && facts.excused.is_empty()
-                    && !facts.damaged.contains(slot) =>
+                    && truth.excused.is_empty()
+                    && !truth.damaged.contains(slot) =>
             {
                 Err(format!("Raft on machine {slot}: {why}"))
             }
-            Seen::Term { machine, term, .. } if !facts.excused.contains(machine) => {
+            Seen::Term { machine, term, .. } if !truth.excused.contains(machine) => {
                 let highest = self.terms.get(machine).copied().unwrap_or(0);
                 if *term < highest {
                     return Err(format!("{machine} is at term {term} after {highest}: it can vote a second time"));
@@ -59,7 +60,7 @@ impl Raft {
                 Ok(())
             }
             Seen::Sent { machine, to, frame: Frame::RaftAnswer { body, .. }, .. }
-                if !facts.excused.contains(machine) && voted(body, *to).is_some() =>
+                if !truth.excused.contains(machine) && voted(body, *to).is_some() =>
             {
                 let vote = voted(body, *to).unwrap_or_default();
                 if let Some(highest) = self.votes.get(machine).filter(|highest| vote < **highest) {
@@ -80,7 +81,7 @@ impl Raft {
                 Ok(())
             }
             Seen::Stopped { slot } => {
-                if let Some(machine) = facts.identity.get(slot) {
+                if let Some(machine) = truth.identity.get(slot) {
                     self.told.remove(machine);
                     let kept = self.votes.get(machine).copied().max(self.votes_said.remove(machine));
                     self.votes.extend(kept.map(|vote| (*machine, vote)));
@@ -117,11 +118,11 @@ impl Raft {
     }
 
     /// Ledgers of one revision are the same. Each is looked at once for every revision it stands at.
-    pub(super) fn look(&mut self, world: &World, facts: &Facts) -> Verdict {
+    pub(super) fn look(&mut self, world: &World, truth: &Truth) -> Verdict {
         let (from, slots) = (self.next, world.slots());
         self.next = (from + LOOKED_AT_MAX.min(slots)) % slots.max(1);
         for slot in (from..from + LOOKED_AT_MAX.min(slots)).map(|slot| slot % slots) {
-            let Some(machine) = world.machine(slot).filter(|_| !world.is_apart(slot, facts)) else { continue };
+            let Some(machine) = world.machine(slot).filter(|_| !world.is_apart(slot, truth)) else { continue };
             let Some(certificate) = machine.charter() else { continue };
             let ledger = machine.ledger();
             let standing = (certificate.charter().id, ledger.revision());

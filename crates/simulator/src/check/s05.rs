@@ -7,7 +7,8 @@ use muster_wire::entry::Sealed;
 use muster_wire::{Entry, MachineId};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Facts, Verdict, legible};
+use super::{Verdict, legible};
+use crate::truth::Truth;
 use crate::watch::{Seen, decode};
 use crate::world::SealedTo;
 
@@ -32,11 +33,11 @@ impl Secrets {
         self.mark.find(bytes).is_some()
     }
 
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Sealed { hash, to } => {
                 self.sealed.insert(*hash, *to);
-                match facts.sealing_keys.get(&to.machine) {
+                match truth.sealing_keys.get(&to.machine) {
                     Some(key) if *key == to.key => Ok(()),
                     _ => Err(format!("a secret for {} was sealed with a key that is not its own", to.machine)),
                 }

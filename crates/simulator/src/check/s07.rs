@@ -6,8 +6,9 @@ use muster_protocol::{Effect, Input, Machine};
 use muster_wire::charter::charter_hash;
 use muster_wire::{Certificate, Entry, Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
 use crate::sometimes::Sometimes;
+use crate::truth::Truth;
 use crate::watch::{Seen, decode};
 use crate::world::{Slot, World};
 
@@ -21,11 +22,11 @@ pub(super) struct OneCluster {
 }
 
 impl OneCluster {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         if let Seen::Applied { entry, .. } = seen
             && let Some(Entry::Admitted(admitted)) = decode(entry)
-            && !facts.two_charters
-            && facts.others.clone().any(|slot| facts.identity.get(&slot) == Some(&admitted.machine))
+            && !truth.two_charters
+            && truth.others.clone().any(|slot| truth.identity.get(&slot) == Some(&admitted.machine))
         {
             return Err(format!("{} is admitted, which has another image", admitted.machine));
         }
@@ -34,7 +35,7 @@ impl OneCluster {
         }
         if let Seen::Booting { machine, durable, .. } = seen
             && durable.charter.is_none()
-            && facts.excused.contains(machine)
+            && truth.excused.contains(machine)
         {
             // Its disk forgot the charter: an old copy, or a sync that lied.
             self.follows.remove(machine);

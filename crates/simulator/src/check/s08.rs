@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use muster_protocol::{Effect, Machine, Step};
 use muster_wire::{Entry, EtcdTurn, Frame, MachineId, Role};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::{Seen, decode};
 use crate::world::At;
 
@@ -17,28 +18,28 @@ const ENDED_FOR_ANOTHER: At = 180_000_000;
 pub(super) struct EtcdTurns;
 
 impl EtcdTurns {
-    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::EtcdAdding { slot, others } if *others > 0 => {
                 Err(format!("machine {slot} adds its etcd member while {others} other is being added"))
             }
             // To etcd, too, a copied disk is the machine that it was copied from.
-            Seen::EtcdLeft { slot, gone } if facts.identity.get(slot) != facts.identity.get(gone) => {
+            Seen::EtcdLeft { slot, gone } if truth.identity.get(slot) != truth.identity.get(gone) => {
                 Err(format!("machine {slot} has etcd strike off the member of machine {gone}"))
             }
             Seen::EtcdAdded { slot, in_turn: false, .. } => {
                 Err(format!("kubeadm adds the etcd member of machine {slot} in another step than that of its turn"))
             }
             // What its own ledger says may be old, but a turn that it has was committed.
-            Seen::StepBegan { slot, step: Step::JoinEtcd { .. }, apart: false, .. } => match facts.identity.get(slot) {
-                Some(machine) if !facts.turns.contains(machine) => {
+            Seen::StepBegan { slot, step: Step::JoinEtcd { .. }, apart: false, .. } => match truth.identity.get(slot) {
+                Some(machine) if !truth.turns.contains(machine) => {
                     Err(format!("machine {slot} adds its etcd member and never was given a turn"))
                 }
                 _ => Ok(()),
             },
             Seen::StepBegan { slot, step: Step::JoinFinish { role: Role::ControlPlane, .. }, apart: false, .. } => {
-                match facts.identity.get(slot) {
-                    Some(machine) if !facts.turns_done.contains(machine) => {
+                match truth.identity.get(slot) {
+                    Some(machine) if !truth.turns_done.contains(machine) => {
                         Err(format!("machine {slot} goes on behind its turn at etcd, which is not over"))
                     }
                     _ => Ok(()),
@@ -46,22 +47,22 @@ impl EtcdTurns {
             }
             // Taking an etcd member away is a change to the cluster that a person must want.
             Seen::Sent { machine, frame: Frame::Proposal { entry, .. }, .. } => match decode(entry) {
-                Some(entry) => gives_up(*machine, &entry, facts),
+                Some(entry) => gives_up(*machine, &entry, truth),
                 None => Ok(()),
             },
-            Seen::Applied { .. } if facts.etcd_lost.is_some() => {
-                let gone = facts.etcd_lost.unwrap_or_default();
+            Seen::Applied { .. } if truth.etcd_lost.is_some() => {
+                let gone = truth.etcd_lost.unwrap_or_default();
                 Err(format!("{gone} is removed, which is a member of etcd"))
             }
-            Seen::Applied { .. } => match facts.turn_ended {
-                Some((machine, EtcdTurn::Done)) if !facts.added.contains(&machine) => {
+            Seen::Applied { .. } => match truth.turn_ended {
+                Some((machine, EtcdTurn::Done)) if !truth.added.contains(&machine) => {
                     Err(format!("the turn of {machine} at etcd is ended as done, and etcd never had a member of it"))
                 }
                 // One that nobody hears may leave its member behind, and takes it away when it learns of that.
                 Some((machine, EtcdTurn::GaveUp))
-                    if facts.in_etcd.contains(&machine)
-                        && facts.runs(machine)
-                        && now < facts.turn_since + ENDED_FOR_ANOTHER =>
+                    if truth.in_etcd.contains(&machine)
+                        && truth.runs(machine)
+                        && now < truth.turn_since + ENDED_FOR_ANOTHER =>
                 {
                     Err(format!("the turn of {machine} at etcd is given up while etcd has a member of it"))
                 }
@@ -72,21 +73,21 @@ impl EtcdTurns {
     }
 
     /// What a leader proposes for itself goes over no wire.
-    pub(super) fn after(&self, machine: &Machine, effects: &VecDeque<Effect>, facts: &Facts) -> Verdict {
+    pub(super) fn after(&self, machine: &Machine, effects: &VecDeque<Effect>, truth: &Truth) -> Verdict {
         effects.iter().try_for_each(|effect| match effect {
-            Effect::Propose { entry, .. } => gives_up(machine.id(), entry, facts),
+            Effect::Propose { entry, .. } => gives_up(machine.id(), entry, truth),
             _ => Ok(()),
         })
     }
 }
 
 /// Whoever gives its own turn up has had its member taken away first.
-fn gives_up(machine: MachineId, entry: &Entry, facts: &Facts) -> Verdict {
+fn gives_up(machine: MachineId, entry: &Entry, truth: &Truth) -> Verdict {
     match entry {
         Entry::EtcdJoin { machine: holder, turn: EtcdTurn::GaveUp, number }
             if *holder == machine
-                && facts.book.turn() == Some((*number, machine))
-                && facts.in_etcd.contains(&machine) =>
+                && truth.book.turn() == Some((*number, machine))
+                && truth.in_etcd.contains(&machine) =>
         {
             Err(format!("{machine} gives its turn at etcd up while etcd has a member of it"))
         }

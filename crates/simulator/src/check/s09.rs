@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_protocol::Machine;
 use muster_wire::{Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::{At, Power, Slot, World};
 
@@ -25,10 +26,10 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Notice { slot, notice } if notice.kind == "clone" && notice.text.contains("votes no more") => {
-                self.named.extend(facts.identity.get(slot).map(|machine| (*slot, *machine)));
+                self.named.extend(truth.identity.get(slot).map(|machine| (*slot, *machine)));
             }
             Seen::Said { slot, machine, frame } if self.named.contains(&(*slot, *machine)) => {
                 return Err(format!("{machine} knows that it runs twice, and sends a {}", frame.kind()));
@@ -36,7 +37,7 @@ impl Identities {
             Seen::StepBegan { slot, step, .. } if self.named.iter().any(|(known, _)| known == slot) => {
                 return Err(format!("machine {slot} knows that its identity runs twice, and begins {}", step.name()));
             }
-            Seen::LogGone { slot } => self.logs_gone.extend(facts.identity.get(slot).copied()),
+            Seen::LogGone { slot } => self.logs_gone.extend(truth.identity.get(slot).copied()),
             Seen::Said { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. }
                 if self.logs_gone.contains(machine) =>
             {
@@ -47,7 +48,7 @@ impl Identities {
         }
         let Seen::Booting { slot, machine, generation, .. } = seen else { return Ok(()) };
         let home = *self.homes.entry(*machine).or_insert((*slot, *generation));
-        if home != (*slot, *generation) && !facts.excused.contains(machine) {
+        if home != (*slot, *generation) && !truth.excused.contains(machine) {
             return Err(format!(
                 "{machine} of machine {} and disk {} runs on machine {slot} and disk {generation}",
                 home.0, home.1
@@ -76,13 +77,13 @@ impl Identities {
         Ok(())
     }
 
-    pub(super) fn after(&self, machine: &Machine, facts: &Facts) -> Verdict {
-        if facts.removed.is_empty() {
+    pub(super) fn after(&self, machine: &Machine, truth: &Truth) -> Verdict {
+        if truth.removed.is_empty() {
             return Ok(());
         }
         let ledger = machine.ledger();
         let back =
-            facts.removed.iter().find(|removed| ledger.was_removed(**removed) && ledger.member(**removed).is_some());
+            truth.removed.iter().find(|removed| ledger.was_removed(**removed) && ledger.member(**removed).is_some());
         match back {
             Some(back) => Err(format!("{back} was removed and is a member again")),
             None => Ok(()),

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_protocol::Step;
 use muster_wire::{MachineId, Role};
 
-use super::{Facts, Verdict};
+use super::Verdict;
 use crate::scenario::Scenario;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::Slot;
 
@@ -22,31 +23,31 @@ impl Seats {
         self.wanted = scenario.image.control_planes as usize;
     }
 
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::StepBegan { slot, step, apart: false, .. } if of_a_control_plane(step) => {
-                self.planes.extend(facts.identity.get(slot).map(|machine| (*slot, *machine)));
-                self.count("machines are control planes", self.planes.keys(), facts)
+                self.planes.extend(truth.identity.get(slot).map(|machine| (*slot, *machine)));
+                self.count("machines are control planes", self.planes.keys(), truth)
             }
             Seen::StepEnded { slot, step: Step::Reset { .. }, result: Ok(_) } | Seen::Wiped { slot } => {
                 self.planes.remove(slot);
                 Ok(())
             }
             Seen::EtcdAdded { members, .. } => {
-                self.count("machines have a member in etcd's list", members.iter(), facts)
+                self.count("machines have a member in etcd's list", members.iter(), truth)
             }
             _ => Ok(()),
         }
     }
 
     /// A machine that was removed is none any more; what it left behind in etcd is a person's to take away.
-    fn count<'a>(&self, what: &str, slots: impl Iterator<Item = &'a Slot>, facts: &Facts) -> Verdict {
-        let machines = slots.filter_map(|slot| facts.identity.get(slot));
+    fn count<'a>(&self, what: &str, slots: impl Iterator<Item = &'a Slot>, truth: &Truth) -> Verdict {
+        let machines = slots.filter_map(|slot| truth.identity.get(slot));
         let machines: BTreeSet<MachineId> = machines
             .copied()
-            .filter(|machine| !facts.removed.contains(machine) && !facts.excused.contains(machine))
+            .filter(|machine| !truth.removed.contains(machine) && !truth.excused.contains(machine))
             .collect();
-        if machines.len() > self.wanted && !facts.baseline {
+        if machines.len() > self.wanted && !truth.baseline {
             let list = crate::watch::list(&machines);
             return Err(format!("{} {what}, the image asks for {}: {list}", machines.len(), self.wanted));
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use muster_protocol::Step;
 use muster_wire::{EtcdTurn, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
+use crate::truth::Truth;
 use crate::watch::Seen;
 
 /// Remembers who stands in etcd by a turn whose end was committed, and looks at who is reset.
@@ -15,26 +16,26 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
+    pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Applied { .. } => {
-                if let Some((machine, EtcdTurn::Done)) = facts.turn_ended
-                    && facts.in_etcd.contains(&machine)
+                if let Some((machine, EtcdTurn::Done)) = truth.turn_ended
+                    && truth.in_etcd.contains(&machine)
                 {
                     self.stands.insert(machine);
                 }
             }
             Seen::EtcdLeft { gone, .. } => {
-                if let Some(machine) = facts.identity.get(gone) {
+                if let Some(machine) = truth.identity.get(gone) {
                     self.stands.remove(machine);
                 }
             }
             // A disk that went back to an older copy knows of nothing that works on it.
             Seen::StepBegan { slot, step: Step::Reset { .. }, apart: false, .. } => {
-                if let Some(machine) = facts.identity.get(slot)
+                if let Some(machine) = truth.identity.get(slot)
                     && self.stands.contains(machine)
-                    && !facts.excused.contains(machine)
-                    && !facts.damaged.contains(slot)
+                    && !truth.excused.contains(machine)
+                    && !truth.damaged.contains(slot)
                 {
                     return Err(format!("{machine} is reset, whose etcd member votes and whose turn is done"));
                 }

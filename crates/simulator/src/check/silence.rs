@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::{Entry, EtcdTurn, Frame, MachineId};
 
-use super::{Facts, Verdict};
+use super::Verdict;
 use crate::scenario::Sort;
+use crate::truth::Truth;
 use crate::watch::Seen;
 use crate::world::{At, Slot};
 
@@ -55,11 +56,11 @@ impl Silence {
         }
     }
 
-    pub(super) fn before(&mut self, now: At, machine: &Machine, input: &Input, facts: &Facts) {
+    pub(super) fn before(&mut self, now: At, machine: &Machine, input: &Input, truth: &Truth) {
         self.asks = None;
         let Input::Received { from, frame } = input else { return };
         self.asks = matches!(frame, Frame::Proposal { .. }).then_some(*from);
-        if facts.image_machines <= MACHINES_MAX {
+        if truth.image_machines <= MACHINES_MAX {
             let came = self.came.entry((*from, machine.id())).or_default();
             came.push_back(now);
             if came.len() > FRAMES {
@@ -74,23 +75,23 @@ impl Silence {
         slot: Slot,
         machine: &Machine,
         effects: &VecDeque<Effect>,
-        facts: &Facts,
+        truth: &Truth,
     ) -> Verdict {
-        if self.disturbed.get(&slot).is_some_and(|until| now < *until) || facts.two_charters {
+        if self.disturbed.get(&slot).is_some_and(|until| now < *until) || truth.two_charters {
             return Ok(());
         }
         let ended = effects.iter().find_map(|effect| match effect {
-            Effect::Propose { entry: Entry::InitAbandoned { attempt, .. }, .. } => facts
+            Effect::Propose { entry: Entry::InitAbandoned { attempt, .. }, .. } => truth
                 .claim
-                .filter(|(live, _)| live == attempt && now < facts.claimed_at + INIT_MAX)
+                .filter(|(live, _)| live == attempt && now < truth.claimed_at + INIT_MAX)
                 .map(|(_, holder)| (holder, "attempt")),
             Effect::Propose { entry: Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, number }, .. } => {
-                (facts.book.turn() == Some((*number, *machine))).then_some((*machine, "turn at etcd"))
+                (truth.book.turn() == Some((*number, *machine))).then_some((*machine, "turn at etcd"))
             }
             _ => None,
         });
         let me = machine.id();
-        let another = |holder: MachineId| holder != me && self.asks != Some(holder) && !facts.excused.contains(&holder);
+        let another = |holder: MachineId| holder != me && self.asks != Some(holder) && !truth.excused.contains(&holder);
         let Some((holder, what)) = ended.filter(|(holder, _)| another(*holder)) else {
             return Ok(());
         };

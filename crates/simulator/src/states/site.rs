@@ -7,8 +7,8 @@ use muster_wire::{Ballot, Durable, Entry, EtcdTurn, Frame, MachineId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DIMENSIONS, Moment, State, Way};
-use crate::check::Facts;
 use crate::scenario::Sort;
+use crate::truth::Truth;
 use crate::watch::{Seen, decode};
 use crate::world::{At, Slot};
 
@@ -55,8 +55,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Sees what the checkers saw, after them: `facts` are theirs.
-    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, facts: &Facts) {
+    /// Sees what the checkers saw, after them: `truth` are theirs.
+    pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>, truth: &Truth) {
         let moment = match seen {
             Seen::Booting { slot, machine, durable, .. } => {
                 let known = self.machine(*slot);
@@ -91,7 +91,7 @@ impl Site {
             Seen::Restored { .. } => Moment::Whole,
             Seen::Applied { revision, entry, .. } if *revision > self.revision => {
                 self.revision = *revision;
-                match self.applied(decode(entry), facts) {
+                match self.applied(decode(entry), truth) {
                     Some(moment) => moment,
                     None => return,
                 }
@@ -111,15 +111,15 @@ impl Site {
             }
             _ => return,
         };
-        self.come_to(now, moment, facts);
+        self.come_to(now, moment, truth);
     }
 
     /// A machine has taken an input.
-    pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, facts: &Facts) {
+    pub(crate) fn after(&mut self, now: At, slot: Slot, machine: &Machine, truth: &Truth) {
         let phase = Some(machine.phase());
         if self.machine(slot).phase != phase {
             self.machine(slot).phase = phase;
-            self.come_to(now, Moment::Phase, facts);
+            self.come_to(now, Moment::Phase, truth);
         }
     }
 
@@ -136,8 +136,8 @@ impl Site {
         &mut self.machines[slot as usize]
     }
 
-    fn applied(&mut self, entry: Option<Entry>, facts: &Facts) -> Option<Moment> {
-        let effective = std::mem::replace(&mut self.effective, facts.history.len()) != facts.history.len();
+    fn applied(&mut self, entry: Option<Entry>, truth: &Truth) -> Option<Moment> {
+        let effective = std::mem::replace(&mut self.effective, truth.history.len()) != truth.history.len();
         let moment = match entry? {
             _ if !effective => Moment::EntryRefused,
             Entry::Admitted(_) => Moment::Admitted,
@@ -160,7 +160,7 @@ impl Site {
         Some(moment)
     }
 
-    fn come_to(&mut self, now: At, moment: Moment, facts: &Facts) {
+    fn come_to(&mut self, now: At, moment: Moment, truth: &Truth) {
         let numbers: [u64; DIMENSIONS.len()] = [
             self.machines.iter().filter_map(|known| known.phase).fold(0, |phases, phase| phases | 1 << phase as u64),
             self.machines
@@ -172,16 +172,16 @@ impl Site {
                 .min(3),
             self.votes(),
             self.charter(),
-            attempt(facts),
-            self.turn(facts),
+            attempt(truth),
+            self.turn(truth),
             self.term.min(3),
-            self.away(facts),
+            self.away(truth),
             self.machines.iter().map(|known| known.boots).max().unwrap_or(0).min(3),
-            match facts.joined.len() {
+            match truth.joined.len() {
                 0 => 0,
-                joined => 1 + u64::from(joined >= facts.admitted.len() - facts.removed.len().min(facts.admitted.len())),
+                joined => 1 + u64::from(joined >= truth.admitted.len() - truth.removed.len().min(truth.admitted.len())),
             },
-            u64::from(!facts.removed.is_empty()),
+            u64::from(!truth.removed.is_empty()),
             moment as u64,
         ];
         self.reached.entry(State::pack(numbers)).or_insert(now);
@@ -207,8 +207,8 @@ impl Site {
         }
     }
 
-    fn turn(&self, facts: &Facts) -> u64 {
-        match (facts.book.turn_holder(), facts.book.numbers().1, self.turn_ended) {
+    fn turn(&self, truth: &Truth) -> u64 {
+        match (truth.book.turn_holder(), truth.book.numbers().1, self.turn_ended) {
             (Some(_), number, _) => 1 + u64::from(number > 1),
             (None, 0, _) | (None, _, None) => 0,
             (None, _, Some(EtcdTurn::GaveUp)) => 4,
@@ -217,30 +217,30 @@ impl Site {
     }
 
     /// Who is away, of several the one that matters most.
-    fn away(&self, facts: &Facts) -> u64 {
+    fn away(&self, truth: &Truth) -> u64 {
         let away = || self.machines.iter().filter(|known| known.away());
         let is = |whom: Option<MachineId>| whom.is_some_and(|whom| away().any(|known| known.me == whom));
         let count = away().count();
-        let planes = away().filter(|known| facts.control_planes.contains(&known.me)).count();
-        let left = (facts.image_machines as usize).saturating_sub(count);
+        let planes = away().filter(|known| truth.control_planes.contains(&known.me)).count();
+        let left = (truth.image_machines as usize).saturating_sub(count);
         match count {
             0 => 0,
-            _ if facts.charter.is_none() && left < facts.quorum => 7,
-            _ if planes * 2 >= facts.control_planes.len().max(1) && planes > 1 => 6,
-            _ if is(facts.claim.map(|(_, machine)| machine)) => 5,
-            _ if is(facts.book.turn_holder()) => 4,
-            _ if is(facts.leader) => 3,
+            _ if truth.charter.is_none() && left < truth.quorum => 7,
+            _ if planes * 2 >= truth.control_planes.len().max(1) && planes > 1 => 6,
+            _ if is(truth.claim.map(|(_, machine)| machine)) => 5,
+            _ if is(truth.book.turn_holder()) => 4,
+            _ if is(truth.leader) => 3,
             _ if planes > 0 => 2,
             _ => 1,
         }
     }
 }
 
-fn attempt(facts: &Facts) -> u64 {
-    match (facts.ready, facts.claim) {
+fn attempt(truth: &Truth) -> u64 {
+    match (truth.ready, truth.claim) {
         (Some(attempt), _) => 4 + u64::from(attempt > 1),
         (None, Some((attempt, _))) => 1 + u64::from(attempt > 1),
-        (None, None) if facts.abandoned.is_empty() => 0,
+        (None, None) if truth.abandoned.is_empty() => 0,
         (None, None) => 3,
     }
 }

@@ -314,8 +314,8 @@ impl World {
             Pick::All => (0..self.scenario.machines).collect(),
             Pick::Leader => by_id(self.watch.leader()),
             Pick::Initialiser => by_id(self.watch.initialiser()),
-            Pick::Maker => by_id(self.watch.checks.facts.book.maker()),
-            Pick::TurnHolder => by_id(self.watch.checks.facts.book.turn_holder()),
+            Pick::Maker => by_id(self.watch.truth.book.maker()),
+            Pick::TurnHolder => by_id(self.watch.truth.book.turn_holder()),
             Pick::ControlPlanes => self.watch.control_planes().flat_map(|id| by_id(Some(id))).collect::<Vec<_>>(),
             Pick::Proposer => {
                 let up = self.hosts.iter().filter(|host| host.power == Power::On && !host.extra);

@@ -19,21 +19,21 @@ impl World {
         if self.judged_apart(slot) {
             return;
         }
-        let facts = &self.watch.checks.facts;
+        let truth = &self.watch.truth;
         let stray = (0..TRIES).find_map(|nth| {
             let draw = |what: &str| self.chance.fixed(what, u64::from(slot) << 8 | nth, self.now);
-            let pick = facts.history.len().checked_sub(1)? as u64;
-            let entry = &facts.history[(draw("stray") % (pick + 1)) as usize];
-            let workers: Vec<MachineId> = facts.book.workers().collect();
+            let pick = truth.history.len().checked_sub(1)? as u64;
+            let entry = &truth.history[(draw("stray") % (pick + 1)) as usize];
+            let workers: Vec<MachineId> = truth.book.workers().collect();
             let worker = workers.get(draw("worker") as usize % workers.len().max(1)).copied();
-            let (attempts, turns) = facts.book.numbers();
-            let ready = facts.ready.is_some();
-            let (ca, claimed) = (facts.book.ca(), facts.book.claimed());
-            let ticket = worker.and_then(|worker| facts.book.ticket(worker));
+            let (attempts, turns) = truth.book.numbers();
+            let ready = truth.ready.is_some();
+            let (ca, claimed) = (truth.book.ca(), truth.book.claimed());
+            let ticket = worker.and_then(|worker| truth.book.ticket(worker));
             let known =
-                Known { attempts, turns, ca, worker, ticket, members: facts.book.etcd_members(), ready, claimed };
+                Known { attempts, turns, ca, worker, ticket, members: truth.book.etcd_members(), ready, claimed };
             let stray = changed(entry, draw("change"), &known)?;
-            facts.book.refuses(&stray).then_some(stray)
+            truth.book.refuses(&stray).then_some(stray)
         });
         if let Some(stray) = stray {
             self.raft_propose_stray(slot, &stray);

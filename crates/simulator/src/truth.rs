@@ -1,19 +1,22 @@
-//! What the checkers share: the committed entries as they were committed, by rules of their own and not the ledger's.
+//! What is true of a run: who leads, who holds what, what was committed, by rules of their own and not the ledger's. Faults and checkers
+//! alike ask it; no fault asks a checker.
+
+pub(crate) mod book;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::{Entry, EtcdTurn, MachineId, Role};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::book::Book;
+use self::book::Book;
 use crate::scenario::{Policy, Scenario};
 use crate::sometimes::Sometimes;
 use crate::watch::{Seen, decode};
 use crate::world::{At, CLUSTER, Slot};
 
-/// The truth as far as the checkers follow it.
+/// The truth as far as it is followed.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct Truth {
     /// The founding quorum.
     pub quorum: usize,
     /// `control_planes` in the image.
@@ -101,8 +104,8 @@ pub struct Facts {
     steps: BTreeMap<(Slot, &'static str), u32>,
 }
 
-impl Facts {
-    pub(crate) fn begin(&mut self, scenario: &Scenario, _slots: Slot) {
+impl Truth {
+    pub(crate) fn begin(&mut self, scenario: &Scenario) {
         let machines = scenario.image_machines();
         self.image_machines = machines;
         self.control_planes_wanted = scenario.image.control_planes as usize;
