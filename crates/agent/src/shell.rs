@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use muster_kubeadm::Place;
-use muster_protocol::{Boot, Effect, Effects, Input, Machine, Phase, RunId, StartRefusal, Status, StepFailure, Time};
+use muster_protocol::{
+    Boot, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, RunId, Severity, StartRefusal, Status,
+    StepFailure, Time,
+};
 use muster_wire::{Frame, MachineId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -327,18 +330,19 @@ impl Shell {
         tokio::spawn(async move { inputs.send(Input::Finished { run, result: Err(failure) }).await });
     }
 
-    fn notice(&self, notice: &muster_protocol::effect::Notice) {
-        match notice.warning {
-            true => warn!(kind = notice.kind, "{}", notice.text),
-            false => info!(kind = notice.kind, "{}", notice.text),
+    fn notice(&self, notice: &Notice) {
+        let (kind, warning) = (notice.kind.word(), notice.kind.severity() == Severity::Warning);
+        match warning {
+            true => warn!(kind, "{}", notice.text),
+            false => info!(kind, "{}", notice.text),
         }
-        if notice.kind == "phase" {
+        if notice.kind == NoticeKind::Phase {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&notice.text)]);
         }
         let event = serde_json::json!({
             "ms": self.started.elapsed().as_millis() as u64,
-            "kind": notice.kind,
-            "warning": notice.warning,
+            "kind": kind,
+            "warning": warning,
             "text": notice.text,
         });
         self.events.push(event.to_string());

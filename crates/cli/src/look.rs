@@ -123,22 +123,13 @@ pub(crate) fn describe(status: &Status) -> String {
     }
     if !status.waiting.is_empty() {
         lines.push(String::new());
-        lines.extend(status.waiting.iter().map(|reason| format!("{}: {}", word(reason), reason.text)));
+        lines.extend(status.waiting.iter().map(|reason| format!("{}: {}", reason.about.word(), reason.text)));
     }
     if !status.dropped.is_empty() {
         lines.push(String::new());
         lines.extend(status.dropped.iter().map(|(what, count)| format!("dropped: {count} x {what}")));
     }
     lines.join("\n")
-}
-
-/// Nobody waits for a machine of another cluster, or with another key, and a hint is a place.
-fn word(reason: &Reason) -> &'static str {
-    match reason.about.as_str() {
-        "turned-away" | "stranger" => "not ours",
-        "hint" => "hint",
-        _ => "waits",
-    }
 }
 
 /// `muster explain`.
@@ -157,16 +148,16 @@ pub(crate) async fn explain(arguments: &ExplainArguments) -> anyhow::Result<Exit
 /// What a machine waits for, and for whom, by name.
 fn reasons(status: &Status) -> Vec<String> {
     let mut lines = vec![format!("{} ({}) is {}", status.name, status.short, status.phase.word())];
-    if status.waiting.iter().all(|reason| word(reason) != "waits") {
+    if status.waiting.iter().all(|reason| !reason.about.waits()) {
         lines.push(match status.phase {
             Phase::Ready => "- it waits for nothing".to_owned(),
             _ => "- it waits for nothing that it knows of".to_owned(),
         });
     }
-    for reason @ Reason { text, machines, .. } in &status.waiting {
-        lines.push(match word(reason) {
-            "waits" => format!("- {text}"),
-            word => format!("- {word}: {text}"),
+    for Reason { about, text, machines } in &status.waiting {
+        lines.push(match about.waits() {
+            true => format!("- {text}"),
+            false => format!("- {}: {text}", about.word()),
         });
         let named = status.peers.iter().filter(|peer| machines.contains(&peer.machine));
         let named = named.map(|peer| match peer.addresses.first() {
@@ -193,6 +184,7 @@ pub(crate) async fn logs(arguments: &LogsArguments) -> anyhow::Result<Exit> {
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::Topic;
     use muster_protocol::status::Peer;
     use muster_wire::Role;
 
@@ -225,7 +217,7 @@ mod tests {
             attempt: Some(1),
             doing: Some("join: kubelet-start (3 s)".to_owned()),
             waiting: vec![Reason {
-                about: "etcd".to_owned(),
+                about: Topic::Etcd,
                 text: "waiting for m-cccccccc, last heard 14 s ago to join etcd (turn 2)".to_owned(),
                 machines: vec!["c".repeat(64)],
             }],
@@ -262,17 +254,17 @@ mod tests {
     #[test]
     fn machines_of_others_are_not_waited_for() {
         let text = "10.0.0.9 was turned away 3 times: it belongs to cluster \"other\"".to_owned();
-        let reason = Reason { about: "turned-away".to_owned(), text: text.clone(), machines: Vec::new() };
+        let reason = Reason { about: Topic::TurnedAway, text: text.clone(), machines: Vec::new() };
         let shown = describe(&Status { waiting: vec![reason], ..status() });
         assert!(shown.contains(&format!("\nnot ours: {text}")) && !shown.contains("waits:"), "{shown}");
     }
 
     #[test]
     fn strangers_and_hints_are_no_reason_to_wait() {
-        let reason = |about: &str, text: &str| Reason { about: about.into(), text: text.into(), machines: Vec::new() };
+        let reason = |about: Topic, text: &str| Reason { about, text: text.into(), machines: Vec::new() };
         let waiting = vec![
-            reason("stranger", "1 machine is not of this cluster, first 9 s ago; its image: m-ffffffff (odd)"),
-            reason("hint", "10.0.0.9:7390: refused: nobody listens there, 3 s ago"),
+            reason(Topic::Stranger, "1 machine is not of this cluster, first 9 s ago; its image: m-ffffffff (odd)"),
+            reason(Topic::Hint, "10.0.0.9:7390: refused: nobody listens there, 3 s ago"),
         ];
         let shown = reasons(&Status { waiting, phase: Phase::Ready, ..status() });
         assert_eq!(

@@ -5,6 +5,7 @@ use muster_wire::entry::Sealed;
 use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 
 use crate::lead::manifests::ManifestResult;
+use crate::words::notices::{Notice, NoticeKind};
 
 /// Number of a run of a [`Step`]; unique within one start of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -76,17 +77,6 @@ pub enum Effect {
     ApiServers(Vec<String>),
     /// Tell people.
     Notice(Notice),
-}
-
-/// Something people should know. Its text names no secret.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Notice {
-    /// Whether something is wrong that muster will not mend by itself.
-    pub warning: bool,
-    /// A short stable word for programs: `charter`, `admitted`, `clone`, ...
-    pub kind: &'static str,
-    /// What happened, to which machine, and what to do.
-    pub text: String,
 }
 
 /// A machine for which something is sealed.
@@ -321,8 +311,8 @@ impl Effects {
     }
 
     /// Tells people.
-    pub fn notice(&mut self, warning: bool, kind: &'static str, text: String) {
-        self.push(Effect::Notice(Notice { warning, kind, text }));
+    pub fn notice(&mut self, kind: NoticeKind, text: String) {
+        self.push(Effect::Notice(Notice { kind, text }));
     }
 
     /// Looks at all effects, in order.

@@ -29,6 +29,7 @@ use self::tokens::Tokens;
 use self::voters::Voters;
 use crate::ledger::Member;
 use crate::tuning::Tuning;
+use crate::words::notices::NoticeKind;
 use crate::{Effects, Recipient, RunId, StepFailure, StepOutput, Time};
 
 /// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.
@@ -134,13 +135,13 @@ impl Lead {
 
     fn failed(&mut self, now: Time, job: Job, why: &str, tuning: &Tuning, effects: &mut Effects) {
         let machine = job.machine();
-        effects.notice(false, "retry", format!("for {machine}: {why}; it is tried again"));
+        effects.notice(NoticeKind::Retry, format!("for {machine}: {why}; it is tried again"));
         self.runs.pause(now, machine, tuning);
         match job {
             Job::RenewToken { known, .. } => self.tokens.failed(now, machine, known, tuning),
             // The token's own lifetime ends it; one more try is worth a process, endless ones are not.
             Job::DeleteToken { .. } => {
-                effects.notice(false, "token", format!("the token of {machine} stays until it expires"));
+                effects.notice(NoticeKind::Token, format!("the token of {machine} stays until it expires"));
             }
             Job::Ticket { .. } | Job::SealPki { .. } => {}
         }

@@ -26,6 +26,7 @@ mod roster;
 pub mod status;
 pub mod time;
 mod tuning;
+pub mod words;
 
 pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutput};
 pub use input::Input;
@@ -33,6 +34,8 @@ pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::Ledger;
 pub use machine::{Boot, Machine, StartRefusal};
 pub(crate) use muster_wire::planted;
-pub use status::{Phase, Reason, Status};
+pub use status::{Phase, Status};
 pub use time::Time;
 pub use tuning::Tuning;
+pub use words::notices::{Notice, NoticeKind, Severity};
+pub use words::reasons::{Reason, Topic};

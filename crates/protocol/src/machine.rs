@@ -14,6 +14,7 @@ use crate::lead::{self, Lead};
 use crate::planted::planted;
 use crate::roster::{self, Roster};
 use crate::tuning::Tuning;
+use crate::words::notices::NoticeKind;
 use crate::{Effects, Input, Phase, Time};
 
 mod boot;
@@ -158,7 +159,7 @@ impl Machine {
             }
             Input::HostsFile { troubles } => {
                 for text in troubles.iter().filter(|text| !self.endpoint_troubles.contains(text)) {
-                    effects.notice(true, "hosts", text.clone());
+                    effects.notice(NoticeKind::Hosts, text.clone());
                 }
                 self.endpoint_troubles = troubles;
                 return false;
@@ -174,7 +175,7 @@ impl Machine {
             }
             Input::Restored { ledger } => {
                 if !self.follow.restored(&ledger) {
-                    effects.notice(true, "ledger", "Raft handed over a ledger that cannot be read".to_owned());
+                    effects.notice(NoticeKind::Ledger, "Raft handed over a ledger that cannot be read".to_owned());
                 }
             }
             Input::Leading { term, leader } => {

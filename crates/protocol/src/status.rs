@@ -3,6 +3,8 @@
 use muster_wire::{MachineId, Role};
 use serde::{Deserialize, Serialize};
 
+use crate::words::reasons::{Reason, Topic};
+
 /// Where a machine stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,17 +44,6 @@ impl Phase {
             Phase::Ready => "Ready",
         }
     }
-}
-
-/// One reason why a machine waits, and for whom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// What it is about: `founding`, `admission`, `init`, `ticket`, `etcd`, `clone`, ...
-    pub about: String,
-    /// The sentence people read.
-    pub text: String,
-    /// The machines waited for, in full hexadecimal.
-    pub machines: Vec<String>,
 }
 
 /// Another machine, as this one sees it.
@@ -193,7 +184,7 @@ impl Status {
     pub fn hint_reasons(&self) -> Vec<Reason> {
         let mut hints: Vec<&Hint> = self.hints.iter().collect();
         hints.sort_by_key(|hint| hint.machine.is_some());
-        let reason = |text: String| Reason { about: "hint".to_owned(), text, machines: Vec::new() };
+        let reason = |text: String| Reason { about: Topic::Hint, text, machines: Vec::new() };
         let told = hints.iter().take(HINTS_TOLD).map(|hint| {
             let ago = hint.ms_ago.map_or(String::new(), |ms| format!(", {} s ago", ms / 1_000));
             let outcome = hint.outcome.as_deref().unwrap_or("not tried yet");
@@ -215,7 +206,7 @@ impl Status {
              cards, bridges and tunnels (`ping -M do -s 1472`), and at what drops ICMP",
             self.name_of(&machine)
         );
-        Reason { about: "mtu".to_owned(), text, machines: vec![machine] }
+        Reason { about: Topic::Mtu, text, machines: vec![machine] }
     }
 
     fn name_of(&self, machine: &str) -> String {

@@ -250,7 +250,11 @@ fn a_cloned_disk_stops_both_copies_and_is_named() {
     }
     for seat in 2..5 {
         let one = &site.seats[&seat].machine;
-        assert!(one.reasons(site.now).iter().any(|reason| reason.about == "clone"), "{}", explain(&site));
+        assert!(
+            one.reasons(site.now).iter().any(|reason| reason.about == muster_protocol::Topic::Clone),
+            "{}",
+            explain(&site)
+        );
         // The three others are a quorum of five without either copy.
         let certificate = one.charter().expect("a charter");
         assert!(certificate.voters_of_founding().all(|voter| voter != clone));

@@ -61,6 +61,6 @@ fn word(word: &Option<String>) -> String {
 
 /// Without times, which change with every look.
 fn reasons(status: &Status) -> String {
-    let about: Vec<&str> = status.waiting.iter().map(|reason| reason.about.as_str()).collect();
+    let about: Vec<String> = status.waiting.iter().map(|reason| reason.about.to_string()).collect();
     if about.is_empty() { "nothing".to_owned() } else { about.join(", ") }
 }

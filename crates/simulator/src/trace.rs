@@ -72,7 +72,7 @@ impl Trace {
                 };
                 (Some(*slot), "step", format!("kubeadm: {} {how}", step.name()))
             }
-            Seen::Notice { slot, notice } => (Some(*slot), notice.kind, notice.text.clone()),
+            Seen::Notice { slot, notice } => (Some(*slot), notice.kind.word(), notice.text.clone()),
             Seen::FaultBegins { index, fault, targets } => {
                 let (kind, targets) = (fault.kind.word(), targets.to_vec());
                 let whom = machines(&targets);

@@ -5,6 +5,7 @@ pub(crate) mod book;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use muster_protocol::NoticeKind;
 use muster_wire::{Entry, EtcdTurn, MachineId, Role};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -216,8 +217,8 @@ impl Truth {
                 }
             }
             Seen::Notice { notice, .. } => match notice.kind {
-                "founding-halted" => sometimes.reached("founding-halted"),
-                "clone" => sometimes.reached("clone-found"),
+                NoticeKind::FoundingHalted => sometimes.reached("founding-halted"),
+                NoticeKind::Clone | NoticeKind::OwnClone => sometimes.reached("clone-found"),
                 _ => {}
             },
             Seen::Damaged { slot } => drop(self.damaged.insert(*slot)),

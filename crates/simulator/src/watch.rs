@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use muster_protocol::effect::Notice;
-use muster_protocol::{Effect, Input, Machine, Step, StepFailure, StepOutput};
+
+use muster_protocol::{Effect, Input, Machine, Notice, Step, StepFailure, StepOutput};
 use muster_wire::{Durable, Entry, Frame, MachineId};
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_wire::KubeadmMarker;
 
 use super::{Context, Failed, Initialised, Job, JoinStage, Ladder, PAUSE_MAX};
+use crate::words::notices::NoticeKind;
 use crate::{StepFailure, StepOutput};
 
 impl Ladder {
@@ -27,7 +28,7 @@ impl Ladder {
             }
             (Job::InitFinish { attempt }, output) => {
                 if let StepOutput::Noted(text) = output {
-                    context.effects.notice(false, "init-finish", text);
+                    context.effects.notice(NoticeKind::InitFinish, text);
                 }
                 self.mark_completed(context, KubeadmMarker { attempt, init: true });
             }
@@ -74,7 +75,7 @@ impl Ladder {
         let pause = (Duration::from_secs(1) * (1 << failed.times.min(6))).min(PAUSE_MAX);
         let pause = if crate::planted::planted("retry-at-once") { Duration::ZERO } else { pause };
         let times = if failed.times == 1 { String::new() } else { format!(" ({} times in a row)", failed.times) };
-        context.effects.notice(true, "step-failed", format!("{text}{times}; next try in {} s", pause.as_secs()));
+        context.effects.notice(NoticeKind::StepFailed, format!("{text}{times}; next try in {} s", pause.as_secs()));
         self.not_before = context.now + pause;
         match job {
             Job::Check => {

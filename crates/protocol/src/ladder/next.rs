@@ -6,6 +6,7 @@ use muster_wire::{KubeadmMarker, Role};
 
 use super::{Context, Job, JoinStage, Ladder};
 use crate::ledger::Member;
+use crate::words::notices::NoticeKind;
 use crate::{Recipient, Step};
 
 impl Ladder {
@@ -46,7 +47,7 @@ impl Ladder {
         context.effects.persist(context.durable).done();
         let text =
             "this disk is an old copy: it knows nothing of this machine's turn at etcd; what that left is taken away";
-        context.effects.notice(true, "disk-forgot", text.to_owned());
+        context.effects.notice(NoticeKind::DiskForgot, text.to_owned());
         true
     }
 

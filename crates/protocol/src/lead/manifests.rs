@@ -11,6 +11,7 @@ use muster_wire::{Durable, KubeadmMarker, MachineId, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::status::ManifestsStatus;
+use crate::words::notices::NoticeKind;
 use crate::{Effect, Effects, Ledger, RunId, Step, StepFailure, StepOutput, Time};
 
 /// First pause before what waits for something is tried again; it doubles up to [`WAIT_MAX`].
@@ -150,7 +151,7 @@ impl Manifests {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
                 self.not_before = now + doubled(FAILED, self.failures, FAILED_MAX);
                 self.failures += 1;
-                effects.notice(false, "retry", format!("{why}; it is tried again"));
+                effects.notice(NoticeKind::Retry, format!("{why}; it is tried again"));
                 for (object, left) in &mut self.left {
                     if asked.contains(object) && !left.refused {
                         left.why.clone_from(&why);
@@ -159,7 +160,7 @@ impl Manifests {
             }
         }
         if self.left.is_empty() {
-            effects.notice(false, "manifests", format!("all {} objects of the manifests are applied", self.total));
+            effects.notice(NoticeKind::Manifests, format!("all {} objects of the manifests are applied", self.total));
         }
         true
     }
@@ -178,7 +179,7 @@ impl Manifests {
             left.tries = 0;
         }
         if refused && (!left.refused || left.why != *why) {
-            effects.notice(true, "manifest-refused", format!("a manifest is refused: {why}"));
+            effects.notice(NoticeKind::ManifestRefused, format!("a manifest is refused: {why}"));
         }
         let (pause, most) = if refused { (REFUSED, REFUSED_MAX) } else { (WAIT, WAIT_MAX) };
         left.due = now + doubled(pause, left.tries, most);

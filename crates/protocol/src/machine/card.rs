@@ -5,6 +5,7 @@ use muster_wire::{Card, Frame, MachineId, SignedCard};
 use super::Machine;
 use crate::planted::planted;
 use crate::roster::{self, Learned};
+use crate::words::notices::NoticeKind;
 use crate::{Effect, Effects, Time};
 
 impl Machine {
@@ -59,7 +60,7 @@ impl Machine {
              this machine votes no more. Wipe the state of the copy and start it again",
             self.id()
         );
-        effects.notice(true, "clone", text);
+        effects.notice(NoticeKind::OwnClone, text);
         self.run_founding_look(now, effects);
     }
 }

@@ -11,6 +11,7 @@ use crate::founding::Impediment;
 use crate::planted::planted;
 use crate::roster;
 use crate::status::{Peer, list};
+use crate::words::reasons::Topic;
 use crate::{Phase, Reason, Status, Time};
 
 /// Whoever was heard within this time is about, even if SWIM holds it for dead.
@@ -82,13 +83,17 @@ impl Machine {
     /// Why nothing seems to happen, and whom this machine is waiting for.
     pub fn reasons(&self, now: Time) -> Vec<Reason> {
         let mut reasons = Vec::new();
-        let mut add = |about: &str, text: String, machines: &[MachineId]| {
+        let mut add = |about: Topic, text: String, machines: &[MachineId]| {
             let machines = machines.iter().map(|machine| machine.to_hex()).collect();
-            reasons.push(Reason { about: about.to_owned(), text, machines });
+            reasons.push(Reason { about, text, machines });
         };
         for clone in self.roster.clones() {
             let whose = if clone == self.id() { "this machine's identity" } else { "one identity" };
-            add("clone", format!("{whose} ({clone}) runs on two machines: wipe the state of one of them"), &[clone]);
+            add(
+                Topic::Clone,
+                format!("{whose} ({clone}) runs on two machines: wipe the state of one of them"),
+                &[clone],
+            );
         }
         let ledger_role = self.follow.ledger().member(self.id()).map(|member| member.admitted.role);
         if let Some(why) = self.ladder.unable() {
@@ -96,8 +101,10 @@ impl Machine {
             match (self.ladder.checked(), worker) {
                 // It is what it can be.
                 (true, true) => {}
-                (true, false) => add("kubeadm", format!("this machine can be no control plane: {why}"), &[self.id()]),
-                (false, _) => add("kubeadm", format!("this machine cannot run kubeadm: {why}"), &[self.id()]),
+                (true, false) => {
+                    add(Topic::Kubeadm, format!("this machine can be no control plane: {why}"), &[self.id()])
+                }
+                (false, _) => add(Topic::Kubeadm, format!("this machine cannot run kubeadm: {why}"), &[self.id()]),
             }
         }
         if self.ladder.unable().is_none() || self.ladder.checked() {
@@ -108,7 +115,7 @@ impl Machine {
                     Some(due) => format!("the next try is in {} s", due.since(now).as_secs() + 1),
                     None => "it is tried again".to_owned(),
                 };
-                add("step", format!("{step} failed {times}, and {next}: {}", failed.why), &[self.id()]);
+                add(Topic::Step, format!("{step} failed {times}, and {next}: {}", failed.why), &[self.id()]);
             }
         }
         match &self.durable.charter {
@@ -119,7 +126,7 @@ impl Machine {
         self.explain_addresses(now, &mut add);
         self.explain_manifests(&mut add);
         for trouble in &self.endpoint_troubles {
-            add("hosts", trouble.clone(), &[]);
+            add(Topic::Hosts, trouble.clone(), &[]);
         }
         self.explain_strangers(now, &mut add);
         reasons
@@ -133,21 +140,21 @@ impl Machine {
         here * 2 > voters.len()
     }
 
-    fn explain_manifests(&self, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    fn explain_manifests(&self, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let Some(status) = self.manifests.status().filter(|status| status.applied < status.total) else { return };
         for why in &status.refused {
-            add("manifests", format!("a manifest is refused and tried again rarely: {why}"), &[]);
+            add(Topic::Manifests, format!("a manifest is refused and tried again rarely: {why}"), &[]);
         }
         let so_far = format!("manifests: {} of {} objects are applied", status.applied, status.total);
         let text = match status.waiting.first() {
             Some(why) => format!("{so_far}; waiting: {why}"),
             None => so_far,
         };
-        add("manifests", text, &[]);
+        add(Topic::Manifests, text, &[]);
     }
 
     /// Machines that nobody reached at an address of their own, and two machines with one address.
-    fn explain_addresses(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    fn explain_addresses(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let ledger = self.follow.ledger();
         let (mine, leads) = (self.mine.card(), self.follow.leader == Some(self.id()));
         let others = self.roster.known().values().map(|known| known.card.card());
@@ -162,11 +169,11 @@ impl Machine {
                 false => format!("nobody has reached it at any of {}", card.addresses.join(", ")),
             };
             let text = format!("{} ({}) is not admitted for want of an address: {which}", card.machine, card.hostname);
-            add("address", text, &[card.machine]);
+            add(Topic::Address, text, &[card.machine]);
         }
         for (address, machines) in self.shared_addresses(now) {
             let text = format!("{} have one address, {address}: give one of them another", list(&machines));
-            add("address", text, &machines);
+            add(Topic::SharedAddress, text, &machines);
         }
         for (card, address, holder) in self.addresses_taken() {
             let text = format!(
@@ -174,7 +181,7 @@ impl Machine {
                  give one of them another",
                 card.machine, card.hostname
             );
-            add("address", text, &[card.machine, holder]);
+            add(Topic::Address, text, &[card.machine, holder]);
         }
     }
 
@@ -239,7 +246,7 @@ impl Machine {
     }
 
     /// Identities that are left out because they may be one machine, where that matters: to founding, or to an admission.
-    fn explain_look_alikes(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    fn explain_look_alikes(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let (ledger, founded) = (self.follow.ledger(), self.durable.charter.is_some());
         let waits = |machine: &MachineId| ledger.member(*machine).is_none() && !ledger.was_removed(*machine);
         for machines in self.roster.look_alikes().values() {
@@ -263,7 +270,7 @@ impl Machine {
                  count as two machines",
                 roster::BOTH_HEARD.as_secs()
             );
-            add("hardware", text, machines);
+            add(Topic::Hardware, text, machines);
         }
     }
 
@@ -289,13 +296,19 @@ impl Machine {
         format!("{machine}, {}{yet}", self.heard_ago(machine, now))
     }
 
-    fn explain_founding(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    fn explain_founding(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let quorum = self.settings.quorum();
         if let Some(impediment) = self.founding.impediment() {
             let machines = match impediment {
                 Impediment::OtherSettings(machines) => machines.clone(),
                 Impediment::TooMany { .. } => self.roster.known().keys().copied().collect(),
                 Impediment::Cloned | Impediment::Founded { .. } => vec![self.id()],
+            };
+            let about = match impediment {
+                Impediment::OtherSettings(_) => Topic::OtherSettings,
+                Impediment::TooMany { .. } => Topic::TooMany,
+                Impediment::Cloned => Topic::Clone,
+                Impediment::Founded { .. } => Topic::Founded,
             };
             let text = match impediment {
                 Impediment::OtherSettings(_) => format!(
@@ -318,7 +331,7 @@ impl Machine {
                     self.settings.machines, self.settings.digest
                 ),
             };
-            add("founding", text, &machines);
+            add(about, text, &machines);
             return;
         }
         let electorate = self.founding.electorate();
@@ -326,7 +339,7 @@ impl Machine {
             let missing: Vec<MachineId> = electorate.difference(&answers).copied().collect();
             let names: Vec<String> = missing.iter().take(5).map(|machine| self.heard(*machine, now)).collect();
             let text = format!("founding: {} of {quorum} votes; missing {}", answers.len(), names.join("; "));
-            add("founding", text, &missing);
+            add(Topic::Founding, text, &missing);
             return;
         }
         let away: Vec<MachineId> =
@@ -340,7 +353,7 @@ impl Machine {
                 electorate.len(),
                 self.settings.machines
             );
-            add("meeting", text, &away);
+            add(Topic::Meeting, text, &away);
         } else {
             let first = electorate.first().copied().into_iter().collect::<Vec<_>>();
             let text = format!(
@@ -349,7 +362,7 @@ impl Machine {
                 self.settings.machines,
                 list(&first)
             );
-            add("founding", text, &first);
+            add(Topic::Founding, text, &first);
         }
     }
 
@@ -367,7 +380,7 @@ impl Machine {
         described.collect::<Vec<_>>().join(", ")
     }
 
-    fn explain_joining(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    fn explain_joining(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let ledger = self.follow.ledger();
         let me = self.id();
         let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter().voters.clone());
@@ -379,12 +392,16 @@ impl Machine {
             let names: Vec<String> = lost.iter().map(|machine| self.heard(*machine, now)).collect();
             let names = if names.is_empty() { "the election is under way".to_owned() } else { names.join("; ") };
             let here = voters.len() - lost.len();
-            add("leader", format!("no leader: {here} of {} voters are here; {names}", voters.len()), &lost);
+            add(Topic::Leader, format!("no leader: {here} of {} voters are here; {names}", voters.len()), &lost);
         }
         for (machine, member) in ledger.members().iter().filter(|(machine, member)| !member.joined && **machine != me) {
             let card = self.roster.card(*machine).filter(|card| card.has_looked() && !card.unable.is_empty());
             if let Some(card) = card {
-                add("unable", format!("{} cannot run kubeadm: {}", member.admitted.name, card.unable), &[*machine]);
+                add(
+                    Topic::Unable,
+                    format!("{} cannot run kubeadm: {}", member.admitted.name, card.unable),
+                    &[*machine],
+                );
             }
         }
         for (machine, member) in ledger.members() {
@@ -392,14 +409,14 @@ impl Machine {
             if control_plane && *machine != me && !self.roster.is_alive(*machine) {
                 let text =
                     format!("control plane {} ({}) does not answer", member.admitted.name, self.heard(*machine, now));
-                add("control-plane", text, &[*machine]);
+                add(Topic::ControlPlane, text, &[*machine]);
             }
         }
         if let Some((attempt, machine, why)) = ledger.abandoned().last()
             && ledger.ready().is_none()
         {
             let text = format!("attempt {attempt} of {machine} to initialise the cluster was given up: {why}");
-            add("init", text, &[*machine]);
+            add(Topic::Init, text, &[*machine]);
         }
         let Some(member) = ledger.member(me) else {
             let why = if self.follow.turned_down {
@@ -407,26 +424,32 @@ impl Machine {
             } else {
                 "no voter has answered yet"
             };
-            add("admission", format!("waiting to be admitted by the leader; {why}"), &voters);
+            add(Topic::Admission, format!("waiting to be admitted by the leader; {why}"), &voters);
             return;
         };
         if member.joined || self.phase == Phase::Halted {
             return;
         }
         let waits_for =
-            |about: &str, text: String, machines: &[MachineId], add: &mut dyn FnMut(&str, String, &[MachineId])| {
+            |about: Topic, text: String, machines: &[MachineId], add: &mut dyn FnMut(Topic, String, &[MachineId])| {
                 add(about, text, machines);
             };
         match (ledger.ready(), ledger.live_claim()) {
-            (None, None) => add("init", "waiting for the leader to give one machine the right to init".to_owned(), &[]),
+            (None, None) => {
+                add(Topic::Init, "waiting for the leader to give one machine the right to init".to_owned(), &[])
+            }
             (None, Some((attempt, machine))) if machine != me => {
                 let text =
                     format!("waiting for {} to initialise the cluster (attempt {attempt})", self.heard(machine, now));
-                waits_for("init", text, &[machine], add);
+                waits_for(Topic::Init, text, &[machine], add);
             }
             (Some(ready), _) if ready.machine != me && ledger.ticket(me).is_none() => {
                 let leader: Vec<MachineId> = self.follow.leader.into_iter().collect();
-                add("ticket", format!("waiting for this machine's ticket from the leader {}", list(&leader)), &leader);
+                add(
+                    Topic::Ticket,
+                    format!("waiting for this machine's ticket from the leader {}", list(&leader)),
+                    &leader,
+                );
             }
             _ => {}
         }
@@ -435,15 +458,19 @@ impl Machine {
             && member.admitted.role == Role::ControlPlane
             && !ledger.has_etcd(me)
         {
-            add("etcd", format!("waiting for {} to join etcd (turn {number})", self.heard(holder, now)), &[holder]);
+            add(
+                Topic::Etcd,
+                format!("waiting for {} to join etcd (turn {number})", self.heard(holder, now)),
+                &[holder],
+            );
         }
         if let Some((doing, since)) = self.ladder.doing() {
-            add("step", format!("{doing}, since {} s", now.since(since).as_secs()), &[me]);
+            add(Topic::Step, format!("{doing}, since {} s", now.since(since).as_secs()), &[me]);
         }
         for entry in self.follow.waiting_for().take(3) {
             let what = format!("{entry:?}");
             let word = what.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
-            add("proposal", format!("waiting for {word} to be committed"), &[]);
+            add(Topic::Proposal, format!("waiting for {word} to be committed"), &[]);
         }
     }
 }

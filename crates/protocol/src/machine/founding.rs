@@ -6,6 +6,7 @@ use muster_wire::{Certificate, Frame};
 
 use super::Machine;
 use crate::founding::{self, Founding};
+use crate::words::notices::NoticeKind;
 use crate::{Effects, Time, roster};
 
 /// Longest pause between a change of the roster and founding's look at it.
@@ -43,8 +44,8 @@ impl Machine {
         let impediment = self.founding.impediment().cloned();
         if impediment != self.last_impediment {
             match &impediment {
-                Some(impediment) => effects.notice(true, "founding-halted", format!("founding halts: {impediment}")),
-                None => effects.notice(false, "founding-goes-on", "founding goes on".to_owned()),
+                Some(impediment) => effects.notice(NoticeKind::FoundingHalted, format!("founding halts: {impediment}")),
+                None => effects.notice(NoticeKind::FoundingGoesOn, "founding goes on".to_owned()),
             }
             self.last_impediment = impediment;
         }
@@ -105,7 +106,7 @@ impl Machine {
         self.durable.seen = None;
         effects.persist(&self.durable).done();
         self.change_card(|card| card.charter = Some(hash));
-        effects.notice(false, "charter", text);
+        effects.notice(NoticeKind::Charter, text);
         self.start_raft_if_voter(now, effects);
     }
 

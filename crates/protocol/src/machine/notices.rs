@@ -3,6 +3,7 @@
 use muster_wire::{Entry, MachineId};
 
 use super::Machine;
+use crate::words::notices::NoticeKind;
 use crate::{Effects, Phase};
 
 impl Machine {
@@ -15,30 +16,34 @@ impl Machine {
         };
         let (kind, text) = match entry {
             Entry::Admitted(admitted) => (
-                "admitted",
+                NoticeKind::Admitted,
                 format!("{} is admitted as {} at {}", name(&admitted.machine), admitted.role, admitted.address),
             ),
-            Entry::Removed { machine } => ("removed", format!("{machine} is removed")),
+            Entry::Removed { machine } => (NoticeKind::Removed, format!("{machine} is removed")),
             Entry::InitClaimed { attempt, machine } => {
-                ("init-claimed", format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
+                (NoticeKind::InitClaimed, format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
             }
-            Entry::PkiSealed { sealed, .. } => ("pki", format!("the CA is sealed to {} control planes", sealed.len())),
-            Entry::InitReady { attempt, .. } => ("init-ready", format!("attempt {attempt} made the cluster")),
+            Entry::PkiSealed { sealed, .. } => {
+                (NoticeKind::Pki, format!("the CA is sealed to {} control planes", sealed.len()))
+            }
+            Entry::InitReady { attempt, .. } => (NoticeKind::InitReady, format!("attempt {attempt} made the cluster")),
             Entry::InitAbandoned { attempt, why } => {
-                ("init-abandoned", format!("attempt {attempt} is abandoned: {why}"))
+                (NoticeKind::InitAbandoned, format!("attempt {attempt} is abandoned: {why}"))
             }
-            Entry::Ticket { machine, .. } => ("ticket", format!("{} has its ticket", name(machine))),
-            Entry::EtcdJoin { machine, turn, .. } => ("etcd", format!("{}: etcd turn {turn:?}", name(machine))),
-            Entry::Joined { machine } => ("joined", format!("{} is Ready", name(machine))),
+            Entry::Ticket { machine, .. } => (NoticeKind::Ticket, format!("{} has its ticket", name(machine))),
+            Entry::EtcdJoin { machine, turn, .. } => {
+                (NoticeKind::Etcd, format!("{}: etcd turn {turn:?}", name(machine)))
+            }
+            Entry::Joined { machine } => (NoticeKind::Joined, format!("{} is Ready", name(machine))),
         };
-        effects.notice(false, kind, text);
+        effects.notice(kind, text);
     }
 
     pub(super) fn note_phase(&mut self, effects: &mut Effects) {
         let phase = self.current_phase();
         if phase != self.phase {
             self.phase = phase;
-            effects.notice(false, "phase", phase.word().to_owned());
+            effects.notice(NoticeKind::Phase, phase.word().to_owned());
         }
     }
 

@@ -7,6 +7,7 @@ use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard
 
 use super::Machine;
 use crate::planted::planted;
+use crate::words::notices::NoticeKind;
 use crate::{Effect, Effects, Time};
 
 /// A Hello's contents.
@@ -211,7 +212,7 @@ impl Machine {
 
     fn refuse_peer(&mut self, now: Time, machine: MachineId, why: String, effects: &mut Effects) {
         if self.turned_away.add(now, self.named(machine), why.clone()) {
-            effects.notice(true, "peer-refused", format!("{machine} is refused: {why}"));
+            effects.notice(NoticeKind::PeerRefused, format!("{machine} is refused: {why}"));
         }
         effects.push(Effect::Refuse { machine, why });
     }

@@ -11,6 +11,7 @@ use super::Machine;
 use super::explain::differing;
 use crate::Time;
 use crate::status::{CUT_OFF, Stranger};
+use crate::words::reasons::Topic;
 
 /// Most senders that were turned away whose names are kept.
 const KEPT_MAX: usize = 16;
@@ -156,7 +157,7 @@ impl Machine {
     }
 
     /// A sentence for each kind of stranger that is about, or was lately.
-    pub(super) fn explain_strangers(&self, now: Time, add: &mut impl FnMut(&str, String, &[MachineId])) {
+    pub(super) fn explain_strangers(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let mut kinds: BTreeMap<String, Vec<MachineId>> = BTreeMap::new();
         for (machine, known) in self.roster.known() {
             let lately = known.heard.is_some_and(|heard| now.since(heard) <= TOLD_FOR);
@@ -180,8 +181,8 @@ impl Machine {
                 format!("{} machines are", machines.len())
             };
             let text = format!("{count} not of this cluster{since}; {why}: {}", named(who.collect()));
-            add("stranger", text, &machines);
+            add(Topic::Stranger, text, &machines);
         }
-        self.turned_away.sentences(now).into_iter().for_each(|text| add("turned-away", text, &[]));
+        self.turned_away.sentences(now).into_iter().for_each(|text| add(Topic::TurnedAway, text, &[]));
     }
 }

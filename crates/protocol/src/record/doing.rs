@@ -55,6 +55,6 @@ fn text(effect: &Effect) -> String {
         Effect::Abort { run } => format!("aborts run {}", run.0),
         Effect::Endpoint(address) => format!("lets the endpoint mean {address}"),
         Effect::ApiServers(servers) => format!("knows {} API servers", servers.len()),
-        Effect::Notice(notice) => format!("says {}: {}", notice.kind, notice.text),
+        Effect::Notice(notice) => format!("says {}: {}", notice.kind.word(), notice.text),
     }
 }

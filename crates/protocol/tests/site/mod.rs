@@ -244,7 +244,7 @@ impl Site {
                     self.queue.push_back((seat, Input::Finished { run, result }));
                 }
                 Effect::Notice(notice) => {
-                    if notice.kind != "phase" {
+                    if notice.kind != muster_protocol::NoticeKind::Phase {
                         self.transcript.push(format!("{seat}: {}", notice.text));
                     }
                     self.seats.get_mut(&seat).expect("is there").notices.push(notice.text);

@@ -63,7 +63,7 @@ impl Trace {
             Effect::Send { to, frame } => self.sent(now, seat, *to, frame),
             Effect::Run { step, .. } => self.say(now, Topic::Steps, seat, &format!("{} begins", step.name())),
             Effect::Abort { .. } => self.say(now, Topic::Steps, seat, "is told to stop its step"),
-            Effect::Notice(notice) if notice.kind != "phase" => {
+            Effect::Notice(notice) if notice.kind != muster_protocol::NoticeKind::Phase => {
                 let text = self.rename(&notice.text);
                 self.say(now, Topic::Notices, seat, &format!("[{}] {text}", notice.kind));
             }

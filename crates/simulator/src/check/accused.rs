@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster_protocol::{Effect, Machine, Reason};
+use muster_protocol::{Effect, Machine, NoticeKind, Reason, Topic};
 use muster_wire::{Entry, Frame, MachineId};
 
 use super::Verdict;
@@ -93,8 +93,8 @@ impl Accused {
                 Err(format!("machine {slot} refuses {whom}, which is sound and of its own image: {why}"))
             }
             Seen::Notice { slot, notice } if *slot < self.image => {
-                let itself = notice.kind == "clone" && !self.touched.contains(slot);
-                if itself || notice.kind == "founding-halted" && !self.halts(*slot) {
+                let itself = notice.kind == NoticeKind::OwnClone && !self.touched.contains(slot);
+                if itself || notice.kind == NoticeKind::FoundingHalted && !self.halts(*slot) {
                     return Err(format!("machine {slot} is sound, and says: {}", notice.text));
                 }
                 Ok(())
@@ -182,8 +182,8 @@ impl Accused {
             for reason in machine.reasons(now).iter().filter(|reason| accuses(reason)) {
                 let named = reason.machines.iter().filter_map(|machine| MachineId::from_hex(machine));
                 // Of another image machines are rightly told so.
-                let falsely = |machine: &MachineId| match reason.about.as_str() {
-                    "founding" => self.is_of(slot, *machine),
+                let falsely = |machine: &MachineId| match reason.about {
+                    Topic::OtherSettings => self.is_of(slot, *machine),
                     _ => self.is_sound(*machine),
                 };
                 if let Some(sound) = named.into_iter().find(falsely) {
@@ -197,17 +197,12 @@ impl Accused {
 
 /// Whether a reason says something of the machines that it names that would have to be mended at them.
 fn accuses(reason: &Reason) -> bool {
-    match reason.about.as_str() {
-        "clone" | "hardware" => true,
-        "address" => reason.text.contains("have one address"),
-        "founding" => reason.text.contains("carry others"),
-        _ => false,
-    }
+    matches!(reason.about, Topic::Clone | Topic::Hardware | Topic::SharedAddress | Topic::OtherSettings)
 }
 
 #[cfg(test)]
 mod tests {
-    use muster_protocol::effect::Notice;
+    use muster_protocol::Notice;
 
     use super::*;
 
@@ -228,17 +223,17 @@ mod tests {
         (accused, truth)
     }
 
-    fn told(slot: Slot, kind: &'static str) -> Verdict {
+    fn told(slot: Slot, kind: NoticeKind) -> Verdict {
         let (mut accused, truth) = accused();
-        accused.see(&Seen::Notice { slot, notice: &Notice { warning: true, kind, text: "x".into() } }, &truth)
+        accused.see(&Seen::Notice { slot, notice: &Notice { kind, text: "x".into() } }, &truth)
     }
 
     #[test]
     fn only_whom_the_world_touched_may_be_told_so() {
-        assert!(told(1, "clone").is_ok() && told(2, "clone").is_ok());
-        assert!(told(0, "clone").is_err());
-        assert!(told(1, "founding-halted").is_ok());
-        assert!(told(0, "founding-halted").is_err(), "three of four ran, and all of one image");
+        assert!(told(1, NoticeKind::OwnClone).is_ok() && told(2, NoticeKind::OwnClone).is_ok());
+        assert!(told(0, NoticeKind::OwnClone).is_err());
+        assert!(told(1, NoticeKind::FoundingHalted).is_ok());
+        assert!(told(0, NoticeKind::FoundingHalted).is_err(), "three of four ran, and all of one image");
         let refused = |whom| {
             let (mut accused, truth) = accused();
             accused.see(&Seen::Refused { slot: 3, whom, why: "x" }, &truth)
@@ -250,7 +245,7 @@ mod tests {
     fn one_too_many_is_a_reason_to_halt() {
         let (mut accused, truth) = accused();
         accused.ran.extend(3..6);
-        let notice = Notice { warning: true, kind: "founding-halted", text: "x".into() };
+        let notice = Notice { kind: NoticeKind::FoundingHalted, text: "x".into() };
         assert!(accused.see(&Seen::Notice { slot: 0, notice: &notice }, &truth).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster_protocol::{Effect, Input, Machine};
+use muster_protocol::{Effect, Input, Machine, NoticeKind};
 use muster_wire::{Frame, MachineId};
 
 use super::Verdict;
@@ -51,8 +51,10 @@ impl Halted {
                     frame.kind()
                 ));
             }
-            Seen::Notice { slot, notice } if notice.kind == "founding-halted" => drop(self.said.insert(*slot)),
-            Seen::Notice { slot, notice } if notice.kind == "founding-goes-on" || notice.kind == "charter" => {
+            Seen::Notice { slot, notice } if notice.kind == NoticeKind::FoundingHalted => drop(self.said.insert(*slot)),
+            Seen::Notice { slot, notice }
+                if matches!(notice.kind, NoticeKind::FoundingGoesOn | NoticeKind::Charter) =>
+            {
                 self.said.remove(slot);
             }
             Seen::Stopped { slot } => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::Machine;
+use muster_protocol::{Machine, NoticeKind};
 use muster_wire::{Frame, MachineId};
 
 use super::Verdict;
@@ -28,7 +28,7 @@ pub(super) struct Identities {
 impl Identities {
     pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
-            Seen::Notice { slot, notice } if notice.kind == "clone" && notice.text.contains("votes no more") => {
+            Seen::Notice { slot, notice } if notice.kind == NoticeKind::OwnClone => {
                 self.named.extend(truth.identity.get(slot).map(|machine| (*slot, *machine)));
             }
             Seen::Said { slot, machine, frame } if self.named.contains(&(*slot, *machine)) => {

@@ -1,0 +1,4 @@
+//! What people are told, as types: programs go by these, and never by a sentence.
+
+pub mod notices;
+pub mod reasons;

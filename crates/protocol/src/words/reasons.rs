@@ -1,0 +1,87 @@
+//! Why nothing seems to happen, and for whom a machine waits.
+
+use serde::{Deserialize, Serialize};
+
+/// One reason why a machine waits, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What it is about. Programs go by this and by nothing in the text.
+    pub about: Topic,
+    /// The sentence people read.
+    pub text: String,
+    /// The machines that it is about, in full hexadecimal.
+    pub machines: Vec<String>,
+}
+
+/// What a reason is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Topic {
+    /// One identity runs on two machines.
+    Clone,
+    /// Two identities show the same hardware.
+    Hardware,
+    /// This machine cannot run kubeadm, or not as its role needs.
+    Kubeadm,
+    /// Another machine cannot.
+    Unable,
+    /// A step of kubeadm's is under way, or failed and is tried again.
+    Step,
+    /// Machines are met.
+    Meeting,
+    /// The charter is agreed on.
+    Founding,
+    /// Founding halts for good: there is a cluster already, and it is not this image's.
+    Founded,
+    /// Founding halts: more machines than the image says.
+    TooMany,
+    /// Founding halts: machines with another image's settings are here.
+    OtherSettings,
+    /// Nobody leads.
+    Leader,
+    /// A control plane does not answer.
+    ControlPlane,
+    /// A machine waits to be admitted.
+    Admission,
+    /// A machine is not admitted for want of an address.
+    Address,
+    /// Two machines have one address.
+    SharedAddress,
+    /// The right to init, or whoever has it.
+    Init,
+    /// A machine's ticket.
+    Ticket,
+    /// A turn at etcd.
+    Etcd,
+    /// An entry is to be committed.
+    Proposal,
+    /// The image's manifests.
+    Manifests,
+    /// The endpoint's name does not mean what it should.
+    Hosts,
+    /// Large packets are lost on the way to a machine.
+    Mtu,
+    /// What came of looking at a place.
+    Hint,
+    /// A machine that is not of this cluster.
+    Stranger,
+    /// Machines that were turned away.
+    TurnedAway,
+}
+
+impl Topic {
+    /// The word before its sentence: nobody waits for a machine of another cluster, or with another key, and a hint is a place.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TurnedAway | Self::Stranger => "not ours",
+            Self::Hint => "hint",
+            _ => "waits",
+        }
+    }
+
+    /// Whether something is waited for.
+    pub fn waits(self) -> bool {
+        self.word() == "waits"
+    }
+}
