@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use muster_consensus::Seat;
+use muster_consensus::seeded::Seeded;
 use muster_kubeadm::Plan;
 use muster_protocol::{Effect, Input, Machine};
 use muster_wire::{Frame, MachineId};
@@ -54,6 +56,8 @@ pub(crate) struct Host {
     pub(crate) disk: Disk,
     /// The disk of its Raft state.
     pub(crate) platter: Platter,
+    pub(crate) seat: Seat<Seeded>,
+    /// What its Raft runs on, while it does.
     pub(crate) voter: Option<Box<Voter>>,
     pub(crate) clock: Clock,
     pub(crate) power: Power,
@@ -108,6 +112,7 @@ impl Host {
             slot,
             disk: Disk::new(),
             platter: Platter::default(),
+            seat: Seat::new(MachineId::default()),
             voter: None,
             clock: Clock::new(0, 0),
             power: Power::Off,
@@ -168,6 +173,7 @@ impl Host {
         self.life += 1;
         self.machine = None;
         self.voter = None;
+        self.seat = Seat::new(self.me);
         self.outbox.clear();
         self.inbox.clear();
         self.writing = false;
