@@ -1,11 +1,12 @@
 //! A machine as hardware: its disk, clock and power, and the process that runs the core while it is up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use muster_consensus::Seat;
 use muster_consensus::seeded::Seeded;
 use muster_kubeadm::Plan;
-use muster_protocol::{Effect, Input, Machine};
+use muster_protocol::links::{Handshakes, Links};
+use muster_protocol::{Effect, Input, Machine, Time};
 use muster_wire::{Frame, MachineId};
 
 use super::clock::Clock;
@@ -81,13 +82,9 @@ pub(crate) struct Host {
     pub(crate) busy: bool,
     pub(crate) wake_at: Option<At>,
     pub(crate) next_write: Option<NextWrite>,
-    /// By peer and generation.
-    pub(crate) links: BTreeMap<(MachineId, u32), LinkId>,
-    /// When unused links were last looked for.
-    pub(crate) tidied: At,
-    pub(crate) dialling: BTreeSet<Slot>,
-    pub(crate) waiting: BTreeMap<Slot, Vec<(MachineId, Frame)>>,
-    pub(crate) refused: BTreeMap<MachineId, At>,
+    pub(crate) links: Links<LinkId, Frame>,
+    pub(crate) links_at: Option<At>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) runs: BTreeMap<u64, Running>,
     pub(crate) kube: Kube,
     /// What muster makes of its kubeadm's version.
@@ -131,11 +128,9 @@ impl Host {
             busy: false,
             wake_at: None,
             next_write: None,
-            links: BTreeMap::new(),
-            tidied: 0,
-            dialling: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            links: Self::no_links(),
+            links_at: None,
+            handshakes: Handshakes::default(),
             runs: BTreeMap::new(),
             kube: Kube::default(),
             plan: None,
@@ -159,13 +154,9 @@ impl Host {
         !self.writing && !self.busy && !self.paused
     }
 
-    pub(crate) fn link_to(&self, machine: MachineId) -> Option<LinkId> {
-        self.links_to(machine).next()
-    }
-
-    /// The links to a machine, oldest first.
-    pub(crate) fn links_to(&self, machine: MachineId) -> impl Iterator<Item = LinkId> + '_ {
-        self.links.range((machine, 0)..=(machine, u32::MAX)).map(|(_, link)| *link)
+    /// The links of a machine whose process does not run.
+    pub(crate) fn no_links() -> Links<LinkId, Frame> {
+        Links::new(MachineId::default(), Vec::new(), 0, Time::default())
     }
 
     /// The process is gone, with all it had in memory.
@@ -180,9 +171,7 @@ impl Host {
         self.busy = false;
         self.paused = false;
         self.wake_at = None;
-        self.dialling.clear();
-        self.waiting.clear();
-        self.refused.clear();
+        self.handshakes = Handshakes::default();
         self.api_servers.clear();
         self.plan = None;
     }

@@ -76,8 +76,10 @@ impl World {
                 host.power = Power::On;
                 host.outbox.extend(effects.drain());
                 self.directory.insert(me, slot);
+                self.links_of_new(slot);
                 self.faults_on_boot(slot);
                 self.carry_on(slot);
+                self.follow_links(slot);
                 let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
                 self.events.push(self.now + delay, Event::Discover { slot, life });
             }
@@ -187,6 +189,7 @@ impl World {
 
     /// The clock was set: the alarm is for another moment now.
     pub(super) fn reset_alarm(&mut self, slot: Slot) {
+        self.reset_links_alarm(slot);
         if self.hosts[slot as usize].up() {
             self.hosts[slot as usize].wake_at = None;
             self.set_alarm(slot);
