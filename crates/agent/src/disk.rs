@@ -194,17 +194,6 @@ impl Disk {
         self.raft_begun
     }
 
-    /// Before Raft's store is opened: one that was begun and is gone took votes with it, and this identity may not go on.
-    ///
-    /// # Errors
-    /// [`DiskError::Damaged`] if it is gone.
-    pub(crate) fn check_raft(&self) -> Result<(), DiskError> {
-        if self.raft_begun && !self.raft_path().exists() {
-            return Err(DiskError::Damaged { path: self.raft_path(), why: "it is gone".to_owned() });
-        }
-        Ok(())
-    }
-
     /// After Raft's store was made, before it is used.
     ///
     /// # Errors
@@ -399,14 +388,13 @@ mod tests {
     }
 
     #[test]
-    fn a_raft_store_that_is_gone_is_a_loss() {
+    fn that_a_raft_store_was_begun_is_on_the_disk() {
         let directory = tempfile::tempdir().expect("a directory");
         let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
-        disk.check_raft().expect("there was none yet");
+        assert!(!disk.has_begun_raft());
         disk.raft_begun().expect("writes");
         drop(disk);
-        let Loaded { disk, .. } = open(directory.path(), 1).expect("opens");
-        assert!(matches!(disk.check_raft(), Err(DiskError::Damaged { .. })));
+        assert!(open(directory.path(), 1).expect("opens").disk.has_begun_raft());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The mesh: libp2p TCP with the image's fence, Noise and Yamux; mDNS and addresses as hints; frames in and out.
 //!
-//! One task owns the swarm. For every peer there is one stream of ours to it (a writer task behind a bounded queue) and
+//! Whom to dial, whose connection stands and who is left alone is for [`Links`] to say; this room has libp2p, and carries it out. One
+//! task owns the swarm. For every peer there is one stream of ours to it (a writer task behind a bounded queue) and
 //! one of its own to us (a reader task); everything that comes is decoded and checked before it leaves this module.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use ipnet::IpNet;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
+use muster_protocol::Time;
+use muster_protocol::links::{Links, Sent, Want};
 use muster_wire::{Frame, Identity, MachineId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -21,50 +24,30 @@ use tracing::{info, warn};
 
 use crate::counters::Counters;
 use away::Away;
-use hints::Hints;
 use link::PROTOCOL;
 use progress::Progress;
-use rest::{OFFENDER_FOR, REFUSED_FOR, Resting};
 use swarm::Behaviour;
-use waiting::Waiting;
 
 mod address;
 mod away;
 mod dial;
 mod events;
-mod hints;
 mod holes;
 mod key;
 mod link;
 mod outcomes;
 mod progress;
 mod reader;
-mod rest;
 mod swarm;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 pub use address::{multiaddr, socket};
 pub use holes::Holes;
 pub use outcomes::Outcomes;
 
-/// How long a refused peer's connection stands on, unread: what was said to it before, it should hear, or it would not know
-/// why it is left alone.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// In a large site a connection that nobody used for this long is closed: a ledger poll, which may be held for half of it, is
-/// use.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// The same where room is scarce.
-const IDLE_FILLED: Duration = Duration::from_secs(5);
-
-/// Shortest time between two looks at which connections are unused.
-const TIDY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Most machines whose addresses are remembered.
-const MACHINES_MAX: usize = limits::MACHINES_MAX as usize;
+/// Without anything to wait for, a look now and then costs nothing.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Most bytes of decoded frames that wait for the shell, all peers together. Readers wait their turn for room, which is
 /// what keeps memory flat under a flood.
@@ -132,8 +115,6 @@ struct Peer {
     since: Instant,
     /// Bytes of frames for it on this connection.
     sent: usize,
-    /// When a frame was last sent to it. Whatever it sends is answered, so this is when the connection was used.
-    used: Instant,
 }
 
 impl Drop for Peer {
@@ -154,29 +135,20 @@ pub struct Mesh {
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
+    links: Links<ConnectionId, Vec<u8>>,
+    /// When the clock of `links` stood at zero.
+    started: Instant,
     peers: BTreeMap<MachineId, Peer>,
-    waiting: Waiting,
-    /// When unused connections were last looked for.
-    tidied: Instant,
-    /// Every connection that stands: whose, since when, and the address if this machine dialled.
-    connections: BTreeMap<ConnectionId, (MachineId, Instant, Option<SocketAddr>)>,
-    hints: Hints,
-    /// Dials under way whose end tells something of the address.
-    dialled: BTreeMap<ConnectionId, SocketAddr>,
+    /// Dials under way, by their number in `links`.
+    dials: BTreeMap<ConnectionId, u64>,
     progress: Progress,
     outcomes: Outcomes,
     holes: Holes,
-    /// Addresses that turned out to be this machine's own.
-    own: BTreeSet<SocketAddr>,
-    machines: BTreeMap<MachineId, Vec<SocketAddr>>,
-    resting: Resting,
     listening: BTreeMap<SocketAddr, ListenerId>,
     advertised: Vec<String>,
     /// The subnets of the settings.
     subnets: Vec<IpNet>,
     foreign: Vec<IpNet>,
-    /// At which addresses each connected machine was reached.
-    reached_at: BTreeMap<MachineId, BTreeSet<IpAddr>>,
     at_rest: bool,
     quiet: bool,
     away: Away,
@@ -235,23 +207,17 @@ impl Mesh {
             away: Away::new(events.clone(), counters.clone()),
             events,
             words: mpsc::channel(64),
-            peers: BTreeMap::new(),
-            waiting: Waiting::default(),
-            tidied: Instant::now(),
-            connections: BTreeMap::new(),
             outcomes: Outcomes::new(&settings.peers, settings.mdns),
-            hints: Hints::new(settings.peers),
-            dialled: BTreeMap::new(),
+            links: Links::new(identity.machine(), settings.peers, limits::CONNECTIONS_MAX, Time(0)),
+            started: Instant::now(),
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
             progress,
             holes: Holes::default(),
-            own: BTreeSet::new(),
-            machines: BTreeMap::new(),
-            resting: Resting::default(),
             listening: BTreeMap::new(),
             advertised: Vec::new(),
             subnets: settings.subnets,
             foreign: settings.foreign,
-            reached_at: BTreeMap::new(),
             at_rest: false,
             quiet: false,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
@@ -276,7 +242,8 @@ impl Mesh {
             Err(why) => return warn!(%why, "the mesh runs already"),
         };
         loop {
-            let due = self.hints.due();
+            self.follow().await;
+            let due = self.links.due().map_or_else(|| Instant::now() + LOOK, |due| self.started + micros(due));
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.carry_out(command),
@@ -285,25 +252,46 @@ impl Mesh {
                 event = self.swarm.select_next_some() => self.swarm_event(event).await,
                 Some((peer, stream)) = incoming.next() => self.accept(peer, stream),
                 Some(word) = self.words.1.recv() => self.hear(word),
-                () = tokio::time::sleep_until(due) => self.try_hints(),
+                () = tokio::time::sleep_until(due) => {
+                    let now = self.now();
+                    self.links.wake(now);
+                }
+            }
+        }
+    }
+
+    /// The time of `links`.
+    fn now(&self) -> Time {
+        Time(self.started.elapsed().as_micros() as u64)
+    }
+
+    /// Does what `links` want.
+    async fn follow(&mut self) {
+        while let Some(want) = self.links.wanted() {
+            match want {
+                Want::Dial(dial) => self.dial(dial),
+                Want::LookUp(name) => self.look_up(name),
+                // It may be closing already.
+                Want::Close(connection) => _ = self.swarm.close_connection(connection),
+                Want::Came(address, came) => self.note_came(address, came),
+                Want::Reached(machine, at) => _ = self.events.send(Event::Reached(machine, at)).await,
+                Want::Connected(machine) => self.connected(machine).await,
+                Want::Disconnected(machine) => self.disconnected(machine).await,
             }
         }
     }
 
     fn carry_out(&mut self, command: Command) {
+        let now = self.now();
         match command {
             Command::Send(to, frame) => self.send(to, frame),
-            Command::Learn(machine, addresses) => {
-                if self.machines.len() < MACHINES_MAX || self.machines.contains_key(&machine) {
-                    let addresses = addresses.iter().filter_map(|one| one.parse().ok());
-                    self.machines.insert(machine, addresses.take(limits::ADDRESSES_MAX).collect());
+            Command::Learn(machine, addresses) => self.links.learn(now, machine, &addresses),
+            Command::Refuse(machine) => {
+                self.links.refuse(now, machine);
+                if let Some(reader) = self.peers.get_mut(&machine).and_then(|peer| peer.reader.take()) {
+                    reader.abort();
                 }
-                if self.lacks_peers() {
-                    self.dial(machine);
-                }
-                self.dial_back(machine);
             }
-            Command::Refuse(machine) => self.turn_away(machine),
             Command::AtRest(at_rest) => {
                 self.at_rest = at_rest;
                 self.choose_quiet();
@@ -312,34 +300,33 @@ impl Mesh {
     }
 
     fn hear(&mut self, word: Word) {
+        let now = self.now();
         match word {
             Word::GiveUp(machine, since, offender) => {
                 // Another connection may have taken its place in the meantime.
                 if self.peers.get(&machine).is_some_and(|peer| peer.since == since) {
-                    match (offender, key::peer(machine)) {
-                        (true, _) => self.refuse(machine, OFFENDER_FOR),
-                        (false, Some(peer)) => drop(self.swarm.disconnect_peer_id(peer)),
-                        (false, None) => {}
+                    match offender {
+                        true => self.links.offended(now, machine),
+                        false => self.links.give_up(machine),
                     }
                 }
             }
             Word::Resolved(name, addresses) => {
                 self.outcomes.looked_up(&name, &addresses);
-                addresses.unwrap_or_default().into_iter().for_each(|address| self.try_address(address));
+                self.links.resolved(now, addresses.unwrap_or_default());
             }
         }
     }
 
     fn send(&mut self, to: MachineId, frame: Vec<u8>) {
-        let Some(peer) = self.peers.get_mut(&to) else {
-            if !self.dial(to) || !self.waiting.push(to, frame) {
-                self.counters.dropped("not connected");
-            }
-            return;
+        let now = self.now();
+        let (frame, waited) = match self.links.send(now, to, frame, Vec::len) {
+            Sent::Now(frame, waited) => (frame, waited),
+            Sent::Waits => return,
+            Sent::Dropped => return self.counters.dropped("not connected"),
         };
-        peer.used = Instant::now();
-        // The first frame on a connection is the greeting; what waited for the connection comes after it.
-        for frame in std::iter::once(frame).chain(self.waiting.take(to)) {
+        let Some(peer) = self.peers.get_mut(&to) else { return self.counters.dropped("not connected") };
+        for frame in std::iter::once(frame).chain(waited) {
             let length = frame.len();
             peer.sent = peer.sent.saturating_add(length);
             match peer.queue.push(frame) {
@@ -349,60 +336,10 @@ impl Mesh {
         }
     }
 
-    /// Whether to look for more peers: in a small site for all, in a large one for some.
-    fn lacks_peers(&self) -> bool {
-        let under_way = self.swarm.network_info().connection_counters().num_pending_outgoing() as usize;
-        self.peers.len() + under_way < limits::MESH_FULL
-    }
-
-    /// Closes connections that nobody uses, longest idle first, while there are more than a large site needs. Called when one
-    /// more comes, or finds no room.
-    fn close_idle(&mut self) {
-        let (count, now) = (self.peers.len(), Instant::now());
-        if count <= limits::MESH_CROWDED || now.duration_since(self.tidied) < TIDY_PAUSE {
-            return;
-        }
-        self.tidied = now;
-        let (keep, idle) =
-            if count > limits::MESH_FILLED { (limits::MESH_FILLED, IDLE_FILLED) } else { (limits::MESH_CROWDED, IDLE) };
-        let unused = self.peers.iter().filter(|(_, peer)| now.duration_since(peer.used) > idle);
-        let mut unused: Vec<(Instant, MachineId)> = unused.map(|(machine, peer)| (peer.used, *machine)).collect();
-        unused.sort_unstable();
-        for peer in unused.into_iter().take(count - keep).filter_map(|(_, machine)| key::peer(machine)) {
-            // It may be closing already.
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
-    }
-
-    /// Hears no more of a machine, and closes its connection when it has heard us.
-    fn turn_away(&mut self, machine: MachineId) {
-        self.resting.refuse(machine, REFUSED_FOR, Instant::now());
-        let Some(peer) = self.peers.get_mut(&machine) else { return };
-        if let Some(reader) = peer.reader.take() {
-            reader.abort();
-        }
-        let (words, since) = (self.words.0.clone(), peer.since);
-        tokio::spawn(async move {
-            tokio::time::sleep(LAST_WORDS).await;
-            let _ = words.send(Word::GiveUp(machine, since, false)).await;
-        });
-    }
-
-    fn refuse(&mut self, machine: MachineId, time: Duration) {
-        self.resting.refuse(machine, time, Instant::now());
-        if let Some(peer) = key::peer(machine) {
-            // There may be no connection.
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
-    }
-
-    fn is_refused(&self, machine: MachineId) -> bool {
-        self.resting.is_refused(machine, Instant::now())
-    }
-
     /// A peer opened its stream to us. A second one replaces the first: the peer gave that up.
     fn accept(&mut self, peer: PeerId, mut stream: libp2p::Stream) {
-        let heard = key::machine(&peer).filter(|machine| !self.is_refused(*machine));
+        let now = self.now();
+        let heard = key::machine(&peer).filter(|machine| self.links.hears(now, *machine));
         let machine = heard.and_then(|machine| Some((machine, self.peers.get_mut(&machine)?)));
         let Some((machine, known)) = machine else {
             tokio::spawn(async move { tokio::time::timeout(link::PATIENCE, stream.close()).await });
@@ -426,7 +363,8 @@ impl Mesh {
         }
     }
 
-    async fn connected(&mut self, machine: MachineId, peer: PeerId) {
+    async fn connected(&mut self, machine: MachineId) {
+        let Some(peer) = key::peer(machine) else { return };
         let (queue, outgoing) = link::queue();
         let (streams, words, since) = (self.streams.clone(), self.words.0.clone(), Instant::now());
         let writer = tokio::spawn(async move {
@@ -435,19 +373,19 @@ impl Mesh {
                 let _ = words.send(Word::GiveUp(machine, since, false)).await;
             }
         });
-        self.close_idle();
-        self.peers.insert(machine, Peer { queue, writer, reader: None, since, sent: 0, used: since });
+        self.peers.insert(machine, Peer { queue, writer, reader: None, since, sent: 0 });
         self.choose_quiet();
         let _ = self.events.send(Event::Connected(machine)).await;
     }
 
     async fn disconnected(&mut self, machine: MachineId) {
-        if let Some(peer) = self.peers.remove(&machine) {
-            self.reached_at.remove(&machine);
-            let now = Instant::now();
-            self.resting.left(machine, now.duration_since(peer.since), now);
-            self.choose_quiet();
-            let _ = self.events.send(Event::Disconnected(machine)).await;
-        }
+        self.peers.remove(&machine);
+        self.choose_quiet();
+        let _ = self.events.send(Event::Disconnected(machine)).await;
     }
+}
+
+/// Since the clock of `links` stood at zero.
+fn micros(time: Time) -> Duration {
+    Duration::from_micros(time.0)
 }

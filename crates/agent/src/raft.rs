@@ -1,51 +1,51 @@
-//! Raft at this machine: started when the core says so, fed with the frames that are for it.
+//! Raft at this machine: opens the file of its seat, runs its tasks, and carries frames between it and the mesh.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use muster_consensus::{Call, Calls, Config, Consensus, Disk as RaftDisk, Event, ProposeError, Store, TokioRuntime};
+use muster_consensus::{
+    Call, Config, Consensus, Disk as RaftDisk, Done, Event, Refusals, Seat, SeatError, Then, TokioRuntime,
+};
 use muster_protocol::{Input, Ledger};
-use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Charter, Entry, Frame, MachineId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tracing::{debug, error, warn};
 
+use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::net::Command;
 
-/// Most events of Raft that wait for the shell; Raft waits for room.
-const EVENTS_MAX: usize = 256;
+/// Most tasks of the seat whose end waits for the shell; the others wait for room.
+const DONE_MAX: usize = 256;
 
 /// This machine's Raft, or the place for it.
 pub(crate) struct Raft {
-    me: MachineId,
-    running: Option<Consensus<TokioRuntime>>,
-    /// What it was started on.
-    charter: Option<Charter>,
-    calls: Calls,
+    seat: Seat<TokioRuntime>,
+    /// What Raft wants said; nothing comes before it runs.
     pub(crate) outgoing: mpsc::Receiver<Call>,
+    /// What Raft tells; nothing comes before it runs.
     pub(crate) events: mpsc::Receiver<Event>,
-    call_sender: mpsc::Sender<Call>,
-    event_sender: mpsc::Sender<Event>,
+    /// Ends of the seat's tasks.
+    pub(crate) done: mpsc::Receiver<Done>,
+    /// For the core, to be taken before anything is waited for.
+    pub(crate) inputs: VecDeque<Input>,
+    done_sender: mpsc::Sender<Done>,
     net: mpsc::Sender<Command>,
-    inputs: mpsc::Sender<Input>,
+    counters: Arc<Counters>,
 }
 
 impl Raft {
-    pub(crate) fn new(me: MachineId, net: mpsc::Sender<Command>, inputs: mpsc::Sender<Input>) -> Self {
-        let (call_sender, outgoing) = mpsc::channel(muster_consensus::CALLS_MAX);
-        let (event_sender, events) = mpsc::channel(EVENTS_MAX);
+    pub(crate) fn new(me: MachineId, net: mpsc::Sender<Command>, counters: Arc<Counters>) -> Self {
+        let (done_sender, done) = mpsc::channel(DONE_MAX);
         Self {
-            me,
-            running: None,
-            charter: None,
-            calls: Calls::default(),
-            outgoing,
-            events,
-            call_sender,
-            event_sender,
+            seat: Seat::new(me),
+            outgoing: mpsc::channel(1).1,
+            events: mpsc::channel(1).1,
+            done,
+            inputs: VecDeque::new(),
+            done_sender,
             net,
-            inputs,
+            counters,
         }
     }
 
@@ -53,99 +53,77 @@ impl Raft {
     ///
     /// # Errors
     /// When the store cannot be used. The machine must stop then: its votes are in there.
-    pub(crate) async fn start(&mut self, charter: &Charter, ledger: &Ledger, disk: &mut Disk) -> Result<(), String> {
-        disk.check_raft().map_err(|why| why.to_string())?;
-        // One that was begun and is empty now has lost its votes: that is no beginning.
-        let open = if disk.has_begun_raft() { Store::reopen } else { Store::open };
-        let store = RaftDisk::open(&disk.raft_path()).and_then(|raft| open(&raft, charter.id, self.me));
-        let store = store.map_err(|why| why.to_string())?;
-        disk.raft_begun().map_err(|why| why.to_string())?;
-        let (calls, events) = (self.call_sender.clone(), self.event_sender.clone());
-        let trusted = ledger.raft_callers(charter);
-        self.charter = Some(charter.clone());
-        let running = Consensus::open(Config::default(), store, Ledger::founded(charter), trusted, calls, events).await;
-        self.running = Some(running.map_err(|why| why.to_string())?);
+    pub(crate) async fn start(&mut self, charter: &Charter, ledger: &Ledger, disk: &mut Disk) -> Result<(), SeatError> {
+        let (begun, path) = (disk.has_begun_raft(), disk.raft_path());
+        let open = || RaftDisk::open(&path);
+        let mark = || disk.raft_begun().map_err(|why| why.to_string());
+        let Some(started) = self.seat.start(Config::default(), charter, ledger, begun, open, mark)? else {
+            return Ok(());
+        };
+        (self.outgoing, self.events) = (started.calls, started.events);
+        self.seat.opened(started.opening.open().await)?;
+        self.carry_out(None);
         Ok(())
     }
 
-    /// Raft's callers may be others now.
-    pub(crate) fn trust(&self, ledger: &Ledger) {
-        if let (Some(raft), Some(charter)) = (&self.running, &self.charter) {
-            raft.trust(ledger.raft_callers(charter));
-        }
+    pub(crate) fn trust(&mut self, ledger: &Ledger) {
+        self.seat.trust(ledger);
     }
 
-    pub(crate) fn initialize(&self) {
-        let Some(raft) = self.running.clone() else { return };
-        let Some(charter) = &self.charter else { return };
-        let voters = charter.voters.iter().copied().collect();
-        tokio::spawn(async move {
-            match raft.initialize(voters).await {
-                Ok(new) => debug!(new, "Raft is initialized"),
-                Err(why) => warn!(%why, "Raft cannot be initialized"),
-            }
-        });
+    pub(crate) fn initialize(&mut self) {
+        self.seat.initialize();
+        self.carry_out(None);
     }
 
-    pub(crate) fn set_voters(&self, voters: BTreeSet<MachineId>) {
-        let Some(raft) = self.running.clone() else { return };
-        tokio::spawn(async move {
-            if let Err(why) = raft.set_voters(voters).await {
-                debug!(%why, "the voters are not changed yet");
-            }
-        });
+    pub(crate) fn set_voters(&mut self, voters: BTreeSet<MachineId>) {
+        self.seat.set_voters(voters);
+        self.carry_out(None);
     }
 
-    pub(crate) fn propose(&self, call: u64, entry: Entry) {
-        let (raft, inputs) = (self.running.clone(), self.inputs.clone());
-        tokio::spawn(async move {
-            let outcome = match raft {
-                None => ProposalOutcome::NotLeading(None),
-                Some(raft) => match raft.propose(entry.encode()).await {
-                    Ok(applied) => match applied.refused {
-                        None => ProposalOutcome::Applied(applied.revision),
-                        Some(why) => ProposalOutcome::Refused(why),
-                    },
-                    Err(ProposeError::NotLeading { leader }) => ProposalOutcome::NotLeading(leader),
-                    Err(ProposeError::Unavailable(_)) => ProposalOutcome::NotLeading(None),
-                    Err(ProposeError::Malformed(why)) => ProposalOutcome::Refused(why.to_string()),
-                },
-            };
-            let _ = inputs.send(Input::Proposed { call, outcome }).await;
-        });
+    pub(crate) fn propose(&mut self, call: u64, entry: &Entry) {
+        self.seat.propose(call, entry.encode());
+        self.carry_out(None);
     }
 
-    /// Raft wants something said to another machine. Dropping the call says that it cannot be.
+    /// Raft wants something said to another machine.
     pub(crate) fn call(&mut self, call: Call) {
         let to = call.to;
-        if let Some((number, body)) = self.calls.begin(call) {
-            let frame = Frame::RaftCall { call: number, body }.encode();
-            if self.net.try_send(Command::Send(to, frame)).is_err() {
-                self.calls.lost(to);
-            }
+        if let Some(frame) = self.seat.call(call)
+            && !self.send(to, &frame)
+        {
+            self.seat.unreachable(to);
         }
     }
 
     /// A call of another machine's Raft. It holds its `room` in the mesh until it is answered, so that callers that do not
     /// wait for answers wait for room.
-    pub(crate) fn called(&self, from: MachineId, call: u64, body: Bytes, room: OwnedSemaphorePermit) {
-        let Some(raft) = self.running.clone() else { return };
-        let net = self.net.clone();
-        tokio::spawn(async move {
-            match raft.handle_call(from, body).await {
-                Ok(body) => {
-                    let _ = net.send(Command::Send(from, Frame::RaftAnswer { call, body }.encode())).await;
-                }
-                Err(why) => debug!(%from, %why, "a Raft call is refused"),
-            }
-            drop(room);
-        });
+    pub(crate) fn called(&mut self, from: MachineId, call: u64, body: Bytes, room: OwnedSemaphorePermit) {
+        self.seat.called(from, call, body);
+        self.carry_out(Some(room));
+    }
+
+    pub(crate) fn answered(&mut self, from: MachineId, call: u64, body: Bytes) {
+        self.seat.answered(from, call, body);
+    }
+
+    pub(crate) fn disconnected(&mut self, machine: MachineId) {
+        self.seat.unreachable(machine);
+    }
+
+    /// A task of the seat ended.
+    pub(crate) fn is_done(&mut self, done: Done) {
+        self.seat.done(done);
+        self.carry_out(None);
+    }
+
+    /// What Raft says, for the core. An error is the end: a machine whose Raft broke may not go on.
+    pub(crate) fn heard(&self, event: Event) -> Result<Option<Input>, SeatError> {
+        self.seat.heard(event)
     }
 
     /// How many calls of others were refused, by reason.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.running.as_ref().map(|raft| {
-            let refusals = raft.refusals();
+        let counts = self.seat.refusals().map(|refusals: &Refusals| {
             [
                 ("Raft call of a stranger", refusals.strangers()),
                 ("Raft call in another's name", refusals.impostors()),
@@ -155,31 +133,38 @@ impl Raft {
         counts.into_iter().flatten().filter(|(_, count)| *count > 0)
     }
 
-    pub(crate) fn answered(&mut self, from: MachineId, call: u64, body: Bytes) {
-        self.calls.answered(from, call, body);
-    }
-
-    pub(crate) fn disconnected(&mut self, machine: MachineId) {
-        self.calls.lost(machine);
-    }
-
-    /// What Raft says, for the core. An error is the end: a machine whose Raft broke may not go on.
-    pub(crate) fn input(event: Event) -> Result<Option<Input>, String> {
-        Ok(Some(match event {
-            Event::Restored { ledger, .. } => Input::Restored { ledger },
-            Event::Applied { revision, entry } => Input::Applied { revision, entry },
-            Event::Leading { term, leader } => Input::Leading { term, leader },
-            Event::Stopped { why: None } => return Ok(None),
-            Event::Stopped { why: Some(why) } => {
-                error!(%why, "Raft stopped");
-                return Err(format!("Raft stopped: {why}"));
-            }
-        }))
-    }
-
     pub(crate) async fn stop(&mut self) {
-        if let Some(raft) = self.running.take() {
-            raft.shutdown().await;
+        let running: Option<Consensus<TokioRuntime>> = self.seat.stop();
+        self.carry_out(None);
+        if let Some(running) = running {
+            running.shutdown().await;
         }
+    }
+
+    /// Does what follows for the seat. What it runs for another machine holds that one's `room`.
+    fn carry_out(&mut self, mut room: Option<OwnedSemaphorePermit>) {
+        while let Some(then) = self.seat.follows() {
+            match then {
+                Then::Run(work) => {
+                    let (done, room) = (self.done_sender.clone(), room.take());
+                    tokio::spawn(async move {
+                        // Without a receiver the agent is stopping.
+                        let _ = done.send(work.run().await).await;
+                        drop(room);
+                    });
+                }
+                Then::Input(input) => self.inputs.push_back(input),
+                Then::Send(to, frame) => _ = self.send(to, &frame),
+            }
+        }
+    }
+
+    /// Whether the mesh took it.
+    fn send(&self, to: MachineId, frame: &Frame) -> bool {
+        let sent = self.net.try_send(Command::Send(to, frame.encode())).is_ok();
+        if !sent {
+            self.counters.dropped("mesh busy");
+        }
+        sent
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use muster_consensus::SeatError;
 use muster_kubeadm::Place;
 use muster_protocol::{
     Boot, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, RunId, Severity, StartRefusal, Status,
@@ -51,6 +52,9 @@ pub enum AgentError {
         /// The core's reason.
         refusal: StartRefusal,
     },
+    /// Raft cannot go on.
+    #[error(transparent)]
+    Raft(#[from] SeatError),
     /// Anything of the system around.
     #[error("{0}")]
     System(String),
@@ -70,7 +74,6 @@ struct Shell {
     events: Ring,
     recorder: Recorder,
     started: Instant,
-    trusted_at: u64,
     /// Whether the mesh was told that this machine is Ready.
     at_rest: bool,
 }
@@ -162,7 +165,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     let machine =
         machine.map_err(|refusal| AgentError::Start { path: config.state_dir.display().to_string(), refusal })?;
     recorder.done(&effects);
-    let raft = Raft::new(me, commands.clone(), inputs.clone());
+    let raft = Raft::new(me, commands.clone(), counters.clone());
     let mut shell = Shell {
         machine,
         disk,
@@ -177,7 +180,6 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         events,
         recorder,
         started,
-        trusted_at: 0,
         at_rest: false,
     };
     shell.carry_out(&mut effects).await?;
@@ -189,6 +191,9 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     let mut watchdog = watchdog();
 
     loop {
+        while let Some(input) = shell.raft.inputs.pop_front() {
+            shell.handle(input, &mut effects).await?;
+        }
         let wakeup = shell.next_wakeup();
         let input = tokio::select! {
             biased;
@@ -198,10 +203,14 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
                 shell.answer(question);
                 continue;
             }
-            Some(event) = shell.raft.events.recv() => match Raft::input(event).map_err(AgentError::System)? {
+            Some(event) = shell.raft.events.recv() => match shell.raft.heard(event)? {
                 Some(input) => input,
                 None => continue,
             },
+            Some(done) = shell.raft.done.recv() => {
+                shell.raft.is_done(done);
+                continue;
+            }
             Some(call) = shell.raft.outgoing.recv() => {
                 shell.raft.call(call);
                 continue;
@@ -256,11 +265,7 @@ impl Shell {
             self.at_rest = at_rest;
             self.tell_mesh(Command::AtRest(at_rest));
         }
-        let revision = self.machine.ledger().revision();
-        if revision != self.trusted_at {
-            self.trusted_at = revision;
-            self.raft.trust(self.machine.ledger());
-        }
+        self.raft.trust(self.machine.ledger());
         Ok(())
     }
 
@@ -278,15 +283,12 @@ impl Shell {
                     self.tell_mesh(Command::Refuse(machine));
                 }
                 Effect::StartRaft { charter } => {
-                    self.raft
-                        .start(&charter, self.machine.ledger(), &mut self.disk)
-                        .await
-                        .map_err(AgentError::System)?;
+                    self.raft.start(&charter, self.machine.ledger(), &mut self.disk).await?;
                 }
                 Effect::InitializeRaft => self.raft.initialize(),
                 Effect::StopRaft => self.raft.stop().await,
                 Effect::SetVoters(voters) => self.raft.set_voters(voters),
-                Effect::Propose { call, entry } => self.raft.propose(call, entry),
+                Effect::Propose { call, entry } => self.raft.propose(call, &entry),
                 Effect::Run { run, step } => self.start(run, step),
                 Effect::Abort { run } => self.abort(run),
                 Effect::Endpoint(address) => self.device.hosts.mean(address),

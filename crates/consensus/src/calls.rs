@@ -61,6 +61,11 @@ impl Calls {
     pub fn lost(&mut self, to: MachineId) {
         self.waiting.retain(|_, (whom, answer)| *whom != to && !answer.is_closed());
     }
+
+    /// Nobody waits for an answer any more. The numbers go on, so that a late answer finds no other call.
+    pub(crate) fn all_lost(&mut self) {
+        self.waiting.clear();
+    }
 }
 
 #[cfg(test)]

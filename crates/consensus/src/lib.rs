@@ -1,6 +1,7 @@
 //! Raft for the ledger: [openraft] on redb, in a shape that the agent and the simulator can both drive.
 //!
-//! [`Consensus`] is a device without a network, a clock or a disk of its own:
+//! [`Seat`] is what both run: it stands between the core's wants and [`Consensus`], and decides for both what a start means, which
+//! store is trusted, and what becomes of a proposal. [`Consensus`] is a device without a network, a clock or a disk of its own:
 //! - it hands out [`Call`]s to other machines as bytes and takes the answers' bytes; calls to this machine go to
 //!   [`Consensus::handle_call`];
 //! - its runtime is a type parameter, tokio's for the agent ([`openraft::TokioRuntime`]), [`seeded::Seeded`] in virtual
@@ -19,6 +20,7 @@ mod inbound;
 mod network;
 mod rpc;
 mod runtime;
+mod seat;
 pub mod seeded;
 mod store;
 mod types;
@@ -32,6 +34,7 @@ pub use inbound::{CallRefused, Refusals};
 pub use openraft::TokioRuntime;
 pub use rpc::{CALL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 pub use runtime::Runtime;
+pub use seat::{Done, Opening, Seat, SeatError, Started, Then, Work};
 pub use store::{LogReader, LogStore, SnapshotBuilder, StateMachine, Store};
 pub use types::{Applied, Types};
 

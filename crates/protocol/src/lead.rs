@@ -49,16 +49,25 @@ pub(crate) struct Lead {
 }
 
 impl Lead {
-    /// Forgets everything but what is being made: this machine does not lead (any more).
+    /// Forgets everything but what is being made, and which tokens were: this machine does not lead (any more).
     pub(crate) fn step_down(&mut self) {
         let (mut runs, pki) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.pki));
+        let tokens = std::mem::take(&mut self.tokens);
         runs.step_down();
-        *self = Self { runs, pki, ..Self::default() };
+        *self = Self { runs, pki, tokens, ..Self::default() };
     }
 
     /// What a control plane does for a leader that cannot do all of its duties.
     pub(crate) fn assist(&mut self, context: &mut Context<'_>, leader: MachineId) {
         self.pki.assist(context, &mut self.runs, leader);
+        // A leader that was admitted after init began has a token that init did not register, and no API server to register it.
+        if !has_joined(context, leader)
+            && has_joined(context, context.me())
+            && let (Some(attempt), Some(pki)) = (context.ledger.cluster_attempt(), context.ledger.pki())
+            && let Some(own) = pki.sealed.get(&context.me())
+        {
+            self.tokens.renew(context, &mut self.runs, attempt, own);
+        }
     }
 
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
@@ -92,7 +101,7 @@ impl Lead {
         self.tickets.want(context);
         self.pki.want(context);
         // Only a machine with a running API server can change tokens.
-        if ledger.member(context.me()).is_some_and(|member| member.joined) {
+        if has_joined(context, context.me()) {
             self.tokens.renew(context, &mut self.runs, attempt, &own);
             self.tokens.delete(context, &mut self.runs, own);
         }
@@ -146,6 +155,10 @@ impl Lead {
             Job::Ticket { .. } | Job::SealPki { .. } => {}
         }
     }
+}
+
+fn has_joined(context: &Context<'_>, machine: MachineId) -> bool {
+    context.ledger.member(machine).is_some_and(|member| member.joined)
 }
 
 fn recipient(member: &Member) -> Recipient {

@@ -20,6 +20,7 @@ pub mod input;
 mod ladder;
 mod lead;
 pub mod ledger;
+pub mod links;
 pub mod machine;
 pub mod record;
 mod roster;

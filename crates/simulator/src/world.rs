@@ -211,7 +211,8 @@ impl World {
             Event::Continue { slot, life } => self.go_on(slot, life),
             Event::Deliver { to, link, frame } => self.deliver(to, link, *frame),
             Event::DeliverBytes { to, link, bytes } => self.deliver_bytes(to, link, *bytes),
-            Event::Dialled { from, to, life } => self.dialled(from, to, life),
+            Event::Dialled { from, to, life, number, whom } => self.dialled([from, to], life, number, whom),
+            Event::Links { slot, life } => self.wake_links(slot, life),
             Event::Silent { link } => self.silent(link),
             Event::Discover { slot, life } => self.discover(slot, life),
             Event::Step { slot, life, run } => {

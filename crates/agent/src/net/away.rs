@@ -1,94 +1,61 @@
 //! Who was turned away: all of it is counted, some of it is told.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use muster_protocol::status::CUT_OFF;
+use muster_protocol::Time;
+use muster_protocol::links::{Failure, Handshakes, Stage};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::Event;
-use super::events::HANDSHAKE;
-use super::progress::Stage;
 use crate::counters::Counters;
-
-/// Pause between two words on the same sender: people need to know who and why, not how often.
-const PAUSE: Duration = Duration::from_secs(10);
-
-/// Most senders of whom is spoken within one pause.
-const SENDERS_MAX: usize = 32;
-
-/// How many handshakes from one address must end in the middle, none of them coming through, before people are told: a
-/// machine that restarts leaves one or two behind.
-const CUT_OFF_MIN: u32 = 4;
 
 /// Counts and tells who was turned away. Clones share it.
 #[derive(Clone)]
 pub(super) struct Away {
     events: mpsc::Sender<Event>,
     counters: Arc<Counters>,
-    told: Arc<Mutex<BTreeMap<String, Instant>>>,
-    /// Handshakes that ended in the middle since the last that did not.
-    cut_off: Arc<Mutex<BTreeMap<IpAddr, u32>>>,
+    handshakes: Arc<Mutex<Handshakes>>,
+    started: Instant,
 }
 
 impl Away {
     pub(super) fn new(events: mpsc::Sender<Event>, counters: Arc<Counters>) -> Self {
-        Self { events, counters, told: Arc::default(), cut_off: Arc::default() }
+        Self { events, counters, handshakes: Arc::default(), started: Instant::now() }
+    }
+
+    fn handshakes(&self) -> MutexGuard<'_, Handshakes> {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts `kind`, and lets people know of `whom` unless that was done a moment ago.
     pub(super) async fn turned(&self, kind: &'static str, whom: String, why: String) {
         self.counters.dropped(kind);
         debug!(whom, why, "turned away");
-        if self.is_news(&whom, Instant::now()) {
+        let now = Time(self.started.elapsed().as_micros() as u64);
+        let news = self.handshakes().is_news(now, &whom);
+        if news {
             let _ = self.events.send(Event::TurnedAway(whom, why)).await;
         }
     }
 
-    /// A handshake with `whom` failed. What makes no sense is another key's, or no muster's. One that merely ended, see
-    /// [`is_cut_off`], is told of as a guess, and when it happens again and again. Whoever proved its identity has the key: it
-    /// refused this machine, let go of one of two connections, or was killed.
+    /// A handshake with `whom` failed.
     pub(super) async fn handshake_failed(&self, whom: String, ip: Option<IpAddr>, stage: Stage, error: &impl Debug) {
-        if stage >= Stage::Known {
-            ip.into_iter().for_each(|ip| self.came_through(ip));
-            return self.counters.dropped("handshake cut off");
+        let failure = self.handshakes().failed(ip, stage, is_cut_off(error));
+        if failure != Failure::Nonsense {
+            self.counters.dropped("handshake cut off");
         }
-        if !is_cut_off(error) {
-            return self.turned("handshake failed", whom, HANDSHAKE.to_owned()).await;
-        }
-        self.counters.dropped("handshake cut off");
-        if ip.is_some_and(|ip| self.is_cut_off_often(ip)) {
-            self.turned("handshake failed", whom, CUT_OFF.to_owned()).await;
+        if let Some(words) = failure.words() {
+            self.turned("handshake failed", whom, words.to_owned()).await;
         }
     }
 
-    fn is_cut_off_often(&self, ip: IpAddr) -> bool {
-        let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        if cut_off.len() >= SENDERS_MAX && !cut_off.contains_key(&ip) {
-            cut_off.pop_first();
-        }
-        let times = cut_off.entry(ip).or_default();
-        *times = times.saturating_add(1);
-        *times >= CUT_OFF_MIN
-    }
-
-    /// A handshake with somebody at that address succeeded: what was cut off before was a restart, or the network.
+    /// A handshake with somebody at that address succeeded.
     pub(super) fn came_through(&self, ip: IpAddr) {
-        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).remove(&ip);
-    }
-
-    fn is_news(&self, whom: &str, now: Instant) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|_, at| now.duration_since(*at) < PAUSE);
-        if told.len() >= SENDERS_MAX || told.contains_key(whom) {
-            return false;
-        }
-        told.insert(whom.to_owned(), now);
-        true
+        self.handshakes().came_through(ip);
     }
 }
 
@@ -108,50 +75,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_restart_is_not_told_and_somebody_who_never_comes_through_is() {
+    async fn what_merely_ended_is_counted_and_what_makes_no_sense_is_told() {
         let (events, mut told) = mpsc::channel(8);
-        let away = Away::new(events, Arc::default());
-        let ip: IpAddr = "10.0.0.9".parse().expect("an address");
+        let counters = Arc::new(Counters::default());
+        let away = Away::new(events, counters.clone());
         let cut = io::Error::other(io::Error::from(ErrorKind::ConnectionReset));
-        let fail = |stage| away.handshake_failed(ip.to_string(), Some(ip), stage, &cut);
-        for _ in 0..5 {
-            for _ in 1..CUT_OFF_MIN {
-                fail(Stage::Fenced).await;
-            }
-            away.came_through(ip);
-        }
+        away.handshake_failed("10.0.0.9".into(), None, Stage::Fenced, &cut).await;
         assert!(told.try_recv().is_err());
-        // Whoever has proved its identity has the key, however often it is cut off after that.
-        for _ in 0..5 * CUT_OFF_MIN {
-            fail(Stage::Known).await;
-        }
-        assert!(told.try_recv().is_err());
-        for _ in 0..CUT_OFF_MIN {
-            fail(Stage::Taken).await;
-        }
-        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.9" && why == CUT_OFF));
         let nonsense = io::Error::new(ErrorKind::InvalidData, "noise");
-        away.handshake_failed("10.0.0.8".into(), None, Stage::Fenced, &nonsense).await;
-        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, why)) if whom == "10.0.0.8" && why == HANDSHAKE));
-    }
-
-    #[test]
-    fn the_addresses_of_those_cut_off_are_bounded() {
-        let (events, _told) = mpsc::channel(1);
-        let away = Away::new(events, Arc::default());
-        (0..1_000_u32).for_each(|number| _ = away.is_cut_off_often(IpAddr::from(number.to_be_bytes())));
-        assert_eq!(away.cut_off.lock().expect("no holder panics").len(), SENDERS_MAX);
-    }
-
-    #[test]
-    fn a_flood_is_told_of_once_a_sender() {
-        let (events, _told) = mpsc::channel(1);
-        let away = Away::new(events, Arc::default());
-        let now = Instant::now();
-        assert!(away.is_news("a", now));
-        assert!(!away.is_news("a", now));
-        assert!(away.is_news("a", now + PAUSE));
-        let news = (0..1_000).filter(|number| away.is_news(&number.to_string(), now + PAUSE)).count();
-        assert_eq!(news, SENDERS_MAX - 1);
+        for _ in 0..2 {
+            away.handshake_failed("10.0.0.8".into(), None, Stage::Fenced, &nonsense).await;
+        }
+        assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, _)) if whom == "10.0.0.8"));
+        assert!(told.try_recv().is_err(), "once is enough");
+        let all = counters.all();
+        assert_eq!((all["dropped: handshake cut off"], all["dropped: handshake failed"]), (1, 2));
     }
 }

@@ -1,132 +1,77 @@
-//! Whom to dial, and where: addresses from cards, hints, mDNS.
+//! Dials that the links want, names they want looked up, and what came of them.
 
 use std::net::SocketAddr;
 
 use libp2p::swarm::behaviour::NewListenAddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{DialError, FromSwarm, NetworkBehaviour as _};
+use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour as _};
 use libp2p::{Multiaddr, PeerId};
-use muster_wire::MachineId;
-use tokio::time::Instant;
+use muster_protocol::links::{Came, Dial, Stage};
 use tracing::{debug, warn};
 
 use super::outcomes::{self, OWN};
-use super::progress::Stage;
 use super::{Mesh, Word, address, key, multiaddr, socket, swarm};
 
 /// What came of a hint, before the machine's name.
-pub(super) const CONNECTED: &str = "connected as";
-pub(super) const RESTS: &str = "not dialled for a while: one of the two refuses the other, this machine or";
-
-/// Most of this machine's own addresses remembered.
-const OWN_MAX: usize = 256;
+const CONNECTED: &str = "connected as";
+const REFUSED: &str = "refused here, since it is";
+const RESTS: &str = "not dialled for a while: one of the two refuses the other, this machine or";
 
 impl Mesh {
-    /// Dials a machine at the addresses on its card, unless a connection stands. Returns whether one is being made.
-    pub(super) fn dial(&mut self, machine: MachineId) -> bool {
-        let Some(addresses) = self.machines.get(&machine) else { return false };
-        let addresses = addresses.iter().filter(|address| !self.own.contains(address));
-        let addresses = addresses.copied().map(multiaddr).collect();
-        self.dial_at(machine, addresses)
-    }
-
-    /// Dials a connected machine that was reached at none of the addresses on its card: it is heard from a translator's, or from
-    /// another card's. Only who was reached at an address of its own is admitted.
-    pub(super) fn dial_back(&mut self, machine: MachineId) {
-        let Some(addresses) = self.machines.get(&machine).filter(|_| self.peers.contains_key(&machine)) else { return };
-        let reached = self.reached_at.get(&machine);
-        let is_reached = |address: &SocketAddr| reached.is_some_and(|reached| reached.contains(&address.ip()));
-        if addresses.iter().any(is_reached) || self.is_refused(machine) {
-            return;
-        }
-        let addresses = addresses.iter().filter(|address| !self.own.contains(address));
-        let addresses: Vec<Multiaddr> = addresses.copied().map(multiaddr).collect();
-        if let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me && !addresses.is_empty()) {
-            let options = DialOpts::peer_id(peer)
-                .condition(PeerCondition::NotDialing)
-                .addresses(addresses)
-                .allocate_new_port()
-                .build();
-            // It may be dialled already.
-            let _ = self.swarm.dial(options);
-        }
-    }
-
-    fn dial_at(&mut self, machine: MachineId, addresses: Vec<Multiaddr>) -> bool {
-        if addresses.is_empty() || self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()) {
-            return false;
-        }
-        let Some(peer) = key::peer(machine).filter(|peer| *peer != self.me) else { return false };
-        let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addresses)
-            .allocate_new_port()
-            .build();
-        matches!(self.swarm.dial(options), Ok(()) | Err(DialError::DialPeerConditionFalse(_)))
-    }
-
-    /// Dials what hints are due. Names are looked up first, which may take its time.
-    pub(super) fn try_hints(&mut self) {
-        let due = self.hints.take(Instant::now());
-        if !self.lacks_peers() {
-            return;
-        }
-        for hint in due {
-            match hint.parse() {
-                Ok(address) => self.try_address(address),
-                Err(_) => {
-                    let words = self.words.0.clone();
-                    tokio::spawn(async move {
-                        let addresses = address::resolve(&hint).await;
-                        let _ = words.send(Word::Resolved(hint, addresses)).await;
-                    });
-                }
+    /// Dials. From a port of its own: two machines that dial each other from their listening ports would be one connection to
+    /// TCP, which on one host the system refuses.
+    pub(super) fn dial(&mut self, dial: Dial) {
+        let mut at = dial.at.into_iter().map(multiaddr);
+        let options = match (dial.to.map(key::peer), at.next()) {
+            (None, Some(first)) => Some(DialOpts::unknown_peer_id().address(first).allocate_new_port().build()),
+            // Whether it is connected or dialled is known to the links.
+            (Some(Some(peer)), Some(first)) => {
+                let to = DialOpts::peer_id(peer).condition(PeerCondition::Always);
+                Some(to.addresses(std::iter::once(first).chain(at).collect()).allocate_new_port().build())
             }
+            // Its name is no point on the curve, so nobody can prove to bear it.
+            (Some(None), _) | (_, None) => None,
+        };
+        let connection = options.as_ref().map(DialOpts::connection_id);
+        let begun = options.is_some_and(|options| self.swarm.dial(options).is_ok());
+        match connection.filter(|_| begun) {
+            Some(connection) => _ = self.dials.insert(connection, dial.number),
+            None => self.dial_ended(dial.number),
         }
     }
 
-    /// Dials an address, unless whoever is known to be there is connected.
-    pub(super) fn try_address(&mut self, address: SocketAddr) {
-        // libp2p does not even dial where it listens itself.
-        if self.own.contains(&address) || self.listening.contains_key(&address) {
-            return self.outcomes.came(address, OWN, None);
-        }
-        let connected = self.connections.values().find(|(_, _, at)| *at == Some(address));
-        if let Some((machine, ..)) = connected {
-            return self.outcomes.came(address, CONNECTED, Some(*machine));
-        }
-        if self.dialled.values().any(|at| *at == address) {
-            return;
-        }
-        let there = self.machines.iter().find(|(_, addresses)| addresses.contains(&address));
-        if let Some(machine) = there.map(|(machine, _)| *machine) {
-            if self.peers.contains_key(&machine) {
-                return self.outcomes.came(address, CONNECTED, Some(machine));
-            }
-            if self.resting.rests(machine, Instant::now()) {
-                return self.outcomes.came(address, RESTS, Some(machine));
-            }
-        }
-        // From a port of its own: two machines that dial each other from their listening ports would be one connection to
-        // TCP, which on one host the system refuses.
-        let options = DialOpts::unknown_peer_id().address(multiaddr(address)).allocate_new_port().build();
-        let connection = options.connection_id();
-        if self.swarm.dial(options).is_ok() {
-            self.dialled.insert(connection, address);
-        }
+    fn dial_ended(&mut self, number: u64) {
+        (0..self.links.dial_failed(number)).for_each(|_| self.counters.dropped("not connected"));
     }
 
-    /// Someone answered by mDNS. Its records are unauthenticated, so they are hints like any other, and bounded.
-    pub(super) fn discovered(&mut self, peer: PeerId, at: Multiaddr) {
+    /// Looks a name up, which may take its time.
+    pub(super) fn look_up(&self, name: String) {
+        let words = self.words.0.clone();
+        tokio::spawn(async move {
+            let addresses = address::resolve(&name).await;
+            let _ = words.send(Word::Resolved(name, addresses)).await;
+        });
+    }
+
+    /// Keeps for people what is known of a hint's address.
+    pub(super) fn note_came(&self, address: SocketAddr, came: Came) {
+        let (text, machine) = match came {
+            Came::Own => (OWN, None),
+            Came::Connected(machine) => (CONNECTED, Some(machine)),
+            Came::Refused(machine) => (REFUSED, Some(machine)),
+            Came::Rests(machine) => (RESTS, Some(machine)),
+        };
+        self.outcomes.came(address, text, machine);
+    }
+
+    /// Someone answered by mDNS. Its records are unauthenticated.
+    pub(super) fn discovered(&mut self, peer: PeerId, at: &Multiaddr) {
         let Some(machine) = key::machine(&peer).filter(|_| peer != self.me) else { return };
         self.outcomes.discovered(machine);
-        if self.peers.contains_key(&machine) || self.resting.rests(machine, Instant::now()) || !self.lacks_peers() {
-            return;
+        if let Some(address) = socket(at) {
+            let now = self.now();
+            self.links.discovered(now, machine, address);
         }
-        if let Some(address) = socket(&at) {
-            self.hints.heard(address.to_string(), Instant::now());
-        }
-        self.dial_at(machine, vec![at]);
     }
 
     /// Asks for others often or seldom: the answers of a formed cluster to its own questions are most of its noise. A
@@ -156,22 +101,23 @@ impl Mesh {
         }
     }
 
-    pub(super) async fn dial_failed(&mut self, hint: Option<SocketAddr>, error: DialError) {
+    pub(super) async fn dial_failed(&mut self, connection: ConnectionId, error: DialError) {
+        if let Some(number) = self.dials.remove(&connection) {
+            self.dial_ended(number);
+        }
         match &error {
             DialError::LocalPeerId { address } => {
-                if let Some(address) = hint.or_else(|| socket(address)) {
+                if let Some(address) = socket(address) {
                     self.progress.take(true, address);
                     self.outcomes.came(address, OWN, None);
-                }
-                if self.own.len() < OWN_MAX {
-                    self.own.extend(hint.or_else(|| socket(address)));
+                    self.links.is_myself(address);
                 }
             }
-            // Another machine has this address now.
             DialError::WrongPeerId { address, .. } => {
                 if let Some(address) = socket(address) {
                     self.progress.take(true, address);
-                    self.hints.heard(address.to_string(), Instant::now());
+                    let now = self.now();
+                    self.links.another_at(now, address);
                 }
             }
             DialError::Transport(causes) => {
@@ -180,8 +126,8 @@ impl Mesh {
                     let stage = self.progress.take(true, address);
                     self.outcomes.came(address, outcomes::dial_failed(stage, cause), None);
                     // Its other end may have let go first.
-                    if stage == Some(Stage::Myself) && self.own.len() < OWN_MAX {
-                        self.own.insert(address);
+                    if stage == Some(Stage::Myself) {
+                        self.links.is_myself(address);
                     }
                     // Nobody there yet is what booting looks like. Somebody who says the wrong things is not.
                     if let Some(stage) = stage {

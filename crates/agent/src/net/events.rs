@@ -6,26 +6,17 @@ use ipnet::IpNet;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns};
+use muster_protocol::links::Stage;
 use muster_wire::{MachineId, limits};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::dial::CONNECTED;
 use super::holes::LARGE;
-use super::progress::Stage;
 use super::swarm::BehaviourEvent;
 use super::{Event, Mesh, address, key, socket};
 
-/// What is said of a handshake in which the other side sent what makes no sense: another mesh key makes noise of every byte, so
-/// nothing more is known.
-pub(super) const HANDSHAKE: &str = "the handshake failed: another mesh key, or not muster";
-
-/// What is said of one that ended in the middle.
+/// What is said of a hint at which a handshake ended in the middle.
 pub(super) const CUT_SHORT: &str = "its handshake ends in the middle: perhaps another mesh key, or not muster";
-
-/// Connections to one peer that come within this time are those of two machines that dialled each other at once. A later
-/// one from outside says that the peer does not have the former any more: it lost its power and is back.
-const AT_ONCE: Duration = Duration::from_secs(3);
 
 impl Mesh {
     pub(super) async fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -33,50 +24,39 @@ impl Mesh {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.established(peer_id, connection_id, &endpoint).await;
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established, connection_id, cause, .. } => {
-                let closed = self.connections.remove(&connection_id);
-                if let Some((machine, since, _)) = closed {
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                let now = self.now();
+                if let Some((machine, stood)) = self.links.closed(now, connection_id) {
                     debug!(%machine, ?cause, "a connection ended");
-                    self.note_end(machine, since, is_given_up(&cause));
-                }
-                if let Some((machine, ..)) = closed.filter(|_| num_established == 0) {
-                    debug!(%machine, %peer_id, "disconnected");
-                    self.disconnected(machine).await;
-                    // A machine that merely restarts is soon there again; one that hangs up is not asked at once.
-                    if self.lacks_peers() && !self.resting.rests(machine, Instant::now()) {
-                        self.hints.hurry();
-                        self.dial(machine);
-                    }
+                    self.note_end(machine, stood, is_given_up(&cause));
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                self.listening.extend(socket(&address).map(|address| (address, listener_id)));
+                if let Some(address) = socket(&address) {
+                    self.listening.insert(address, listener_id);
+                    self.links.listens(address, true);
+                }
                 self.tell_addresses().await;
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 if let Some(address) = socket(&address) {
                     self.listening.remove(&address);
+                    self.links.listens(address, false);
                 }
                 self.tell_addresses().await;
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
                 self.incoming_failed(&send_back_addr, error, peer_id).await;
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, peer_id, .. } => {
-                if let Some(machine) = peer_id.as_ref().and_then(key::machine)
-                    && !self.peers.contains_key(&machine)
-                {
-                    self.waiting.take(machine).iter().for_each(|_| self.counters.dropped("not connected"));
-                }
-                let hint = self.dialled.remove(&connection_id);
-                self.dial_failed(hint, error).await;
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.dial_failed(connection_id, error).await;
             }
             SwarmEvent::Behaviour(
                 BehaviourEvent::Mdns4(mdns::Event::Discovered(found))
                 | BehaviourEvent::Mdns6(mdns::Event::Discovered(found)),
             ) => {
                 for (peer, address) in found {
-                    self.discovered(peer, address);
+                    self.discovered(peer, &address);
                 }
             }
             _ => {}
@@ -84,64 +64,33 @@ impl Mesh {
     }
 
     async fn established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let hint = self.dialled.remove(&connection);
-        let at = socket(endpoint.get_remote_address()).map(|at| at.ip().to_canonical());
-        let dialled = match endpoint {
-            ConnectedPoint::Dialer { address, .. } => socket(address),
-            ConnectedPoint::Listener { .. } => None,
-        };
-        if let Some(remote) = socket(endpoint.get_remote_address()) {
+        let (dial, now) = (self.dials.remove(&connection), self.now());
+        let remote = socket(endpoint.get_remote_address());
+        if let Some(remote) = remote {
             self.progress.take(endpoint.is_dialer(), remote);
             self.away.came_through(remote.ip());
         }
-        if let Some((address, machine)) = hint.zip(key::machine(&peer)) {
-            let text = if self.is_refused(machine) { "refused here, since it is" } else { CONNECTED };
-            self.outcomes.came(address, text, Some(machine));
-        }
-        let Some(machine) = key::machine(&peer).filter(|machine| !self.is_refused(*machine)) else {
-            if key::machine(&peer).is_none() {
-                self.away.turned("not a machine", peer.to_string(), "its key is not Ed25519".to_owned()).await;
+        match (key::machine(&peer), remote) {
+            (Some(machine), Some(remote)) => {
+                if self.links.hears(now, machine) {
+                    self.holes.connected(machine, Instant::now());
+                }
+                self.links.connected(now, connection, machine, remote, dial);
             }
-            // It closes without ever having been told of.
-            self.swarm.close_connection(connection);
-            return;
-        };
-        let now = Instant::now();
-        if endpoint.is_listener() && self.drop_former(machine, now) {
-            self.disconnected(machine).await;
+            (machine, _) => {
+                dial.into_iter().for_each(|number| _ = self.links.dial_failed(number));
+                if machine.is_none() {
+                    self.away.turned("not a machine", peer.to_string(), "its key is not Ed25519".to_owned()).await;
+                }
+                self.swarm.close_connection(connection);
+            }
         }
-        self.connections.insert(connection, (machine, now, dialled));
-        if let Some(at) = at
-            && self.reached_at.entry(machine).or_default().insert(at)
-        {
-            let _ = self.events.send(Event::Reached(machine, at)).await;
-        }
-        self.holes.connected(machine, now);
-        if !self.peers.contains_key(&machine) {
-            self.connected(machine, peer).await;
-        }
-        self.dial_back(machine);
     }
 
     /// A connection of a machine ended: by the system, which gave up what was not acknowledged, or otherwise.
-    fn note_end(&mut self, machine: MachineId, since: Instant, given_up: bool) {
+    fn note_end(&mut self, machine: MachineId, stood: Duration, given_up: bool) {
         let large = self.peers.get(&machine).is_some_and(|peer| peer.sent >= LARGE);
-        let now = Instant::now();
-        self.holes.ended(machine, now.duration_since(since), given_up && large, now);
-    }
-
-    /// Closes the connections of a peer that came back without them. Returns whether there were any.
-    fn drop_former(&mut self, machine: MachineId, now: Instant) -> bool {
-        let former = self
-            .connections
-            .iter()
-            .filter(|(_, (whose, since, _))| *whose == machine && now.duration_since(*since) > AT_ONCE);
-        let former: Vec<ConnectionId> = former.map(|(connection, _)| *connection).collect();
-        for connection in &former {
-            self.connections.remove(connection);
-            self.swarm.close_connection(*connection);
-        }
-        !former.is_empty()
+        self.holes.ended(machine, stood, given_up && large, Instant::now());
     }
 
     async fn incoming_failed(&mut self, from: &Multiaddr, error: ListenError, peer: Option<PeerId>) {
@@ -154,7 +103,8 @@ impl Mesh {
             // A peer that is here already dialled again: one connection is enough.
             ListenError::Denied { .. } if here => {}
             ListenError::Denied { cause } => {
-                self.close_idle();
+                let now = self.now();
+                self.links.make_room(now);
                 debug!(whom, %cause, "no room");
                 self.away.turned("no room", whom, "there are too many connections".to_owned()).await;
             }

@@ -5,24 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use libp2p::core::ConnectedPoint;
+use muster_protocol::links::Stage;
 
 use super::address::socket;
 
 /// Most connections remembered; each is forgotten when its handshake ends, one way or the other.
 const REMEMBERED_MAX: usize = 1_024;
-
-/// What the other side has shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// Somebody took the TCP connection.
-    Taken,
-    /// It sent the fence's first bytes, which any key has.
-    Fenced,
-    /// It proved its identity, through the fence: it has this mesh key.
-    Known,
-    /// It proved this machine's own identity: it is this machine.
-    Myself,
-}
 
 /// The handshakes under way, by whether this machine dialled, and the other side's address. Clones share them.
 #[derive(Clone, Default)]

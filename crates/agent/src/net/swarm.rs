@@ -9,16 +9,14 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, Transport, connection_limits, mdns, memory_connection_limits, noise, pnet, tcp, yamux};
+use muster_protocol::links::{CONNECTIONS_PER_MACHINE_MAX, Stage};
 use muster_wire::limits;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::progress::{Progress, Stage};
+use super::progress::Progress;
 
 /// Most connections whose handshakes are under way from outside: a mass boot fits, a flood does not.
 const PENDING_MAX: u32 = 64;
-
-/// Most connections to one peer: two that dialled each other at once, and one that takes the place of a dead one.
-const CONNECTIONS_PER_PEER_MAX: u32 = 3;
 
 /// Memory of the process above which no connection is taken.
 const MEMORY_BYTES_MAX: usize = 256 << 20;
@@ -75,7 +73,7 @@ pub(super) fn build(
     let me = keypair.public().to_peer_id();
     let limits = connection_limits::ConnectionLimits::default()
         .with_max_established(Some(limits::CONNECTIONS_MAX as u32))
-        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX))
+        .with_max_established_per_peer(Some(CONNECTIONS_PER_MACHINE_MAX as u32))
         .with_max_pending_incoming(Some(PENDING_MAX));
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),

@@ -41,7 +41,9 @@ impl Tickets {
             return;
         }
         // Before init is ready, whoever is admitted is on init's list; InitReady voids the tickets of those who are not.
-        let token_registered = context.ledger.ready().is_none_or(|ready| ready.tokens.contains(&machine));
+        let by_init = context.ledger.ready().is_none_or(|ready| ready.tokens.contains(&machine));
+        // A leader without an API server leaves it to one that has joined, or until it has.
+        let token_registered = by_init || !super::has_joined(context, context.me());
         let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered };
         runs.start(context, Job::Ticket { machine, attempt, registers: !token_registered }, step);
     }

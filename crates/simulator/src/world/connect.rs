@@ -1,15 +1,18 @@
-//! Connections: who hears of whom, dials, links and their end, and frames on them.
+//! Connections: what the network makes of a machine's links, which are the agent's own, and frames on them.
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
-use muster_protocol::Input;
-use muster_wire::{Frame, MachineId, limits};
+use muster_protocol::links::{Dial, Links, Sent, Stage, Want};
+use muster_protocol::{Input, Time};
+use muster_wire::{Frame, MachineId};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::chance::{MS, S};
-use super::event::{At, Event, LinkId, Slot};
-use super::host::Power;
-use super::{World, signed};
+use super::event::{Event, LinkId, Slot};
+use super::host::{Host, Power};
+use super::{PORT, World, signed};
 use crate::scenario::Differs;
 use crate::watch::Seen;
 
@@ -19,57 +22,109 @@ pub(crate) struct Link {
     generation: u32,
     slots: [Slot; 2],
     ids: [MachineId; 2],
-    since: At,
-    used: At,
     /// Whether someone will look if it still works.
     doubted: bool,
 }
 
 /// An end that hears nothing notices after this time.
 const KEEPALIVE_S: [f64; 2] = [8.0, 15.0];
-/// Dials beyond this many at once wait for the next hints.
-const DIALS_MAX: usize = 64;
-/// After a refusal the machine is not dialled for this long.
-const REFUSED_FOR: At = 60_000_000;
-/// In a large site a link that nobody used for this long is closed: a ledger poll, which may be held for half of it, is use.
-const IDLE: At = 60_000_000;
-/// The same where room is scarce.
-const IDLE_FILLED: At = 5_000_000;
-/// As the agent has it: links to one machine that come within this time are those of two that dialled each other at once.
-const AT_ONCE: At = 3_000_000;
-/// Shortest time between two looks at which links are unused.
-const TIDY_PAUSE: At = 1_000_000;
 
 impl Link {
     fn end(&self, slot: Slot) -> usize {
         usize::from(self.slots[1] == slot)
     }
-
-    /// Under what the machine at this end keeps it.
-    fn key(&self, slot: Slot) -> (MachineId, u32) {
-        (self.ids[1 - self.end(slot)], self.generation)
-    }
 }
 
 impl World {
-    /// Hints come in: those this machine could hear of now, and does not reach yet.
+    /// Where a machine listens.
+    fn socket(slot: Slot) -> SocketAddr {
+        SocketAddr::new(Self::ip(slot), PORT)
+    }
+
+    /// The links of a process that starts. Where nobody hears everybody, its image names peers.
+    pub(super) fn links_of_new(&mut self, slot: Slot) {
+        let discovery = &self.scenario.discovery;
+        let peers = if discovery.segment { &[][..] } else { &discovery.seeds[..] };
+        let peers = peers.iter().map(|peer| Self::socket(*peer).to_string()).collect();
+        let host = &mut self.hosts[slot as usize];
+        host.links = Links::new(host.me, peers, self.net.connections_max(), host.clock.show(self.now));
+        host.links.listens(Self::socket(slot), true);
+        host.links_at = None;
+    }
+
+    /// Tells a machine's links something, and does what they want.
+    fn tell_links(&mut self, slot: Slot, tell: impl FnOnce(&mut Links<LinkId, Frame>, Time)) {
+        let host = &mut self.hosts[slot as usize];
+        tell(&mut host.links, host.clock.show(self.now));
+        self.follow_links(slot);
+    }
+
+    /// Does what a machine's links want.
+    pub(super) fn follow_links(&mut self, slot: Slot) {
+        while let Some(want) = self.hosts[slot as usize].links.wanted() {
+            match want {
+                Want::Dial(dial) => self.dial(slot, dial),
+                Want::Close(link) => self.close(link),
+                Want::Reached(machine, address) => self.feed(slot, Input::Reached { machine, address }),
+                Want::Connected(machine) => self.feed(slot, Input::Connected(machine)),
+                Want::Disconnected(machine) => {
+                    self.feed(slot, Input::Disconnected(machine));
+                    self.raft_unreachable(slot, machine);
+                }
+                // There are no names here, and nobody who asks what came of a hint.
+                Want::LookUp(_) | Want::Came(..) => {}
+            }
+        }
+        self.set_links_alarm(slot);
+    }
+
+    fn set_links_alarm(&mut self, slot: Slot) {
+        let host = &mut self.hosts[slot as usize];
+        let Some(due) = host.links.due() else { return };
+        let at = host.clock.when(due).max(self.now);
+        // An alarm that rings too early only looks again.
+        if host.links_at.is_none_or(|alarm| at < alarm || alarm < self.now) {
+            host.links_at = Some(at);
+            let life = host.life;
+            self.events.push(at, Event::Links { slot, life });
+        }
+    }
+
+    /// It is time for a machine's links.
+    pub(super) fn wake_links(&mut self, slot: Slot, life: u32) {
+        let host = &mut self.hosts[slot as usize];
+        if host.life == life && host.links_at == Some(self.now) {
+            host.links_at = None;
+            if host.up() {
+                self.tell_links(slot, |links, now| links.wake(now));
+            }
+        }
+    }
+
+    /// The clock was set, or goes on: the links' alarm is for another moment now.
+    pub(super) fn reset_links_alarm(&mut self, slot: Slot) {
+        if self.hosts[slot as usize].up() {
+            self.hosts[slot as usize].links_at = None;
+            self.set_links_alarm(slot);
+        }
+    }
+
+    /// Hints come in by multicast: those this machine could hear of now, and does not reach yet.
     pub(super) fn discover(&mut self, slot: Slot, life: u32) {
-        if self.hosts[slot as usize].life != life {
+        if self.hosts[slot as usize].life != life || !self.scenario.discovery.segment {
             return;
         }
-        let discovery = &self.scenario.discovery;
-        let room = self.links_lacking(slot);
+        let room = self.hosts[slot as usize].links.lacking();
         if room > 0 && !self.hosts[slot as usize].paused {
-            let mut heard: Vec<Slot> =
-                if discovery.segment { (0..self.hosts.len() as Slot).collect() } else { discovery.seeds.clone() };
+            let mut heard: Vec<Slot> = (0..self.hosts.len() as Slot).collect();
             heard.retain(|other| *other != slot && self.hosts[*other as usize].power == Power::On);
             heard.retain(|other| !self.linked(slot, *other));
-            if heard.len() > room.min(DIALS_MAX) {
+            if heard.len() > room {
                 heard.shuffle(self.chance.rng());
-                heard.truncate(room.min(DIALS_MAX));
+                heard.truncate(room);
             }
             for other in heard {
-                // A hint is multicast; it is lost and cut off like anything else.
+                // It is lost and cut off like anything else.
                 let loss = self.net.loss(other, slot);
                 if self.net.cuts(other, slot) {
                     continue;
@@ -77,7 +132,8 @@ impl World {
                 if self.chance.happens(loss) {
                     self.net.loses(other, slot);
                 } else {
-                    self.dial(slot, other);
+                    let whom = self.hosts[other as usize].me;
+                    self.tell_links(slot, |links, now| links.discovered(now, whom, Self::socket(other)));
                 }
             }
         }
@@ -85,35 +141,10 @@ impl World {
         self.events.push(self.now + again, Event::Discover { slot, life });
     }
 
-    /// How many more connections a machine looks for, those under way counted.
-    fn links_lacking(&self, slot: Slot) -> usize {
-        let host = &self.hosts[slot as usize];
-        limits::MESH_FULL.min(self.net.connections_max()).saturating_sub(host.links.len() + host.dialling.len())
-    }
-
-    /// Closes links that nobody used, longest idle first, while there are more than a large site needs: as the agent does, when
-    /// one more comes or finds no room.
-    fn close_idle(&mut self, slot: Slot) {
-        let host = &mut self.hosts[slot as usize];
-        let (count, max) = (host.links.len(), self.net.connections_max());
-        let filled = max.min(limits::MESH_FILLED);
-        if count <= limits::MESH_CROWDED.min(filled) || self.now < host.tidied + TIDY_PAUSE {
-            return;
-        }
-        host.tidied = self.now;
-        let (keep, unused_for) = if count > filled { (filled, IDLE_FILLED) } else { (limits::MESH_CROWDED, IDLE) };
-        let unused =
-            |id: &LinkId| self.link(*id).map(|link| (link.used, *id)).filter(|(used, _)| used + unused_for < self.now);
-        let mut unused: Vec<(At, LinkId)> = self.hosts[slot as usize].links.values().filter_map(unused).collect();
-        unused.sort_unstable_by_key(|(used, id)| (*used, id.place));
-        for (_, link) in unused.into_iter().take(count.saturating_sub(keep)) {
-            self.close(link);
-        }
-    }
-
     fn linked(&self, slot: Slot, other: Slot) -> bool {
+        let host = &self.hosts[slot as usize];
         let id = self.hosts[other as usize].me;
-        self.hosts[slot as usize].links_to(id).any(|link| self.other_end(link, slot) == Some(other))
+        host.links.connections_of(id).any(|link| self.other_end(link, slot) == Some(other))
     }
 
     fn other_end(&self, link: LinkId, slot: Slot) -> Option<Slot> {
@@ -126,22 +157,13 @@ impl World {
 
     /// A machine's addresses are known.
     pub(super) fn learn(&mut self, slot: Slot, machine: MachineId, addresses: &[String]) {
-        if self.hosts[slot as usize].link_to(machine).is_some() {
-            return;
-        }
-        if self.links_lacking(slot) > 0
-            && let Some(other) = addresses.iter().find_map(|address| self.slot_at(address))
-        {
-            self.dial(slot, other);
-        }
+        self.tell_links(slot, |links, now| links.learn(now, machine, addresses));
     }
 
-    fn dial(&mut self, from: Slot, to: Slot) {
-        let host = &mut self.hosts[from as usize];
-        if from == to || !host.dialling.insert(to) {
-            return;
-        }
-        let life = host.life;
+    fn dial(&mut self, from: Slot, dial: Dial) {
+        let Some(to) = dial.at.iter().find_map(|address| self.slot_at(&address.to_string())) else {
+            return self.tell_links(from, |links, _| _ = links.dial_failed(dial.number));
+        };
         // TCP's handshake, then Noise's: three times there and back, and what was lost is sent again after a second.
         let mut takes = self.net.latency(&self.chance, from, to) * 6 + self.chance.draw([0.2, 1.5], MS);
         let loss = self.net.loss(from, to).max(self.net.loss(to, from));
@@ -149,71 +171,76 @@ impl World {
             self.net.loses(from, to);
             takes += 1_000_000;
         }
-        self.events.push(self.now + takes, Event::Dialled { from, to, life });
+        let life = self.hosts[from as usize].life;
+        self.events.push(self.now + takes, Event::Dialled { from, to, life, number: dial.number, whom: dial.to });
     }
 
-    pub(super) fn dialled(&mut self, from: Slot, to: Slot, life: u32) {
+    pub(super) fn dialled(&mut self, [from, to]: [Slot; 2], life: u32, number: u64, whom: Option<MachineId>) {
         if self.hosts[from as usize].life != life {
             return;
         }
-        self.hosts[from as usize].dialling.remove(&to);
-        let waiting = self.hosts[from as usize].waiting.remove(&to).unwrap_or_default();
         let reached = self.hosts[from as usize].up()
             && self.hosts[to as usize].up()
             && !self.net.cuts(from, to)
             && !self.net.cuts(to, from);
-        if !reached {
-            return;
+        if !reached || !self.shake_hands(from, to) {
+            return self.tell_links(from, |links, _| _ = links.dial_failed(number));
         }
+        let ids = [from, to].map(|slot| self.hosts[slot as usize].me);
+        let other = ids[0] != ids[1] && whom.is_some_and(|whom| whom != ids[1]);
+        if ids[0] == ids[1] || other || !self.has_room(from, to, ids) {
+            return self.tell_links(from, |links, now| {
+                if ids[0] == ids[1] {
+                    links.is_myself(Self::socket(to));
+                } else if other {
+                    links.another_at(now, Self::socket(to));
+                }
+                links.dial_failed(number);
+            });
+        }
+        let link = self.join_ends([from, to], ids);
+        for (end, at, dial) in [(0, Self::socket(to), Some(number)), (1, Self::socket(from), None)] {
+            let host = &mut self.hosts[[from, to][end] as usize];
+            host.links.connected(host.clock.show(self.now), link, ids[1 - end], at, dial);
+        }
+        self.follow_links(from);
+        self.follow_links(to);
+    }
+
+    /// Whether the two have one mesh key. If not, each has heard noise.
+    fn shake_hands(&mut self, from: Slot, to: Slot) -> bool {
         self.cost(from, to, |strange| strange.dials += 1);
         let keys = [self.differs(from), self.differs(to)].map(|differs| differs == Some(Differs::MeshKey));
-        if keys[0] != keys[1] {
-            for (slot, other) in [(from, to), (to, from)] {
-                let whom = Self::address(other);
-                self.feed(slot, Input::TurnedAway { whom, why: "another mesh key".into() });
+        for (slot, other, whom) in [(from, to, Self::socket(to).to_string()), (to, from, Self::address(from))] {
+            let host = &mut self.hosts[slot as usize];
+            if keys[0] == keys[1] {
+                host.handshakes.came_through(Self::ip(other));
+                continue;
             }
-            return;
-        }
-        let ids = [self.hosts[from as usize].me, self.hosts[to as usize].me];
-        let now = self.now;
-        let refused = |slot: Slot, peer| self.hosts[slot as usize].refused.get(&peer).is_some_and(|until| *until > now);
-        if ids[0] == ids[1] || refused(from, ids[1]) || refused(to, ids[0]) {
-            return;
-        }
-        if !self.linked(from, to) {
-            self.drop_former(from, ids[1], to, At::MAX);
-            self.drop_former(to, ids[0], from, AT_ONCE);
-            self.close_idle(from);
-            self.close_idle(to);
-            let room = |slot: Slot| self.hosts[slot as usize].links.len() < self.net.connections_max();
-            if !room(from) || !room(to) {
-                return;
-            }
-            self.join_ends([from, to], ids);
-        }
-        for (whom, frame) in waiting {
-            if whom == ids[1] {
-                self.send_over(from, whom, frame);
+            let why = host.handshakes.failed(Some(Self::ip(other)), Stage::Fenced, false).words();
+            if let Some(why) = why.filter(|_| host.handshakes.is_news(host.clock.show(self.now), &whom)) {
+                self.feed(slot, Input::TurnedAway { whom, why: why.into() });
             }
         }
+        keys[0] == keys[1]
     }
 
-    /// Closes links that a new one ends: a machine that dials and has no link any more lost its power and is back; and of two
-    /// machines of one identity, the streams of the later one displace those of the former.
-    fn drop_former(&mut self, slot: Slot, peer: MachineId, other: Slot, at_once: At) {
-        let links: Vec<LinkId> = self.hosts[slot as usize].links_to(peer).collect();
-        for id in links {
-            let twin = self.other_end(id, slot) != Some(other);
-            if twin || self.link(id).is_some_and(|link| self.now.saturating_sub(link.since) > at_once) {
-                self.close(id);
-            }
+    /// Whether both have room for one more connection. Of two machines of one identity, the streams of the later one displace those
+    /// of the former.
+    fn has_room(&mut self, from: Slot, to: Slot, ids: [MachineId; 2]) -> bool {
+        for (slot, peer, other) in [(from, ids[1], to), (to, ids[0], from)] {
+            let links: Vec<LinkId> = self.hosts[slot as usize].links.connections_of(peer).collect();
+            let twins = links.into_iter().filter(|id| self.other_end(*id, slot) != Some(other));
+            twins.collect::<Vec<_>>().into_iter().for_each(|id| self.close(id));
+            self.tell_links(slot, |links, now| links.make_room(now));
         }
+        [from, to].iter().all(|slot| !self.hosts[*slot as usize].links.is_full())
     }
 
-    fn join_ends(&mut self, slots: [Slot; 2], ids: [MachineId; 2]) {
+    fn join_ends(&mut self, slots: [Slot; 2], ids: [MachineId; 2]) -> LinkId {
         self.link_generation += 1;
         let generation = self.link_generation;
-        let link = Link { generation, slots, ids, since: self.now, used: self.now, doubted: false };
+        let link = Link { generation, slots, ids, doubted: false };
         let place = match self.free_links.pop() {
             Some(place) => {
                 self.links[place as usize] = Some(link);
@@ -224,18 +251,8 @@ impl World {
                 self.links.len() as u32 - 1
             }
         };
-        let id = LinkId { place, generation };
         self.cost(slots[0], slots[1], |strange| strange.connections += 1);
-        for end in 0..2 {
-            let (slot, peer) = (slots[end], ids[1 - end]);
-            let first = self.hosts[slot as usize].link_to(peer).is_none();
-            self.hosts[slot as usize].links.insert((peer, generation), id);
-            if first {
-                let address = Self::ip(slots[1 - end]);
-                self.feed(slot, Input::Reached { machine: peer, address });
-                self.feed(slot, Input::Connected(peer));
-            }
-        }
+        LinkId { place, generation }
     }
 
     /// Both ends lose the link now.
@@ -245,21 +262,17 @@ impl World {
         }
         let Some(link) = self.links[id.place as usize].take() else { return };
         self.free_links.push(id.place);
-        for end in 0..2 {
-            let (slot, peer) = (link.slots[end], link.ids[1 - end]);
-            let host = &mut self.hosts[slot as usize];
-            host.links.remove(&(peer, id.generation));
-            if host.link_to(peer).is_none() {
-                self.feed(slot, Input::Disconnected(peer));
-                self.raft_unreachable(slot, peer);
-            }
+        for slot in link.slots {
+            self.tell_links(slot, |links, now| _ = links.closed(now, id));
         }
     }
 
     /// The process of `slot` is gone: its own links with it, and the peers learn of it when the network tells them.
     pub(super) fn links_of_dead(&mut self, slot: Slot) {
         let dark = self.dark[slot as usize];
-        for id in std::mem::take(&mut self.hosts[slot as usize].links).into_values() {
+        let links: Vec<LinkId> = self.hosts[slot as usize].links.connections().collect();
+        self.hosts[slot as usize].links = Host::no_links();
+        for id in links {
             let Some(link) = self.link(id) else { continue };
             let other = link.slots[1 - link.end(slot)];
             let told = !dark && !self.net.cuts(slot, other);
@@ -295,7 +308,7 @@ impl World {
         let [a, b] = link.slots;
         let holds = |slot: Slot| {
             let host = &self.hosts[slot as usize];
-            host.up() && host.links.contains_key(&link.key(slot))
+            host.up() && host.links.stands(id)
         };
         if holds(a) && holds(b) && !self.net.cuts(a, b) && !self.net.cuts(b, a) {
             if let Some(link) = &mut self.links[id.place as usize] {
@@ -309,11 +322,7 @@ impl World {
     /// The core does not want this machine.
     pub(super) fn refuse(&mut self, slot: Slot, machine: MachineId, why: &str) {
         self.see(Seen::Refused { slot, whom: machine, why });
-        let until = self.now + REFUSED_FOR;
-        self.hosts[slot as usize].refused.insert(machine, until);
-        while let Some(link) = self.hosts[slot as usize].link_to(machine) {
-            self.close(link);
-        }
+        self.tell_links(slot, |links, now| links.refuse(now, machine));
     }
 
     /// Sends a frame, dialling if no link stands.
@@ -329,25 +338,20 @@ impl World {
     }
 
     fn send_over(&mut self, slot: Slot, to: MachineId, frame: Frame) {
-        if let Some(link) = self.hosts[slot as usize].link_to(to) {
-            return self.transmit(slot, link, to, frame);
+        let host = &mut self.hosts[slot as usize];
+        let now = host.clock.show(self.now);
+        let Sent::Now(frame, waited) = host.links.send(now, to, frame, |frame| frame.encode().len()) else {
+            // It may want to dial.
+            return self.follow_links(slot);
+        };
+        let Some(link) = host.links.over(to) else { return };
+        for frame in std::iter::once(frame).chain(waited) {
+            self.transmit(slot, link, to, frame);
         }
-        let Some(other) = self.directory.get(&to).copied() else { return };
-        if self.hosts[slot as usize].refused.get(&to).is_some_and(|until| *until > self.now) {
-            return;
-        }
-        let queue = self.hosts[slot as usize].waiting.entry(other).or_default();
-        if queue.len() < limits::DIAL_QUEUE_MAX {
-            queue.push((to, frame));
-        }
-        self.dial(slot, other);
     }
 
     fn transmit(&mut self, slot: Slot, id: LinkId, to: MachineId, frame: Frame) {
-        let Some(link) = self.links[id.place as usize].as_mut().filter(|link| link.generation == id.generation) else {
-            return;
-        };
-        link.used = self.now;
+        let Some(link) = self.link(id) else { return };
         let other = link.slots[1 - link.end(slot)];
         let bytes = frame.encode();
         let host = &mut self.hosts[slot as usize];
@@ -404,9 +408,12 @@ impl World {
 
     pub(super) fn deliver(&mut self, to: Slot, id: LinkId, frame: Frame) {
         let Some(link) = self.link(id) else { return self.watch.lost("link gone") };
-        let from = link.ids[1 - link.end(to)];
-        if !self.hosts[to as usize].links.contains_key(&link.key(to)) {
+        let (from, host) = (link.ids[1 - link.end(to)], &self.hosts[to as usize]);
+        if !host.links.stands(id) {
             return self.watch.lost("link gone");
+        }
+        if !host.links.hears(host.clock.show(self.now), from) {
+            return self.watch.lost("refused");
         }
         self.watch.delivered(self.now, to);
         self.answer_two_ways(to, from, &frame);

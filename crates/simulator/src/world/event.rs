@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use muster_wire::Frame;
+use muster_wire::{Frame, MachineId};
 
 /// Microseconds of the world's own time since the start of the run.
 pub type At = u64;
@@ -25,9 +25,11 @@ pub(crate) enum Event {
     /// Bytes arrive that were changed on the way.
     DeliverBytes { to: Slot, link: LinkId, bytes: Box<bytes::Bytes> },
     /// A dial succeeds or fails.
-    Dialled { from: Slot, to: Slot, life: u32 },
+    Dialled { from: Slot, to: Slot, life: u32, number: u64, whom: Option<MachineId> },
     /// An end notices that its connection is dead, unless it works again.
     Silent { link: LinkId },
+    /// The time for which a machine's links asked.
+    Links { slot: Slot, life: u32 },
     /// Hints about other machines.
     Discover { slot: Slot, life: u32 },
     /// A kubeadm step goes on.
@@ -51,7 +53,7 @@ pub(crate) enum Event {
 }
 
 /// A connection, by place and generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkId {
     pub(crate) place: u32,
     pub(crate) generation: u32,

@@ -1,10 +1,13 @@
 //! A machine as hardware: its disk, clock and power, and the process that runs the core while it is up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use muster_consensus::Seat;
+use muster_consensus::seeded::Seeded;
 use muster_kubeadm::{Place, Plan};
-use muster_protocol::{Effect, Input, Machine};
+use muster_protocol::links::{Handshakes, Links};
+use muster_protocol::{Effect, Input, Machine, Time};
 use muster_wire::{Frame, MachineId};
 
 use super::clock::Clock;
@@ -55,6 +58,8 @@ pub(crate) struct Host {
     pub(crate) disk: Disk,
     /// The disk of its Raft state.
     pub(crate) platter: Platter,
+    pub(crate) seat: Seat<Seeded>,
+    /// What its Raft runs on, while it does.
     pub(crate) voter: Option<Box<Voter>>,
     pub(crate) clock: Clock,
     pub(crate) power: Power,
@@ -78,13 +83,9 @@ pub(crate) struct Host {
     pub(crate) busy: bool,
     pub(crate) wake_at: Option<At>,
     pub(crate) next_write: Option<NextWrite>,
-    /// By peer and generation.
-    pub(crate) links: BTreeMap<(MachineId, u32), LinkId>,
-    /// When unused links were last looked for.
-    pub(crate) tidied: At,
-    pub(crate) dialling: BTreeSet<Slot>,
-    pub(crate) waiting: BTreeMap<Slot, Vec<(MachineId, Frame)>>,
-    pub(crate) refused: BTreeMap<MachineId, At>,
+    pub(crate) links: Links<LinkId, Frame>,
+    pub(crate) links_at: Option<At>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) runs: BTreeMap<u64, Running>,
     pub(crate) kube: Kube,
     /// What muster makes of its kubeadm's version.
@@ -111,6 +112,7 @@ impl Host {
             slot,
             disk: Disk::new(),
             platter: Platter::default(),
+            seat: Seat::new(MachineId::default()),
             voter: None,
             clock: Clock::new(0, 0),
             power: Power::Off,
@@ -129,11 +131,9 @@ impl Host {
             busy: false,
             wake_at: None,
             next_write: None,
-            links: BTreeMap::new(),
-            tidied: 0,
-            dialling: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            links: Self::no_links(),
+            links_at: None,
+            handshakes: Handshakes::default(),
             runs: BTreeMap::new(),
             kube: Kube::default(),
             plan: None,
@@ -158,13 +158,9 @@ impl Host {
         !self.writing && !self.busy && !self.paused
     }
 
-    pub(crate) fn link_to(&self, machine: MachineId) -> Option<LinkId> {
-        self.links_to(machine).next()
-    }
-
-    /// The links to a machine, oldest first.
-    pub(crate) fn links_to(&self, machine: MachineId) -> impl Iterator<Item = LinkId> + '_ {
-        self.links.range((machine, 0)..=(machine, u32::MAX)).map(|(_, link)| *link)
+    /// The links of a machine whose process does not run.
+    pub(crate) fn no_links() -> Links<LinkId, Frame> {
+        Links::new(MachineId::default(), Vec::new(), 0, Time::default())
     }
 
     /// The process is gone, with all it had in memory.
@@ -172,15 +168,14 @@ impl Host {
         self.life += 1;
         self.machine = None;
         self.voter = None;
+        self.seat = Seat::new(self.me);
         self.outbox.clear();
         self.inbox.clear();
         self.writing = false;
         self.busy = false;
         self.paused = false;
         self.wake_at = None;
-        self.dialling.clear();
-        self.waiting.clear();
-        self.refused.clear();
+        self.handshakes = Handshakes::default();
         self.api_servers.clear();
         self.plan = None;
         self.place = None;

@@ -1,6 +1,7 @@
 //! A machine's process: it boots, hands inputs to the core, and carries out effects in order.
 
 use bytes::Bytes;
+use muster_consensus::Seat;
 use muster_protocol::{Boot, Effect, Effects, Input, Machine};
 use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity};
@@ -47,6 +48,7 @@ impl World {
         let identity = Identity::from_seed(&file.identity_seed);
         let me = identity.machine();
         host.me = me;
+        host.seat = Seat::new(me);
         host.clock = Clock::new(self.now, 1_000_000);
         let life = host.life;
         let sealing_key = SealingKey::from_seed(&file.sealing_seed).public();
@@ -74,8 +76,10 @@ impl World {
                 host.power = Power::On;
                 host.outbox.extend(effects.drain());
                 self.directory.insert(me, slot);
+                self.links_of_new(slot);
                 self.faults_on_boot(slot);
                 self.carry_on(slot);
+                self.follow_links(slot);
                 let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
                 self.events.push(self.now + delay, Event::Discover { slot, life });
             }
@@ -115,6 +119,7 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         self.watch.before(self.now, slot, machine, &input);
         machine.handle(now, input, &mut effects);
+        host.seat.trust(machine.ledger());
         host.outbox.extend(effects.drain());
         self.effects = effects;
         if host.slow_us > 0 {
@@ -184,6 +189,7 @@ impl World {
 
     /// The clock was set: the alarm is for another moment now.
     pub(super) fn reset_alarm(&mut self, slot: Slot) {
+        self.reset_links_alarm(slot);
         if self.hosts[slot as usize].up() {
             self.hosts[slot as usize].wake_at = None;
             self.set_alarm(slot);

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::MachineId;
-use tokio::time::Instant;
 
-/// How long a refused machine is left alone, and one that sent too much that is no frame.
-pub(super) const REFUSED_FOR: Duration = Duration::from_secs(300);
-pub(super) const OFFENDER_FOR: Duration = Duration::from_secs(30);
+use crate::Time;
+
+/// How long a refused machine is left alone.
+pub const REFUSED_FOR: Duration = Duration::from_secs(300);
+
+/// How long one is left alone that sent too much that is no frame.
+pub const OFFENDER_FOR: Duration = Duration::from_secs(30);
 
 /// A connection that ends sooner than this was not wanted on the other side. Shorter than any that is closed for want of use.
 const SHORT: Duration = Duration::from_secs(3);
@@ -22,29 +25,29 @@ const PAUSE_MAX: Duration = REFUSED_FOR;
 const MACHINES_MAX: usize = 4_096;
 
 /// Whom to leave alone, and until when.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Resting {
     /// Refused by this machine: neither dialled nor heard.
-    refused: BTreeMap<MachineId, Instant>,
+    refused: BTreeMap<MachineId, Time>,
     /// Hangs up on this machine: not dialled; heard if it dials.
     hanging_up: BTreeMap<MachineId, Pause>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Pause {
-    until: Instant,
+    until: Time,
     length: Duration,
 }
 
 impl Resting {
-    pub(super) fn refuse(&mut self, machine: MachineId, time: Duration, now: Instant) {
+    pub(super) fn refuse(&mut self, machine: MachineId, time: Duration, now: Time) {
         self.refused.retain(|_, until| *until > now);
         make_room(&mut self.refused, |until| *until);
         self.refused.insert(machine, now + time);
     }
 
     /// A machine's last connection is gone; it stood for so long.
-    pub(super) fn left(&mut self, machine: MachineId, stood: Duration, now: Instant) {
+    pub(super) fn left(&mut self, machine: MachineId, stood: Duration, now: Time) {
         let former = self.hanging_up.remove(&machine);
         if stood >= SHORT {
             return;
@@ -54,17 +57,22 @@ impl Resting {
         self.hanging_up.insert(machine, Pause { until: now + length, length });
     }
 
-    pub(super) fn is_refused(&self, machine: MachineId, now: Instant) -> bool {
+    pub(super) fn is_refused(&self, machine: MachineId, now: Time) -> bool {
         self.refused.get(&machine).is_some_and(|until| *until > now)
     }
 
+    /// Those that are not to be dialled now, or were not a while ago.
+    pub(super) fn machines(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.refused.keys().chain(self.hanging_up.keys()).copied()
+    }
+
     /// Whether it is not to be dialled now.
-    pub(super) fn rests(&self, machine: MachineId, now: Instant) -> bool {
+    pub(super) fn rests(&self, machine: MachineId, now: Time) -> bool {
         self.is_refused(machine, now) || self.hanging_up.get(&machine).is_some_and(|pause| pause.until > now)
     }
 }
 
-fn make_room<T>(machines: &mut BTreeMap<MachineId, T>, until: impl Fn(&T) -> Instant) {
+fn make_room<T>(machines: &mut BTreeMap<MachineId, T>, until: impl Fn(&T) -> Time) {
     if machines.len() >= MACHINES_MAX
         && let Some(first) = machines.iter().min_by_key(|(_, rest)| until(rest)).map(|(machine, _)| *machine)
     {
@@ -80,7 +88,7 @@ mod tests {
 
     #[test]
     fn who_hangs_up_is_dialled_ever_less_often() {
-        let (mut resting, mut now) = (Resting::default(), Instant::now());
+        let (mut resting, mut now) = (Resting::default(), Time(1));
         let begun = now;
         let mut dials = 0;
         while now < begun + Duration::from_secs(3_600) {
@@ -88,7 +96,7 @@ mod tests {
                 dials += 1;
                 resting.left(WHO, Duration::from_millis(1), now);
             }
-            now += Duration::from_millis(100);
+            now = now + Duration::from_millis(100);
         }
         assert_eq!(dials, 20, "nine within eight and a half minutes, then one every five minutes");
         assert!(!resting.is_refused(WHO, now), "if it dials, it is heard");
@@ -96,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_stood_is_forgiven_everything() {
-        let (mut resting, now) = (Resting::default(), Instant::now());
+        let (mut resting, now) = (Resting::default(), Time(1));
         for _ in 0..5 {
             resting.left(WHO, Duration::ZERO, now);
         }
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (mut resting, now) = (Resting::default(), Instant::now());
+        let (mut resting, now) = (Resting::default(), Time(1));
         for number in 0..2 * MACHINES_MAX as u32 {
             let mut id = [0; 32];
             id[..4].copy_from_slice(&number.to_be_bytes());
