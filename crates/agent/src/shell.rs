@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use muster_protocol::{Boot, Effect, Effects, Input, Machine, Phase, RunId, StartRefusal, Status, StepFailure, Time};
-use muster_wire::{Frame, MachineId};
+use muster_wire::{Frame, MachineId, TurnKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -422,7 +422,7 @@ impl Shell {
             "abandoned": ledger.abandoned().iter().map(|(attempt, who, why)| {
                 serde_json::json!({"attempt": attempt, "machine": machine(*who), "why": why})
             }).collect::<Vec<_>>(),
-            "etcd_turn": ledger.etcd_turn().map(|(number, holder)| serde_json::json!({"number": number, "machine": machine(holder)})),
+            "etcd_turn": ledger.turn(TurnKind::Etcd).map(|(number, holder)| serde_json::json!({"number": number, "machine": machine(holder)})),
         })
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::entry::Sealed;
-use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId};
+use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId, TurnKind};
 
 use crate::follow::Subject;
 use crate::ledger::Member;
@@ -189,7 +189,7 @@ impl Ladder {
             Job::Init { attempt } | Job::MakePki { attempt } => context.ledger.cluster_attempt() != Some(attempt),
             Job::Join { attempt } | Job::JoinFinish { attempt } => ready != Some(attempt),
             Job::JoinEtcd { number, .. } => {
-                context.now >= turn_end || context.ledger.etcd_turn() != Some((number, context.me))
+                context.now >= turn_end || context.ledger.turn(TurnKind::Etcd) != Some((number, context.me))
             }
             _ => false,
         };

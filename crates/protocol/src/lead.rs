@@ -64,7 +64,7 @@ impl Lead {
         self.members.remove_replaced(context, &mut self.silence);
         let admitted_all = self.members.admit(context, &mut self.silence);
         self.init.watch_claim(context, &mut self.silence, admitted_all);
-        turns::watch_etcd_turn(context, &mut self.silence);
+        turns::watch(context, &mut self.silence);
         self.voters.grow(context);
         self.issue(context);
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId};
+use muster_wire::{Charter, Digest, Entry, MachineId, Turn, TurnChange, TurnKind};
 
 mod init;
 mod members;
@@ -65,7 +65,7 @@ impl Ledger {
                 self.init.abandon(why);
             }
             Entry::Ticket { machine, attempt, ciphertext } => self.ticket_for(*machine, *attempt, ciphertext)?,
-            Entry::EtcdJoin { machine, turn, number } => self.etcd_join(*machine, *turn, *number)?,
+            Entry::Turn(turn) => self.turn_changes(turn)?,
             Entry::Joined { machine } => self.members.join(*machine)?,
         }
         self.consequences(entry);
@@ -94,7 +94,7 @@ impl Ledger {
             | Entry::InitClaimed { .. }
             | Entry::PkiSealed { .. }
             | Entry::Ticket { .. }
-            | Entry::EtcdJoin { .. }
+            | Entry::Turn(_)
             | Entry::Joined { .. } => {}
         }
     }
@@ -113,8 +113,9 @@ impl Ledger {
 
     fn admit(&mut self, admitted: &Admitted) -> Result<(), Refusal> {
         // Something is being made, or is made, that carries the address.
-        let holders = [self.init.claim.map(|(_, holder)| holder), self.turns.etcd.map(|(_, holder)| holder)];
-        let bound = self.has_etcd(admitted.machine) || holders.contains(&Some(admitted.machine));
+        let machine = admitted.machine;
+        let claims = self.init.claim.is_some_and(|(_, holder)| holder == machine);
+        let bound = self.has_etcd(machine) || claims || self.turns.holds(machine);
         self.members.admit(admitted, bound)
     }
 
@@ -171,20 +172,19 @@ impl Ledger {
         Ok(())
     }
 
-    fn etcd_join(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> Result<(), Refusal> {
-        match turn {
-            EtcdTurn::Started => {
-                self.turns.is_free()?;
-                if self.init.ready.is_none() {
-                    return Err(Refusal::NotLive { named: 0, live: self.init.claim.map(|(live, _)| live) });
-                }
-                if !planted("turn-for-worker") {
-                    self.members.control_plane(machine)?;
-                }
-                self.turns.start(machine, number)
-            }
-            EtcdTurn::Done | EtcdTurn::GaveUp => self.turns.end(machine, number, turn == EtcdTurn::Done),
+    fn turn_changes(&mut self, turn: &Turn) -> Result<(), Refusal> {
+        if turn.change != TurnChange::Started {
+            return self.turns.end(turn);
         }
+        self.turns.is_free(turn.kind)?;
+        if self.init.ready.is_none() {
+            return Err(Refusal::NotLive { named: 0, live: self.init.claim.map(|(live, _)| live) });
+        }
+        match turn.kind {
+            TurnKind::Etcd if !planted("turn-for-worker") => self.members.control_plane(turn.holder)?,
+            TurnKind::Etcd | TurnKind::Disrupt => self.members.admitted(turn.holder)?,
+        }
+        self.turns.start(turn)
     }
 
     /// Index of the last applied entry in the Raft log; 0 before the first.
@@ -280,14 +280,19 @@ impl Ledger {
         self.pki.as_ref()
     }
 
-    /// The etcd turn under way: its number and whose it is.
-    pub fn etcd_turn(&self) -> Option<(u32, MachineId)> {
-        self.turns.etcd
+    /// The turn of a kind that is under way: its number and whose it is.
+    pub fn turn(&self, kind: TurnKind) -> Option<(u32, MachineId)> {
+        self.turns.under_way(kind)
     }
 
-    /// How many etcd turns were taken.
-    pub fn etcd_turns(&self) -> u32 {
-        self.turns.etcd_count
+    /// The number of a kind's last turn; 0 before the first.
+    pub fn last_turn(&self, kind: TurnKind) -> u32 {
+        self.turns.last(kind)
+    }
+
+    /// Whether a machine has a turn of any kind.
+    pub fn holds_turn(&self, machine: MachineId) -> bool {
+        self.turns.holds(machine)
     }
 }
 

@@ -9,7 +9,7 @@ pub const PROMISES: [(&str, &str); 18] = [
     ("S5", "join secrets are readable by their recipient alone"),
     ("S6", "a machine that was not admitted is in no quorum, holds no ticket and reads no ledger"),
     ("S7", "a machine never belongs to two clusters, and refuses a peer with another charter"),
-    ("S8", "at most one etcd member is being added at a time"),
+    ("S8", "one machine at a time has a turn of each kind; at most one etcd member is being added"),
     ("S9", "an identity is never used again after its disk was wiped"),
     ("S10", "every queue, cache and message is bounded"),
     ("S11", "there are never more control planes than the image asks for, whoever proposes them"),

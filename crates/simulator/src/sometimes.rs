@@ -24,6 +24,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("step-repeated", "a kubeadm step was run again"),
     ("manifests-by-another", "another machine than the one that made the cluster applied manifests"),
     ("etcd-turn-given-up", "a turn at etcd ended without a member"),
+    ("disrupt-turn", "a turn to disrupt began or ended"),
     ("reset-run", "a machine undid what kubeadm had done"),
     ("suspicion-refuted", "a machine held for dead was held for alive again"),
     ("clone-found", "a cloned disk was found"),

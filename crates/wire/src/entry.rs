@@ -8,6 +8,10 @@ use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, te
 use crate::{Digest, MachineId, WireError, limits, proto};
 use proto::entry::Change;
 
+pub mod turns;
+
+pub use turns::{Turn, TurnChange, TurnKind};
+
 /// A machine's role in Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,18 +29,6 @@ impl std::fmt::Display for Role {
             Role::Worker => "worker",
         })
     }
-}
-
-/// What happened to a turn at joining etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EtcdTurn {
-    /// The machine is adding its member; nobody else may.
-    Started,
-    /// Its member is in.
-    Done,
-    /// The turn ended without a member.
-    GaveUp,
 }
 
 /// A secret sealed to one machine.
@@ -116,15 +108,8 @@ pub enum Entry {
         /// HPKE ciphertext, see [`crate::seal`].
         ciphertext: Bytes,
     },
-    /// A turn at adding an etcd member.
-    EtcdJoin {
-        /// Whose turn.
-        machine: MachineId,
-        /// Its beginning or its end.
-        turn: EtcdTurn,
-        /// The turn's number; an end names the turn that it ends, a beginning the next one.
-        number: u32,
-    },
+    /// A turn begins or ends.
+    Turn(Turn),
     /// The machine's Node is Ready.
     Joined {
         /// Who joined.
@@ -143,7 +128,7 @@ impl Entry {
             Entry::InitReady { .. } => "init-ready",
             Entry::InitAbandoned { .. } => "init-abandoned",
             Entry::Ticket { .. } => "ticket",
-            Entry::EtcdJoin { .. } => "etcd-join",
+            Entry::Turn(_) => "turn",
             Entry::Joined { .. } => "joined",
         }
     }
@@ -189,20 +174,7 @@ fn to_proto(entry: &Entry) -> Change {
             attempt: *attempt,
             ciphertext: ciphertext.clone(),
         }),
-        Entry::EtcdJoin { machine, turn, number } => {
-            let turn = match turn {
-                EtcdTurn::Started => proto::EtcdTurn::Started,
-                EtcdTurn::Done => proto::EtcdTurn::Done,
-                EtcdTurn::GaveUp => {
-                    if crate::planted::planted("given-up-as-done") {
-                        proto::EtcdTurn::Done
-                    } else {
-                        proto::EtcdTurn::GaveUp
-                    }
-                }
-            };
-            Change::EtcdJoin(proto::EtcdJoin { machine: machine_bytes(machine), turn: turn.into(), number: *number })
-        }
+        Entry::Turn(turn) => Change::Turn(turn.to_proto()),
         Entry::Joined { machine } => Change::Joined(proto::Joined { machine: machine_bytes(machine) }),
     }
 }
@@ -238,18 +210,7 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
             attempt: ticket.attempt,
             ciphertext: bounded_bytes(ticket.ciphertext, limits::CIPHERTEXT_BYTES_MAX, "entry.ciphertext")?,
         },
-        Change::EtcdJoin(join) => Entry::EtcdJoin {
-            machine: machine(&join.machine)?,
-            turn: match join.turn() {
-                proto::EtcdTurn::Started => EtcdTurn::Started,
-                proto::EtcdTurn::Done => EtcdTurn::Done,
-                proto::EtcdTurn::GaveUp => EtcdTurn::GaveUp,
-                proto::EtcdTurn::Unspecified => {
-                    return Err(WireError::Field { field: "entry.turn", rule: "is unknown" });
-                }
-            },
-            number: join.number,
-        },
+        Change::Turn(turn) => Entry::Turn(Turn::from_proto(&turn)?),
         Change::Joined(joined) => Entry::Joined { machine: machine(&joined.machine)? },
     })
 }

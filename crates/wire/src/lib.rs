@@ -23,7 +23,7 @@ pub mod proto {
 
 pub use card::{Card, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
-pub use entry::{Entry, EtcdTurn, Role};
+pub use entry::{Entry, Role, Turn, TurnChange, TurnKind};
 pub use frame::{Frame, LedgerNews, Promise};
 pub use id::{Digest, MachineId};
 pub use sign::Identity;

@@ -9,8 +9,9 @@ use muster_wire::charter::charter_hash;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
-    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, EtcdTurn, Frame, Identity, KubeadmMarker, LedgerNews,
-    MachineId, Promise, Role, Settings, SignedCard, Vote,
+    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Frame, Identity, KubeadmMarker, LedgerNews,
+    MachineId, Promise, Role, Settings, SignedCard, Turn, TurnChange,
+    TurnKind, Vote,
 };
 
 fn identity(number: u8) -> Identity {
@@ -146,7 +147,10 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ),
         ("init-abandoned", Entry::InitAbandoned { attempt: 1, why: "died".into() }),
         ("ticket", Entry::Ticket { machine, attempt: 1, ciphertext }),
-        ("etcd-join", Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, number: 2 }),
+        (
+            "turn",
+            Entry::Turn(Turn { kind: TurnKind::Etcd, number: 2, holder: machine, change: TurnChange::GaveUp }),
+        ),
         ("joined", Entry::Joined { machine }),
     ]
 }

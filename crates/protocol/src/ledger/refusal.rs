@@ -1,6 +1,6 @@
 //! Why an entry took no effect.
 
-use muster_wire::MachineId;
+use muster_wire::{MachineId, TurnKind};
 
 /// Why an entry took no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,12 +56,17 @@ pub enum Refusal {
     /// There is no sealed CA yet.
     #[error("no CA is in the ledger yet")]
     NoCa,
-    /// Another machine is adding its etcd member (promise S8).
-    #[error("it is the turn of {0} to join etcd")]
-    EtcdBusy(MachineId),
+    /// Another machine has the turn of this kind (promise S8).
+    #[error("it is the turn of {holder} {}", kind.purpose())]
+    TurnTaken {
+        /// What the turn is for.
+        kind: TurnKind,
+        /// Whose it is.
+        holder: MachineId,
+    },
     /// The turn named is not the one under way.
-    #[error("no such etcd turn is under way")]
-    NoSuchTurn,
+    #[error("no such {} turn is under way", .0.word())]
+    NoSuchTurn(TurnKind),
     /// The image asks for no more control planes (promise S11).
     #[error("{machine} can be no control plane: the charter names {count}, and their seats are taken")]
     NoSeat {

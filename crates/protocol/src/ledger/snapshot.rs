@@ -18,6 +18,7 @@ impl Ledger {
         let id = |machine: &MachineId| Bytes::copy_from_slice(&machine.0);
         let claimed =
             |(attempt, machine): &(u32, MachineId)| proto::InitClaimed { attempt: *attempt, machine: id(machine) };
+        let (turns, last_turns) = self.turns.to_proto();
         proto::LedgerState {
             revision: self.revision,
             members: self.members.all().values().map(|member| self.member_to_proto(member)).collect(),
@@ -44,18 +45,14 @@ impl Ledger {
                 .flat_map(|pki| &pki.sealed)
                 .map(|(machine, ciphertext)| proto::Sealed { machine: id(machine), ciphertext: ciphertext.clone() })
                 .collect(),
-            etcd_turn: self.turns.etcd.as_ref().map(|(number, machine)| proto::EtcdJoin {
-                machine: id(machine),
-                turn: proto::EtcdTurn::Started.into(),
-                number: *number,
-            }),
+            turns,
+            last_turns,
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
                 false => self.members.removed.iter().map(id).collect(),
             },
             control_planes: self.members.seats.count,
             voters: self.members.seats.voters.iter().map(id).collect(),
-            etcd_turns: if crate::planted::planted("snapshot-loses-turns") { 0 } else { self.turns.etcd_count },
         }
         .encode_to_vec()
     }
@@ -79,11 +76,7 @@ impl Ledger {
                 claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
                 ..Init::default()
             },
-            turns: Turns {
-                etcd: state.etcd_turn.map(|turn| Ok((turn.number, id(&turn.machine)?))).transpose()?,
-                etcd_count: state.etcd_turns,
-                ..Turns::default()
-            },
+            turns: Turns::from_proto(&state.turns, &state.last_turns)?,
             ..Self::default()
         };
         if let Some(ready) = state.ready {

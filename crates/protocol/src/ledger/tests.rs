@@ -31,6 +31,10 @@ fn claim(attempt: u32, number: u8) -> Entry {
     Entry::InitClaimed { attempt, machine: id(number) }
 }
 
+fn turn(kind: TurnKind, holder: u8, change: TurnChange, number: u32) -> Entry {
+    Entry::Turn(Turn { kind, number, holder: id(holder), change })
+}
+
 /// Applies entries in order; all but the last must be taken. Returns what became of the last.
 fn apply(ledger: &mut Ledger, entries: &[Entry]) -> Result<(), Refusal> {
     let mut last = Ok(());
@@ -88,15 +92,35 @@ fn tickets_die_with_their_attempt_and_with_a_token_that_init_did_not_register() 
 #[test]
 fn etcd_is_joined_in_turn() {
     let mut ledger = three();
-    let turn = |number: u8, turn, count| Entry::EtcdJoin { machine: id(number), turn, number: count };
-    assert!(apply(&mut ledger, &[turn(2, EtcdTurn::Started, 1)]).is_err(), "there is no etcd yet");
+    let turn = |number, change, count| turn(TurnKind::Etcd, number, change, count);
+    assert!(apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).is_err(), "there is no etcd yet");
     apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
-    apply(&mut ledger, &[turn(2, EtcdTurn::Started, 1)]).expect("takes its turn");
-    assert_eq!(apply(&mut ledger, &[turn(1, EtcdTurn::Started, 2)]), Err(Refusal::EtcdBusy(id(2))));
-    assert_eq!(apply(&mut ledger, &[turn(2, EtcdTurn::Done, 2)]), Err(Refusal::NoSuchTurn));
-    apply(&mut ledger, &[turn(2, EtcdTurn::Done, 1)]).expect("is done");
+    apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).expect("takes its turn");
+    assert_eq!(apply(&mut ledger, &[turn(1, TurnChange::Started, 2)]), Err(Refusal::TurnTaken { kind: TurnKind::Etcd, holder: id(2) }));
+    assert_eq!(apply(&mut ledger, &[turn(2, TurnChange::Done, 2)]), Err(Refusal::NoSuchTurn(TurnKind::Etcd)));
+    apply(&mut ledger, &[turn(2, TurnChange::Done, 1)]).expect("is done");
     assert!(ledger.has_etcd(id(2)));
-    assert_eq!(apply(&mut ledger, &[turn(3, EtcdTurn::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(apply(&mut ledger, &[turn(3, TurnChange::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
+}
+
+#[test]
+fn one_machine_disrupts_at_a_time_and_etcd_is_joined_meanwhile() {
+    let mut ledger = three();
+    let disrupt = |number, change, count| turn(TurnKind::Disrupt, number, change, count);
+    assert!(apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).is_err(), "there is nothing to disrupt yet");
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
+    apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).expect("a worker may");
+    let taken = Refusal::TurnTaken { kind: TurnKind::Disrupt, holder: id(3) };
+    assert_eq!(apply(&mut ledger, &[disrupt(1, TurnChange::Started, 2)]), Err(taken));
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, 1)]).expect("is another kind");
+    assert_eq!(
+        apply(&mut ledger, &[turn(TurnKind::Etcd, 3, TurnChange::GaveUp, 1)]),
+        Err(Refusal::NoSuchTurn(TurnKind::Etcd)),
+        "an end names its kind"
+    );
+    apply(&mut ledger, &[disrupt(3, TurnChange::GaveUp, 1), disrupt(1, TurnChange::Started, 2)]).expect("is free again");
+    apply(&mut ledger, &[Entry::Removed { machine: id(1) }]).expect("is removed");
+    assert_eq!(ledger.turn(TurnKind::Disrupt), None, "a turn ends with its holder");
 }
 
 #[test]
@@ -147,7 +171,8 @@ fn a_ledger_survives_its_bytes() {
         Entry::InitAbandoned { attempt: 1, why: "died".into() },
         claim(2, 2),
         ready(2, &[1, 3]),
-        Entry::EtcdJoin { machine: id(1), turn: EtcdTurn::Started, number: 1 },
+        turn(TurnKind::Etcd, 1, TurnChange::Started, 1),
+        turn(TurnKind::Disrupt, 2, TurnChange::Started, 7),
         Entry::Joined { machine: id(2) },
         Entry::Removed { machine: id(3) },
     ];
@@ -174,8 +199,8 @@ proptest::proptest! {
                 1 => pki(attempt, "ca", &[1, 2]),
                 2 => ready(attempt, &[1, 2, 3]),
                 3 => Entry::InitAbandoned { attempt, why: String::new() },
-                4 => Entry::EtcdJoin { machine: id(number), turn: EtcdTurn::Started, number: attempt },
-                5 => Entry::EtcdJoin { machine: id(number), turn: EtcdTurn::Done, number: attempt },
+                4 => turn(TurnKind::Etcd, number, TurnChange::Started, attempt),
+                5 => turn(TurnKind::Etcd, number, TurnChange::Done, attempt),
                 6 => Entry::Joined { machine: id(number) },
                 _ => Entry::Ticket { machine: id(number), attempt, ciphertext: Bytes::new() },
             };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, MachineId, Role, Settings, host_of};
+use muster_wire::{Card, MachineId, Role, Settings, TurnKind, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -430,7 +430,7 @@ impl Machine {
             }
             _ => {}
         }
-        if let Some((number, holder)) = ledger.etcd_turn()
+        if let Some((number, holder)) = ledger.turn(TurnKind::Etcd)
             && holder != me
             && member.admitted.role == Role::ControlPlane
             && !ledger.has_etcd(me)

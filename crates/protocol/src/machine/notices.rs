@@ -28,7 +28,9 @@ impl Machine {
                 ("init-abandoned", format!("attempt {attempt} is abandoned: {why}"))
             }
             Entry::Ticket { machine, .. } => ("ticket", format!("{} has its ticket", name(machine))),
-            Entry::EtcdJoin { machine, turn, .. } => ("etcd", format!("{}: etcd turn {turn:?}", name(machine))),
+            Entry::Turn(turn) => {
+                (turn.kind.word(), format!("{}: {} turn {:?}", name(&turn.holder), turn.kind.word(), turn.change))
+            }
             Entry::Joined { machine } => ("joined", format!("{} is Ready", name(machine))),
         };
         effects.notice(false, kind, text);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard};
+use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard, TurnKind};
 
 use super::Machine;
 use crate::planted::planted;
@@ -240,7 +240,9 @@ impl Machine {
         let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
         match entry {
             Entry::Joined { machine } => *machine == from,
-            Entry::EtcdJoin { machine, .. } => *machine == from && member.admitted.role == Role::ControlPlane,
+            Entry::Turn(turn) => {
+                turn.holder == from && (turn.kind != TurnKind::Etcd || member.admitted.role == Role::ControlPlane)
+            }
             // Whoever has the CA may seal it to another control plane.
             Entry::PkiSealed { attempt, .. } => {
                 holds(*attempt) || ledger.pki().is_some_and(|pki| pki.sealed.contains_key(&from))

@@ -146,7 +146,9 @@ impl Trace {
             }
             Entry::InitAbandoned { attempt, why } => format!("init-abandoned {attempt}: {}", self.rename(why)),
             Entry::Ticket { machine, attempt, .. } => format!("ticket {} {attempt}", self.name(*machine)),
-            Entry::EtcdJoin { machine, turn, number } => format!("etcd-join {number} {} {turn:?}", self.name(*machine)),
+            Entry::Turn(turn) => {
+                format!("{}-turn {} {} {:?}", turn.kind.word(), turn.number, self.name(turn.holder), turn.change)
+            }
             Entry::Joined { machine } => format!("joined {}", self.name(*machine)),
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
+use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind};
 
 /// One machine, as the entries made it.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ pub(crate) struct Book {
     abandoned: Vec<(u32, MachineId)>,
     ca: Option<Digest>,
     sealed: BTreeMap<MachineId, Bytes>,
-    turns: u32,
-    turn: Option<(u32, MachineId)>,
+    /// For each kind its last turn, and who has it now.
+    turns: BTreeMap<TurnKind, (u32, Option<MachineId>)>,
 }
 
 impl Book {
@@ -56,7 +56,7 @@ impl Book {
 
     /// The last attempt's number, and how many etcd turns there were.
     pub(crate) fn numbers(&self) -> (u32, u32) {
-        (self.attempts, self.turns)
+        (self.attempts, self.last_turn(TurnKind::Etcd))
     }
 
     /// The CA's hash.
@@ -69,14 +69,20 @@ impl Book {
         self.ready.as_ref().map(|(_, machine, ..)| *machine)
     }
 
-    /// The turn at etcd that is under way.
-    pub(crate) fn turn(&self) -> Option<(u32, MachineId)> {
-        self.turn
+    /// The turn of a kind that is under way.
+    pub(crate) fn turn(&self, kind: TurnKind) -> Option<(u32, MachineId)> {
+        let (number, holder) = self.turns.get(&kind)?;
+        holder.map(|holder| (*number, holder))
+    }
+
+    /// The number of a kind's last turn.
+    pub(crate) fn last_turn(&self, kind: TurnKind) -> u32 {
+        self.turns.get(&kind).map_or(0, |(number, _)| *number)
     }
 
     /// Who has the turn at etcd.
     pub(crate) fn turn_holder(&self) -> Option<MachineId> {
-        self.turn.map(|(_, machine)| machine)
+        self.turn(TurnKind::Etcd).map(|(_, machine)| machine)
     }
 
     /// Whether the ledger says that etcd has a member of it.
@@ -97,6 +103,11 @@ impl Book {
     /// Whether init is claimed now.
     pub(crate) fn claimed(&self) -> bool {
         self.claim.is_some()
+    }
+
+    /// Who is admitted.
+    pub(crate) fn members(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.lines.keys().copied()
     }
 
     /// The members that are workers.
@@ -133,7 +144,7 @@ impl Book {
                 let line = self.lines.get_mut(machine).filter(|_| may);
                 line.map(|line| line.ticket = Some((*attempt, ciphertext.clone()))).is_some()
             }
-            Some(Entry::EtcdJoin { machine, turn, number }) => self.take_turn(*machine, *turn, *number),
+            Some(Entry::Turn(turn)) => self.take_turn(turn),
             Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
         }
     }
@@ -150,7 +161,8 @@ impl Book {
         if admitted.address.parse::<std::net::IpAddr>().is_err() {
             return false;
         }
-        let busy = [self.claim, self.turn].iter().flatten().any(|(_, holder)| *holder == admitted.machine);
+        let turns = self.turns.values().filter_map(|(_, holder)| *holder);
+        let busy = turns.chain(self.claim.map(|(_, holder)| holder)).any(|holder| holder == admitted.machine);
         if let Some(line) = self.lines.get_mut(&admitted.machine) {
             // Nothing but its address may change, and that as long as nothing was made with the former.
             let settled = line.joined || line.etcd || busy;
@@ -183,7 +195,7 @@ impl Book {
             return false;
         }
         self.removed.insert(machine);
-        self.turn.take_if(|(_, holder)| *holder == machine);
+        self.turns.values_mut().for_each(|(_, holder)| drop(holder.take_if(|holder| *holder == machine)));
         if self.claim.is_some_and(|(_, holder)| holder == machine) {
             self.abandon();
         }
@@ -223,20 +235,25 @@ impl Book {
         true
     }
 
-    fn take_turn(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> bool {
-        if turn == EtcdTurn::Started {
-            let may = self.turn.is_none() && self.ready.is_some() && number > self.turns && self.control_plane(machine);
+    fn take_turn(&mut self, turn: &Turn) -> bool {
+        let under_way = self.turn(turn.kind);
+        if turn.change == TurnChange::Started {
+            let fit = turn.kind != TurnKind::Etcd || self.control_plane(turn.holder);
+            let known = fit && self.lines.contains_key(&turn.holder);
+            let may = known && under_way.is_none() && self.ready.is_some() && turn.number > self.last_turn(turn.kind);
             if may {
-                self.turns = number;
-                self.turn = Some((number, machine));
+                self.turns.insert(turn.kind, (turn.number, Some(turn.holder)));
             }
             return may;
         }
-        if self.turn != Some((number, machine)) {
+        if under_way != Some((turn.number, turn.holder)) {
             return false;
         }
-        self.turn = None;
-        self.lines.get_mut(&machine).map(|line| line.etcd = turn == EtcdTurn::Done).is_some()
+        self.turns.insert(turn.kind, (turn.number, None));
+        if let Some(line) = self.lines.get_mut(&turn.holder).filter(|_| turn.kind == TurnKind::Etcd) {
+            line.etcd = turn.change == TurnChange::Done;
+        }
+        true
     }
 
     /// Where a machine's copy is not what the entries make: the promise that this breaks, and what it is.
@@ -266,9 +283,12 @@ impl Book {
         if pki != self.ca.map(|ca| (ca, &self.sealed)) {
             return wrong("S4", "the sealed CA", format!("{:?}", pki.map(|pki| pki.0)), format!("{:?}", self.ca));
         }
-        if (ledger.etcd_turn(), ledger.etcd_turns()) != (self.turn, self.turns) {
-            let theirs = format!("{:?} of {}", ledger.etcd_turn(), ledger.etcd_turns());
-            return wrong("S8", "etcd's turn", theirs, format!("{:?} of {}", self.turn, self.turns));
+        for kind in TurnKind::ALL {
+            let (theirs, ours) = ((ledger.turn(kind), ledger.last_turn(kind)), (self.turn(kind), self.last_turn(kind)));
+            if theirs != ours {
+                let what = format!("the turn {}", kind.purpose());
+                return wrong("S8", &what, format!("{theirs:?}"), format!("{ours:?}"));
+            }
         }
         if let Some(back) = self.removed.iter().find(|gone| !ledger.was_removed(**gone)) {
             return wrong("S9", &format!("whether {back} was removed"), "false".into(), "true".into());

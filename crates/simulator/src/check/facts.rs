@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_wire::{Entry, EtcdTurn, MachineId, Role};
+use muster_wire::{Entry, MachineId, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::book::Book;
@@ -90,7 +90,7 @@ pub struct Facts {
     /// The machine that the entry applied just now removes, although etcd has a member of it.
     pub(crate) etcd_lost: Option<MachineId>,
     /// The turn at etcd that the last entry ended, and how.
-    pub(crate) turn_ended: Option<(MachineId, EtcdTurn)>,
+    pub(crate) turn_ended: Option<(MachineId, TurnChange)>,
     /// Machines whose Raft has told its ledger in this life.
     restored: BTreeSet<Slot>,
     /// The entries that took effect, in order.
@@ -347,19 +347,8 @@ impl Facts {
                 self.claim = None;
             }
             Entry::InitAbandoned { .. } => self.abandon(),
-            Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => {
-                self.turns.insert(*machine);
-                self.turn_since = now;
-                self.added.remove(machine);
-            }
-            Entry::EtcdJoin { machine, turn: EtcdTurn::Done, .. } => {
-                self.turns_done.insert(*machine);
-                self.turn_ended = Some((*machine, EtcdTurn::Done));
-            }
-            Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, .. } => {
-                self.turn_ended = Some((*machine, EtcdTurn::GaveUp));
-                sometimes.reached("etcd-turn-given-up");
-            }
+            Entry::Turn(turn) if turn.kind == TurnKind::Etcd => self.etcd_turn(now, turn.holder, turn.change, sometimes),
+            Entry::Turn(_) => sometimes.reached("disrupt-turn"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);
                 if !self.faults.is_empty() {
@@ -368,6 +357,20 @@ impl Facts {
             }
             _ => {}
         }
+    }
+
+    fn etcd_turn(&mut self, now: At, machine: MachineId, change: TurnChange, sometimes: &mut Sometimes) {
+        match change {
+            TurnChange::Started => {
+                self.turns.insert(machine);
+                self.turn_since = now;
+                self.added.remove(&machine);
+                return;
+            }
+            TurnChange::Done => drop(self.turns_done.insert(machine)),
+            TurnChange::GaveUp => sometimes.reached("etcd-turn-given-up"),
+        }
+        self.turn_ended = Some((machine, change));
     }
 
     fn abandon(&mut self) {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use muster_protocol::{Effect, Input, Machine, Step};
-use muster_wire::{Entry, EtcdTurn, Frame, MachineId};
+use muster_wire::{Entry, Frame, MachineId, TurnChange};
 
 use super::{Facts, Verdict};
 use crate::watch::{Seen, decode};
@@ -129,13 +129,13 @@ impl Rights {
     /// What only a machine itself can say, a leader does not say for it.
     fn leader_may(&self, me: MachineId, entry: &Entry, facts: &Facts) -> Result<(), &'static str> {
         match entry {
-            Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. }
-            | Entry::InitAbandoned { .. }
+            Entry::Turn(turn) if turn.change == TurnChange::GaveUp => Ok(()),
+            Entry::InitAbandoned { .. }
             | Entry::Admitted(_)
             | Entry::Removed { .. }
             | Entry::InitClaimed { .. }
             | Entry::Ticket { .. } => Ok(()),
-            Entry::Joined { .. } | Entry::EtcdJoin { .. } | Entry::InitReady { .. } | Entry::PkiSealed { .. } => {
+            Entry::Joined { .. } | Entry::Turn(_) | Entry::InitReady { .. } | Entry::PkiSealed { .. } => {
                 self.may(me, entry, facts)
             }
         }
@@ -166,7 +166,7 @@ impl Rights {
         let claimed = |attempt: &u32| facts.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
             Entry::Joined { machine: joined } => (*joined == machine, "that is for the machine itself to say"),
-            Entry::EtcdJoin { machine: holder, .. } => (*holder == machine, "the turn is another machine's"),
+            Entry::Turn(turn) => (turn.holder == machine, "the turn is another machine's"),
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => {
                 (claimed(attempt), "the attempt is another machine's")
             }
@@ -190,7 +190,7 @@ fn name(entry: &Entry) -> &'static str {
         Entry::InitReady { .. } => "InitReady",
         Entry::InitAbandoned { .. } => "InitAbandoned",
         Entry::Ticket { .. } => "Ticket",
-        Entry::EtcdJoin { .. } => "EtcdJoin",
+        Entry::Turn(_) => "Turn",
         Entry::Joined { .. } => "Joined",
     }
 }

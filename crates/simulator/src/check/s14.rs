@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_protocol::Step;
-use muster_wire::{EtcdTurn, MachineId};
+use muster_wire::{MachineId, TurnChange};
 
 use super::{Facts, Verdict};
 use crate::watch::Seen;
@@ -18,7 +18,7 @@ impl Standing {
     pub(super) fn see(&mut self, seen: &Seen<'_>, facts: &Facts) -> Verdict {
         match seen {
             Seen::Applied { .. } => {
-                if let Some((machine, EtcdTurn::Done)) = facts.turn_ended
+                if let Some((machine, TurnChange::Done)) = facts.turn_ended
                     && facts.in_etcd.contains(&machine)
                 {
                     self.stands.insert(machine);

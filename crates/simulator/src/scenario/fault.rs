@@ -85,6 +85,8 @@ pub enum Sort {
     /// Every `period_s` Raft is handed an entry that the ledger's rules must refuse: one that was committed before, as it was or
     /// with a number, a machine or a CA that is wrong now.
     StrayProposals,
+    /// Every `period_s` Raft is handed a turn to disrupt for some member, and the end of the one that is under way.
+    DisruptTurns,
     /// kubeadm hangs at `step`.
     KubeadmHang,
     /// kubeadm fails at `step`.
@@ -146,7 +148,7 @@ impl Sort {
             Delay | Slow | ClockJump | LateProposals => &["ms"],
             Bandwidth => &["kbit"],
             Swallow => &["bytes"],
-            Flap | CrashLoop | StrayProposals => &["period_s"],
+            Flap | CrashLoop | StrayProposals | DisruptTurns => &["period_s"],
             ClockDrift => &["ppm"],
             Sybil => &["count"],
             OldCopy => &["copy"],

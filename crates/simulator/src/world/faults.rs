@@ -42,7 +42,7 @@ impl World {
             }
         }
         match fault.kind {
-            Sort::CrashLoop | Sort::StrayProposals => self.fault_turns(index, 0),
+            Sort::CrashLoop | Sort::StrayProposals | Sort::DisruptTurns => self.fault_turns(index, 0),
             Sort::Clone => {
                 if let [copy, original] = targets[..2.min(targets.len())] {
                     let (disk, platter) =
@@ -234,6 +234,7 @@ impl World {
                 }
             }
             Sort::StrayProposals => targets.into_iter().for_each(|slot| self.propose_stray(slot)),
+            Sort::DisruptTurns => targets.into_iter().for_each(|slot| self.propose_disruption(slot)),
             _ => return,
         }
         self.events.push(self.now + period, Event::FaultTurns(index, turn + 1));

@@ -162,7 +162,7 @@ impl World {
     /// An entry that nobody asked for reaches Raft.
     pub(super) fn raft_propose_stray(&mut self, slot: Slot, entry: &Entry) {
         if self.hosts[slot as usize].voter.is_some() {
-            self.took_on(slot, &[Sort::StrayProposals]);
+            self.took_on(slot, &[Sort::StrayProposals, Sort::DisruptTurns]);
             self.raft_ask(slot, Ask::Propose { call: NOBODY, entry: entry.encode() });
         }
     }
