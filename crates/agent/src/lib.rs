@@ -19,6 +19,7 @@ mod local_dns;
 mod logs;
 mod manifests;
 pub mod net;
+mod observe;
 mod process;
 mod proxy;
 mod raft;

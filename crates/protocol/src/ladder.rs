@@ -258,6 +258,11 @@ impl Ladder {
         self.version.is_some() || self.unable.is_some()
     }
 
+    /// kubeadm's version, once it was looked at and there is a plan for it.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     /// Whether kubeadm is there and there is a plan for it.
     pub(crate) fn checked(&self) -> bool {
         self.version.is_some()

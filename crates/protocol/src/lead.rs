@@ -5,6 +5,7 @@
 
 mod address;
 mod init;
+mod level;
 pub(crate) mod manifests;
 mod members;
 mod pass;
@@ -66,6 +67,7 @@ impl Lead {
         self.init.watch_claim(context, &mut self.silence, admitted_all);
         turns::watch(context, &mut self.silence);
         self.voters.grow(context);
+        level::raise(context);
         self.issue(context);
     }
 

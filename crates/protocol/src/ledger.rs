@@ -8,18 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Charter, Digest, Entry, MachineId, Turn, TurnChange, TurnKind};
+use muster_wire::{Charter, Digest, Entry, Image, MachineId, Turn, TurnChange, TurnKind};
 
+mod images;
 mod init;
+mod level;
 mod members;
 mod pki;
 mod refusal;
 mod snapshot;
 mod tickets;
 mod turns;
+mod wishes;
 
+pub use images::IMAGES_MAX;
+use images::Images;
 use init::Init;
 pub use init::Ready;
+use level::Level;
 use members::Members;
 pub use members::{Member, REMOVED_MAX};
 pub use pki::Pki;
@@ -33,6 +39,10 @@ use crate::planted::planted;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     revision: u64,
+    /// The id of the charter that it began with.
+    charter: [u8; 16],
+    level: Level,
+    images: Images,
     members: Members,
     init: Init,
     pki: Option<Pki>,
@@ -43,7 +53,12 @@ pub struct Ledger {
 impl Ledger {
     /// The empty ledger of a cluster: what its charter says binds every entry.
     pub fn founded(charter: &Charter) -> Self {
-        Self { members: Members::founded(charter), ..Self::default() }
+        Self {
+            charter: charter.id,
+            images: Images::founded(charter),
+            members: Members::founded(charter),
+            ..Self::default()
+        }
     }
 
     /// Applies `entry`, committed at `revision` (its index in the Raft log).
@@ -52,6 +67,9 @@ impl Ledger {
     /// The rule that refused it. The revision advances all the same.
     pub fn apply(&mut self, revision: u64, entry: &Entry) -> Result<(), Refusal> {
         self.revision = revision;
+        if !matches!(entry, Entry::LevelRaised { .. }) {
+            self.level.permits(entry)?;
+        }
         match entry {
             Entry::Admitted(admitted) => self.admit(admitted)?,
             Entry::Removed { machine } => self.members.remove(*machine)?,
@@ -67,6 +85,8 @@ impl Ledger {
             Entry::Ticket { machine, attempt, ciphertext } => self.ticket_for(*machine, *attempt, ciphertext)?,
             Entry::Turn(turn) => self.turn_changes(turn)?,
             Entry::Joined { machine } => self.members.join(*machine)?,
+            Entry::LevelRaised { level } => self.level.raise(*level)?,
+            Entry::Wished(wish) => self.grant(wish)?,
         }
         self.consequences(entry);
         Ok(())
@@ -95,7 +115,9 @@ impl Ledger {
             | Entry::PkiSealed { .. }
             | Entry::Ticket { .. }
             | Entry::Turn(_)
-            | Entry::Joined { .. } => {}
+            | Entry::Joined { .. }
+            | Entry::LevelRaised { .. }
+            | Entry::Wished(_) => {}
         }
     }
 
@@ -106,7 +128,7 @@ impl Ledger {
         }
     }
 
-    /// Notes a log position that carries no entry of ours (Raft's own, or an unreadable one).
+    /// Notes a log position that carries no entry of ours, but one of Raft's own.
     pub fn skip(&mut self, revision: u64) {
         self.revision = revision;
     }
@@ -190,6 +212,39 @@ impl Ledger {
     /// Index of the last applied entry in the Raft log; 0 before the first.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The level that it is at, see [`muster_wire::level`].
+    pub fn level(&self) -> u32 {
+        self.level.0
+    }
+
+    /// Whether it may hold such an entry at its level.
+    ///
+    /// # Errors
+    /// There is such an entry from a higher level on.
+    pub fn permits(&self, entry: &Entry) -> Result<(), Refusal> {
+        self.level.permits(entry)
+    }
+
+    /// The accepted images, the one that founded the cluster first.
+    pub fn images(&self) -> &[Image] {
+        self.images.all()
+    }
+
+    /// Whether machines with this image may join.
+    pub fn accepts(&self, image: Digest) -> bool {
+        self.images.has(image)
+    }
+
+    /// How many machines the founding image counted; 0 before there is a charter.
+    pub fn machines(&self) -> u32 {
+        self.members.seats.machines
+    }
+
+    /// How many control planes there are to be; 0 if the charter does not say.
+    pub fn control_planes_wanted(&self) -> u32 {
+        self.members.seats.count
     }
 
     /// The admitted machines.

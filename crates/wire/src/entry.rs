@@ -5,9 +5,10 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, text};
-use crate::{Digest, MachineId, WireError, limits, proto};
+use crate::{Digest, MachineId, SignedWish, WireError, limits, proto};
 use proto::entry::Change;
 
+pub mod level;
 pub mod turns;
 
 pub use turns::{Turn, TurnChange, TurnKind};
@@ -115,6 +116,13 @@ pub enum Entry {
         /// Who joined.
         machine: MachineId,
     },
+    /// From here on the ledger may hold what needs this level.
+    LevelRaised {
+        /// The level, see [`level`].
+        level: u32,
+    },
+    /// A person asked a machine for something.
+    Wished(SignedWish),
 }
 
 impl Entry {
@@ -130,7 +138,29 @@ impl Entry {
             Entry::Ticket { .. } => "ticket",
             Entry::Turn(_) => "turn",
             Entry::Joined { .. } => "joined",
+            Entry::LevelRaised { .. } => "level-raised",
+            Entry::Wished(_) => "wished",
         }
+    }
+
+    /// The level of the ledger from which on there is such an entry; for a raising the level that it brings.
+    pub fn level(&self) -> u32 {
+        match self {
+            Entry::LevelRaised { level } => *level,
+            Entry::Wished(_) => level::WISHES,
+            Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => level::WISHES,
+            _ => level::FOUNDED,
+        }
+    }
+
+    /// As [`Entry::decode`], for a machine that knows the ledger's levels up to `known`.
+    ///
+    /// # Errors
+    /// [`WireError::Level`] for an entry of a higher level; what is of no level that this version knows is malformed to it.
+    pub fn decode_at(bytes: impl Buf, known: u32) -> Result<Self, WireError> {
+        let entry = Self::decode(bytes)?;
+        let needs = entry.level();
+        if needs > known { Err(WireError::Level { needs, known }) } else { Ok(entry) }
     }
 
     /// The bytes that go into the log.
@@ -176,6 +206,8 @@ fn to_proto(entry: &Entry) -> Change {
         }),
         Entry::Turn(turn) => Change::Turn(turn.to_proto()),
         Entry::Joined { machine } => Change::Joined(proto::Joined { machine: machine_bytes(machine) }),
+        Entry::LevelRaised { level } => Change::LevelRaised(proto::LevelRaised { level: *level }),
+        Entry::Wished(wish) => Change::Wished(wish.to_proto()),
     }
 }
 
@@ -212,6 +244,8 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
         },
         Change::Turn(turn) => Entry::Turn(Turn::from_proto(&turn)?),
         Change::Joined(joined) => Entry::Joined { machine: machine(&joined.machine)? },
+        Change::LevelRaised(raised) => Entry::LevelRaised { level: raised.level },
+        Change::Wished(signed) => Entry::Wished(SignedWish::from_proto(signed)?),
     })
 }
 

@@ -98,6 +98,23 @@ impl Digest {
     }
 }
 
+/// Digests as all their hexadecimal digits, where people read and write them.
+pub(crate) mod hexadecimal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    use super::Digest;
+
+    pub(crate) fn serialize<S: Serializer>(digest: &Digest, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(digest.0))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = hex::decode(&text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Digest).ok_or_else(|| de::Error::custom("a digest is 64 hexadecimal digits"))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(&self.0[..6]))

@@ -1,6 +1,6 @@
 //! Why an entry took no effect.
 
-use muster_wire::{MachineId, TurnKind};
+use muster_wire::{Digest, MachineId, TurnKind};
 
 /// Why an entry took no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +75,30 @@ pub enum Refusal {
         /// How many there may be.
         count: u32,
     },
+    /// Levels rise one by one.
+    #[error("the ledger's next level is {next}, not {named}")]
+    WrongLevel {
+        /// The level in the entry.
+        named: u32,
+        /// The right one.
+        next: u32,
+    },
+    /// There is such an entry from a higher level on.
+    #[error(
+        "that needs level {needs} of the ledger, which is at {level}: a voter that knows no higher one must boot a newer image"
+    )]
+    TooEarly {
+        /// The level that it needs.
+        needs: u32,
+        /// The level at which the ledger is.
+        level: u32,
+    },
+    /// It is wished of another cluster.
+    #[error("it is wished under another charter")]
+    OtherCharter,
+    /// The image is on the list.
+    #[error("image {0} is accepted already")]
+    AcceptedAlready(Digest),
     /// The ledger is full in this respect.
     #[error("{0}")]
     Full(&'static str),

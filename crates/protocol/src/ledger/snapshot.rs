@@ -7,7 +7,9 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, MachineId, WireError, proto};
 use prost::Message;
 
+use super::images::Images;
 use super::init::Init;
+use super::level::Level;
 use super::members::{Members, Seats};
 use super::turns::Turns;
 use super::{Ledger, Member, Pki, Ready};
@@ -47,6 +49,10 @@ impl Ledger {
                 .collect(),
             turns,
             last_turns,
+            level: self.level.0,
+            images: self.images.to_proto(),
+            charter: Bytes::copy_from_slice(&self.charter),
+            machines: self.members.seats.machines,
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
                 false => self.members.removed.iter().map(id).collect(),
@@ -57,18 +63,30 @@ impl Ledger {
         .encode_to_vec()
     }
 
-    /// Checks form and bounds of a whole ledger.
+    /// Checks form and bounds of a whole ledger, for a machine that knows the levels up to `known`.
     ///
     /// # Errors
-    /// The field that is wrong; nothing of it is used then.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    /// [`WireError::Level`] if it is above that: what this version does not know of it would be lost. Else the field that is
+    /// wrong. Nothing of it is used then.
+    pub fn decode(bytes: &[u8], known: u32) -> Result<Self, WireError> {
         let state = proto::LedgerState::decode(bytes)
             .map_err(|why| WireError::Malformed { what: "ledger", why: why.to_string() })?;
+        if state.level > known {
+            return Err(WireError::Level { needs: state.level, known });
+        }
         let id = |bytes: &Bytes| MachineId::from_slice(bytes, "ledger.machine");
+        let charter = state.charter.as_ref().try_into();
         let mut ledger = Self {
             revision: state.revision,
+            charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
+            level: Level(state.level),
+            images: Images::from_proto(state.images)?,
             members: Members::new(
-                Seats { count: state.control_planes, voters: state.voters.iter().map(id).collect::<Result<_, _>>()? },
+                Seats {
+                    machines: state.machines,
+                    count: state.control_planes,
+                    voters: state.voters.iter().map(id).collect::<Result<_, _>>()?,
+                },
                 state.removed.iter().map(id).collect::<Result<_, _>>()?,
             ),
             init: Init {

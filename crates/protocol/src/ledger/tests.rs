@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use muster_wire::Role;
+use muster_wire::{Identity, Role, SignedWish, WireError, Wish, level};
 
 use super::*;
 
@@ -7,14 +7,18 @@ fn id(number: u8) -> MachineId {
     MachineId([number; 32])
 }
 
-fn admit(number: u8, role: Role) -> Entry {
-    Entry::Admitted(Admitted {
+fn admitted(number: u8) -> Admitted {
+    Admitted {
         machine: id(number),
-        role,
+        role: Role::Worker,
         name: format!("node-{number}"),
         sealing_key: [number; 32],
         address: format!("10.0.0.{number}"),
-    })
+    }
+}
+
+fn admit(number: u8, role: Role) -> Entry {
+    Entry::Admitted(Admitted { role, ..admitted(number) })
 }
 
 fn pki(attempt: u32, ca: &str, machines: &[u8]) -> Entry {
@@ -96,7 +100,10 @@ fn etcd_is_joined_in_turn() {
     assert!(apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).is_err(), "there is no etcd yet");
     apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
     apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).expect("takes its turn");
-    assert_eq!(apply(&mut ledger, &[turn(1, TurnChange::Started, 2)]), Err(Refusal::TurnTaken { kind: TurnKind::Etcd, holder: id(2) }));
+    assert_eq!(
+        apply(&mut ledger, &[turn(1, TurnChange::Started, 2)]),
+        Err(Refusal::TurnTaken { kind: TurnKind::Etcd, holder: id(2) })
+    );
     assert_eq!(apply(&mut ledger, &[turn(2, TurnChange::Done, 2)]), Err(Refusal::NoSuchTurn(TurnKind::Etcd)));
     apply(&mut ledger, &[turn(2, TurnChange::Done, 1)]).expect("is done");
     assert!(ledger.has_etcd(id(2)));
@@ -107,6 +114,7 @@ fn etcd_is_joined_in_turn() {
 fn one_machine_disrupts_at_a_time_and_etcd_is_joined_meanwhile() {
     let mut ledger = three();
     let disrupt = |number, change, count| turn(TurnKind::Disrupt, number, change, count);
+    apply(&mut ledger, &[Entry::LevelRaised { level: 2 }]).expect("is raised");
     assert!(apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).is_err(), "there is nothing to disrupt yet");
     apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
     apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).expect("a worker may");
@@ -118,7 +126,8 @@ fn one_machine_disrupts_at_a_time_and_etcd_is_joined_meanwhile() {
         Err(Refusal::NoSuchTurn(TurnKind::Etcd)),
         "an end names its kind"
     );
-    apply(&mut ledger, &[disrupt(3, TurnChange::GaveUp, 1), disrupt(1, TurnChange::Started, 2)]).expect("is free again");
+    apply(&mut ledger, &[disrupt(3, TurnChange::GaveUp, 1), disrupt(1, TurnChange::Started, 2)])
+        .expect("is free again");
     apply(&mut ledger, &[Entry::Removed { machine: id(1) }]).expect("is removed");
     assert_eq!(ledger.turn(TurnKind::Disrupt), None, "a turn ends with its holder");
 }
@@ -172,20 +181,21 @@ fn a_ledger_survives_its_bytes() {
         claim(2, 2),
         ready(2, &[1, 3]),
         turn(TurnKind::Etcd, 1, TurnChange::Started, 1),
+        Entry::LevelRaised { level: 2 },
         turn(TurnKind::Disrupt, 2, TurnChange::Started, 7),
         Entry::Joined { machine: id(2) },
         Entry::Removed { machine: id(3) },
     ];
     apply(&mut ledger, &entries).expect("applies");
     let bytes = ledger.encode();
-    assert_eq!(Ledger::decode(&bytes).as_ref(), Ok(&ledger));
-    assert_eq!(Ledger::decode(&bytes).expect("decodes").encode(), bytes);
+    assert_eq!(Ledger::decode(&bytes, level::KNOWN).as_ref(), Ok(&ledger));
+    assert_eq!(Ledger::decode(&bytes, level::KNOWN).expect("decodes").encode(), bytes);
 }
 
 proptest::proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes: Vec<u8>) {
-        let _ = Ledger::decode(&bytes);
+        let _ = Ledger::decode(&bytes, level::KNOWN);
     }
 
     /// Whatever is applied in whatever order: at most one attempt is live, and the cluster is made once (promise S4).
@@ -242,7 +252,7 @@ fn there_are_never_more_control_planes_than_the_charter_names() {
     apply(&mut ledger, &[admit(8, Role::Worker), admit(1, Role::ControlPlane), admit(2, Role::ControlPlane)])
         .expect("voters have seats, and workers need none");
     // The same after a snapshot, and a seat that is given up is free again, a voter's too.
-    let mut ledger = Ledger::decode(&ledger.encode()).expect("decodes");
+    let mut ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
     assert_eq!(apply(&mut ledger, &[admit(9, Role::ControlPlane)]), full(9));
     apply(&mut ledger, &[Entry::Removed { machine: id(2) }, admit(9, Role::ControlPlane)]).expect("a seat is free");
     assert_eq!(apply(&mut ledger, &[admit(10, Role::ControlPlane)]), full(10));
@@ -252,4 +262,37 @@ fn there_are_never_more_control_planes_than_the_charter_names() {
 fn a_charter_that_names_no_number_bounds_none() {
     let mut ledger = founded(0, &[1]);
     apply(&mut ledger, &[1, 2, 3, 4].map(|number| admit(number, Role::ControlPlane))).expect("as before it was named");
+}
+
+#[test]
+fn levels_rise_one_by_one_and_what_needs_a_higher_one_waits_for_it() {
+    let mut ledger = three();
+    let disrupt = turn(TurnKind::Disrupt, 1, TurnChange::Started, 1);
+    let early = Refusal::TooEarly { needs: 2, level: 1 };
+    assert_eq!(apply(&mut ledger, &[disrupt]), Err(early));
+    let raised = |level| Entry::LevelRaised { level };
+    assert_eq!(apply(&mut ledger, &[raised(3)]), Err(Refusal::WrongLevel { named: 3, next: 2 }));
+    apply(&mut ledger, &[raised(2)]).expect("is the next");
+    assert_eq!(apply(&mut ledger, &[raised(2)]), Err(Refusal::WrongLevel { named: 2, next: 3 }));
+    assert_eq!(Ledger::decode(&ledger.encode(), 1), Err(WireError::Level { needs: 2, known: 1 }));
+    assert_eq!(Entry::decode_at(raised(2).encode(), 1), Err(WireError::Level { needs: 2, known: 1 }));
+}
+
+#[test]
+fn an_image_is_accepted_once_by_a_wish_of_this_cluster() {
+    let (one, other) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+    let mut ledger = founded(3, &[1]);
+    let mine = Admitted { machine: one.machine(), ..admitted(7) };
+    apply(&mut ledger, &[Entry::LevelRaised { level: 2 }, Entry::Admitted(mine)]).expect("begins");
+    let image = |number: u8| Image { digest: Digest([number; 32]), kubernetes_version: "v1.32.0".into() };
+    let wish = |who: &Identity, charter: u8, number| {
+        Entry::Wished(SignedWish::sign(who, [charter; 16], 1, Wish::AcceptImage(image(number))))
+    };
+    assert_eq!(apply(&mut ledger, &[wish(&other, 1, 5)]), Err(Refusal::NotAdmitted(other.machine())));
+    assert_eq!(apply(&mut ledger, &[wish(&one, 9, 5)]), Err(Refusal::OtherCharter));
+    assert_eq!(apply(&mut ledger, &[wish(&one, 1, 2)]), Err(Refusal::AcceptedAlready(Digest([2; 32]))));
+    assert!(!ledger.accepts(Digest([5; 32])));
+    apply(&mut ledger, &[wish(&one, 1, 5)]).expect("is accepted");
+    let ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    assert!(ledger.accepts(Digest([5; 32])) && ledger.accepts(Digest([2; 32])));
 }

@@ -77,16 +77,15 @@ impl Turns {
         let turn = |(kind, (number, holder)): (&TurnKind, &(u32, MachineId))| {
             Turn { kind: *kind, number: *number, holder: *holder, change: TurnChange::Started }.to_proto()
         };
-        let last = |(kind, number): (&TurnKind, &u32)| proto::LastTurn {
-            kind: kind_to_proto(*kind).into(),
-            number: *number,
-        };
+        let last =
+            |(kind, number): (&TurnKind, &u32)| proto::LastTurn { kind: kind_to_proto(*kind).into(), number: *number };
         let last = self.last.iter().filter(|_| !planted("snapshot-loses-turns")).map(last);
         (self.under_way.iter().map(turn).collect(), last.collect())
     }
 
     pub(super) fn from_proto(turns: &[proto::Turn], last: &[proto::LastTurn]) -> Result<Self, WireError> {
-        let turns = turns.iter().map(Turn::from_proto).map(|turn| turn.map(|turn| (turn.kind, (turn.number, turn.holder))));
+        let turns =
+            turns.iter().map(Turn::from_proto).map(|turn| turn.map(|turn| (turn.kind, (turn.number, turn.holder))));
         let last = last.iter().map(|last| Ok((kind_from_proto(last.kind())?, last.number)));
         Ok(Self {
             under_way: turns.collect::<Result<_, _>>()?,

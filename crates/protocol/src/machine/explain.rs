@@ -29,6 +29,12 @@ impl Machine {
         let mut dropped: BTreeMap<String, u64> =
             self.roster.dropped().map(|(what, count)| (what.to_owned(), count)).collect();
         dropped.extend(self.turned_away.counts());
+        // What was founded holds, whatever this machine's image says by now.
+        let (machines, control_planes) = match (ledger.machines(), ledger.control_planes_wanted()) {
+            (0, _) => (self.settings.machines, self.settings.control_planes),
+            (machines, 0) => (machines, self.settings.control_planes),
+            in_force => in_force,
+        };
         Status {
             machine: me.to_hex(),
             short: me.to_string(),
@@ -52,8 +58,8 @@ impl Machine {
             peers: self.peers(now),
             strangers: self.strangers_now(now),
             hints: Vec::new(),
-            machines: self.settings.machines,
-            control_planes: self.settings.control_planes,
+            machines,
+            control_planes,
             dropped,
         }
     }
@@ -115,6 +121,7 @@ impl Machine {
             None => self.explain_founding(now, &mut add),
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_level(&mut add);
         self.explain_look_alikes(now, &mut add);
         self.explain_addresses(now, &mut add);
         self.explain_manifests(&mut add);

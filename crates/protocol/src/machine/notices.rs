@@ -31,6 +31,10 @@ impl Machine {
             Entry::Turn(turn) => {
                 (turn.kind.word(), format!("{}: {} turn {:?}", name(&turn.holder), turn.kind.word(), turn.change))
             }
+            Entry::LevelRaised { level } => ("level", format!("the ledger is at level {level} now")),
+            Entry::Wished(signed) => {
+                (signed.wish.kind(), format!("wished at {}: {}", name(&signed.machine), signed.wish))
+            }
             Entry::Joined { machine } => ("joined", format!("{} is Ready", name(machine))),
         };
         effects.notice(false, kind, text);
@@ -45,7 +49,7 @@ impl Machine {
     }
 
     pub(super) fn current_phase(&self) -> Phase {
-        if self.cloned || self.follow.ledger().was_removed(self.id()) {
+        if self.stands_still() || self.follow.ledger().was_removed(self.id()) {
             Phase::Halted
         } else if self.durable.charter.is_some() {
             self.ladder.phase(self.id(), self.follow.ledger(), &self.durable)

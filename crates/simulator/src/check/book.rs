@@ -7,7 +7,17 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind};
+use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind, Wish};
+
+/// The level of the ledger at which an entry can be read, by what `docs/protocol.md` says of levels.
+pub(crate) fn needs(entry: &Entry) -> u32 {
+    match entry {
+        Entry::LevelRaised { level } => *level,
+        Entry::Wished(_) => 2,
+        Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
+        _ => 1,
+    }
+}
 
 /// One machine, as the entries made it.
 #[derive(Debug, Clone)]
@@ -27,6 +37,9 @@ pub(crate) struct Book {
     voters: BTreeSet<MachineId>,
     lines: BTreeMap<MachineId, Line>,
     removed: BTreeSet<MachineId>,
+    level: u32,
+    /// The accepted images.
+    images: Vec<Digest>,
     attempts: u32,
     claim: Option<(u32, MachineId)>,
     ready: Option<(u32, MachineId, Vec<String>, BTreeSet<MachineId>)>,
@@ -39,7 +52,8 @@ pub(crate) struct Book {
 
 impl Book {
     /// A charter is followed.
-    pub(crate) fn found(&mut self, wanted: usize, voters: &BTreeSet<MachineId>) {
+    pub(crate) fn found(&mut self, wanted: usize, voters: &BTreeSet<MachineId>, image: Digest) {
+        (self.level, self.images) = (1, vec![image]);
         self.wanted = wanted;
         self.voters = voters.clone();
     }
@@ -57,6 +71,22 @@ impl Book {
     /// The last attempt's number, and how many etcd turns there were.
     pub(crate) fn numbers(&self) -> (u32, u32) {
         (self.attempts, self.last_turn(TurnKind::Etcd))
+    }
+
+    /// Whether machines with this image may join.
+    pub(crate) fn accepts(&self, image: Digest) -> bool {
+        self.images.contains(&image)
+    }
+
+    /// The level that the ledger is at.
+    pub(crate) fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// Who votes in Raft, or is about to.
+    pub(crate) fn voting(&self) -> BTreeSet<MachineId> {
+        let planes = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));
+        planes.chain(self.voters.difference(&self.removed).copied()).collect()
     }
 
     /// The CA's hash.
@@ -120,6 +150,13 @@ impl Book {
         self.revision = revision;
         match entry {
             None => false,
+            Some(Entry::LevelRaised { level }) => {
+                let may = *level == self.level + 1;
+                self.level += u32::from(may);
+                may
+            }
+            Some(entry) if needs(entry) > self.level => false,
+            Some(Entry::Wished(signed)) => self.lines.contains_key(&signed.machine) && self.grant(&signed.wish),
             Some(Entry::Admitted(admitted)) => self.admit(admitted),
             Some(Entry::Removed { machine }) => self.remove(*machine),
             Some(Entry::InitClaimed { attempt, machine }) => {
@@ -146,6 +183,16 @@ impl Book {
             }
             Some(Entry::Turn(turn)) => self.take_turn(turn),
             Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
+        }
+    }
+
+    fn grant(&mut self, wish: &Wish) -> bool {
+        match wish {
+            Wish::AcceptImage(image) => {
+                let may = !self.accepts(image.digest);
+                self.images.extend(may.then_some(image.digest));
+                may
+            }
         }
     }
 
@@ -195,7 +242,9 @@ impl Book {
             return false;
         }
         self.removed.insert(machine);
-        self.turns.values_mut().for_each(|(_, holder)| drop(holder.take_if(|holder| *holder == machine)));
+        for (_, holder) in self.turns.values_mut() {
+            holder.take_if(|holder| *holder == machine);
+        }
         if self.claim.is_some_and(|(_, holder)| holder == machine) {
             self.abandon();
         }
@@ -289,6 +338,13 @@ impl Book {
                 let what = format!("the turn {}", kind.purpose());
                 return wrong("S8", &what, format!("{theirs:?}"), format!("{ours:?}"));
             }
+        }
+        if ledger.level() != self.level {
+            return wrong("S16", "the level", ledger.level().to_string(), self.level.to_string());
+        }
+        let images: Vec<Digest> = ledger.images().iter().map(|image| image.digest).collect();
+        if images != self.images {
+            return wrong("S3", "the list of images", format!("{images:?}"), format!("{:?}", self.images));
         }
         if let Some(back) = self.removed.iter().find(|gone| !ledger.was_removed(**gone)) {
             return wrong("S9", &format!("whether {back} was removed"), "false".into(), "true".into());

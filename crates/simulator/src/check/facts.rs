@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_wire::{Entry, MachineId, Role, TurnChange, TurnKind};
+use muster_wire::{Digest, Entry, MachineId, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::book::Book;
@@ -33,6 +33,8 @@ pub struct Facts {
     pub(crate) two_charters: bool,
     /// The ledger by rules of its own.
     pub(crate) book: Book,
+    /// The image that the first charter was founded with.
+    founded_with: Option<Digest>,
     /// Whether a baseline policy runs in muster's place.
     pub baseline: bool,
     /// Which identity a machine's disk holds.
@@ -81,6 +83,8 @@ pub struct Facts {
     charters: BTreeSet<MachineId>,
     proposers: BTreeSet<MachineId>,
     last_term: u64,
+    /// The image that each machine booted last, by its digest.
+    images: BTreeMap<Slot, Digest>,
     /// Machines whose files a fault has damaged.
     pub(crate) damaged: BTreeSet<Slot>,
     /// Raft's first voters.
@@ -125,8 +129,9 @@ impl Facts {
         self.turn_ended = None;
         self.etcd_lost = None;
         match seen {
-            Seen::Booting { slot, machine, sealing_key, durable, .. } => {
+            Seen::Booting { slot, machine, sealing_key, durable, image, .. } => {
                 self.identity.insert(*slot, *machine);
+                self.images.insert(*slot, *image);
                 self.running.insert(*slot);
                 if self.two_faced.contains(slot) {
                     self.excused.insert(*machine);
@@ -278,6 +283,12 @@ impl Facts {
         self.running.iter().any(|slot| self.identity.get(slot) == Some(&machine))
     }
 
+    /// The image that the machine of an identity booted last.
+    pub(crate) fn of_image(&self, machine: MachineId) -> Option<Digest> {
+        let slot = self.identity.iter().find(|(_, identity)| **identity == machine).map(|(slot, _)| slot)?;
+        self.images.get(slot).copied()
+    }
+
     /// How many identities were ever seen.
     pub(crate) fn identities(&self) -> usize {
         self.sealing_keys.len()
@@ -288,9 +299,10 @@ impl Facts {
             && durable.cluster == CLUSTER
         {
             let first = *self.charter.get_or_insert(certificate.charter().id);
+            self.founded_with.get_or_insert(certificate.charter().settings);
             if first == certificate.charter().id && self.first_voters.is_empty() {
                 self.first_voters.extend(&certificate.charter().voters);
-                self.book.found(self.control_planes_wanted, &self.first_voters);
+                self.book.found(self.control_planes_wanted, &self.first_voters, certificate.charter().settings);
             }
             self.two_charters |= first != certificate.charter().id;
         }
@@ -323,6 +335,10 @@ impl Facts {
         match entry {
             Entry::Admitted(admitted) => {
                 self.admitted.insert(admitted.machine);
+                let other = self.of_image(admitted.machine).is_some_and(|image| Some(image) != self.founded_with);
+                if other && self.founded_with.is_some() {
+                    sometimes.reached("later-image-admitted");
+                }
                 if admitted.role == Role::ControlPlane {
                     self.control_planes.insert(admitted.machine);
                 }
@@ -347,8 +363,11 @@ impl Facts {
                 self.claim = None;
             }
             Entry::InitAbandoned { .. } => self.abandon(),
-            Entry::Turn(turn) if turn.kind == TurnKind::Etcd => self.etcd_turn(now, turn.holder, turn.change, sometimes),
+            Entry::Turn(turn) if turn.kind == TurnKind::Etcd => {
+                self.etcd_turn(now, turn.holder, turn.change, sometimes)
+            }
             Entry::Turn(_) => sometimes.reached("disrupt-turn"),
+            Entry::LevelRaised { .. } => sometimes.reached("level-raised"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);
                 if !self.faults.is_empty() {

@@ -134,10 +134,13 @@ impl Rights {
             | Entry::Admitted(_)
             | Entry::Removed { .. }
             | Entry::InitClaimed { .. }
+            | Entry::LevelRaised { .. }
             | Entry::Ticket { .. } => Ok(()),
-            Entry::Joined { .. } | Entry::Turn(_) | Entry::InitReady { .. } | Entry::PkiSealed { .. } => {
-                self.may(me, entry, facts)
-            }
+            Entry::Joined { .. }
+            | Entry::Turn(_)
+            | Entry::Wished(_)
+            | Entry::InitReady { .. }
+            | Entry::PkiSealed { .. } => self.may(me, entry, facts),
         }
     }
 
@@ -173,9 +176,12 @@ impl Rights {
             Entry::PkiSealed { attempt, .. } => {
                 (claimed(attempt) || self.holders.contains(&machine), "it never had a copy of the CA")
             }
-            Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::Ticket { .. } => {
-                (false, "that is the leader's own")
-            }
+            Entry::Wished(signed) => (signed.machine == machine, "another machine was asked"),
+            Entry::LevelRaised { .. }
+            | Entry::Admitted(_)
+            | Entry::Removed { .. }
+            | Entry::InitClaimed { .. }
+            | Entry::Ticket { .. } => (false, "that is the leader's own"),
         };
         if may { Ok(()) } else { Err(why) }
     }
@@ -192,6 +198,8 @@ fn name(entry: &Entry) -> &'static str {
         Entry::Ticket { .. } => "Ticket",
         Entry::Turn(_) => "Turn",
         Entry::Joined { .. } => "Joined",
+        Entry::LevelRaised { .. } => "LevelRaised",
+        Entry::Wished(_) => "Wished",
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Sort {
     PowerLoss,
     /// The process is ended and started again when the fault ends, which muster cannot tell from `crash`.
     Restart,
+    /// The process is ended, and started when the fault ends from an image that knows the ledger's levels up to `level`.
+    Image,
     /// The next write of the state file, or one of Raft's soon, kills the process, before or after the disk has it.
     CrashOnWrite,
     /// The next write of the state file, or one of Raft's soon, is torn: the machine stops, and finds a broken file when it starts.
@@ -150,6 +152,7 @@ impl Sort {
             Swallow => &["bytes"],
             Flap | CrashLoop | StrayProposals | DisruptTurns => &["period_s"],
             ClockDrift => &["ppm"],
+            Image => &["level"],
             Sybil => &["count"],
             OldCopy => &["copy"],
             Bridge => &["half"],
@@ -291,6 +294,9 @@ pub struct Fault {
     /// How many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
+    /// The highest level of the ledger that the other image knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
     /// Which old copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<i32>,
@@ -321,6 +327,7 @@ impl Fault {
             period_s: None,
             ppm: None,
             count: None,
+            level: None,
             copy: None,
             half: None,
             step: None,
@@ -337,6 +344,7 @@ impl Fault {
             ("period_s", self.period_s.is_some()),
             ("ppm", self.ppm.is_some()),
             ("count", self.count.is_some()),
+            ("level", self.level.is_some()),
             ("copy", self.copy.is_some()),
             ("half", self.half.is_some()),
             ("step", self.step.is_some()),

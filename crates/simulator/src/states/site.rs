@@ -156,6 +156,8 @@ impl Site {
                 }
             }
             Entry::Joined { .. } => Moment::Joined,
+            // What comes after founding is not told apart by states.
+            Entry::LevelRaised { .. } | Entry::Wished(_) => return None,
         };
         Some(moment)
     }

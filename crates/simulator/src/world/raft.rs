@@ -92,6 +92,7 @@ impl World {
             election_max: Duration::from_millis(times.election_ms[1]),
             snapshot_after: times.snapshot_after,
             keep: times.keep,
+            level: host.level,
             ..Config::default()
         };
         executor.spawn(async move {

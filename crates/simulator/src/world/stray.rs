@@ -103,7 +103,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             let name = if named { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
             Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
         }
-        Entry::Removed { .. } | Entry::Joined { .. } => entry.clone(),
+        Entry::Removed { .. } | Entry::Joined { .. } | Entry::LevelRaised { .. } | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine },
             (1, _) => made(attempts, nobodys),
