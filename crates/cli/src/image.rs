@@ -49,7 +49,14 @@ async fn accept(file: &Path, dry_run: bool, json: bool, whom: &Whom) -> anyhow::
     let say = |line: String| if json { Ok(true) } else { print::line(&line) };
     match fate {
         Fate::Done { revision } => say(format!("image {} is accepted since revision {revision}", image.digest))?,
-        Fate::Would { change } => say(format!("nothing is changed; it would be: {change}"))?,
+        Fate::Would { change } => {
+            let images: Vec<ImageStatus> = agent.json("/v1/images").await?;
+            let digest = hex::encode(image.digest.0);
+            let here = images.iter().filter(|one| one.digest == digest).flat_map(|one| &one.machines);
+            let here = here.map(machine).collect::<Vec<_>>().join(", ");
+            let here = if here.is_empty() { "none known".to_owned() } else { here };
+            say(format!("nothing is changed. It would {change}: machines that boot it may join; with it now: {here}"))?
+        }
         Fate::Refused { why } => {
             print::complaint(&format!("refused: {why}"));
             return Ok(Exit::Failed);

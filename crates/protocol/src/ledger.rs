@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Charter, Digest, Entry, Image, MachineId, Turn, TurnChange, TurnKind};
+use muster_wire::{Charter, Digest, Entry, Image, MachineId, SignedWish, Turn, TurnChange, TurnKind};
 
 mod images;
 mod init;
@@ -32,6 +32,7 @@ pub use pki::Pki;
 pub use refusal::Refusal;
 use tickets::Tickets;
 use turns::Turns;
+use wishes::Wishes;
 
 use crate::planted::planted;
 
@@ -48,6 +49,7 @@ pub struct Ledger {
     pki: Option<Pki>,
     tickets: Tickets,
     turns: Turns,
+    wishes: Wishes,
 }
 
 impl Ledger {
@@ -86,9 +88,10 @@ impl Ledger {
             Entry::Turn(turn) => self.turn_changes(turn)?,
             Entry::Joined { machine } => self.members.join(*machine)?,
             Entry::LevelRaised { level } => self.level.raise(*level)?,
-            Entry::Wished(wish) => self.grant(wish)?,
+            Entry::Wished(wish) => self.wished(wish)?,
         }
         self.consequences(entry);
+        self.close_wishes();
         Ok(())
     }
 
@@ -235,6 +238,11 @@ impl Ledger {
     /// Whether machines with this image may join.
     pub fn accepts(&self, image: Digest) -> bool {
         self.images.has(image)
+    }
+
+    /// What was wished and is not so yet, oldest first.
+    pub fn open_wishes(&self) -> &[SignedWish] {
+        &self.wishes.0
     }
 
     /// How many machines the founding image counted; 0 before there is a charter.

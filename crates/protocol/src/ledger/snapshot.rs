@@ -12,6 +12,7 @@ use super::init::Init;
 use super::level::Level;
 use super::members::{Members, Seats};
 use super::turns::Turns;
+use super::wishes::Wishes;
 use super::{Ledger, Member, Pki, Ready};
 
 impl Ledger {
@@ -53,6 +54,7 @@ impl Ledger {
             images: self.images.to_proto(),
             charter: Bytes::copy_from_slice(&self.charter),
             machines: self.members.seats.machines,
+            wishes: self.wishes.to_proto(),
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
                 false => self.members.removed.iter().map(id).collect(),
@@ -81,6 +83,7 @@ impl Ledger {
             charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
             level: Level(state.level),
             images: Images::from_proto(state.images)?,
+            wishes: Wishes::from_proto(state.wishes)?,
             members: Members::new(
                 Seats {
                     machines: state.machines,

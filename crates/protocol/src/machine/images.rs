@@ -62,7 +62,7 @@ impl Machine {
     }
 
     /// The machines that carry an image, this one among them.
-    pub(super) fn runs_image(&self, image: Digest) -> Vec<RunsImage> {
+    fn runs_image(&self, image: Digest) -> Vec<RunsImage> {
         let ledger = self.follow.ledger();
         let runs = |card: &Card| {
             let member = ledger.member(card.machine);

@@ -68,11 +68,14 @@ impl Wishes {
         due: &mut Option<(Time, &'static str)>,
         effects: &mut Effects,
     ) {
-        let over = self.pending.extract_if(.., |_, pending| pending.until <= now);
-        for (_, pending) in over {
-            let why = format!("nobody took it within {} s; see `muster explain`", PATIENCE.as_secs());
-            effects.push(Effect::Answer { call: pending.call, fate: Fate::Unknown { why } });
-        }
+        self.pending.retain(|_, pending| {
+            let over = pending.until <= now;
+            if over {
+                let why = format!("nobody took it within {} s; see `muster explain`", PATIENCE.as_secs());
+                effects.push(Effect::Answer { call: pending.call, fate: Fate::Unknown { why } });
+            }
+            !over
+        });
         for (number, pending) in &self.pending {
             let entry = Entry::Wished(pending.signed.clone());
             wants.insert(Subject("wish", pending.signed.machine, *number), entry);
@@ -84,10 +87,13 @@ impl Wishes {
     /// The fate of an entry is known. If it is a wish of this machine, whoever asked is told.
     pub(super) fn fate(&mut self, entry: &Entry, fate: Fate, effects: &mut Effects) {
         let Entry::Wished(signed) = entry else { return };
-        let ours = self.pending.extract_if(.., |_, pending| pending.signed == *signed);
-        for (_, pending) in ours {
-            effects.push(Effect::Answer { call: pending.call, fate: fate.clone() });
-        }
+        self.pending.retain(|_, pending| {
+            let ours = pending.signed == *signed;
+            if ours {
+                effects.push(Effect::Answer { call: pending.call, fate: fate.clone() });
+            }
+            !ours
+        });
     }
 }
 
@@ -107,7 +113,7 @@ impl Machine {
         match self.sign_wish(wish) {
             Err(why) => effects.push(Effect::Answer { call, fate: Fate::Refused { why } }),
             Ok(signed) if dry_run => {
-                let change = self.would_change(&signed.wish);
+                let change = signed.wish.to_string();
                 effects.push(Effect::Answer { call, fate: Fate::Would { change } });
             }
             Ok(signed) => {
@@ -133,16 +139,5 @@ impl Machine {
         let ledger = self.follow.ledger();
         let told = ledger.clone().apply(ledger.revision() + 1, &entry);
         told.map(|()| signed).map_err(|why| why.to_string())
-    }
-
-    fn would_change(&self, wish: &Wish) -> String {
-        match wish {
-            Wish::AcceptImage(image) => {
-                let here = self.runs_image(image.digest);
-                let here = here.into_iter().map(|one| format!("{} ({})", one.name, one.short)).collect::<Vec<_>>();
-                let here = if here.is_empty() { "none that is known here".to_owned() } else { here.join(", ") };
-                format!("machines that boot {image} may join; with it now: {here}")
-            }
-        }
     }
 }

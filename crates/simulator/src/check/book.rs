@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind, Wish};
+use muster_wire::{Digest, Entry, MachineId, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
 
 /// The level of the ledger at which an entry can be read, by what `docs/protocol.md` says of levels.
 pub(crate) fn needs(entry: &Entry) -> u32 {
@@ -40,6 +40,8 @@ pub(crate) struct Book {
     level: u32,
     /// The accepted images.
     images: Vec<Digest>,
+    /// What was wished and is not so yet.
+    open: Vec<SignedWish>,
     attempts: u32,
     claim: Option<(u32, MachineId)>,
     ready: Option<(u32, MachineId, Vec<String>, BTreeSet<MachineId>)>,
@@ -147,6 +149,14 @@ impl Book {
 
     /// Writes an entry down. Says whether the rules let it take effect.
     pub(crate) fn enter(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
+        let took_effect = self.write_down(revision, entry);
+        let mut open = std::mem::take(&mut self.open);
+        open.retain(|signed| !self.is_so(&signed.wish));
+        self.open = open;
+        took_effect
+    }
+
+    fn write_down(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
         self.revision = revision;
         match entry {
             None => false,
@@ -156,7 +166,7 @@ impl Book {
                 may
             }
             Some(entry) if needs(entry) > self.level => false,
-            Some(Entry::Wished(signed)) => self.lines.contains_key(&signed.machine) && self.grant(&signed.wish),
+            Some(Entry::Wished(signed)) => self.wished(signed),
             Some(Entry::Admitted(admitted)) => self.admit(admitted),
             Some(Entry::Removed { machine }) => self.remove(*machine),
             Some(Entry::InitClaimed { attempt, machine }) => {
@@ -184,6 +194,26 @@ impl Book {
             Some(Entry::Turn(turn)) => self.take_turn(turn),
             Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
         }
+    }
+
+    fn wished(&mut self, signed: &SignedWish) -> bool {
+        let may = self.lines.contains_key(&signed.machine) && self.grant(&signed.wish);
+        if may && !self.is_so(&signed.wish) {
+            self.open.push(signed.clone());
+        }
+        may
+    }
+
+    /// Whether what is wished is so.
+    pub(crate) fn is_so(&self, wish: &Wish) -> bool {
+        match wish {
+            Wish::AcceptImage(image) => self.accepts(image.digest),
+        }
+    }
+
+    /// Whether a wish is so, or stands open in the ledger.
+    pub(crate) fn took(&self, wish: &Wish) -> bool {
+        self.is_so(wish) || self.open.iter().any(|open| open.wish == *wish)
     }
 
     fn grant(&mut self, wish: &Wish) -> bool {
@@ -345,6 +375,9 @@ impl Book {
         let images: Vec<Digest> = ledger.images().iter().map(|image| image.digest).collect();
         if images != self.images {
             return wrong("S3", "the list of images", format!("{images:?}"), format!("{:?}", self.images));
+        }
+        if ledger.open_wishes() != self.open {
+            return wrong("S17", "what is wished", format!("{:?}", ledger.open_wishes()), format!("{:?}", self.open));
         }
         if let Some(back) = self.removed.iter().find(|gone| !ledger.was_removed(**gone)) {
             return wrong("S9", &format!("whether {back} was removed"), "false".into(), "true".into());

@@ -1,7 +1,6 @@
 //! S17: who wished is told the truth: what is answered as done is in the ledger.
 
 use muster_protocol::Fate;
-use muster_wire::Wish;
 
 use super::{Facts, Verdict};
 use crate::sometimes::Sometimes;
@@ -9,11 +8,10 @@ use crate::watch::Seen;
 
 pub(super) fn see(seen: &Seen<'_>, facts: &Facts, sometimes: &mut Sometimes) -> Verdict {
     let Seen::Answered { slot, wish, fate } = seen else { return Ok(()) };
-    let holds = match wish {
-        Wish::AcceptImage(image) => facts.book.accepts(image.digest),
-    };
     match fate {
-        Fate::Done { .. } if !holds => Err(format!("machine {slot} says that it is done, and it is not: {wish}")),
+        Fate::Done { .. } if !facts.book.took(wish) => {
+            Err(format!("machine {slot} says that it is done, and it is not: {wish}"))
+        }
         Fate::Done { .. } => {
             sometimes.reached("wish-done");
             Ok(())
