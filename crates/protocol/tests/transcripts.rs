@@ -8,7 +8,8 @@
 //! - `run S`: so many seconds pass; `lose KIND N`: the next N frames of a kind are lost
 //! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
 //! - `level I L`: from its next start on I knows the ledger's levels up to L; `other I`: I boots another image, with its disk if it
-//!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `images I`: what it says of images
+//!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `remove I J`: to
+//!   remove J; `images I`: what it says of images
 //! - `phases`, `explain I`: what people see
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use muster_protocol::{ImageStatus, Input};
-use muster_wire::{Durable, Image, Wish};
+use muster_wire::{Durable, Identity, Image, Wish};
 
 #[allow(dead_code, reason = "other transcripts use the rest of it")]
 mod site;
@@ -119,6 +120,12 @@ impl Stage {
                 let image = if *word == "accept" { site.other_settings() } else { site.settings.clone() };
                 let image = Image { digest: image.digest, kubernetes_version: image.kubernetes_version };
                 let wish = Input::Wish { call: 1, wish: Wish::AcceptImage(image), dry_run: rest.len() > 1 };
+                site.feed(*numbers.first()?, wish);
+                site.run(Duration::ZERO);
+            }
+            "remove" => {
+                let machine = Identity::from_seed(&site::seed(*numbers.get(1)?)).machine();
+                let wish = Input::Wish { call: 1, wish: Wish::RemoveMachine { machine }, dry_run: false };
                 site.feed(*numbers.first()?, wish);
                 site.run(Duration::ZERO);
             }

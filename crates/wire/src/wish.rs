@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::convert::{array, decode, required, text};
+use crate::convert::{array, decode, machine_bytes, required, text};
 use crate::sign::{WISH, verify};
 use crate::{Digest, Identity, MachineId, WireError, proto};
 use proto::wish::What;
@@ -15,6 +15,12 @@ use proto::wish::What;
 pub enum Wish {
     /// Machines with this image may join as well.
     AcceptImage(Image),
+    /// A machine leaves the cluster for good.
+    RemoveMachine {
+        /// Which.
+        #[serde(with = "crate::id::hexadecimal")]
+        machine: MachineId,
+    },
 }
 
 /// An image, by what all machines that boot it share.
@@ -32,6 +38,7 @@ impl Wish {
     pub fn kind(&self) -> &'static str {
         match self {
             Wish::AcceptImage(_) => "accept-image",
+            Wish::RemoveMachine { .. } => "remove-machine",
         }
     }
 }
@@ -40,6 +47,7 @@ impl std::fmt::Display for Wish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Wish::AcceptImage(image) => write!(f, "accept {image}"),
+            Wish::RemoveMachine { machine } => write!(f, "remove {machine}"),
         }
     }
 }
@@ -97,12 +105,18 @@ impl SignedWish {
 fn to_proto(wish: &Wish) -> What {
     match wish {
         Wish::AcceptImage(image) => What::AcceptImage(image.to_proto()),
+        Wish::RemoveMachine { machine } => {
+            What::RemoveMachine(proto::RemoveMachine { machine: machine_bytes(machine) })
+        }
     }
 }
 
 fn from_proto(what: What) -> Result<Wish, WireError> {
     Ok(match what {
         What::AcceptImage(image) => Wish::AcceptImage(Image::from_proto(image)?),
+        What::RemoveMachine(remove) => {
+            Wish::RemoveMachine { machine: MachineId::from_slice(&remove.machine, "wish.remove_machine.machine")? }
+        }
     })
 }
 

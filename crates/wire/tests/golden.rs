@@ -161,6 +161,7 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("joined", Entry::Joined { machine }),
         ("level-raised", Entry::LevelRaised { level: 2 }),
         ("accept-image", wished(Wish::AcceptImage(image))),
+        ("remove-machine", wished(Wish::RemoveMachine { machine })),
     ]
 }
 

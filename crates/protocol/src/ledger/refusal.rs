@@ -99,6 +99,15 @@ pub enum Refusal {
     /// The image is on the list.
     #[error("image {0} is accepted already")]
     AcceptedAlready(Digest),
+    /// Without it there would be no cluster.
+    #[error("{0} is the last control plane")]
+    LastControlPlane(MachineId),
+    /// It is at something that must come to its end first.
+    #[error("{0} has a turn, which must end first")]
+    HoldsTurn(MachineId),
+    /// One machine leaves at a time.
+    #[error("the removal of {0} is under way")]
+    RemovalUnderWay(MachineId),
     /// The ledger is full in this respect.
     #[error("{0}")]
     Full(&'static str),

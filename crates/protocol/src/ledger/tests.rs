@@ -296,3 +296,29 @@ fn an_image_is_accepted_once_by_a_wish_of_this_cluster() {
     let ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
     assert!(ledger.accepts(Digest([5; 32])) && ledger.accepts(Digest([2; 32])));
 }
+
+#[test]
+fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
+    let asked = Identity::from_seed(&[1; 32]);
+    let mut ledger = founded(3, &[1]);
+    let mine = Admitted { machine: asked.machine(), ..admitted(7) };
+    let one = [Entry::LevelRaised { level: 2 }, Entry::Admitted(mine), admit(1, Role::ControlPlane)];
+    apply(&mut ledger, &one).expect("begins");
+    let remove =
+        |number: u8| Entry::Wished(SignedWish::sign(&asked, [1; 16], 1, Wish::RemoveMachine { machine: id(number) }));
+    assert_eq!(apply(&mut ledger, &[remove(9)]), Err(Refusal::NotAdmitted(id(9))));
+    assert_eq!(apply(&mut ledger, &[remove(1)]), Err(Refusal::LastControlPlane(id(1))));
+    let two =
+        [admit(2, Role::ControlPlane), admit(3, Role::Worker), claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])];
+    apply(&mut ledger, &two).expect("goes on");
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, 1)]).expect("takes its turn");
+    assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::HoldsTurn(id(2))));
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Done, 1), remove(3)]).expect("a worker may leave");
+    let mut ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    assert_eq!(ledger.open_wishes().len(), 1, "until it is gone");
+    assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::RemovalUnderWay(id(3))));
+    assert_eq!(apply(&mut ledger, &[remove(3)]), Err(Refusal::RemovalUnderWay(id(3))));
+    apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
+    assert!(ledger.open_wishes().is_empty());
+    apply(&mut ledger, &[remove(2)]).expect("the next may leave");
+}

@@ -1,7 +1,7 @@
 //! What people ask for. Whoever may use the socket of an admitted machine may ask. A wish that was taken stands open until what it
 //! asks for is so.
 
-use muster_wire::{SignedWish, WireError, Wish, limits, proto};
+use muster_wire::{MachineId, SignedWish, WireError, Wish, limits, proto};
 
 use super::{Ledger, Refusal};
 
@@ -46,13 +46,31 @@ impl Ledger {
     fn grant(&mut self, wish: &Wish) -> Result<(), Refusal> {
         match wish {
             Wish::AcceptImage(image) => self.images.accept(image),
+            Wish::RemoveMachine { machine } => self.may_leave(*machine),
         }
+    }
+
+    /// Whether a machine may leave: the cluster stands without it, and nobody is at something that its leaving would disturb.
+    fn may_leave(&self, machine: MachineId) -> Result<(), Refusal> {
+        self.members.admitted(machine)?;
+        if self.members.control_planes().iter().eq([&machine]) {
+            return Err(Refusal::LastControlPlane(machine));
+        }
+        if self.turns.holds(machine) {
+            return Err(Refusal::HoldsTurn(machine));
+        }
+        let leaving = self.wishes.0.iter().find_map(|open| match open.wish {
+            Wish::RemoveMachine { machine } => Some(machine),
+            Wish::AcceptImage(_) => None,
+        });
+        leaving.map_or(Ok(()), |leaving| Err(Refusal::RemovalUnderWay(leaving)))
     }
 
     /// Whether what is wished is so.
     fn is_so(&self, wish: &Wish) -> bool {
         match wish {
             Wish::AcceptImage(image) => self.accepts(image.digest),
+            Wish::RemoveMachine { machine } => self.members.admitted(*machine).is_err(),
         }
     }
 

@@ -208,6 +208,7 @@ impl Book {
     pub(crate) fn is_so(&self, wish: &Wish) -> bool {
         match wish {
             Wish::AcceptImage(image) => self.accepts(image.digest),
+            Wish::RemoveMachine { machine } => !self.lines.contains_key(machine),
         }
     }
 
@@ -222,6 +223,13 @@ impl Book {
                 let may = !self.accepts(image.digest);
                 self.images.extend(may.then_some(image.digest));
                 may
+            }
+            Wish::RemoveMachine { machine } => {
+                let planes = self.lines.values().filter(|line| line.admitted.role == Role::ControlPlane).count();
+                let last = planes == 1 && self.control_plane(*machine);
+                let at_it = self.turns.values().any(|(_, holder)| *holder == Some(*machine));
+                let leaves = self.open.iter().any(|open| matches!(open.wish, Wish::RemoveMachine { .. }));
+                self.lines.contains_key(machine) && !last && !at_it && !leaves
             }
         }
     }
