@@ -68,6 +68,11 @@ fn it_stops_before_the_entry_and_the_newer_image_goes_on_from_there() {
         let mut old = store.state_machine(Ledger::default(), 1, tell).await.expect("starts again");
         assert_eq!(old.applied_state().await.expect("is").0.map(|last| last.index), Some(RISES - 1));
         assert_eq!(told(&mut events).len(), 1, "the ledger as far as it can be read");
+        assert_eq!(
+            log.read_committed().await.expect("reads"),
+            None,
+            "or openraft would apply what cannot be read, and not start"
+        );
 
         let (tell, mut events) = mpsc::channel(64);
         let mut new = store.state_machine(Ledger::default(), level::KNOWN, tell).await.expect("starts");
