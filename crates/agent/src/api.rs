@@ -1,7 +1,10 @@
 //! The local API: HTTP and JSON on a unix socket that only its owner may use.
 //!
-//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/metrics`; `/v1/events` and `/v1/logs` give the last lines, and go on
-//! with `?follow=true`. Nothing here is secret, nothing here changes anything.
+//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/images`, `/v1/metrics`; `/v1/events` and `/v1/logs` give the last lines, and
+//! go on with `?follow=true`. Nothing there is secret, nothing there changes anything.
+//!
+//! `POST /v1/wish` asks for what the JSON body says, a [`muster_wire::Wish`]; with `?dry_run=true` it only asks what that would
+//! change. It is answered with a [`muster_protocol::Fate`].
 
 use std::convert::Infallible;
 use std::fs;
@@ -10,13 +13,14 @@ use std::path::Path;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use muster_wire::Wish;
 use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -24,13 +28,18 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::logs::Ring;
 
 /// What the machine's owner is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Subject {
     Status,
     Explain,
     Ledger,
+    Images,
     Metrics,
+    Wish { wish: Wish, dry_run: bool },
 }
+
+/// Longest wish in bytes.
+const WISH_BYTES_MAX: usize = 64 << 10;
 
 /// A question to the machine's owner, answered with JSON.
 pub(crate) type Question = (Subject, oneshot::Sender<String>);
@@ -61,6 +70,8 @@ pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ri
         .route("/v1/status", get(|State(api): State<Api>| api.answer(Subject::Status)))
         .route("/v1/explain", get(|State(api): State<Api>| api.answer(Subject::Explain)))
         .route("/v1/ledger", get(|State(api): State<Api>| api.answer(Subject::Ledger)))
+        .route("/v1/images", get(|State(api): State<Api>| api.answer(Subject::Images)))
+        .route("/v1/wish", post(wish).layer(DefaultBodyLimit::max(WISH_BYTES_MAX)))
         .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))
         .route("/v1/events", get(|State(api): State<Api>, query| async move { lines(&api.events, &query) }))
         .route("/v1/logs", get(|State(api): State<Api>, query| async move { lines(&api.logs, &query) }))
@@ -77,6 +88,19 @@ impl Api {
             (Ok(()), Ok(json)) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping").into_response(),
         }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Asking {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn wish(State(api): State<Api>, Query(asking): Query<Asking>, body: Bytes) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(wish) => api.answer(Subject::Wish { wish, dry_run: asking.dry_run }).await,
+        Err(why) => (StatusCode::BAD_REQUEST, format!("this is no wish: {why}")).into_response(),
     }
 }
 

@@ -15,6 +15,7 @@ mod hosts;
 mod https;
 mod logs;
 pub mod net;
+mod observe;
 mod process;
 mod proxy;
 mod raft;

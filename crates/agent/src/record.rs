@@ -107,6 +107,7 @@ mod tests {
             fingerprint: Digest::default(),
             seed: [4; 32],
             manifests: 0,
+            level: muster_wire::level::KNOWN,
             tuning: Tuning::default(),
         }
     }

@@ -12,9 +12,9 @@ use muster_protocol::{
     Boot, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, RunId, Severity, StartRefusal, Status,
     StepFailure, Time,
 };
-use muster_wire::{Frame, MachineId};
+use muster_wire::{Frame, MachineId, TurnKind, level};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
@@ -28,6 +28,7 @@ use crate::disk::{Disk, DiskError, Loaded};
 use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Holes, Mesh, Outcomes, Settings as MeshSettings};
+use crate::observe;
 use crate::proxy::Proxies;
 use crate::raft::Raft;
 use crate::record::Recorder;
@@ -69,6 +70,9 @@ struct Shell {
     raft: Raft,
     device: Arc<Device>,
     runs: BTreeMap<RunId, JoinHandle<()>>,
+    /// Who waits for the fates of wishes, by their calls.
+    wishes: BTreeMap<u64, oneshot::Sender<String>>,
+    calls: u64,
     inputs: mpsc::Sender<Input>,
     counters: Arc<Counters>,
     events: Ring,
@@ -150,6 +154,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         fingerprint: disk.fingerprint(),
         seed: *device::seed(),
         manifests: config.manifests.count(),
+        level: level::KNOWN,
         tuning: config.tuning.clone(),
     };
     let mut recorder = match &config.record {
@@ -175,6 +180,8 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         raft,
         device,
         runs: BTreeMap::new(),
+        wishes: BTreeMap::new(),
+        calls: 0,
         inputs,
         counters,
         events,
@@ -185,6 +192,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     shell.carry_out(&mut effects).await?;
     tokio::spawn(mesh.run());
     tokio::spawn(look_at_hosts(shell.device.clone()));
+    tokio::spawn(observe::watch(config.kubernetes.clone(), shell.inputs.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(|why| system("signals", &why))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| system("signals", &why))?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -200,8 +208,10 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(question) = asked.recv() => {
-                shell.answer(question);
-                continue;
+                match shell.answer(question) {
+                    Some(input) => input,
+                    None => continue,
+                }
             }
             Some(event) = shell.raft.events.recv() => match shell.raft.heard(event)? {
                 Some(input) => input,
@@ -296,6 +306,12 @@ impl Shell {
                     self.device.proxies.except(servers.iter().map(String::as_str));
                     self.device.balancer.servers(&servers);
                 }
+                Effect::Answer { call, fate } => {
+                    if let Some(answer) = self.wishes.remove(&call) {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(serde_json::json!(fate).to_string());
+                    }
+                }
                 Effect::Notice(notice) => self.notice(&notice),
             }
         }
@@ -373,8 +389,15 @@ impl Shell {
         })
     }
 
-    fn answer(&self, (subject, answer): Question) {
+    /// Answers a question. A wish is for the machine, which answers when its fate is known.
+    fn answer(&mut self, (subject, answer): Question) -> Option<Input> {
         let json = match subject {
+            Subject::Wish { wish, dry_run } => {
+                self.calls += 1;
+                self.wishes.insert(self.calls, answer);
+                return Some(Input::Wish { call: self.calls, wish, dry_run });
+            }
+            Subject::Images => serde_json::json!(self.machine.images()),
             Subject::Status => self.status(),
             Subject::Explain => serde_json::json!(self.told().waiting),
             Subject::Ledger => self.ledger(),
@@ -386,6 +409,7 @@ impl Shell {
         };
         // Whoever asked may have gone.
         let _ = answer.send(json.to_string());
+        None
     }
 
     /// What the machine says of itself, with what the mesh alone knows.
@@ -423,15 +447,21 @@ impl Shell {
             })
         });
         let machine = |machine: MachineId| machine.to_hex();
+        let turn = |kind| {
+            let turn = ledger.turn(kind);
+            turn.map(|(number, holder)| serde_json::json!({"number": number, "machine": machine(holder)}))
+        };
         serde_json::json!({
             "revision": ledger.revision(),
+            "level": ledger.level(),
             "members": members.collect::<Vec<_>>(),
             "claim": ledger.live_claim().map(|(attempt, holder)| serde_json::json!({"attempt": attempt, "machine": machine(holder)})),
             "ready": ledger.ready().map(|ready| serde_json::json!({"attempt": ready.attempt, "machine": machine(ready.machine)})),
             "abandoned": ledger.abandoned().iter().map(|(attempt, who, why)| {
                 serde_json::json!({"attempt": attempt, "machine": machine(*who), "why": why})
             }).collect::<Vec<_>>(),
-            "etcd_turn": ledger.etcd_turn().map(|(number, holder)| serde_json::json!({"number": number, "machine": machine(holder)})),
+            "etcd_turn": turn(TurnKind::Etcd),
+            "disrupt_turn": turn(TurnKind::Disrupt),
         })
     }
 }

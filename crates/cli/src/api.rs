@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -14,6 +14,9 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/muster/muster.sock";
 
 /// Longest answer in bytes; a status of 10,000 machines is about 4 MB.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// Longest word with which an agent turns a question down.
+const SAID_BYTES_MAX: usize = 4 << 10;
 
 /// Why an agent was not heard.
 #[derive(Debug)]
@@ -66,6 +69,22 @@ impl Agent {
     }
 
     async fn get(&self, path: &str) -> Result<Incoming, Unheard> {
+        self.ask(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Sends JSON, and takes JSON for an answer.
+    pub(crate) async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, Unheard> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(error))?;
+        let answer = Limited::new(self.ask(Method::POST, path, body.into()).await?, ANSWER_BYTES_MAX);
+        let answer = answer.collect().await.map_err(|error| self.broken(error))?.to_bytes();
+        serde_json::from_slice(&answer).map_err(|error| self.broken(format!("{path}: {error}")))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, Unheard> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unheard::NotRunning(self.socket.clone()),
             io::ErrorKind::PermissionDenied => Unheard::Forbidden(self.socket.clone()),
@@ -75,20 +94,22 @@ impl Agent {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
         // Ends with the answer's body; what goes wrong shows there.
         tokio::spawn(connection);
-        let request = Request::get(path)
-            .header("host", "muster")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| self.broken(error))?;
+        let request = Request::builder().method(method).uri(path).header("host", "muster");
+        let request = request.body(Full::new(body)).map_err(|error| self.broken(error))?;
         let answer = sender.send_request(request).await.map_err(|error| self.broken(error))?;
         match answer.status() {
             StatusCode::OK => Ok(answer.into_body()),
-            status => Err(self.broken(format!("{path}: {status}"))),
+            status => {
+                let said = Limited::new(answer.into_body(), SAID_BYTES_MAX).collect().await;
+                let said = said.map(|said| String::from_utf8_lossy(&said.to_bytes()).into_owned()).unwrap_or_default();
+                Err(self.broken(format!("{path}: {status} {said}").trim_end()))
+            }
         }
     }
 
     /// A whole answer.
     pub(crate) async fn read(&self, path: &str) -> Result<Bytes, Unheard> {
-        let body = http_body_util::Limited::new(self.get(path).await?, ANSWER_BYTES_MAX);
+        let body = Limited::new(self.get(path).await?, ANSWER_BYTES_MAX);
         Ok(body.collect().await.map_err(|error| self.broken(error))?.to_bytes())
     }
 

@@ -19,6 +19,9 @@ Looking into a machine:
   muster explain           why nothing seems to happen, and for whom it waits
   muster logs --follow     what it does
 
+Later images:
+  muster image accept FILE   let machines with this muster.toml join as well
+
 Exit codes: 0 done; 1 failed, or not everything is Ready; 2 wrong usage or configuration; 3 no agent answers;
 130 ended by Ctrl-C.";
 
@@ -42,6 +45,11 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// Print what a machine does
     Logs(LogsArguments),
+    /// Accept a later image, and list the accepted ones and who runs which
+    Image {
+        #[command(subcommand)]
+        action: ImageAction,
+    },
     /// Check, show or begin a muster.toml
     Config {
         #[command(subcommand)]
@@ -218,6 +226,45 @@ pub(crate) struct LogsArguments {
     /// Go on printing what is added
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+const IMAGE_EXAMPLES: &str = "\
+A cluster's machines boot the image that founded it. A machine that boots another one, with another muster.toml, is refused until
+that image is accepted; then it may join, and machines of the cluster may be started with it one by one. An image is told apart by
+the digest of what all machines of it share, which `muster config check` prints. `machines` and `control_planes` count while founding
+only: what a later image says of them changes nothing.
+
+Examples:
+  muster image accept new/muster.toml --dry-run   what would change
+  muster image accept new/muster.toml
+  muster image list                               the accepted images, and which machine runs which
+
+Exit code 0 if it is accepted, 1 if it is refused or nobody took it in time, 2 if the file is wrong, 3 if no agent answers.";
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ImageAction {
+    /// Let machines with this image join, too; any machine of the cluster can be asked
+    #[command(after_help = IMAGE_EXAMPLES)]
+    Accept {
+        /// The muster.toml of the image
+        file: PathBuf,
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Show the accepted images, those of other machines here, and which machine runs which
+    List {
+        /// Print a JSON list
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        whom: Whom,
+    },
 }
 
 #[derive(Subcommand, Debug)]

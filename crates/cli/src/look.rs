@@ -14,7 +14,8 @@ use crate::{print, text};
 /// How often `--watch` looks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-fn agent(whom: &Whom) -> Result<Agent, Unheard> {
+/// The agent that is meant.
+pub(crate) fn agent(whom: &Whom) -> Result<Agent, Unheard> {
     let socket: PathBuf = match (&whom.machine, &whom.lab) {
         (None, None) => whom.socket.clone(),
         (machine, lab) => {

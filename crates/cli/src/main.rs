@@ -8,6 +8,7 @@ mod args;
 mod config;
 mod configure;
 mod exit;
+mod image;
 mod lab;
 mod look;
 mod print;
@@ -46,6 +47,7 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Status(arguments) => runtime()?.block_on(look::status(&arguments)),
         Command::Explain(arguments) => runtime()?.block_on(look::explain(&arguments)),
         Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
+        Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
         Command::Config { action } => configure::carry_out(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

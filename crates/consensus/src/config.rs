@@ -7,7 +7,7 @@ use openraft::SnapshotPolicy;
 use crate::device::OpenError;
 use crate::rpc::SNAPSHOT_BYTES_MAX;
 
-/// Raft's times and bounds.
+/// Raft's times and bounds, and what this machine can read.
 ///
 /// The times are long because consensus shares its disk with `kubeadm init`, whose image layers and etcd keep it busy for
 /// seconds: every vote and record waits for a sync, and an election that a slow sync caused only makes more of them. They
@@ -32,6 +32,8 @@ pub struct Config {
     pub propose_deadline: Duration,
     /// How long a change of voters may take.
     pub voters_deadline: Duration,
+    /// The highest level of the ledger that this machine knows. It stops where the ledger goes beyond it.
+    pub level: u32,
 }
 
 impl Default for Config {
@@ -44,6 +46,7 @@ impl Default for Config {
             keep: 200,
             propose_deadline: Duration::from_secs(10),
             voters_deadline: Duration::from_secs(30),
+            level: muster_wire::level::KNOWN,
         }
     }
 }

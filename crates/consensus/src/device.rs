@@ -110,14 +110,14 @@ impl<R: Runtime> Consensus<R> {
         let silence = config.election_max * 2;
         let raft = config.raft(store.cluster())?;
         let network = Network { me, calls, runtime: PhantomData };
-        let machine = store.state_machine(founded, events.clone()).await?;
+        let machine = store.state_machine(founded, config.level, events.clone()).await?;
         let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;
         let raft = raft.map_err(|why| OpenError::Raft(why.to_string()))?;
-        drop(R::spawn(report(me, silence, raft.clone(), events)));
+        drop(R::spawn(report(me, silence, raft.clone(), store.clone(), events)));
         let inner = Inner {
             me,
+            inbound: Inbound::new(raft.clone(), store, config.level),
             config,
-            inbound: Inbound::new(raft.clone(), store),
             raft,
             trusted: Mutex::new(trusted),
             refusals: Refusals::default(),
@@ -307,7 +307,13 @@ fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, Em
 }
 
 /// Tells who leads whenever that changes, and the end.
-async fn report<R: Runtime>(me: MachineId, silence: Duration, raft: Raft<Types<R>>, events: mpsc::Sender<Event>) {
+async fn report<R: Runtime>(
+    me: MachineId,
+    silence: Duration,
+    raft: Raft<Types<R>>,
+    store: Store<R>,
+    events: mpsc::Sender<Event>,
+) {
     let mut metrics = raft.metrics();
     drop(raft);
     let mut told = None;
@@ -319,6 +325,8 @@ async fn report<R: Runtime>(me: MachineId, silence: Duration, raft: Raft<Types<R
         if let Err(fatal) = state {
             let why = match fatal {
                 openraft::error::Fatal::Stopped => None,
+                // The machine was told of what it cannot read.
+                _ if store.is_beyond() => None,
                 why => Some(why.to_string()),
             };
             if let Some(why) = &why {

@@ -33,7 +33,7 @@ pub enum Event {
     },
     /// Raft has stopped on this machine and will not start again in this process.
     Stopped {
-        /// What broke, or nothing if it was asked to stop.
+        /// What broke; nothing if it was asked to stop, or if the last event before was of what this machine cannot read.
         why: Option<String>,
     },
 }

@@ -83,11 +83,13 @@ pub(crate) struct Inbound<R: Runtime> {
     raft: Raft<Types<R>>,
     store: Store<R>,
     receiving: tokio::sync::Mutex<Option<Receiving>>,
+    /// The highest level of the ledger that this machine knows.
+    known: u32,
 }
 
 impl<R: Runtime> Inbound<R> {
-    pub(crate) fn new(raft: Raft<Types<R>>, store: Store<R>) -> Self {
-        Self { raft, store, receiving: tokio::sync::Mutex::new(None) }
+    pub(crate) fn new(raft: Raft<Types<R>>, store: Store<R>, known: u32) -> Self {
+        Self { raft, store, receiving: tokio::sync::Mutex::new(None), known }
     }
 
     /// Answers a call of `from`, which may be a member or one of `trusted`.
@@ -135,9 +137,16 @@ impl<R: Runtime> Inbound<R> {
         }
         // Read before it is installed: openraft stops over a snapshot that turns out to be unreadable.
         let data = kept.data.freeze();
-        let ledger = Ledger::decode(&data)?;
-        if Some(ledger.revision()) != kept.meta.last_log_id.map(|last| last.index) {
-            return Err(WireError::Field { field: "part.snapshot.last", rule: "is not the ledger's revision" }.into());
+        match Ledger::decode(&data, self.known) {
+            Ok(ledger) if Some(ledger.revision()) == kept.meta.last_log_id.map(|last| last.index) => {}
+            Ok(_) => {
+                return Err(
+                    WireError::Field { field: "part.snapshot.last", rule: "is not the ledger's revision" }.into()
+                );
+            }
+            // Raft stops over it here, as it must, and the machine is told why.
+            Err(WireError::Level { .. }) => {}
+            Err(why) => return Err(why.into()),
         }
         let (raft, store, vote) = (self.raft.clone(), self.store.clone(), part.vote);
         // A task of its own: the end must be told even if nobody waits for this call any more.

@@ -15,11 +15,12 @@
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
-use muster_wire::{MachineId, proto};
+use muster_wire::{MachineId, WireError, proto};
 use openraft::AnyError;
 use openraft::{ErrorSubject, ErrorVerb, StorageIOError};
 use prost::Message;
@@ -67,6 +68,8 @@ pub struct Store<R> {
     disk: Disk,
     owner: Arc<Owner>,
     snapshots: Arc<watch::Sender<settle::Snapshots>>,
+    /// Whether the ledger went beyond the level that this machine knows: Raft stops then, as it should.
+    beyond: Arc<AtomicBool>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -76,6 +79,7 @@ impl<R> Clone for Store<R> {
             disk: self.disk.clone(),
             owner: self.owner.clone(),
             snapshots: self.snapshots.clone(),
+            beyond: self.beyond.clone(),
             runtime: PhantomData,
         }
     }
@@ -133,8 +137,13 @@ impl<R: Runtime> Store<R> {
         owner: Owner,
         begin: impl FnOnce(&Self) -> Result<(), DiskError>,
     ) -> Result<Self, DiskError> {
-        let store =
-            Self { disk: disk.clone(), owner: Arc::new(owner), snapshots: Arc::default(), runtime: PhantomData };
+        let store = Self {
+            disk: disk.clone(),
+            owner: Arc::new(owner),
+            snapshots: Arc::default(),
+            beyond: Arc::default(),
+            runtime: PhantomData,
+        };
         match store.read_owner()? {
             Some(found) if found == *store.owner => {}
             Some(found) => {
@@ -158,6 +167,11 @@ impl<R: Runtime> Store<R> {
     /// The cluster it belongs to.
     pub fn cluster(&self) -> [u8; 16] {
         self.owner.cluster
+    }
+
+    /// Whether the ledger went beyond the level that this machine knows.
+    pub(crate) fn is_beyond(&self) -> bool {
+        self.beyond.load(Ordering::Relaxed)
     }
 
     fn begin(&self) -> Result<(), DiskError> {
@@ -371,12 +385,24 @@ impl<R: Runtime> Store<R> {
         })
     }
 
-    /// The ledger of the snapshot, if there is one.
-    pub(crate) fn read_ledger(&self) -> Result<Option<(SnapshotMeta, Ledger)>, DiskError> {
+    /// The ledger of the snapshot, if there is one, for a machine that knows the levels up to `known`.
+    pub(crate) fn read_ledger(&self, known: u32) -> Result<Option<(SnapshotMeta, Kept)>, DiskError> {
         let Some((meta, data)) = self.read_snapshot()? else { return Ok(None) };
-        let ledger = Ledger::decode(&data).map_err(|why| self.disk.damaged("raft-data/snapshot", why.to_string()))?;
-        Ok(Some((meta, ledger)))
+        let kept = match Ledger::decode(&data, known) {
+            Ok(ledger) => Kept::Ledger(Box::new(ledger)),
+            Err(WireError::Level { .. }) => Kept::Beyond(data),
+            Err(why) => return Err(self.disk.damaged("raft-data/snapshot", why.to_string())),
+        };
+        Ok(Some((meta, kept)))
     }
+}
+
+/// What is in a snapshot on disk.
+pub(crate) enum Kept {
+    /// A ledger.
+    Ledger(Box<Ledger>),
+    /// One above the level that this machine knows: written by a newer image of it.
+    Beyond(Bytes),
 }
 
 fn put_fact(transaction: &WriteTransaction, fact: &str, payload: &[u8]) -> Result<(), redb::Error> {
@@ -385,6 +411,10 @@ fn put_fact(transaction: &WriteTransaction, fact: &str, payload: &[u8]) -> Resul
 }
 
 /// In openraft's words. Any of these stops Raft on this machine: it must not go on with a disk that it cannot trust.
-pub(crate) fn failure(subject: ErrorSubject<MachineId>, verb: ErrorVerb, why: &DiskError) -> StorageError {
+pub(crate) fn failure(
+    subject: ErrorSubject<MachineId>,
+    verb: ErrorVerb,
+    why: &(impl std::error::Error + 'static),
+) -> StorageError {
     StorageIOError::new(subject, verb, AnyError::new(why)).into()
 }

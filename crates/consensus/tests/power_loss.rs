@@ -102,7 +102,8 @@ impl Step {
             Step::Commit(term, index) => log.save_committed(Some(log_id(term, index))).await.unwrap(),
             Step::Snapshot(_, index) => {
                 let (events, _events) = mpsc::channel::<Event>(1024);
-                let mut machine = store.state_machine(Ledger::default(), events).await.unwrap();
+                let mut machine =
+                    store.state_machine(Ledger::default(), muster_wire::level::KNOWN, events).await.unwrap();
                 assert_eq!(machine.applied_state().await.unwrap().0.unwrap().index, index, "all that is committed");
                 machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
             }
@@ -116,7 +117,7 @@ async fn held(store: &Store<Seeded>) -> Held {
     let mut log = store.log();
     let state = log.get_log_state().await.unwrap();
     let (events, _events) = mpsc::channel::<Event>(1024);
-    let mut machine = store.state_machine(Ledger::default(), events).await.unwrap();
+    let mut machine = store.state_machine(Ledger::default(), muster_wire::level::KNOWN, events).await.unwrap();
     let records = log.try_get_log_entries(..).await.unwrap();
     Held {
         vote: log.read_vote().await.unwrap(),

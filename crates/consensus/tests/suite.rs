@@ -19,7 +19,7 @@ impl StoreBuilder<Types<TokioRuntime>, LogStore<TokioRuntime>, StateMachine<Toki
         let disk = Disk::open(&directory.path().join("raft.redb")).unwrap();
         let store = Store::open(&disk, [7; 16], MachineId::from(0)).unwrap();
         let (events, kept) = mpsc::channel(1024);
-        let machine = store.state_machine(Ledger::default(), events).await.unwrap();
+        let machine = store.state_machine(Ledger::default(), muster_wire::level::KNOWN, events).await.unwrap();
         Ok(((directory, kept), store.log(), machine))
     }
 }

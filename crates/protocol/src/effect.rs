@@ -5,6 +5,7 @@ use muster_wire::entry::Sealed;
 use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 
 use crate::lead::manifests::ManifestResult;
+use crate::machine::Fate;
 use crate::words::notices::{Notice, NoticeKind};
 
 /// Number of a run of a [`Step`]; unique within one start of the machine.
@@ -75,6 +76,13 @@ pub enum Effect {
     /// The API servers that may serve the cluster, `host:port`, this machine's own first if it has one. Given whenever
     /// the list changes. The balancer probes which of them live.
     ApiServers(Vec<String>),
+    /// Answer an [`crate::Input::Wish`].
+    Answer {
+        /// Its number.
+        call: u64,
+        /// What became of it.
+        fate: Fate,
+    },
     /// Tell people.
     Notice(Notice),
 }

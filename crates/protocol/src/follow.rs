@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, limits};
+use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, WireError, limits};
 
+use crate::ledger::Refusal;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::{Effect, Effects, Ledger, Time};
@@ -61,10 +62,22 @@ struct Asker {
     asked: Time,
 }
 
+/// What this machine came to in the ledger and cannot read: from there on it applies nothing, and skips nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    /// An entry, or a whole ledger, as people read it.
+    pub(crate) what: String,
+    /// Why it cannot be read here.
+    pub(crate) why: WireError,
+}
+
 /// This machine's copy of the ledger and its ways to and from it.
 #[derive(Debug, Default)]
 pub(crate) struct Follow {
     ledger: Ledger,
+    /// The highest level of the ledger that this machine knows.
+    known: u32,
+    beyond: Option<Beyond>,
     /// The last entries, all there are after revision `floor`.
     recent: VecDeque<(u64, Bytes)>,
     floor: u64,
@@ -94,9 +107,9 @@ pub(crate) struct Follow {
 impl Follow {
     /// Calls are numbered from the machine's count of boots: an answer to an earlier start of it may still come, and would
     /// bring the entries after those that only that start had.
-    pub(crate) fn new(boot: u64) -> Self {
+    pub(crate) fn new(boot: u64, known: u32) -> Self {
         let calls = if crate::planted::planted("calls-begin-anew") { 0 } else { boot << BOOT_BITS };
-        Self { calls, ..Self::default() }
+        Self { calls, known, ..Self::default() }
     }
 
     /// A charter is followed from now on: its ledger is empty, as far as this machine knows.
@@ -113,34 +126,54 @@ impl Follow {
         std::mem::take(&mut self.changed)
     }
 
-    /// Raft, or a voter's answer, brought an entry.
-    pub(crate) fn applied(&mut self, revision: u64, bytes: Bytes) -> Option<Entry> {
-        if revision <= self.ledger.revision() {
+    /// Where it came to what it cannot read.
+    pub(crate) fn beyond(&self) -> Option<&Beyond> {
+        self.beyond.as_ref()
+    }
+
+    /// An entry cannot be read here: this machine goes no further.
+    fn stop(&mut self, revision: u64, why: WireError) {
+        if crate::planted::planted("unknown-entry-skipped") {
+            return self.ledger.skip(revision);
+        }
+        self.beyond = Some(Beyond { what: format!("the entry at revision {revision}"), why });
+    }
+
+    /// Raft, or a voter's answer, brought an entry. Returns it, and what the rules say of it.
+    pub(crate) fn applied(&mut self, revision: u64, bytes: Bytes) -> Option<(Entry, Result<(), Refusal>)> {
+        if revision <= self.ledger.revision() || self.beyond.is_some() {
             return None;
         }
         self.changed = true;
-        self.news = true;
-        let entry = Entry::decode(bytes.clone()).ok();
-        let taken = match &entry {
-            Some(entry) => self.ledger.apply(revision, entry).is_ok(),
-            // An entry of a later version changes nothing here, but keeps its place.
-            None => {
-                self.ledger.skip(revision);
-                false
+        let entry = match Entry::decode_at(bytes.clone(), self.known) {
+            Ok(entry) => entry,
+            Err(why) => {
+                self.stop(revision, why);
+                return None;
             }
         };
+        self.news = true;
+        let fate = self.ledger.apply(revision, &entry);
         self.recent.push_back((revision, bytes));
         if self.recent.len() > RECENT_MAX
             && let Some((dropped, _)) = self.recent.pop_front()
         {
             self.floor = dropped;
         }
-        entry.filter(|_| taken)
+        Some((entry, fate))
     }
 
     /// A whole ledger came: from disk at start, from a Raft snapshot, or from a voter.
     pub(crate) fn restored(&mut self, bytes: &[u8]) -> bool {
-        let Ok(ledger) = Ledger::decode(bytes) else { return false };
+        let ledger = match Ledger::decode(bytes, self.known) {
+            Ok(ledger) => ledger,
+            Err(why @ WireError::Level { .. }) => {
+                self.beyond = Some(Beyond { what: "the ledger as a whole".to_owned(), why });
+                self.changed = true;
+                return true;
+            }
+            Err(_) => return false,
+        };
         if ledger.revision() >= self.ledger.revision() {
             if !crate::planted::planted("floor-forgotten") {
                 self.floor = ledger.revision();
@@ -208,7 +241,7 @@ impl Follow {
     }
 
     /// A voter answered.
-    pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<Entry> {
+    pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<(Entry, Result<(), Refusal>)> {
         let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
         // While Raft feeds the ledger, news is at best old.
         if !ours || self.fed {
@@ -240,17 +273,26 @@ impl Follow {
         effects.push(Effect::Propose { call: self.calls, entry });
     }
 
-    /// Raft, or the asked leader, says what came of a proposal.
-    pub(crate) fn proposed(&mut self, now: Time, call: u64, outcome: ProposalOutcome, effects: &mut Effects) {
+    /// Raft, or the asked leader, says what came of a proposal. Returns an entry of this machine's that was refused, and why.
+    pub(crate) fn proposed(
+        &mut self,
+        now: Time,
+        call: u64,
+        outcome: ProposalOutcome,
+        effects: &mut Effects,
+    ) -> Option<(Entry, String)> {
         if let Some((from, call)) = self.relayed.remove(&call) {
             effects.send(from, Frame::ProposalAnswer { call, outcome });
-            return;
+            return None;
         }
-        let Some(asked) = self.asked.values_mut().find(|asked| asked.call == call) else { return };
+        let asked = self.asked.values_mut().find(|asked| asked.call == call)?;
         match outcome {
             // Taken or refused by a rule: either way the ledger says what follows. Asked again only after a while.
             ProposalOutcome::Applied(revision) => (asked.sent, asked.committed) = (Some(now), Some(revision)),
-            ProposalOutcome::Refused(_) => asked.sent = Some(now),
+            ProposalOutcome::Refused(why) => {
+                asked.sent = Some(now);
+                return Some((asked.entry.clone(), why));
+            }
             ProposalOutcome::NotLeading(leader) => {
                 if leader.is_some() && leader != self.leader {
                     asked.sent = None;
@@ -259,6 +301,7 @@ impl Follow {
                 }
             }
         }
+        None
     }
 
     /// Answers held polls, sends polls and proposals that are due.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Frame, MachineId};
+use muster_wire::{Digest, Frame, MachineId, Wish};
 
 use crate::effect::{RunId, StepFailure, StepOutput};
 
@@ -70,6 +70,22 @@ pub enum Input {
         call: u64,
         /// What came of it.
         outcome: ProposalOutcome,
+    },
+    /// A person asks something of this machine. Answered with [`crate::Effect::Answer`].
+    Wish {
+        /// Number that the answer repeats.
+        call: u64,
+        /// What.
+        wish: Wish,
+        /// Only what it would change is asked.
+        dry_run: bool,
+    },
+    /// What the device found on this machine, whenever that changes.
+    Observed {
+        /// Digest of the kubelet's configuration, if there is one.
+        kubelet: Option<Digest>,
+        /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
+        certificates_end_s: u64,
     },
     /// A step reached a phase, for people.
     Progress {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::entry::Sealed;
-use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId};
+use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId, TurnKind};
 
 use crate::follow::Subject;
 use crate::ledger::Member;
@@ -189,7 +189,7 @@ impl Ladder {
             Job::Init { attempt } | Job::MakePki { attempt } => context.ledger.cluster_attempt() != Some(attempt),
             Job::Join { attempt } | Job::JoinFinish { attempt } => ready != Some(attempt),
             Job::JoinEtcd { number, .. } => {
-                context.now >= turn_end || context.ledger.etcd_turn() != Some((number, context.me))
+                context.now >= turn_end || context.ledger.turn(TurnKind::Etcd) != Some((number, context.me))
             }
             _ => false,
         };
@@ -256,6 +256,11 @@ impl Ladder {
     /// Whether it is known if this machine can run kubeadm.
     pub(crate) fn has_looked(&self) -> bool {
         self.version.is_some() || self.unable.is_some()
+    }
+
+    /// kubeadm's version, once it was looked at and there is a plan for it.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Whether kubeadm is there and there is a plan for it.

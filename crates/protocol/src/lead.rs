@@ -5,6 +5,7 @@
 
 mod address;
 mod init;
+mod level;
 pub(crate) mod manifests;
 mod members;
 mod pass;
@@ -74,8 +75,9 @@ impl Lead {
         self.members.remove_replaced(context, &mut self.silence);
         let admitted_all = self.members.admit(context, &mut self.silence);
         self.init.watch_claim(context, &mut self.silence, admitted_all);
-        turns::watch_etcd_turn(context, &mut self.silence);
+        turns::watch(context, &mut self.silence);
         self.voters.grow(context);
+        level::raise(context);
         self.issue(context);
     }
 

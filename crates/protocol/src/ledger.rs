@@ -8,24 +8,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Charter, Digest, Entry, EtcdTurn, MachineId};
+use muster_wire::{Charter, Digest, Entry, Image, MachineId, SignedWish, Turn, TurnChange, TurnKind};
 
+mod images;
 mod init;
+mod level;
 mod members;
 mod pki;
 mod refusal;
 mod snapshot;
 mod tickets;
 mod turns;
+mod wishes;
 
+pub use images::IMAGES_MAX;
+use images::Images;
 use init::Init;
 pub use init::Ready;
+use level::Level;
 use members::Members;
 pub use members::{Member, REMOVED_MAX};
 pub use pki::Pki;
 pub use refusal::Refusal;
 use tickets::Tickets;
 use turns::Turns;
+use wishes::Wishes;
 
 use crate::planted::planted;
 
@@ -33,17 +40,27 @@ use crate::planted::planted;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     revision: u64,
+    /// The id of the charter that it began with.
+    charter: [u8; 16],
+    level: Level,
+    images: Images,
     members: Members,
     init: Init,
     pki: Option<Pki>,
     tickets: Tickets,
     turns: Turns,
+    wishes: Wishes,
 }
 
 impl Ledger {
     /// The empty ledger of a cluster: what its charter says binds every entry.
     pub fn founded(charter: &Charter) -> Self {
-        Self { members: Members::founded(charter), ..Self::default() }
+        Self {
+            charter: charter.id,
+            images: Images::founded(charter),
+            members: Members::founded(charter),
+            ..Self::default()
+        }
     }
 
     /// Applies `entry`, committed at `revision` (its index in the Raft log).
@@ -52,6 +69,9 @@ impl Ledger {
     /// The rule that refused it. The revision advances all the same.
     pub fn apply(&mut self, revision: u64, entry: &Entry) -> Result<(), Refusal> {
         self.revision = revision;
+        if !matches!(entry, Entry::LevelRaised { .. }) {
+            self.level.permits(entry)?;
+        }
         match entry {
             Entry::Admitted(admitted) => self.admit(admitted)?,
             Entry::Removed { machine } => self.members.remove(*machine)?,
@@ -65,10 +85,13 @@ impl Ledger {
                 self.init.abandon(why);
             }
             Entry::Ticket { machine, attempt, ciphertext } => self.ticket_for(*machine, *attempt, ciphertext)?,
-            Entry::EtcdJoin { machine, turn, number } => self.etcd_join(*machine, *turn, *number)?,
+            Entry::Turn(turn) => self.turn_changes(turn)?,
             Entry::Joined { machine } => self.members.join(*machine)?,
+            Entry::LevelRaised { level } => self.level.raise(*level)?,
+            Entry::Wished(wish) => self.wished(wish)?,
         }
         self.consequences(entry);
+        self.close_wishes();
         Ok(())
     }
 
@@ -94,8 +117,10 @@ impl Ledger {
             | Entry::InitClaimed { .. }
             | Entry::PkiSealed { .. }
             | Entry::Ticket { .. }
-            | Entry::EtcdJoin { .. }
-            | Entry::Joined { .. } => {}
+            | Entry::Turn(_)
+            | Entry::Joined { .. }
+            | Entry::LevelRaised { .. }
+            | Entry::Wished(_) => {}
         }
     }
 
@@ -106,15 +131,16 @@ impl Ledger {
         }
     }
 
-    /// Notes a log position that carries no entry of ours (Raft's own, or an unreadable one).
+    /// Notes a log position that carries no entry of ours, but one of Raft's own.
     pub fn skip(&mut self, revision: u64) {
         self.revision = revision;
     }
 
     fn admit(&mut self, admitted: &Admitted) -> Result<(), Refusal> {
         // Something is being made, or is made, that carries the address.
-        let holders = [self.init.claim.map(|(_, holder)| holder), self.turns.etcd.map(|(_, holder)| holder)];
-        let bound = self.has_etcd(admitted.machine) || holders.contains(&Some(admitted.machine));
+        let machine = admitted.machine;
+        let claims = self.init.claim.is_some_and(|(_, holder)| holder == machine);
+        let bound = self.has_etcd(machine) || claims || self.turns.holds(machine);
         self.members.admit(admitted, bound)
     }
 
@@ -171,25 +197,62 @@ impl Ledger {
         Ok(())
     }
 
-    fn etcd_join(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> Result<(), Refusal> {
-        match turn {
-            EtcdTurn::Started => {
-                self.turns.is_free()?;
-                if self.init.ready.is_none() {
-                    return Err(Refusal::NotLive { named: 0, live: self.init.claim.map(|(live, _)| live) });
-                }
-                if !planted("turn-for-worker") {
-                    self.members.control_plane(machine)?;
-                }
-                self.turns.start(machine, number)
-            }
-            EtcdTurn::Done | EtcdTurn::GaveUp => self.turns.end(machine, number, turn == EtcdTurn::Done),
+    fn turn_changes(&mut self, turn: &Turn) -> Result<(), Refusal> {
+        if turn.change != TurnChange::Started {
+            return self.turns.end(turn);
         }
+        self.turns.is_free(turn.kind)?;
+        if self.init.ready.is_none() {
+            return Err(Refusal::NotLive { named: 0, live: self.init.claim.map(|(live, _)| live) });
+        }
+        match turn.kind {
+            TurnKind::Etcd if !planted("turn-for-worker") => self.members.control_plane(turn.holder)?,
+            TurnKind::Etcd | TurnKind::Disrupt => self.members.admitted(turn.holder)?,
+        }
+        self.turns.start(turn)
     }
 
     /// Index of the last applied entry in the Raft log; 0 before the first.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The level that it is at, see [`muster_wire::level`].
+    pub fn level(&self) -> u32 {
+        self.level.0
+    }
+
+    /// Whether it may hold such an entry at its level.
+    ///
+    /// # Errors
+    /// There is such an entry from a higher level on.
+    pub fn permits(&self, entry: &Entry) -> Result<(), Refusal> {
+        self.level.permits(entry)
+    }
+
+    /// The accepted images, the one that founded the cluster first.
+    pub fn images(&self) -> &[Image] {
+        self.images.all()
+    }
+
+    /// Whether machines with this image may join.
+    pub fn accepts(&self, image: Digest) -> bool {
+        self.images.has(image)
+    }
+
+    /// What was wished and is not so yet, oldest first.
+    pub fn open_wishes(&self) -> &[SignedWish] {
+        &self.wishes.0
+    }
+
+    /// How many machines the founding image counted; 0 before there is a charter.
+    pub fn machines(&self) -> u32 {
+        self.members.seats.machines
+    }
+
+    /// How many control planes there are to be; 0 if the charter does not say.
+    pub fn control_planes_wanted(&self) -> u32 {
+        self.members.seats.count
     }
 
     /// The admitted machines.
@@ -280,14 +343,19 @@ impl Ledger {
         self.pki.as_ref()
     }
 
-    /// The etcd turn under way: its number and whose it is.
-    pub fn etcd_turn(&self) -> Option<(u32, MachineId)> {
-        self.turns.etcd
+    /// The turn of a kind that is under way: its number and whose it is.
+    pub fn turn(&self, kind: TurnKind) -> Option<(u32, MachineId)> {
+        self.turns.under_way(kind)
     }
 
-    /// How many etcd turns were taken.
-    pub fn etcd_turns(&self) -> u32 {
-        self.turns.etcd_count
+    /// The number of a kind's last turn; 0 before the first.
+    pub fn last_turn(&self, kind: TurnKind) -> u32 {
+        self.turns.last(kind)
+    }
+
+    /// Whether a machine has a turn of any kind.
+    pub fn holds_turn(&self, machine: MachineId) -> bool {
+        self.turns.holds(machine)
     }
 }
 

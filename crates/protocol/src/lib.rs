@@ -33,7 +33,7 @@ pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutpu
 pub use input::Input;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::Ledger;
-pub use machine::{Boot, Machine, StartRefusal};
+pub use machine::{Boot, Fate, ImageStatus, Machine, RunsImage, StartRefusal};
 pub(crate) use muster_wire::planted;
 pub use status::{Phase, Status};
 pub use time::Time;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Certificate, Durable, Entry, Identity, MachineId, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 
@@ -11,6 +12,7 @@ use crate::founding::{Founding, Impediment};
 use crate::ladder::{self, Ladder};
 use crate::lead::manifests::{self, Manifests};
 use crate::lead::{self, Lead};
+use crate::ledger::Refusal;
 use crate::planted::planted;
 use crate::roster::{self, Roster};
 use crate::tuning::Tuning;
@@ -21,13 +23,18 @@ mod boot;
 mod card;
 mod explain;
 mod founding;
+mod images;
+mod level;
 mod notices;
 mod place;
 mod raft;
 mod receive;
 mod strangers;
+mod wishes;
 
 pub use boot::{Boot, StartRefusal};
+pub use images::{ImageStatus, RunsImage};
+pub use wishes::Fate;
 
 /// One machine of the site.
 pub struct Machine {
@@ -47,7 +54,10 @@ pub struct Machine {
     lead: Lead,
     manifests: Manifests,
     ladder: Ladder,
+    wishes: wishes::Wishes,
     cloned: bool,
+    /// Whether people were told that it cannot read the ledger.
+    told_beyond: bool,
     runs: u64,
     initialize_at: Option<Time>,
     /// When the reconciling parts want to look again.
@@ -166,11 +176,11 @@ impl Machine {
             }
             Input::Applied { revision, entry } => {
                 self.follow.fed();
-                if let Some(entry) = self.follow.applied(revision, entry) {
-                    if let Entry::Joined { machine } = &entry {
+                if let Some((entry, told)) = self.follow.applied(revision, entry) {
+                    if let (Entry::Joined { machine }, Ok(())) = (&entry, &told) {
                         self.lead.joined(*machine);
                     }
-                    self.note_entry(&entry, effects);
+                    self.committed(&entry, &told, effects);
                 }
             }
             Input::Restored { ledger } => {
@@ -184,7 +194,11 @@ impl Machine {
                 }
                 self.follow.leading(term, leader);
             }
-            Input::Proposed { call, outcome } => self.follow.proposed(now, call, outcome, effects),
+            Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
+            Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
+            Input::Observed { kubelet, certificates_end_s } => self.change_card(|card| {
+                (card.running.kubelet, card.running.certificates_end_s) = (kubelet, certificates_end_s);
+            }),
             Input::Progress { run, phase } => {
                 self.ladder.progress(run, phase);
                 return false;
@@ -192,6 +206,20 @@ impl Machine {
             Input::Finished { run, result } => self.finished(now, run, result, effects),
         }
         true
+    }
+
+    /// An entry was committed: what the rules say of it is for whoever wished it, and what it means for people.
+    fn committed(&mut self, entry: &Entry, told: &Result<(), Refusal>, effects: &mut Effects) {
+        self.wishes.fate(entry, Fate::of(self.follow.ledger().revision(), told), effects);
+        if told.is_ok() {
+            self.note_entry(entry, effects);
+        }
+    }
+
+    fn proposed(&mut self, now: Time, call: u64, outcome: ProposalOutcome, effects: &mut Effects) {
+        if let Some((entry, why)) = self.follow.proposed(now, call, outcome, effects) {
+            self.wishes.fate(&entry, Fate::Refused { why }, effects);
+        }
     }
 
     fn finished(
@@ -219,9 +247,12 @@ impl Machine {
             effects,
         };
         let changed = self.ladder.finished(run, result, &mut context);
-        if changed || !self.mine.card().has_looked() && self.ladder.has_looked() {
+        let card = self.mine.card();
+        let another = self.ladder.version().is_some_and(|version| version != card.running.kubernetes);
+        if changed || another || !card.has_looked() && self.ladder.has_looked() {
             let unable: String = self.ladder.unable().unwrap_or_default().chars().take(60).collect();
-            self.change_card(|card| card.unable = unable);
+            let version: String = self.ladder.version().unwrap_or_default().chars().take(60).collect();
+            self.change_card(|card| (card.unable, card.running.kubernetes) = (unable, version));
         }
     }
 
@@ -238,8 +269,9 @@ impl Machine {
             // Nobody founds any more.
             self.roster.take_touched();
         }
+        self.stop_if_beyond(effects);
         let due = self.due.is_some_and(|(due, _)| due <= now);
-        if self.durable.charter.is_some() && !self.cloned {
+        if self.durable.charter.is_some() && !self.stands_still() {
             self.initialize_raft(now, effects);
             let changed = self.follow.take_changed();
             if touched || due || roster_changed || changed {
@@ -259,7 +291,7 @@ impl Machine {
 
     /// Compares what is with what should be: the leader's duties, this machine's next step, what must be proposed.
     fn reconcile(&mut self, now: Time, effects: &mut Effects) {
-        if self.cloned {
+        if self.stands_still() {
             self.due = None;
             return;
         }
@@ -276,7 +308,7 @@ impl Machine {
                 mine: &self.mine,
                 charter: certificate.charter(),
                 // What was founded holds, whatever this machine's image says by now.
-                control_planes: match certificate.charter().control_planes {
+                control_planes: match self.follow.ledger().control_planes_wanted() {
                     0 => self.settings.control_planes,
                     named => named,
                 },
@@ -318,6 +350,7 @@ impl Machine {
             due: &mut due,
             effects,
         });
+        self.wishes.want(now, &mut wants, &mut due, effects);
         self.due = due;
         self.follow.want(wants);
         self.list_api_servers(effects);
@@ -337,7 +370,7 @@ impl Machine {
         if self.ledger_news.0 != ledger.revision() {
             self.ledger_news = (ledger.revision(), now);
         }
-        let everyone = ledger.joined_count() >= (self.settings.machines as usize).max(ledger.members().len());
+        let everyone = ledger.joined_count() >= (ledger.machines() as usize).max(ledger.members().len());
         // Who is missing may never come: a machine that broke, or that the image counts and nobody bought.
         let quiet_at = self.ledger_news.1 + self.tuning.quiet_after;
         let idle = self.durable.charter.is_some() && (everyone || quiet_at <= now);
@@ -351,10 +384,10 @@ impl Machine {
     /// When it wants to be woken, and why: `muster explain` is made of these reasons too.
     pub fn next_wakeup(&self) -> Option<(Time, &'static str)> {
         let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
-        // A machine whose identity runs elsewhere does none of this, and must not be woken for it for ever.
-        let follows = self.durable.charter.is_some() && !self.cloned;
+        // A machine whose identity runs elsewhere, or that cannot read the ledger, does none of this, and must not be woken for it for ever.
+        let follows = self.durable.charter.is_some() && !self.stands_still();
         let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
-        let initialize = self.initialize_at.filter(|_| !self.cloned).map(|due| (due, "Raft's first leader"));
+        let initialize = self.initialize_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
         let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due];

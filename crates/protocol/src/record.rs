@@ -29,7 +29,7 @@ use kept::Kept;
 
 /// How every recording begins.
 pub const MAGIC: &[u8; 16] = b"muster-recording";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER_BYTES: usize = MAGIC.len() + 4;
 /// Before the body of a part: its length and its checksum.
 const FRAME_BYTES: usize = 8;
@@ -72,6 +72,7 @@ pub fn start(boot: &Boot, now: Time) -> Vec<u8> {
         fingerprint: boot.fingerprint,
         seed: boot.seed,
         manifests: boot.manifests,
+        level: boot.level,
         tuning: intervals(&boot.tuning),
     };
     append(&mut bytes, &start);
@@ -185,6 +186,7 @@ impl<'a> Recording<'a> {
             fingerprint: start.fingerprint,
             seed: start.seed,
             manifests: start.manifests,
+            level: start.level,
             tuning: tuning(start.tuning),
         })
     }
@@ -309,6 +311,7 @@ struct Start {
     fingerprint: Digest,
     seed: [u8; 32],
     manifests: u32,
+    level: u32,
     tuning: [Duration; 10],
 }
 

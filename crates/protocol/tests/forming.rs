@@ -302,6 +302,7 @@ fn the_state_of_another_cluster_is_refused() {
         fingerprint: Default::default(),
         seed: [0; 32],
         manifests: 0,
+        level: muster_wire::level::KNOWN,
         tuning: Tuning::default(),
     };
     let refusal = Machine::new(boot, Time(0), &mut Effects::default()).err().expect("refused");

@@ -7,6 +7,9 @@
 //! - `boot I...`, `kill I`, `back I` (with its disk), `wipe I` (killed, and back as another identity with an empty disk)
 //! - `run S`: so many seconds pass; `lose KIND N`: the next N frames of a kind are lost
 //! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
+//! - `level I L`: from its next start on I knows the ledger's levels up to L; `other I`: I boots another image, with its disk if it
+//!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `remove I J`: to
+//!   remove J; `images I`: what it says of images
 //! - `phases`, `explain I`: what people see
 
 use std::collections::BTreeMap;
@@ -15,7 +18,8 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
-use muster_wire::Durable;
+use muster_protocol::{ImageStatus, Input};
+use muster_wire::{Durable, Identity, Image, Wish};
 
 #[allow(dead_code, reason = "other transcripts use the rest of it")]
 mod site;
@@ -28,7 +32,7 @@ fn every_transcript_is_what_happens() {
     let mut files: Vec<_> =
         fs::read_dir(&directory).expect("is there").map(|entry| entry.expect("is read").path()).collect();
     files.sort();
-    assert!(files.len() >= 6, "founding, claim, etcd turn, replacement, poll, admission: {files:?}");
+    assert!(files.len() >= 10, "founding, claim, etcd turn, replacement, poll, admission: {files:?}");
     let mut differ = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).expect("is text");
@@ -106,6 +110,35 @@ impl Stage {
             "fail" => drop(site.fail.insert((*numbers.first()?, known(rest.get(1)?)?))),
             "hang" => drop(site.hang.insert((*numbers.first()?, known(rest.get(1)?)?))),
             "mend" => drop(site.hang.remove(&(*numbers.first()?, known(rest.get(1)?)?))),
+            "level" => drop(site.levels.insert(*numbers.first()?, *numbers.get(1)? as u32)),
+            "other" => {
+                let (seat, settings) = (*numbers.first()?, site.other_settings());
+                let durable = self.disks.remove(&seat).unwrap_or_default();
+                site.boot_with(seat, durable, settings, &format!("node-{seat}"));
+            }
+            "accept" | "accept-own" => {
+                let image = if *word == "accept" { site.other_settings() } else { site.settings.clone() };
+                let image = Image { digest: image.digest, kubernetes_version: image.kubernetes_version };
+                let wish = Input::Wish { call: 1, wish: Wish::AcceptImage(image), dry_run: rest.len() > 1 };
+                site.feed(*numbers.first()?, wish);
+                site.run(Duration::ZERO);
+            }
+            "remove" => {
+                let machine = Identity::from_seed(&site::seed(*numbers.get(1)?)).machine();
+                let wish = Input::Wish { call: 1, wish: Wish::RemoveMachine { machine }, dry_run: false };
+                site.feed(*numbers.first()?, wish);
+                site.run(Duration::ZERO);
+            }
+            "images" => {
+                let images = site.seats[numbers.first()?].machine.images();
+                let runs =
+                    |image: &ImageStatus| image.machines.iter().map(|one| format!(" {}", one.name)).collect::<String>();
+                let line = |image: &ImageStatus| {
+                    let accepted = if image.accepted { "accepted" } else { "not accepted" };
+                    format!("{} {} {accepted}:{}", &image.digest[..12], image.kubernetes_version, runs(image))
+                };
+                return Some(images.iter().map(line).collect());
+            }
             "phases" => {
                 let phase = |(seat, one): (&usize, &site::Seat)| format!("m{seat} {}", one.machine.phase().word());
                 return Some(site.seats.iter().map(phase).collect());

@@ -25,6 +25,8 @@ mod s09;
 mod s10;
 mod s11;
 mod s14;
+mod s16;
+mod s17;
 mod silence;
 
 use std::collections::VecDeque;
@@ -72,6 +74,7 @@ pub struct Checks {
     s10: s10::Bounds,
     s11: s11::Seats,
     s14: s14::Standing,
+    s16: s16::Levels,
     accused: accused::Accused,
     asked: asked::Asked,
     silence: silence::Silence,
@@ -103,7 +106,7 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
-        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S14");
+        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S14" | "S16" | "S17");
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
@@ -134,6 +137,8 @@ impl Checks {
             ("S11", self.asked.see(seen, truth)),
             ("S14", self.s14.see(seen, truth)),
             ("S15", self.accused.see(seen, truth)),
+            ("S16", self.s16.see(seen, truth, sometimes)),
+            ("S17", s17::see(seen, truth, sometimes)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
@@ -171,6 +176,7 @@ impl Checks {
             ("S9", self.s09.after(machine, truth)),
             ("S10", self.s10.after(slot, effects)),
             ("S15", self.accused.after(machine, effects, truth)),
+            ("S16", self.s16.after(slot, machine)),
             ("S15", self.silence.after(now, slot, machine, effects, truth)),
         ];
         for (promise, verdict) in verdicts {
@@ -194,7 +200,7 @@ impl Checks {
         self.judge(now, "S3", verdict, truth);
         let verdict = self.s06.look(world, truth);
         self.judge(now, "S6", verdict, truth);
-        let verdict = self.s07.look(world);
+        let verdict = self.s07.look(world, truth);
         self.judge(now, "S7", verdict, truth);
         let verdict = self.s09.look(world);
         self.judge(now, "S9", verdict, truth);

@@ -59,6 +59,8 @@ const SCENARIOS: &[&str] = &[
     "turn-outlived",
     "snapshots-cut",
     "flapping-initialiser",
+    "level-upgrade",
+    "level-old-voter",
 ];
 
 /// Where a mistake is looked for.

@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 18] = [
+pub const PROMISES: [(&str, &str); 20] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -9,12 +9,14 @@ pub const PROMISES: [(&str, &str); 18] = [
     ("S5", "join secrets are readable by their recipient alone"),
     ("S6", "a machine that was not admitted is in no quorum, holds no ticket and reads no ledger"),
     ("S7", "a machine never belongs to two clusters, and refuses a peer with another charter"),
-    ("S8", "at most one etcd member is being added at a time"),
+    ("S8", "one machine at a time has a turn of each kind; at most one etcd member is being added"),
     ("S9", "an identity is never used again after its disk was wiped"),
     ("S10", "every queue, cache and message is bounded"),
     ("S11", "there are never more control planes than the image asks for, whoever proposes them"),
     ("S14", "what works is not taken down because something else failed"),
     ("S15", "a machine that nothing befell is never told to be a clone, a copy, wiped or a stranger"),
+    ("S16", "no machine applies what is of a higher level than it knows, and the ledger rises to what all voters know"),
+    ("S17", "what a person is told to be done is in the ledger"),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),
     ("L3", "equal rosters"),

@@ -64,6 +64,9 @@ pub struct Scenario {
     /// Faults at fixed times.
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// What people ask machines for.
+    #[serde(default, rename = "wish", skip_serializing_if = "Vec::is_empty")]
+    pub wishes: Vec<Wished>,
     /// Faults drawn anew for every seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swarm: Option<Swarm>,
@@ -96,6 +99,8 @@ pub struct Image {
     pub durable: bool,
     /// So many machines, the first ones, show one hardware: their cards have one address and their boards no product UUID.
     pub alike: u32,
+    /// The highest level of the ledger that it knows; all that there are unless given.
+    pub level: u32,
     /// How many objects its manifests have. Every second one waits for something at first, as a custom resource does.
     pub manifests: u32,
     /// How the founding quorum is chosen.
@@ -115,6 +120,7 @@ impl Default for Image {
             control_planes: UNSAID,
             durable: true,
             alike: 0,
+            level: muster_wire::level::KNOWN,
             manifests: 0,
             policy: Policy::Majority,
             expect: None,
@@ -153,6 +159,18 @@ pub enum Differs {
     Cluster,
     /// The mesh key: they cannot talk at all.
     MeshKey,
+}
+
+/// Somebody asks a machine to accept an image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wished {
+    /// When, from the start of the run.
+    pub at_s: f64,
+    /// Whom.
+    pub machines: Pick,
+    /// The image of the machines of this `[[other]]`, counted from 0.
+    pub accept_other: u32,
 }
 
 /// The network when nothing is wrong.

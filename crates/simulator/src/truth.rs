@@ -6,7 +6,7 @@ pub(crate) mod book;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::NoticeKind;
-use muster_wire::{Entry, EtcdTurn, MachineId, Role};
+use muster_wire::{Digest, Entry, MachineId, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::book::Book;
@@ -37,6 +37,8 @@ pub struct Truth {
     pub(crate) two_charters: bool,
     /// The ledger by rules of its own.
     pub(crate) book: Book,
+    /// The image that the first charter was founded with.
+    founded_with: Option<Digest>,
     /// Whether a baseline policy runs in muster's place.
     pub baseline: bool,
     /// Which identity a machine's disk holds.
@@ -85,6 +87,8 @@ pub struct Truth {
     charters: BTreeSet<MachineId>,
     proposers: BTreeSet<MachineId>,
     last_term: u64,
+    /// The image that each machine booted last, by its digest.
+    images: BTreeMap<Slot, Digest>,
     /// Machines whose files a fault has damaged.
     pub(crate) damaged: BTreeSet<Slot>,
     /// Raft's first voters.
@@ -94,7 +98,7 @@ pub struct Truth {
     /// The machine that the entry applied just now removes, although etcd has a member of it.
     pub(crate) etcd_lost: Option<MachineId>,
     /// The turn at etcd that the last entry ended, and how.
-    pub(crate) turn_ended: Option<(MachineId, EtcdTurn)>,
+    pub(crate) turn_ended: Option<(MachineId, TurnChange)>,
     /// Machines whose Raft has told its ledger in this life.
     restored: BTreeSet<Slot>,
     /// The entries that took effect, in order.
@@ -129,8 +133,9 @@ impl Truth {
         self.turn_ended = None;
         self.etcd_lost = None;
         match seen {
-            Seen::Booting { slot, machine, sealing_key, durable, .. } => {
+            Seen::Booting { slot, machine, sealing_key, durable, image, .. } => {
                 self.identity.insert(*slot, *machine);
+                self.images.insert(*slot, *image);
                 self.running.insert(*slot);
                 if self.two_faced.contains(slot) {
                     self.excused.insert(*machine);
@@ -282,6 +287,12 @@ impl Truth {
         self.running.iter().any(|slot| self.identity.get(slot) == Some(&machine))
     }
 
+    /// The image that the machine of an identity booted last.
+    pub(crate) fn of_image(&self, machine: MachineId) -> Option<Digest> {
+        let slot = self.identity.iter().find(|(_, identity)| **identity == machine).map(|(slot, _)| slot)?;
+        self.images.get(slot).copied()
+    }
+
     /// How many identities were ever seen.
     pub(crate) fn identities(&self) -> usize {
         self.sealing_keys.len()
@@ -292,9 +303,10 @@ impl Truth {
             && durable.cluster == CLUSTER
         {
             let first = *self.charter.get_or_insert(certificate.charter().id);
+            self.founded_with.get_or_insert(certificate.charter().settings);
             if first == certificate.charter().id && self.first_voters.is_empty() {
                 self.first_voters.extend(&certificate.charter().voters);
-                self.book.found(self.control_planes_wanted, &self.first_voters);
+                self.book.found(self.control_planes_wanted, &self.first_voters, certificate.charter().settings);
             }
             self.two_charters |= first != certificate.charter().id;
         }
@@ -327,6 +339,10 @@ impl Truth {
         match entry {
             Entry::Admitted(admitted) => {
                 self.admitted.insert(admitted.machine);
+                let other = self.of_image(admitted.machine).is_some_and(|image| Some(image) != self.founded_with);
+                if other && self.founded_with.is_some() {
+                    sometimes.reached("later-image-admitted");
+                }
                 if admitted.role == Role::ControlPlane {
                     self.control_planes.insert(admitted.machine);
                 }
@@ -351,19 +367,11 @@ impl Truth {
                 self.claim = None;
             }
             Entry::InitAbandoned { .. } => self.abandon(),
-            Entry::EtcdJoin { machine, turn: EtcdTurn::Started, .. } => {
-                self.turns.insert(*machine);
-                self.turn_since = now;
-                self.added.remove(machine);
+            Entry::Turn(turn) if turn.kind == TurnKind::Etcd => {
+                self.etcd_turn(now, turn.holder, turn.change, sometimes)
             }
-            Entry::EtcdJoin { machine, turn: EtcdTurn::Done, .. } => {
-                self.turns_done.insert(*machine);
-                self.turn_ended = Some((*machine, EtcdTurn::Done));
-            }
-            Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, .. } => {
-                self.turn_ended = Some((*machine, EtcdTurn::GaveUp));
-                sometimes.reached("etcd-turn-given-up");
-            }
+            Entry::Turn(_) => sometimes.reached("disrupt-turn"),
+            Entry::LevelRaised { .. } => sometimes.reached("level-raised"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);
                 if !self.faults.is_empty() {
@@ -372,6 +380,20 @@ impl Truth {
             }
             _ => {}
         }
+    }
+
+    fn etcd_turn(&mut self, now: At, machine: MachineId, change: TurnChange, sometimes: &mut Sometimes) {
+        match change {
+            TurnChange::Started => {
+                self.turns.insert(machine);
+                self.turn_since = now;
+                self.added.remove(&machine);
+                return;
+            }
+            TurnChange::Done => drop(self.turns_done.insert(machine)),
+            TurnChange::GaveUp => sometimes.reached("etcd-turn-given-up"),
+        }
+        self.turn_ended = Some((machine, change));
     }
 
     fn abandon(&mut self) {

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-
-use muster_protocol::{Effect, Input, Machine, Notice, Step, StepFailure, StepOutput};
-use muster_wire::{Durable, Entry, Frame, MachineId};
+use muster_protocol::{Effect, Fate, Input, Machine, Notice, Step, StepFailure, StepOutput};
+use muster_wire::{Digest, Durable, Entry, Frame, MachineId, Wish};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::{Broken, Checks};
@@ -21,7 +20,15 @@ use crate::world::{At, Cluster, SealedTo, Slot, World};
 #[allow(missing_docs, reason = "each variant's line names what is in it")]
 pub enum Seen<'a> {
     /// A process starts on this disk.
-    Booting { slot: Slot, machine: MachineId, generation: u64, sealing_key: [u8; 32], durable: &'a Durable },
+    Booting {
+        slot: Slot,
+        machine: MachineId,
+        generation: u64,
+        sealing_key: [u8; 32],
+        durable: &'a Durable,
+        image: Digest,
+        level: u32,
+    },
     /// It would not.
     RefusedStart { slot: Slot, why: &'a str },
     /// A process is gone.
@@ -64,6 +71,8 @@ pub enum Seen<'a> {
     EtcdAdded { slot: Slot, in_turn: bool, members: &'a BTreeSet<Slot> },
     /// A machine had etcd strike the member of `gone` off.
     EtcdLeft { slot: Slot, gone: Slot },
+    /// A machine answers what was wished of it.
+    Answered { slot: Slot, wish: &'a Wish, fate: &'a Fate },
     /// People are told.
     Notice { slot: Slot, notice: &'a Notice },
     /// A fault begins.
@@ -241,6 +250,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Wiped { slot } => numbered(20, *slot, 0),
         Seen::Damaged { slot } => numbered(32, *slot, 0),
         Seen::LogGone { slot } => numbered(33, *slot, 0),
+        Seen::Answered { slot, fate, .. } => numbered(34, *slot, xxh3_64(format!("{fate:?}").as_bytes())),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,
         Seen::Restored { slot, revision, .. } => numbered(23, *slot, *revision),

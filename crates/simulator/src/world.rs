@@ -19,11 +19,12 @@ mod program;
 mod raft;
 mod signed;
 mod stray;
+mod wishes;
 
 use std::collections::BTreeMap;
 
 use muster_protocol::{Effects, Input, Machine, Phase, Tuning};
-use muster_wire::{Digest, MachineId, Settings};
+use muster_wire::{Digest, MachineId, Settings, level};
 
 pub(crate) use disk::COPIES_KEPT;
 pub use event::{At, Slot};
@@ -99,7 +100,8 @@ impl World {
         let chance = Chance::new(seed);
         let extra: u32 = plan.iter().filter(|fault| fault.kind == Sort::Sybil).filter_map(|fault| fault.count).sum();
         let slots = scenario.machines + extra;
-        let hosts: Vec<Host> = (0..slots).map(|slot| Host::new(slot, slot >= scenario.machines)).collect();
+        let level = |slot| if scenario.other(slot).is_some() { level::KNOWN } else { scenario.image.level };
+        let hosts: Vec<Host> = (0..slots).map(|slot| Host::new(slot, slot >= scenario.machines, level(slot))).collect();
         let heal = seconds(scenario.phases.faults_s);
         let mut world = Self {
             net: Net::new(scenario.network.clone(), hosts.len()),
@@ -141,6 +143,9 @@ impl World {
         }
         for index in 0..self.plan.len() {
             self.events.push(seconds(self.plan[index].at_s).min(heal), Event::FaultBegins(index));
+        }
+        for index in 0..self.scenario.wishes.len() {
+            self.events.push(seconds(self.scenario.wishes[index].at_s), Event::Wish(index));
         }
         self.events.push(heal, Event::Heal);
         self.events.push(LOOK_EVERY, Event::Look);
@@ -221,6 +226,7 @@ impl World {
                 }
             }
             Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, name.into_string()),
+            Event::Wish(index) => self.wish(index),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),
             Event::FaultEnds(index) => self.fault_ends(index),

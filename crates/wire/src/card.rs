@@ -64,6 +64,21 @@ pub struct Card {
     pub reached: u32,
     /// The hash of the charter that it follows, if any: no other cluster admits it.
     pub charter: Option<Digest>,
+    /// The highest level of the ledger that it knows, see [`crate::level`].
+    pub level: u32,
+    /// What it runs.
+    pub running: Running,
+}
+
+/// What a machine runs, as it found it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// kubeadm's version, as `v1.31.4`; empty until it was looked at.
+    pub kubernetes: String,
+    /// Digest of the kubelet's configuration, if there is one.
+    pub kubelet: Option<Digest>,
+    /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
+    pub certificates_end_s: u64,
 }
 
 impl Card {
@@ -233,6 +248,12 @@ fn to_proto(card: &Card) -> proto::Card {
         unable: card.unable.clone(),
         reached: card.reached,
         charter_hash: card.charter.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default(),
+        level: card.level,
+        running: Some(proto::Running {
+            kubernetes: card.running.kubernetes.clone(),
+            kubelet: card.running.kubelet.map(|digest| Bytes::copy_from_slice(&digest.0)).unwrap_or_default(),
+            certificates_end_s: card.running.certificates_end_s,
+        }),
     }
 }
 
@@ -254,10 +275,21 @@ fn from_proto(card: proto::Card) -> Result<Card, WireError> {
         settings: settings(required(card.settings, "card.settings")?)?,
         unable: text(card.unable, "card.unable")?,
         reached: card.reached,
-        charter: match card.charter_hash.is_empty() {
-            true => None,
-            false => Some(Digest::from_slice(&card.charter_hash, "card.charter_hash")?),
-        },
+        charter: digest_or_none(&card.charter_hash, "card.charter_hash")?,
+        level: card.level,
+        running: running(card.running.unwrap_or_default())?,
+    })
+}
+
+fn digest_or_none(bytes: &[u8], field: &'static str) -> Result<Option<Digest>, WireError> {
+    if bytes.is_empty() { Ok(None) } else { Digest::from_slice(bytes, field).map(Some) }
+}
+
+fn running(running: proto::Running) -> Result<Running, WireError> {
+    Ok(Running {
+        kubernetes: text(running.kubernetes, "card.running.kubernetes")?,
+        kubelet: digest_or_none(&running.kubelet, "card.running.kubelet")?,
+        certificates_end_s: running.certificates_end_s,
     })
 }
 

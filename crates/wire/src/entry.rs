@@ -5,8 +5,13 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, text};
-use crate::{Digest, MachineId, WireError, limits, proto};
+use crate::{Digest, MachineId, SignedWish, WireError, limits, proto};
 use proto::entry::Change;
+
+pub mod level;
+pub mod turns;
+
+pub use turns::{Turn, TurnChange, TurnKind};
 
 /// A machine's role in Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,18 +30,6 @@ impl std::fmt::Display for Role {
             Role::Worker => "worker",
         })
     }
-}
-
-/// What happened to a turn at joining etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EtcdTurn {
-    /// The machine is adding its member; nobody else may.
-    Started,
-    /// Its member is in.
-    Done,
-    /// The turn ended without a member.
-    GaveUp,
 }
 
 /// A secret sealed to one machine.
@@ -116,20 +109,20 @@ pub enum Entry {
         /// HPKE ciphertext, see [`crate::seal`].
         ciphertext: Bytes,
     },
-    /// A turn at adding an etcd member.
-    EtcdJoin {
-        /// Whose turn.
-        machine: MachineId,
-        /// Its beginning or its end.
-        turn: EtcdTurn,
-        /// The turn's number; an end names the turn that it ends, a beginning the next one.
-        number: u32,
-    },
+    /// A turn begins or ends.
+    Turn(Turn),
     /// The machine's Node is Ready.
     Joined {
         /// Who joined.
         machine: MachineId,
     },
+    /// From here on the ledger may hold what needs this level.
+    LevelRaised {
+        /// The level, see [`level`].
+        level: u32,
+    },
+    /// A person asked a machine for something.
+    Wished(SignedWish),
 }
 
 impl Entry {
@@ -143,9 +136,31 @@ impl Entry {
             Entry::InitReady { .. } => "init-ready",
             Entry::InitAbandoned { .. } => "init-abandoned",
             Entry::Ticket { .. } => "ticket",
-            Entry::EtcdJoin { .. } => "etcd-join",
+            Entry::Turn(_) => "turn",
             Entry::Joined { .. } => "joined",
+            Entry::LevelRaised { .. } => "level-raised",
+            Entry::Wished(_) => "wished",
         }
+    }
+
+    /// The level of the ledger from which on there is such an entry; for a raising the level that it brings.
+    pub fn level(&self) -> u32 {
+        match self {
+            Entry::LevelRaised { level } => *level,
+            Entry::Wished(_) => level::WISHES,
+            Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => level::WISHES,
+            _ => level::FOUNDED,
+        }
+    }
+
+    /// As [`Entry::decode`], for a machine that knows the ledger's levels up to `known`.
+    ///
+    /// # Errors
+    /// [`WireError::Level`] for an entry of a higher level; what is of no level that this version knows is malformed to it.
+    pub fn decode_at(bytes: impl Buf, known: u32) -> Result<Self, WireError> {
+        let entry = Self::decode(bytes)?;
+        let needs = entry.level();
+        if needs > known { Err(WireError::Level { needs, known }) } else { Ok(entry) }
     }
 
     /// The bytes that go into the log.
@@ -189,21 +204,10 @@ fn to_proto(entry: &Entry) -> Change {
             attempt: *attempt,
             ciphertext: ciphertext.clone(),
         }),
-        Entry::EtcdJoin { machine, turn, number } => {
-            let turn = match turn {
-                EtcdTurn::Started => proto::EtcdTurn::Started,
-                EtcdTurn::Done => proto::EtcdTurn::Done,
-                EtcdTurn::GaveUp => {
-                    if crate::planted::planted("given-up-as-done") {
-                        proto::EtcdTurn::Done
-                    } else {
-                        proto::EtcdTurn::GaveUp
-                    }
-                }
-            };
-            Change::EtcdJoin(proto::EtcdJoin { machine: machine_bytes(machine), turn: turn.into(), number: *number })
-        }
+        Entry::Turn(turn) => Change::Turn(turn.to_proto()),
         Entry::Joined { machine } => Change::Joined(proto::Joined { machine: machine_bytes(machine) }),
+        Entry::LevelRaised { level } => Change::LevelRaised(proto::LevelRaised { level: *level }),
+        Entry::Wished(wish) => Change::Wished(wish.to_proto()),
     }
 }
 
@@ -238,19 +242,10 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
             attempt: ticket.attempt,
             ciphertext: bounded_bytes(ticket.ciphertext, limits::CIPHERTEXT_BYTES_MAX, "entry.ciphertext")?,
         },
-        Change::EtcdJoin(join) => Entry::EtcdJoin {
-            machine: machine(&join.machine)?,
-            turn: match join.turn() {
-                proto::EtcdTurn::Started => EtcdTurn::Started,
-                proto::EtcdTurn::Done => EtcdTurn::Done,
-                proto::EtcdTurn::GaveUp => EtcdTurn::GaveUp,
-                proto::EtcdTurn::Unspecified => {
-                    return Err(WireError::Field { field: "entry.turn", rule: "is unknown" });
-                }
-            },
-            number: join.number,
-        },
+        Change::Turn(turn) => Entry::Turn(Turn::from_proto(&turn)?),
         Change::Joined(joined) => Entry::Joined { machine: machine(&joined.machine)? },
+        Change::LevelRaised(raised) => Entry::LevelRaised { level: raised.level },
+        Change::Wished(signed) => Entry::Wished(SignedWish::from_proto(signed)?),
     })
 }
 

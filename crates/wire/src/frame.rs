@@ -93,7 +93,12 @@ pub enum Frame {
         vote: Vote,
     },
     /// A charter was founded.
-    Chartered(Box<Certificate>),
+    Chartered {
+        /// The charter with its proof.
+        certificate: Box<Certificate>,
+        /// Whether its cluster accepts the image that the receiver's card shows, as far as the sender knows its ledger.
+        accepted: bool,
+    },
     /// "What changed since?"
     LedgerPoll {
         /// Number that the answer repeats.
@@ -175,7 +180,7 @@ impl Frame {
             Frame::Refusal { .. } => "refusal",
             Frame::Accept { .. } => "accept",
             Frame::Accepted { .. } => "accepted",
-            Frame::Chartered(_) => "chartered",
+            Frame::Chartered { .. } => "chartered",
             Frame::LedgerPoll { .. } => "ledger-poll",
             Frame::LedgerNews(_) => "ledger-news",
             Frame::Proposal { .. } => "proposal",
@@ -217,7 +222,9 @@ impl Frame {
                 Body::Accept(proto::Accept { ballot: Some(ballot_to_proto(ballot)), charter: charter.clone() })
             }
             Frame::Accepted { cluster, vote } => Body::Accepted(vote.to_proto(cluster)),
-            Frame::Chartered(certificate) => Body::Chartered(certificate.to_proto()),
+            Frame::Chartered { certificate, accepted } => {
+                Body::Chartered(proto::Chartered { certificate: Some(certificate.to_proto()), accepted: *accepted })
+            }
             Frame::LedgerPoll { call, since } => Body::LedgerPoll(proto::LedgerPoll { call: *call, since: *since }),
             Frame::LedgerNews(news) => Body::LedgerNews(news_to_proto(news)),
             Frame::Proposal { call, entry } => Body::Proposal(proto::Proposal { call: *call, entry: entry.clone() }),
@@ -269,7 +276,10 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
             let (cluster, vote) = Vote::from_proto(signed)?;
             Frame::Accepted { cluster, vote }
         }
-        Body::Chartered(certificate) => Frame::Chartered(Box::new(Certificate::from_proto(certificate)?)),
+        Body::Chartered(chartered) => Frame::Chartered {
+            certificate: Box::new(Certificate::from_proto(required(chartered.certificate, "chartered.certificate")?)?),
+            accepted: chartered.accepted,
+        },
         Body::LedgerPoll(poll) => Frame::LedgerPoll { call: poll.call, since: poll.since },
         Body::LedgerNews(news) => Frame::LedgerNews(news_from_proto(news)?),
         Body::Proposal(proposal) => Frame::Proposal {

@@ -98,6 +98,45 @@ impl Digest {
     }
 }
 
+impl From<[u8; 32]> for MachineId {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<MachineId> for [u8; 32] {
+    fn from(machine: MachineId) -> Self {
+        machine.0
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Digest> for [u8; 32] {
+    fn from(digest: Digest) -> Self {
+        digest.0
+    }
+}
+
+/// Machines and digests as all their hexadecimal digits, where people read and write them.
+pub(crate) mod hexadecimal {
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<T: Copy + Into<[u8; 32]>, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode((*value).into()))
+    }
+
+    pub(crate) fn deserialize<'de, T: From<[u8; 32]>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes: Option<[u8; 32]> = hex::decode(&text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(T::from).ok_or_else(|| de::Error::custom("it must be 64 hexadecimal digits"))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(&self.0[..6]))

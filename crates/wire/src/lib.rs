@@ -14,6 +14,7 @@ pub mod planted;
 pub mod seal;
 pub mod sign;
 pub mod state;
+pub mod wish;
 
 /// The generated prost types. Code outside this crate uses the checked types above them.
 #[allow(missing_docs, clippy::all)]
@@ -21,13 +22,14 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/muster.v1.rs"));
 }
 
-pub use card::{Card, Settings, SignedCard, host_of};
+pub use card::{Card, Running, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
-pub use entry::{Entry, EtcdTurn, Role};
+pub use entry::{Entry, Role, Turn, TurnChange, TurnKind, level};
 pub use frame::{Frame, LedgerNews, Promise};
 pub use id::{Digest, MachineId};
 pub use sign::Identity;
 pub use state::{Durable, KubeadmMarker};
+pub use wish::{Image, SignedWish, Wish};
 
 /// Why bytes were not taken for what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,14 @@ pub enum WireError {
         bytes: usize,
         /// The bound in bytes.
         max: usize,
+    },
+    /// It is of a level of the ledger that is not known here.
+    #[error("it is of the ledger's level {needs}, this machine knows level {known}")]
+    Level {
+        /// The level at which it can be read.
+        needs: u32,
+        /// The highest level that this machine knows.
+        known: u32,
     },
     /// A signature does not fit what it should sign.
     #[error("the signature of {0} does not verify")]

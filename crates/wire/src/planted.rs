@@ -111,6 +111,8 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("plane-joins-as-worker", "S11", "a control plane joins as a worker"),
     ("worker-runs-raft", "S6", "a worker runs Raft"),
     ("leader-speaks-for-others", "S6", "the leader says of others that they have joined"),
+    ("level-raised-early", "S16", "the ledger rises though one of its voters does not know the level"),
+    ("unknown-entry-skipped", "S16", "an entry of a higher level than the machine knows is skipped"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

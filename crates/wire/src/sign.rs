@@ -13,6 +13,8 @@ use crate::{Digest, MachineId, WireError, proto};
 pub(crate) const CARD: &[u8] = b"muster/card/v1\0";
 /// Label of signed founding votes.
 pub(crate) const VOTE: &[u8] = b"muster/vote/v1\0";
+/// Label of signed wishes.
+pub(crate) const WISH: &[u8] = b"muster/wish/v1\0";
 
 /// The key pair of a machine. Zeroed when dropped; prints as its public half.
 ///

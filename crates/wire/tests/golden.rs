@@ -9,8 +9,8 @@ use muster_wire::charter::charter_hash;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
-    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, EtcdTurn, Frame, Identity, KubeadmMarker, LedgerNews,
-    MachineId, Promise, Role, Settings, SignedCard, Vote,
+    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Frame, Identity, Image, KubeadmMarker, LedgerNews,
+    MachineId, Promise, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange, TurnKind, Vote, Wish,
 };
 
 fn identity(number: u8) -> Identity {
@@ -40,6 +40,12 @@ fn card(number: u8) -> SignedCard {
         unable: "kubeadm is missing".into(),
         reached: 1,
         charter: Some(Digest([8; 32])),
+        level: 2,
+        running: Running {
+            kubernetes: "v1.31.4".into(),
+            kubelet: Some(Digest([9; 32])),
+            certificates_end_s: 1_800_000_000,
+        },
     };
     SignedCard::sign(&identity, card)
 }
@@ -96,7 +102,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("refusal", Frame::Refusal { ballot: ballot(), promised: ballot(), why: "other settings".into() }),
         ("accept", Frame::Accept { ballot: ballot(), charter: charter() }),
         ("accepted", Frame::Accepted { cluster: "site".into(), vote: vote(1) }),
-        ("chartered", Frame::Chartered(Box::new(certificate()))),
+        ("chartered", Frame::Chartered { certificate: Box::new(certificate()), accepted: true }),
         ("ledger-poll", Frame::LedgerPoll { call: 1, since: 2 }),
         (
             "ledger-news",
@@ -118,8 +124,13 @@ fn frames() -> Vec<(&'static str, Frame)> {
     ]
 }
 
+fn wished(wish: Wish) -> Entry {
+    Entry::Wished(SignedWish::sign(&identity(1), [6; 16], 3, wish))
+}
+
 fn entries() -> Vec<(&'static str, Entry)> {
     let machine = identity(1).machine();
+    let image = Image { digest: Digest([7; 32]), kubernetes_version: "v1.32.0".into() };
     let ciphertext = Bytes::from_static(b"sealed");
     let admitted =
         Admitted { machine, role: Role::Worker, name: "a".into(), sealing_key: [4; 32], address: "10.0.0.1".into() };
@@ -146,8 +157,11 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ),
         ("init-abandoned", Entry::InitAbandoned { attempt: 1, why: "died".into() }),
         ("ticket", Entry::Ticket { machine, attempt: 1, ciphertext }),
-        ("etcd-join", Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, number: 2 }),
+        ("turn", Entry::Turn(Turn { kind: TurnKind::Etcd, number: 2, holder: machine, change: TurnChange::GaveUp })),
         ("joined", Entry::Joined { machine }),
+        ("level-raised", Entry::LevelRaised { level: 2 }),
+        ("accept-image", wished(Wish::AcceptImage(image))),
+        ("remove-machine", wished(Wish::RemoveMachine { machine })),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! The whole state, read once when it is opened.
 
+use muster_wire::level;
 use redb::ReadableTable;
 
 use super::{LOG, Record, Store};
@@ -13,7 +14,7 @@ impl<R: Runtime> Store<R> {
     /// [`DiskError::Damaged`] naming the first record that is wrong or missing.
     pub(super) fn check(&self) -> Result<(), DiskError> {
         let facts = self.read_facts()?;
-        let snapshot = self.read_ledger()?.and_then(|(meta, _)| meta.last_log_id);
+        let snapshot = self.read_ledger(level::KNOWN)?.and_then(|(meta, _)| meta.last_log_id);
         if facts.purged > snapshot {
             return Err(self.disk.damaged("raft-facts/purged", "records were removed that are in no snapshot"));
         }

@@ -85,7 +85,9 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for LogStore<R> {
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
         let facts = self.0.read_facts().map_err(|why| failure(ErrorSubject::Store, ErrorVerb::Read, &why))?;
-        Ok(facts.committed)
+        // openraft applies anew what is committed before it runs. Where the ledger goes beyond what this machine knows it would not
+        // start at all; so it hears of that from the leader.
+        Ok(facts.committed.filter(|_| !self.0.is_beyond()))
     }
 
     /// Calls back after the sync, with what came of it.

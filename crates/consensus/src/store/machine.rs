@@ -2,16 +2,21 @@
 //!
 //! The ledger lives in memory; on disk are its last snapshot and the log after it. At a start the snapshot is loaded and
 //! the committed records after it are applied again.
+//!
+//! A ledger above the level that this machine knows is not read in part: the machine is told of what cannot be read, as of
+//! anything else, and Raft stops here. Nothing is skipped, and no snapshot is made of what was not read.
+
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
-use muster_wire::Entry;
 use muster_wire::planted::planted;
+use muster_wire::{Entry, WireError};
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, RaftSnapshotBuilder};
 use tokio::sync::mpsc;
 
-use super::{Store, failure};
+use super::{Kept, Store, failure};
 use crate::disk::DiskError;
 use crate::event::Event;
 use crate::runtime::Runtime;
@@ -28,6 +33,10 @@ pub struct StateMachine<R> {
     applied: Option<LogId>,
     membership: StoredMembership,
     events: mpsc::Sender<Event>,
+    /// The highest level that this machine knows.
+    known: u32,
+    /// Whether `ledger` is not the one at `applied`, which is above that level.
+    blind: bool,
 }
 
 /// A copy of the ledger, to be written while the original goes on.
@@ -35,29 +44,43 @@ pub struct StateMachine<R> {
 pub struct SnapshotBuilder<R> {
     store: Store<R>,
     meta: SnapshotMeta,
-    data: Bytes,
+    /// The ledger, encoded; none if it cannot be read here.
+    data: Option<Bytes>,
 }
 
 impl<R: Runtime> Store<R> {
     /// openraft's view of the ledger, as far as this machine knows it to be committed. `events` gets that ledger at once,
     /// then every entry that is applied and every snapshot that is installed, in order. `founded` is the ledger before its first
-    /// entry, [`Ledger::founded`]: the same on all machines, or they would not apply alike.
+    /// entry, [`Ledger::founded`]: the same on all machines, or they would not apply alike. `known` is the highest level of the
+    /// ledger that this machine knows: at what is above it the events end with that, and applying fails from there on.
     ///
     /// # Errors
     /// [`DiskError`], as at opening.
     pub async fn state_machine(
         &self,
         founded: Ledger,
+        known: u32,
         events: mpsc::Sender<Event>,
     ) -> Result<StateMachine<R>, DiskError> {
-        let (meta, ledger) = self.read_ledger()?.unwrap_or_else(|| (SnapshotMeta::default(), founded));
+        let (meta, ledger, beyond) = match self.read_ledger(known)? {
+            None => (SnapshotMeta::default(), founded, None),
+            Some((meta, Kept::Ledger(ledger))) => (meta, *ledger, None),
+            Some((meta, Kept::Beyond(data))) => (meta, founded, Some(data)),
+        };
         let mut machine = StateMachine {
             store: self.clone(),
             ledger,
             applied: meta.last_log_id,
             membership: meta.last_membership,
             events,
+            known,
+            blind: beyond.is_some(),
         };
+        if let Some(data) = beyond {
+            self.beyond.store(true, Ordering::Relaxed);
+            machine.restored(data).await;
+            return Ok(machine);
+        }
         // openraft would do the same, but its applying tells every entry, to a reader that may not be reading yet.
         machine.catch_up()?;
         machine.restored(machine.ledger.encode().into()).await;
@@ -75,15 +98,19 @@ impl<R: Runtime> StateMachine<R> {
                 return Err(self.store.disk.damaged(format!("raft-log/{next}"), "it was committed and is missing"));
             }
             for record in &records {
-                self.apply_one(record);
+                // openraft comes to it as well, and is told.
+                if self.apply_one(record).is_err() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    fn apply_one(&mut self, record: &Record<R>) -> Applied {
+    /// # Errors
+    /// The entry is beyond what this machine knows, and is neither applied nor skipped.
+    fn apply_one(&mut self, record: &Record<R>) -> Result<Applied, WireError> {
         let revision = record.log_id.index;
-        self.applied = Some(record.log_id);
         let refused = match &record.payload {
             EntryPayload::Blank => {
                 self.ledger.skip(revision);
@@ -94,21 +121,28 @@ impl<R: Runtime> StateMachine<R> {
                 self.ledger.skip(revision);
                 None
             }
-            EntryPayload::Normal(bytes) => match Entry::decode(bytes.clone()) {
+            EntryPayload::Normal(bytes) => match Entry::decode_at(bytes.clone(), self.known) {
                 Ok(entry) => self.ledger.apply(revision, &entry).err().map(|why| why.to_string()),
-                // An entry of a later version changes nothing here, but keeps its place.
-                Err(why) => {
-                    self.ledger.skip(revision);
-                    Some(why.to_string())
-                }
+                Err(why) => self.stop(revision, why).map(|()| None)?,
             },
         };
-        Applied { revision, refused }
+        self.applied = Some(record.log_id);
+        Ok(Applied { revision, refused })
+    }
+
+    fn stop(&mut self, revision: u64, why: WireError) -> Result<(), WireError> {
+        if planted("unknown-entry-skipped") {
+            self.ledger.skip(revision);
+            return Ok(());
+        }
+        self.store.beyond.store(true, Ordering::Relaxed);
+        Err(why)
     }
 
     async fn restored(&self, ledger: Bytes) {
+        let revision = self.applied.map_or(0, |id| id.index);
         // Without a receiver the machine is stopping, and Raft with it.
-        let _ = self.events.send(Event::Restored { revision: self.ledger.revision(), ledger }).await;
+        let _ = self.events.send(Event::Restored { revision, ledger }).await;
     }
 
     fn meta(&self) -> SnapshotMeta {
@@ -130,21 +164,29 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         I::IntoIter: Send,
     {
         let mut outcomes = Vec::new();
+        if self.blind {
+            return Err(beyond(&WireError::Field {
+                field: "snapshot",
+                rule: "is of a higher level than this machine knows",
+            }));
+        }
         for record in entries {
+            let revision = record.log_id.index;
             let outcome = self.apply_one(&record);
-            let told = !planted("entry-untold") || !outcome.revision.is_multiple_of(11);
+            let told = !planted("entry-untold") || !revision.is_multiple_of(11);
             if let EntryPayload::Normal(entry) = record.payload
                 && told
             {
-                let _ = self.events.send(Event::Applied { revision: outcome.revision, entry }).await;
+                let _ = self.events.send(Event::Applied { revision, entry }).await;
             }
-            outcomes.push(outcome);
+            outcomes.push(outcome.map_err(|why| beyond(&why))?);
         }
         Ok(outcomes)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<R> {
-        SnapshotBuilder { store: self.store.clone(), meta: self.meta(), data: self.ledger.encode().into() }
+        let data = (!self.blind).then(|| self.ledger.encode().into());
+        SnapshotBuilder { store: self.store.clone(), meta: self.meta(), data }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Bytes>, StorageError> {
@@ -158,7 +200,16 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
             self.store.snapshot_failed();
             failure(subject(), ErrorVerb::Read, &why)
         };
-        let ledger = Ledger::decode(&snapshot).map_err(unreadable)?;
+        let ledger = match Ledger::decode(&snapshot, self.known) {
+            Ok(ledger) => ledger,
+            Err(why @ WireError::Level { .. }) => {
+                self.store.beyond.store(true, Ordering::Relaxed);
+                self.store.snapshot_failed();
+                self.restored(*snapshot).await;
+                return Err(beyond(&why));
+            }
+            Err(why) => return Err(unreadable(why)),
+        };
         self.store.keep_snapshot(meta.clone(), (*snapshot).clone()).await?;
         if !planted("snapshot-not-taken") {
             self.ledger = ledger;
@@ -178,9 +229,16 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
     }
 }
 
+/// In openraft's words: Raft stops here.
+fn beyond(why: &WireError) -> StorageError {
+    failure(ErrorSubject::StateMachine, ErrorVerb::Read, why)
+}
+
 impl<R: Runtime> RaftSnapshotBuilder<Types<R>> for SnapshotBuilder<R> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types<R>>, StorageError> {
-        self.store.keep_snapshot(self.meta.clone(), self.data.clone()).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(self.data.clone()) })
+        let unread = WireError::Field { field: "ledger", rule: "is of a higher level than this machine knows" };
+        let data = self.data.clone().ok_or_else(|| beyond(&unread))?;
+        self.store.keep_snapshot(self.meta.clone(), data.clone()).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(data) })
     }
 }

@@ -393,7 +393,7 @@ impl Seen {
     fn take(&mut self, event: Event) {
         match event {
             Event::Restored { revision, ledger } => {
-                self.ledger = Ledger::decode(&ledger).unwrap();
+                self.ledger = Ledger::decode(&ledger, muster_wire::level::KNOWN).unwrap();
                 assert_eq!(self.ledger.revision(), revision);
                 assert!(self.entries.keys().all(|known| *known <= revision), "a ledger that forgets");
                 self.restored += 1;

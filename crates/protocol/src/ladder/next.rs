@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_wire::entry::Admitted;
-use muster_wire::{KubeadmMarker, Role};
+use muster_wire::{KubeadmMarker, Role, TurnKind};
 
 use super::{Context, Job, JoinStage, Ladder};
 use crate::ledger::Member;
@@ -37,7 +37,7 @@ impl Ladder {
     /// Whether the ledger shows a turn at etcd that this disk knows nothing of, although its number was written before anybody
     /// heard of it: the disk is an old copy. What was done in that turn is taken back before the turn is given up.
     fn forgot_turn(&self, context: &mut Context<'_>) -> bool {
-        let turn = context.ledger.etcd_turn().filter(|(_, holder)| *holder == context.me);
+        let turn = context.ledger.turn(TurnKind::Etcd).filter(|(_, holder)| *holder == context.me);
         let Some((number, _)) = turn.filter(|(number, _)| *number > context.durable.etcd_turn) else { return false };
         let Some(ready) = context.ledger.ready() else { return false };
         context.durable.started.get_or_insert(KubeadmMarker { attempt: ready.attempt, init: false });
@@ -131,7 +131,7 @@ impl Ladder {
             JoinStage::Begun => None,
             JoinStage::Kubelet if member.admitted.role == Role::Worker => Self::finish(context, attempt, member),
             JoinStage::Kubelet => {
-                let (number, holder) = context.ledger.etcd_turn()?;
+                let (number, holder) = context.ledger.turn(TurnKind::Etcd)?;
                 let ours = holder == context.me && self.turn_good(context, number);
                 let address = member.admitted.address.clone();
                 (ours || crate::planted::planted("etcd-turn-unwaited"))
@@ -141,7 +141,7 @@ impl Ladder {
             JoinStage::Etcd(_) if context.ledger.has_etcd(context.me) => Self::finish(context, attempt, member),
             JoinStage::Etcd(number) => {
                 // The leader ended the turn before its success was known: what was added is taken away again.
-                if context.ledger.etcd_turn() != Some((number, context.me)) {
+                if context.ledger.turn(TurnKind::Etcd) != Some((number, context.me)) {
                     self.underway = None;
                     self.leave_join();
                     context.durable.etcd_joined = 0;

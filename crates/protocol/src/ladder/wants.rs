@@ -1,6 +1,6 @@
 //! What a climbing machine wants committed.
 
-use muster_wire::{Entry, EtcdTurn, Role};
+use muster_wire::{Entry, Role, Turn, TurnChange, TurnKind};
 
 use super::{Context, Job, JoinStage, Ladder, WHY_CHARS_MAX};
 use crate::Time;
@@ -58,36 +58,37 @@ impl Ladder {
         let me = context.me;
         let stage = self.join_stage.filter(|_| self.underway.is_some());
         let adding = self.running.as_ref().is_some_and(|running| matches!(running.job, Job::JoinEtcd { .. }));
-        let want = match (context.ledger.etcd_turn(), stage) {
+        let want = match (context.ledger.turn(TurnKind::Etcd), stage) {
             (Some((number, holder)), Some(JoinStage::Etcd(ours))) if holder == me && number == ours => {
-                Some((EtcdTurn::Done, number))
+                Some((TurnChange::Done, number))
             }
             // Nothing was added by this turn, and nothing will be.
             (Some((number, holder)), Some(JoinStage::Begun | JoinStage::Kubelet))
                 if holder == me && !adding && Self::knows_turn(context, number) && !self.turn_good(context, number) =>
             {
-                Some((EtcdTurn::GaveUp, number))
+                Some((TurnChange::GaveUp, number))
             }
             (Some((number, holder)), None) if holder == me => {
                 // A turn of work that is no more. It ends when the reset has taken the member away again.
                 let reset = context.durable.started.is_none() && Self::knows_turn(context, number);
                 (crate::planted::planted("turn-given-up-early") || reset && self.running.is_none())
-                    .then_some((EtcdTurn::GaveUp, number))
+                    .then_some((TurnChange::GaveUp, number))
             }
             (Some((number, holder)), Some(JoinStage::Kubelet))
                 if holder != me
                     && member.admitted.role == Role::ControlPlane
                     && crate::planted::planted("two-etcd-turns") =>
             {
-                Some((EtcdTurn::Started, number + 1))
+                Some((TurnChange::Started, number + 1))
             }
             (None, Some(JoinStage::Kubelet)) if member.admitted.role == Role::ControlPlane => {
-                Some((EtcdTurn::Started, self.ask_turn(context)))
+                Some((TurnChange::Started, self.ask_turn(context)))
             }
             _ => None,
         };
-        if let Some((turn, number)) = want {
-            context.wants.insert(Subject("etcd", me, number), Entry::EtcdJoin { machine: me, turn, number });
+        if let Some((change, number)) = want {
+            let turn = Turn { kind: TurnKind::Etcd, number, holder: me, change };
+            context.wants.insert(Subject("etcd", me, number), Entry::Turn(turn));
         }
     }
 
@@ -106,7 +107,7 @@ impl Ladder {
 
     /// The turn to ask for. Its number is on disk before anybody hears of it, and is never asked for again.
     pub(super) fn ask_turn(&mut self, context: &mut Context<'_>) -> u32 {
-        let last = context.ledger.etcd_turns();
+        let last = context.ledger.last_turn(TurnKind::Etcd);
         if crate::planted::planted("old-turn-used") {
             return last + 1;
         }

@@ -56,8 +56,7 @@ impl Claims {
     pub(super) fn correct(&self, context: &mut Context<'_>) {
         let ledger = context.ledger;
         let busy = |machine: MachineId| {
-            [ledger.live_claim().map(|(_, holder)| holder), ledger.etcd_turn().map(|(_, holder)| holder)]
-                .contains(&Some(machine))
+            ledger.live_claim().is_some_and(|(_, holder)| holder == machine) || ledger.holds_turn(machine)
         };
         let waiting =
             ledger.members().values().filter(|member| !member.joined && !ledger.has_etcd(member.admitted.machine));

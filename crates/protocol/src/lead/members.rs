@@ -120,14 +120,16 @@ fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
     alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none())
 }
 
-/// Whether policy admits the machine: it is there, has the charter's image, and is one machine.
+/// Whether policy admits the machine: it is there, has an accepted image, can read the ledger, and is one machine.
 fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
     let machine = card.card().machine;
     context.ledger.member(machine).is_none()
         && !context.ledger.was_removed(machine)
         && context.roster.is_alive(machine)
         && context.roster.clone_proof(machine).is_none()
-        && card.card().settings.digest == context.charter.settings
+        && context.ledger.accepts(card.card().settings.digest)
+        // One that cannot read the ledger would stop at its first look.
+        && card.card().level >= context.ledger.level()
         // A machine never belongs to two clusters (promise S7); its card says so to those, too, who have not met it themselves.
         && card.card().charter.is_none_or(|theirs| context.mine.card().charter == Some(theirs))
         && (card.card().has_looked() || context.charter.voters.contains(&machine))

@@ -24,6 +24,8 @@ pub struct Member {
 /// The control planes that there may be, as the charter says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seats {
+    /// How many machines the founding image counted.
+    pub(super) machines: u32,
     /// How many; 0 if the charter does not say.
     pub(super) count: u32,
     /// The charter's voters: each has a seat, admitted or not yet, unless it was removed.
@@ -48,7 +50,11 @@ impl Members {
     }
 
     pub(super) fn founded(charter: &Charter) -> Self {
-        let seats = Seats { count: charter.control_planes, voters: charter.voters.iter().copied().collect() };
+        let seats = Seats {
+            machines: charter.machines,
+            count: charter.control_planes,
+            voters: charter.voters.iter().copied().collect(),
+        };
         Self::new(seats, BTreeSet::new())
     }
 

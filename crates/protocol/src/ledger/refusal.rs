@@ -1,6 +1,6 @@
 //! Why an entry took no effect.
 
-use muster_wire::MachineId;
+use muster_wire::{Digest, MachineId, TurnKind};
 
 /// Why an entry took no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,12 +56,17 @@ pub enum Refusal {
     /// There is no sealed CA yet.
     #[error("no CA is in the ledger yet")]
     NoCa,
-    /// Another machine is adding its etcd member (promise S8).
-    #[error("it is the turn of {0} to join etcd")]
-    EtcdBusy(MachineId),
+    /// Another machine has the turn of this kind (promise S8).
+    #[error("it is the turn of {holder} {}", kind.purpose())]
+    TurnTaken {
+        /// What the turn is for.
+        kind: TurnKind,
+        /// Whose it is.
+        holder: MachineId,
+    },
     /// The turn named is not the one under way.
-    #[error("no such etcd turn is under way")]
-    NoSuchTurn,
+    #[error("no such {} turn is under way", .0.word())]
+    NoSuchTurn(TurnKind),
     /// The image asks for no more control planes (promise S11).
     #[error("{machine} can be no control plane: the charter names {count}, and their seats are taken")]
     NoSeat {
@@ -70,6 +75,39 @@ pub enum Refusal {
         /// How many there may be.
         count: u32,
     },
+    /// Levels rise one by one.
+    #[error("the ledger's next level is {next}, not {named}")]
+    WrongLevel {
+        /// The level in the entry.
+        named: u32,
+        /// The right one.
+        next: u32,
+    },
+    /// There is such an entry from a higher level on.
+    #[error(
+        "that needs level {needs} of the ledger, which is at {level}: a voter that knows no higher one must boot a newer image"
+    )]
+    TooEarly {
+        /// The level that it needs.
+        needs: u32,
+        /// The level at which the ledger is.
+        level: u32,
+    },
+    /// It is wished of another cluster.
+    #[error("it is wished under another charter")]
+    OtherCharter,
+    /// The image is on the list.
+    #[error("image {0} is accepted already")]
+    AcceptedAlready(Digest),
+    /// Without it there would be no cluster.
+    #[error("{0} is the last control plane")]
+    LastControlPlane(MachineId),
+    /// It is at something that must come to its end first.
+    #[error("{0} has a turn, which must end first")]
+    HoldsTurn(MachineId),
+    /// One machine leaves at a time.
+    #[error("the removal of {0} is under way")]
+    RemovalUnderWay(MachineId),
     /// The ledger is full in this respect.
     #[error("{0}")]
     Full(&'static str),

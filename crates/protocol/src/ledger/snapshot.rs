@@ -7,9 +7,12 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, MachineId, WireError, proto};
 use prost::Message;
 
+use super::images::Images;
 use super::init::Init;
+use super::level::Level;
 use super::members::{Members, Seats};
 use super::turns::Turns;
+use super::wishes::Wishes;
 use super::{Ledger, Member, Pki, Ready};
 
 impl Ledger {
@@ -18,6 +21,7 @@ impl Ledger {
         let id = |machine: &MachineId| Bytes::copy_from_slice(&machine.0);
         let claimed =
             |(attempt, machine): &(u32, MachineId)| proto::InitClaimed { attempt: *attempt, machine: id(machine) };
+        let (turns, last_turns) = self.turns.to_proto();
         proto::LedgerState {
             revision: self.revision,
             members: self.members.all().values().map(|member| self.member_to_proto(member)).collect(),
@@ -44,34 +48,48 @@ impl Ledger {
                 .flat_map(|pki| &pki.sealed)
                 .map(|(machine, ciphertext)| proto::Sealed { machine: id(machine), ciphertext: ciphertext.clone() })
                 .collect(),
-            etcd_turn: self.turns.etcd.as_ref().map(|(number, machine)| proto::EtcdJoin {
-                machine: id(machine),
-                turn: proto::EtcdTurn::Started.into(),
-                number: *number,
-            }),
+            turns,
+            last_turns,
+            level: self.level.0,
+            images: self.images.to_proto(),
+            charter: Bytes::copy_from_slice(&self.charter),
+            machines: self.members.seats.machines,
+            wishes: self.wishes.to_proto(),
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
                 false => self.members.removed.iter().map(id).collect(),
             },
             control_planes: self.members.seats.count,
             voters: self.members.seats.voters.iter().map(id).collect(),
-            etcd_turns: if crate::planted::planted("snapshot-loses-turns") { 0 } else { self.turns.etcd_count },
         }
         .encode_to_vec()
     }
 
-    /// Checks form and bounds of a whole ledger.
+    /// Checks form and bounds of a whole ledger, for a machine that knows the levels up to `known`.
     ///
     /// # Errors
-    /// The field that is wrong; nothing of it is used then.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+    /// [`WireError::Level`] if it is above that: what this version does not know of it would be lost. Else the field that is
+    /// wrong. Nothing of it is used then.
+    pub fn decode(bytes: &[u8], known: u32) -> Result<Self, WireError> {
         let state = proto::LedgerState::decode(bytes)
             .map_err(|why| WireError::Malformed { what: "ledger", why: why.to_string() })?;
+        if state.level > known {
+            return Err(WireError::Level { needs: state.level, known });
+        }
         let id = |bytes: &Bytes| MachineId::from_slice(bytes, "ledger.machine");
+        let charter = state.charter.as_ref().try_into();
         let mut ledger = Self {
             revision: state.revision,
+            charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
+            level: Level(state.level),
+            images: Images::from_proto(state.images)?,
+            wishes: Wishes::from_proto(state.wishes)?,
             members: Members::new(
-                Seats { count: state.control_planes, voters: state.voters.iter().map(id).collect::<Result<_, _>>()? },
+                Seats {
+                    machines: state.machines,
+                    count: state.control_planes,
+                    voters: state.voters.iter().map(id).collect::<Result<_, _>>()?,
+                },
                 state.removed.iter().map(id).collect::<Result<_, _>>()?,
             ),
             init: Init {
@@ -79,11 +97,7 @@ impl Ledger {
                 claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
                 ..Init::default()
             },
-            turns: Turns {
-                etcd: state.etcd_turn.map(|turn| Ok((turn.number, id(&turn.machine)?))).transpose()?,
-                etcd_count: state.etcd_turns,
-                ..Turns::default()
-            },
+            turns: Turns::from_proto(&state.turns, &state.last_turns)?,
             ..Self::default()
         };
         if let Some(ready) = state.ready {

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use muster_wire::Role;
+use muster_wire::{Identity, Role, SignedWish, WireError, Wish, level};
 
 use super::*;
 
@@ -7,14 +7,18 @@ fn id(number: u8) -> MachineId {
     MachineId([number; 32])
 }
 
-fn admit(number: u8, role: Role) -> Entry {
-    Entry::Admitted(Admitted {
+fn admitted(number: u8) -> Admitted {
+    Admitted {
         machine: id(number),
-        role,
+        role: Role::Worker,
         name: format!("node-{number}"),
         sealing_key: [number; 32],
         address: format!("10.0.0.{number}"),
-    })
+    }
+}
+
+fn admit(number: u8, role: Role) -> Entry {
+    Entry::Admitted(Admitted { role, ..admitted(number) })
 }
 
 fn pki(attempt: u32, ca: &str, machines: &[u8]) -> Entry {
@@ -29,6 +33,10 @@ fn ready(attempt: u32, tokens: &[u8]) -> Entry {
 
 fn claim(attempt: u32, number: u8) -> Entry {
     Entry::InitClaimed { attempt, machine: id(number) }
+}
+
+fn turn(kind: TurnKind, holder: u8, change: TurnChange, number: u32) -> Entry {
+    Entry::Turn(Turn { kind, number, holder: id(holder), change })
 }
 
 /// Applies entries in order; all but the last must be taken. Returns what became of the last.
@@ -88,15 +96,40 @@ fn tickets_die_with_their_attempt_and_with_a_token_that_init_did_not_register() 
 #[test]
 fn etcd_is_joined_in_turn() {
     let mut ledger = three();
-    let turn = |number: u8, turn, count| Entry::EtcdJoin { machine: id(number), turn, number: count };
-    assert!(apply(&mut ledger, &[turn(2, EtcdTurn::Started, 1)]).is_err(), "there is no etcd yet");
+    let turn = |number, change, count| turn(TurnKind::Etcd, number, change, count);
+    assert!(apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).is_err(), "there is no etcd yet");
     apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
-    apply(&mut ledger, &[turn(2, EtcdTurn::Started, 1)]).expect("takes its turn");
-    assert_eq!(apply(&mut ledger, &[turn(1, EtcdTurn::Started, 2)]), Err(Refusal::EtcdBusy(id(2))));
-    assert_eq!(apply(&mut ledger, &[turn(2, EtcdTurn::Done, 2)]), Err(Refusal::NoSuchTurn));
-    apply(&mut ledger, &[turn(2, EtcdTurn::Done, 1)]).expect("is done");
+    apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).expect("takes its turn");
+    assert_eq!(
+        apply(&mut ledger, &[turn(1, TurnChange::Started, 2)]),
+        Err(Refusal::TurnTaken { kind: TurnKind::Etcd, holder: id(2) })
+    );
+    assert_eq!(apply(&mut ledger, &[turn(2, TurnChange::Done, 2)]), Err(Refusal::NoSuchTurn(TurnKind::Etcd)));
+    apply(&mut ledger, &[turn(2, TurnChange::Done, 1)]).expect("is done");
     assert!(ledger.has_etcd(id(2)));
-    assert_eq!(apply(&mut ledger, &[turn(3, EtcdTurn::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(apply(&mut ledger, &[turn(3, TurnChange::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
+}
+
+#[test]
+fn one_machine_disrupts_at_a_time_and_etcd_is_joined_meanwhile() {
+    let mut ledger = three();
+    let disrupt = |number, change, count| turn(TurnKind::Disrupt, number, change, count);
+    apply(&mut ledger, &[Entry::LevelRaised { level: 2 }]).expect("is raised");
+    assert!(apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).is_err(), "there is nothing to disrupt yet");
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
+    apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).expect("a worker may");
+    let taken = Refusal::TurnTaken { kind: TurnKind::Disrupt, holder: id(3) };
+    assert_eq!(apply(&mut ledger, &[disrupt(1, TurnChange::Started, 2)]), Err(taken));
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, 1)]).expect("is another kind");
+    assert_eq!(
+        apply(&mut ledger, &[turn(TurnKind::Etcd, 3, TurnChange::GaveUp, 1)]),
+        Err(Refusal::NoSuchTurn(TurnKind::Etcd)),
+        "an end names its kind"
+    );
+    apply(&mut ledger, &[disrupt(3, TurnChange::GaveUp, 1), disrupt(1, TurnChange::Started, 2)])
+        .expect("is free again");
+    apply(&mut ledger, &[Entry::Removed { machine: id(1) }]).expect("is removed");
+    assert_eq!(ledger.turn(TurnKind::Disrupt), None, "a turn ends with its holder");
 }
 
 #[test]
@@ -147,20 +180,22 @@ fn a_ledger_survives_its_bytes() {
         Entry::InitAbandoned { attempt: 1, why: "died".into() },
         claim(2, 2),
         ready(2, &[1, 3]),
-        Entry::EtcdJoin { machine: id(1), turn: EtcdTurn::Started, number: 1 },
+        turn(TurnKind::Etcd, 1, TurnChange::Started, 1),
+        Entry::LevelRaised { level: 2 },
+        turn(TurnKind::Disrupt, 2, TurnChange::Started, 7),
         Entry::Joined { machine: id(2) },
         Entry::Removed { machine: id(3) },
     ];
     apply(&mut ledger, &entries).expect("applies");
     let bytes = ledger.encode();
-    assert_eq!(Ledger::decode(&bytes).as_ref(), Ok(&ledger));
-    assert_eq!(Ledger::decode(&bytes).expect("decodes").encode(), bytes);
+    assert_eq!(Ledger::decode(&bytes, level::KNOWN).as_ref(), Ok(&ledger));
+    assert_eq!(Ledger::decode(&bytes, level::KNOWN).expect("decodes").encode(), bytes);
 }
 
 proptest::proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes: Vec<u8>) {
-        let _ = Ledger::decode(&bytes);
+        let _ = Ledger::decode(&bytes, level::KNOWN);
     }
 
     /// Whatever is applied in whatever order: at most one attempt is live, and the cluster is made once (promise S4).
@@ -174,8 +209,8 @@ proptest::proptest! {
                 1 => pki(attempt, "ca", &[1, 2]),
                 2 => ready(attempt, &[1, 2, 3]),
                 3 => Entry::InitAbandoned { attempt, why: String::new() },
-                4 => Entry::EtcdJoin { machine: id(number), turn: EtcdTurn::Started, number: attempt },
-                5 => Entry::EtcdJoin { machine: id(number), turn: EtcdTurn::Done, number: attempt },
+                4 => turn(TurnKind::Etcd, number, TurnChange::Started, attempt),
+                5 => turn(TurnKind::Etcd, number, TurnChange::Done, attempt),
                 6 => Entry::Joined { machine: id(number) },
                 _ => Entry::Ticket { machine: id(number), attempt, ciphertext: Bytes::new() },
             };
@@ -217,7 +252,7 @@ fn there_are_never_more_control_planes_than_the_charter_names() {
     apply(&mut ledger, &[admit(8, Role::Worker), admit(1, Role::ControlPlane), admit(2, Role::ControlPlane)])
         .expect("voters have seats, and workers need none");
     // The same after a snapshot, and a seat that is given up is free again, a voter's too.
-    let mut ledger = Ledger::decode(&ledger.encode()).expect("decodes");
+    let mut ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
     assert_eq!(apply(&mut ledger, &[admit(9, Role::ControlPlane)]), full(9));
     apply(&mut ledger, &[Entry::Removed { machine: id(2) }, admit(9, Role::ControlPlane)]).expect("a seat is free");
     assert_eq!(apply(&mut ledger, &[admit(10, Role::ControlPlane)]), full(10));
@@ -227,4 +262,63 @@ fn there_are_never_more_control_planes_than_the_charter_names() {
 fn a_charter_that_names_no_number_bounds_none() {
     let mut ledger = founded(0, &[1]);
     apply(&mut ledger, &[1, 2, 3, 4].map(|number| admit(number, Role::ControlPlane))).expect("as before it was named");
+}
+
+#[test]
+fn levels_rise_one_by_one_and_what_needs_a_higher_one_waits_for_it() {
+    let mut ledger = three();
+    let disrupt = turn(TurnKind::Disrupt, 1, TurnChange::Started, 1);
+    let early = Refusal::TooEarly { needs: 2, level: 1 };
+    assert_eq!(apply(&mut ledger, &[disrupt]), Err(early));
+    let raised = |level| Entry::LevelRaised { level };
+    assert_eq!(apply(&mut ledger, &[raised(3)]), Err(Refusal::WrongLevel { named: 3, next: 2 }));
+    apply(&mut ledger, &[raised(2)]).expect("is the next");
+    assert_eq!(apply(&mut ledger, &[raised(2)]), Err(Refusal::WrongLevel { named: 2, next: 3 }));
+    assert_eq!(Ledger::decode(&ledger.encode(), 1), Err(WireError::Level { needs: 2, known: 1 }));
+    assert_eq!(Entry::decode_at(raised(2).encode(), 1), Err(WireError::Level { needs: 2, known: 1 }));
+}
+
+#[test]
+fn an_image_is_accepted_once_by_a_wish_of_this_cluster() {
+    let (one, other) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
+    let mut ledger = founded(3, &[1]);
+    let mine = Admitted { machine: one.machine(), ..admitted(7) };
+    apply(&mut ledger, &[Entry::LevelRaised { level: 2 }, Entry::Admitted(mine)]).expect("begins");
+    let image = |number: u8| Image { digest: Digest([number; 32]), kubernetes_version: "v1.32.0".into() };
+    let wish = |who: &Identity, charter: u8, number| {
+        Entry::Wished(SignedWish::sign(who, [charter; 16], 1, Wish::AcceptImage(image(number))))
+    };
+    assert_eq!(apply(&mut ledger, &[wish(&other, 1, 5)]), Err(Refusal::NotAdmitted(other.machine())));
+    assert_eq!(apply(&mut ledger, &[wish(&one, 9, 5)]), Err(Refusal::OtherCharter));
+    assert_eq!(apply(&mut ledger, &[wish(&one, 1, 2)]), Err(Refusal::AcceptedAlready(Digest([2; 32]))));
+    assert!(!ledger.accepts(Digest([5; 32])));
+    apply(&mut ledger, &[wish(&one, 1, 5)]).expect("is accepted");
+    let ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    assert!(ledger.accepts(Digest([5; 32])) && ledger.accepts(Digest([2; 32])));
+}
+
+#[test]
+fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
+    let asked = Identity::from_seed(&[1; 32]);
+    let mut ledger = founded(3, &[1]);
+    let mine = Admitted { machine: asked.machine(), ..admitted(7) };
+    let one = [Entry::LevelRaised { level: 2 }, Entry::Admitted(mine), admit(1, Role::ControlPlane)];
+    apply(&mut ledger, &one).expect("begins");
+    let remove =
+        |number: u8| Entry::Wished(SignedWish::sign(&asked, [1; 16], 1, Wish::RemoveMachine { machine: id(number) }));
+    assert_eq!(apply(&mut ledger, &[remove(9)]), Err(Refusal::NotAdmitted(id(9))));
+    assert_eq!(apply(&mut ledger, &[remove(1)]), Err(Refusal::LastControlPlane(id(1))));
+    let two =
+        [admit(2, Role::ControlPlane), admit(3, Role::Worker), claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])];
+    apply(&mut ledger, &two).expect("goes on");
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, 1)]).expect("takes its turn");
+    assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::HoldsTurn(id(2))));
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Done, 1), remove(3)]).expect("a worker may leave");
+    let mut ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    assert_eq!(ledger.open_wishes().len(), 1, "until it is gone");
+    assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::RemovalUnderWay(id(3))));
+    assert_eq!(apply(&mut ledger, &[remove(3)]), Err(Refusal::RemovalUnderWay(id(3))));
+    apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
+    assert!(ledger.open_wishes().is_empty());
+    apply(&mut ledger, &[remove(2)]).expect("the next may leave");
 }

@@ -1,11 +1,12 @@
 //! How a machine starts, and what it is started with.
 
-use muster_wire::{Card, Certificate, Digest, Durable, Identity, Settings, SignedCard};
+use muster_wire::{Card, Certificate, Digest, Durable, Identity, Running, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
 use super::Machine;
 use super::strangers::TurnedAway;
+use super::wishes::Wishes;
 use crate::follow::Follow;
 use crate::founding::Founding;
 use crate::ladder::Ladder;
@@ -41,6 +42,8 @@ pub struct Boot {
     pub seed: [u8; 32],
     /// How many objects the image's manifests have.
     pub manifests: u32,
+    /// The highest level of the ledger that it knows: [`muster_wire::level::KNOWN`], of an older image a lower one.
+    pub level: u32,
     /// The intervals the core goes by.
     pub tuning: Tuning,
 }
@@ -95,11 +98,17 @@ impl Machine {
             unable: if durable.completed.is_some() { String::new() } else { Card::NOT_LOOKED.to_owned() },
             reached: 0,
             charter: durable.charter.as_ref().map(Certificate::charter_hash),
+            level: boot.level,
+            // What it found in its last start, most likely; it looks again, and says so if it is another one.
+            running: Running {
+                kubernetes: durable.completed.map_or(String::new(), |_| boot.settings.kubernetes_version.clone()),
+                ..Running::default()
+            },
         };
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
         let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
-        let mut follow = Follow::new(durable.boot);
+        let mut follow = Follow::new(durable.boot, boot.level);
         if let Some(certificate) = &durable.charter {
             follow.founded(certificate.charter());
         }
@@ -119,7 +128,9 @@ impl Machine {
             lead: Lead::default(),
             manifests: Manifests::new(boot.manifests),
             ladder: Ladder::default(),
+            wishes: Wishes::default(),
             cloned: false,
+            told_beyond: false,
             runs: 0,
             initialize_at: None,
             due: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, MachineId, Role, Settings, host_of};
+use muster_wire::{Card, MachineId, Role, Settings, TurnKind, host_of};
 
 use super::Machine;
 use crate::founding::Impediment;
@@ -30,6 +30,12 @@ impl Machine {
         let mut dropped: BTreeMap<String, u64> =
             self.roster.dropped().map(|(what, count)| (what.to_owned(), count)).collect();
         dropped.extend(self.turned_away.counts());
+        // What was founded holds, whatever this machine's image says by now.
+        let (machines, control_planes) = match (ledger.machines(), ledger.control_planes_wanted()) {
+            (0, _) => (self.settings.machines, self.settings.control_planes),
+            (machines, 0) => (machines, self.settings.control_planes),
+            in_force => in_force,
+        };
         Status {
             machine: me.to_hex(),
             short: me.to_string(),
@@ -53,8 +59,8 @@ impl Machine {
             peers: self.peers(now),
             strangers: self.strangers_now(now),
             hints: Vec::new(),
-            machines: self.settings.machines,
-            control_planes: self.settings.control_planes,
+            machines,
+            control_planes,
             dropped,
         }
     }
@@ -122,6 +128,7 @@ impl Machine {
             None => self.explain_founding(now, &mut add),
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_level(&mut add);
         self.explain_look_alikes(now, &mut add);
         self.explain_addresses(now, &mut add);
         self.explain_manifests(&mut add);
@@ -453,7 +460,7 @@ impl Machine {
             }
             _ => {}
         }
-        if let Some((number, holder)) = ledger.etcd_turn()
+        if let Some((number, holder)) = ledger.turn(TurnKind::Etcd)
             && holder != me
             && member.admitted.role == Role::ControlPlane
             && !ledger.has_etcd(me)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_wire::{Certificate, Frame};
+use muster_wire::Certificate;
 
 use super::Machine;
 use crate::founding::{self, Founding};
@@ -29,9 +29,9 @@ impl Machine {
         }
         self.with_founding(now, effects, |founding, context| founding.run(context));
         if let Some(certificate) = self.founding.take_certificate() {
-            self.follow_charter(now, certificate.clone(), effects);
-            for peer in self.roster.connected_peers() {
-                effects.send(peer, Frame::Chartered(Box::new(certificate.clone())));
+            self.follow_charter(now, certificate, effects);
+            for peer in self.roster.connected_peers().collect::<Vec<_>>() {
+                self.show_charter(peer, effects);
             }
         }
         if self.durable.charter.is_none() {

@@ -1,6 +1,6 @@
 //! What people are told of as it happens.
 
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, TurnKind};
 
 use super::Machine;
 use crate::words::notices::NoticeKind;
@@ -31,8 +31,16 @@ impl Machine {
                 (NoticeKind::InitAbandoned, format!("attempt {attempt} is abandoned: {why}"))
             }
             Entry::Ticket { machine, .. } => (NoticeKind::Ticket, format!("{} has its ticket", name(machine))),
-            Entry::EtcdJoin { machine, turn, .. } => {
-                (NoticeKind::Etcd, format!("{}: etcd turn {turn:?}", name(machine)))
+            Entry::Turn(turn) => {
+                let kind = match turn.kind {
+                    TurnKind::Etcd => NoticeKind::Etcd,
+                    TurnKind::Disrupt => NoticeKind::Disrupt,
+                };
+                (kind, format!("{}: {} turn {:?}", name(&turn.holder), turn.kind.word(), turn.change))
+            }
+            Entry::LevelRaised { level } => (NoticeKind::Level, format!("the ledger is at level {level} now")),
+            Entry::Wished(signed) => {
+                (NoticeKind::Wish, format!("wished at {}: {}", name(&signed.machine), signed.wish))
             }
             Entry::Joined { machine } => (NoticeKind::Joined, format!("{} is Ready", name(machine))),
         };
@@ -48,7 +56,7 @@ impl Machine {
     }
 
     pub(super) fn current_phase(&self) -> Phase {
-        if self.cloned || self.follow.ledger().was_removed(self.id()) {
+        if self.stands_still() || self.follow.ledger().was_removed(self.id()) {
             Phase::Halted
         } else if self.durable.charter.is_some() {
             self.ladder.phase(self.id(), self.follow.ledger(), &self.durable)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard};
+use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard, TurnKind};
 
 use super::Machine;
 use crate::planted::planted;
@@ -68,15 +68,15 @@ impl Machine {
                 }
                 self.with_founding(now, effects, |founding, context| founding.accepted(context, vote));
             }
-            Frame::Chartered(certificate) => self.meet_charter(now, from, *certificate, effects),
+            Frame::Chartered { certificate, accepted } => self.meet_charter(now, from, *certificate, accepted, effects),
             Frame::LedgerPoll { call, since } => self.follow.asked(now, from, call, since),
             Frame::LedgerNews(news) => {
-                for entry in self.follow.news(from, news) {
-                    self.note_entry(&entry, effects);
+                for (entry, told) in self.follow.news(from, news) {
+                    self.committed(&entry, &told, effects);
                 }
             }
             Frame::Proposal { call, entry } => self.receive_proposal(from, call, &entry, effects),
-            Frame::ProposalAnswer { call, outcome } => self.follow.proposed(now, call, outcome, effects),
+            Frame::ProposalAnswer { call, outcome } => self.proposed(now, call, outcome, effects),
             // Raft is a device: the shell hands its frames to it directly.
             Frame::RaftCall { .. } | Frame::RaftAnswer { .. } => self.roster.count("raft frame in the core"),
         }
@@ -103,8 +103,7 @@ impl Machine {
             effects.send(from, hello);
         }
         match (charter, &self.durable.charter) {
-            (Some(theirs), None) if self.seen_hash() == Some(theirs) => self.refuse_other_image(now, from, effects),
-            // Its proof is on the way: it has heard, or will, that we follow none.
+            // Its proof is on the way: it has heard, or will, that we follow none. With it comes word whether our image is accepted.
             (Some(_), None) => self.shown_by = Some(from),
             (None, None) => self.pass_on_seen(from, effects),
             (None, Some(_)) => self.show_charter(from, effects),
@@ -128,14 +127,10 @@ impl Machine {
         }
     }
 
-    fn seen_hash(&self) -> Option<Digest> {
-        self.durable.seen.as_ref().map(Certificate::charter_hash)
-    }
-
     /// Who follows no charter must not found a second cluster because it has not met the first one itself.
     fn pass_on_seen(&self, to: MachineId, effects: &mut Effects) {
         if let Some(seen) = &self.durable.seen {
-            effects.send(to, Frame::Chartered(Box::new(seen.clone())));
+            effects.send(to, Frame::Chartered { certificate: Box::new(seen.clone()), accepted: false });
         }
     }
 
@@ -163,12 +158,6 @@ impl Machine {
         self.roster.card(machine).is_some_and(|card| card.settings != self.settings)
     }
 
-    fn refuse_other_image(&mut self, now: Time, from: MachineId, effects: &mut Effects) {
-        if let Some(settings) = self.durable.seen.as_ref().map(|seen| seen.charter().settings) {
-            self.refuse_other_image_of(now, from, settings, effects);
-        }
-    }
-
     /// Following it would join a cluster that this image does not describe. Who has our own image is not refused: it passes on
     /// what it has seen, or its image was changed after it had joined. Nor is, before its greeting, who may have it: the greeting shows
     /// its card, and the charter that it follows.
@@ -185,14 +174,18 @@ impl Machine {
         }
     }
 
-    fn show_charter(&mut self, to: MachineId, effects: &mut Effects) {
+    /// Shows the charter, and says whether the receiver's image is accepted, as far as this machine knows the ledger.
+    pub(super) fn show_charter(&mut self, to: MachineId, effects: &mut Effects) {
         if let Some(certificate) = &self.durable.charter {
-            effects.send(to, Frame::Chartered(Box::new(certificate.clone())));
+            let card = self.roster.card(to);
+            let accepted = card.is_some_and(|card| self.follow.ledger().accepts(card.settings.digest));
+            effects.send(to, Frame::Chartered { certificate: Box::new(certificate.clone()), accepted });
         }
     }
 
-    /// A peer shows a charter, whose proof is checked already: the same as ours, the first one, or another cluster's.
-    fn meet_charter(&mut self, now: Time, from: MachineId, theirs: Certificate, effects: &mut Effects) {
+    /// A peer shows a charter, whose proof is checked already: the same as ours, the first one, or another cluster's. `accepted`
+    /// says that its cluster takes this machine's image too; only who follows that charter can know.
+    fn meet_charter(&mut self, now: Time, from: MachineId, theirs: Certificate, accepted: bool, effects: &mut Effects) {
         let charter = theirs.charter();
         if let Some(ours) = &self.durable.charter {
             if ours.charter_hash() != theirs.charter_hash() {
@@ -203,7 +196,7 @@ impl Machine {
         if charter.cluster != self.cluster {
             let why = format!("its charter is for cluster {:?}", charter.cluster);
             self.refuse_peer(now, from, why, effects);
-        } else if !planted("other-image-followed") && charter.settings != self.settings.digest {
+        } else if !planted("other-image-followed") && charter.settings != self.settings.digest && !accepted {
             self.see_other_image(now, from, theirs, effects);
         } else {
             self.follow_charter(now, theirs, effects);
@@ -225,13 +218,17 @@ impl Machine {
             return;
         }
         let refused = |why: String| ProposalOutcome::Refused(why);
-        match Entry::decode(bytes) {
+        match Entry::decode_at(bytes, self.mine.card().level) {
             Err(why) => effects.send(from, answer(refused(format!("not an entry: {why}").chars().take(200).collect()))),
             Ok(entry) if !self.may_propose(from, &entry) => {
                 self.roster.count("proposal by someone who may not");
                 effects.send(from, answer(refused(format!("{from} may not propose this"))));
             }
-            Ok(entry) => self.follow.relay(from, call, entry, effects),
+            // In the log it would stop those who do not know it.
+            Ok(entry) => match self.follow.ledger().permits(&entry) {
+                Err(why) => effects.send(from, answer(refused(why.to_string()))),
+                Ok(()) => self.follow.relay(from, call, entry, effects),
+            },
         }
     }
 
@@ -241,14 +238,22 @@ impl Machine {
         let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
         match entry {
             Entry::Joined { machine } => *machine == from,
-            Entry::EtcdJoin { machine, .. } => *machine == from && member.admitted.role == Role::ControlPlane,
+            Entry::Turn(turn) => {
+                turn.holder == from && (turn.kind != TurnKind::Etcd || member.admitted.role == Role::ControlPlane)
+            }
             // Whoever has the CA may seal it to another control plane.
             Entry::PkiSealed { attempt, .. } => {
                 holds(*attempt) || ledger.pki().is_some_and(|pki| pki.sealed.contains_key(&from))
             }
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => holds(*attempt),
+            // Whoever was asked hands its own wish on.
+            Entry::Wished(signed) => signed.machine == from,
             // The leader's own.
-            Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::Ticket { .. } => false,
+            Entry::LevelRaised { .. }
+            | Entry::Admitted(_)
+            | Entry::Removed { .. }
+            | Entry::InitClaimed { .. }
+            | Entry::Ticket { .. } => false,
         }
     }
 }

@@ -125,19 +125,20 @@ impl Machine {
     /// Why a machine is not of the cluster that this one follows; none if it is, or may become a part of it.
     pub(super) fn strangeness(&self, card: &Card) -> Option<String> {
         let charter = self.durable.charter.as_ref()?;
-        let (member, ours) = (self.follow.ledger().member(card.machine), charter.charter().settings);
+        let ledger = self.follow.ledger();
+        let (member, ours) = (ledger.member(card.machine), charter.charter().settings);
         if card.charter.is_some_and(|theirs| theirs != charter.charter_hash()) {
             return Some("they follow another charter: a machine never belongs to two clusters".to_owned());
         }
         // A member's image may have been changed since it joined.
-        if member.is_some() || card.settings.digest == ours {
+        if member.is_some() || ledger.accepts(card.settings.digest) {
             return None;
         }
         let keys = match self.settings.digest == ours {
             true => differing(&self.settings, &card.settings),
             false => format!("{} there, {ours} in the charter", card.settings.digest),
         };
-        Some(format!("their image has other settings: {keys}"))
+        Some(format!("their image has other settings, and was not accepted (`muster image accept`): {keys}"))
     }
 
     /// The machines met that are not of this cluster.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Digest, Frame, MachineId, WireError};
+use muster_wire::{Digest, Frame, MachineId, WireError, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::lead::manifests::ManifestResult;
@@ -24,6 +24,8 @@ pub(super) enum Kept {
     Restored { ledger: Vec<u8> },
     Leading { term: u64, leader: Option<MachineId> },
     Proposed { call: u64, outcome: Outcome },
+    Wish { call: u64, wish: Wish, dry_run: bool },
+    Observed { kubelet: Option<Digest>, certificates_end_s: u64 },
     Progress { run: u64, phase: String },
     Finished { run: u64, result: Result<Output, Failure> },
 }
@@ -76,6 +78,8 @@ impl From<&Input> for Kept {
                     ProposalOutcome::NotLeading(leader) => Outcome::NotLeading(leader),
                 },
             },
+            Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
+            Input::Observed { kubelet, certificates_end_s } => Kept::Observed { kubelet, certificates_end_s },
             Input::Progress { run, phase } => Kept::Progress { run: run.0, phase },
             Input::Finished { run, result } => {
                 Kept::Finished { run: run.0, result: result.map(Output::from).map_err(Failure::from) }
@@ -108,6 +112,8 @@ impl TryFrom<Kept> for Input {
                     Outcome::NotLeading(leader) => ProposalOutcome::NotLeading(leader),
                 },
             },
+            Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
+            Kept::Observed { kubelet, certificates_end_s } => Input::Observed { kubelet, certificates_end_s },
             Kept::Progress { run, phase } => Input::Progress { run: RunId(run), phase },
             Kept::Finished { run, result } => {
                 Input::Finished { run: RunId(run), result: result.map(StepOutput::from).map_err(StepFailure::from) }

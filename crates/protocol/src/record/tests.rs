@@ -33,6 +33,7 @@ fn boot() -> Boot {
         fingerprint: Digest([3; 32]),
         seed: [4; 32],
         manifests: 3,
+        level: 2,
         tuning: Tuning { settle: Duration::from_millis(7), ..Tuning::default() },
     }
 }
@@ -53,6 +54,8 @@ fn hello(seed: u8) -> Frame {
         unable: String::new(),
         reached: 0,
         charter: None,
+        level: 2,
+        running: muster_wire::Running::default(),
     };
     Frame::Hello {
         card: SignedCard::sign(&identity, card),
@@ -94,6 +97,15 @@ fn inputs() -> Vec<Input> {
         Input::HostsFile { troubles: vec!["/etc/hosts:3: another line".into()] },
         Input::Applied { revision: 3, entry: Bytes::from_static(b"entry") },
         Input::Restored { ledger: Bytes::new() },
+        Input::Wish {
+            call: 3,
+            wish: muster_wire::Wish::AcceptImage(muster_wire::Image {
+                digest: Digest([4; 32]),
+                kubernetes_version: "v1.32.0".into(),
+            }),
+            dry_run: true,
+        },
+        Input::Observed { kubelet: Some(Digest([5; 32])), certificates_end_s: 6 },
         Input::Leading { term: 2, leader: None },
         Input::Progress { run: RunId(1), phase: "certs".into() },
         Input::Finished { run: RunId(1), result: Err(failure) },

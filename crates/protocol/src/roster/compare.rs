@@ -134,6 +134,8 @@ mod tests {
             unable: String::new(),
             reached: 0,
             charter: None,
+            level: 1,
+            running: muster_wire::Running::default(),
         };
         SignedCard::sign(&identity, card)
     }

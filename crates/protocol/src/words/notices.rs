@@ -55,6 +55,14 @@ pub enum NoticeKind {
     Ticket,
     /// A turn at etcd began or ended.
     Etcd,
+    /// A turn at taking something down on purpose began or ended.
+    Disrupt,
+    /// The ledger's level was raised.
+    Level,
+    /// The ledger is beyond the levels that this machine knows.
+    Outgrown,
+    /// A person wished something.
+    Wish,
     /// A machine is Ready.
     Joined,
     /// A step of kubeadm's failed.
@@ -92,6 +100,7 @@ impl NoticeKind {
             | Self::DiskForgot
             | Self::ManifestRefused
             | Self::Hosts
+            | Self::Outgrown
             | Self::Ledger => Severity::Warning,
             _ => Severity::Info,
         }

@@ -12,7 +12,7 @@ use muster_protocol::{
 };
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Digest, Durable, Entry, Frame, Identity, MachineId, Settings};
+use muster_wire::{Digest, Durable, Entry, Frame, Identity, MachineId, Settings, level};
 
 use trace::{Topic, Trace};
 
@@ -56,6 +56,8 @@ pub(crate) struct Site {
     pub(crate) clusters: BTreeMap<usize, &'static str>,
     /// What each machine's endpoint means to it.
     pub(crate) endpoints: BTreeMap<usize, IpAddr>,
+    /// The levels of the ledger that machines know, if not all that there are.
+    pub(crate) levels: BTreeMap<usize, u32>,
     /// Who refused whom, and what the refusing one's disk held at that moment.
     pub(crate) refused: Vec<(usize, MachineId, Durable)>,
     /// Whether a refused machine is cut off; if not, it is heard of as through others.
@@ -101,6 +103,7 @@ impl Site {
             stands: BTreeMap::new(),
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            levels: BTreeMap::new(),
             refused: Vec::new(),
             refusal_cuts: true,
             ids: BTreeMap::new(),
@@ -124,6 +127,15 @@ impl Site {
     pub(crate) fn boot(&mut self, seat: usize) {
         let settings = self.settings.clone();
         self.boot_with(seat, Durable::default(), settings, &format!("node-{seat}"));
+    }
+
+    /// The settings of another image for the same cluster.
+    pub(crate) fn other_settings(&self) -> Settings {
+        Settings {
+            kubernetes_version: "v1.32.0".into(),
+            digest: Digest::of("another image", &[]),
+            ..self.settings.clone()
+        }
     }
 
     pub(crate) fn boot_with(&mut self, seat: usize, durable: Durable, settings: Settings, hostname: &str) {
@@ -154,6 +166,7 @@ impl Site {
             fingerprint: Digest::of("hardware", &[hostname.as_bytes()]),
             seed: random,
             manifests: self.manifests,
+            level: self.levels.get(&seat).copied().unwrap_or(level::KNOWN),
             tuning: Tuning::default(),
         };
         let mut effects = Effects::default();
@@ -258,6 +271,9 @@ impl Site {
                     }
                 }
                 Effect::Endpoint(address) => drop(self.endpoints.insert(seat, address)),
+                Effect::Answer { fate, .. } => {
+                    self.trace.say(self.now, Topic::Ledger, seat, &format!("answers {fate:?}"));
+                }
                 Effect::Learn { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
             }
         }

@@ -103,7 +103,7 @@ impl Trace {
                 (Topic::Founding, format!("accept {} {}", self.ballot(*ballot), self.charter(charter)))
             }
             Frame::Accepted { vote, .. } => (Topic::Founding, format!("voted {}", self.ballot(vote.ballot))),
-            Frame::Chartered(certificate) => {
+            Frame::Chartered { certificate, .. } => {
                 (Topic::Founding, format!("chartered {}", hex(&certificate.charter().id[..3])))
             }
             Frame::LedgerNews(news) if !news.entries.is_empty() || news.state.is_some() || news.not_admitted => {
@@ -146,7 +146,11 @@ impl Trace {
             }
             Entry::InitAbandoned { attempt, why } => format!("init-abandoned {attempt}: {}", self.rename(why)),
             Entry::Ticket { machine, attempt, .. } => format!("ticket {} {attempt}", self.name(*machine)),
-            Entry::EtcdJoin { machine, turn, number } => format!("etcd-join {number} {} {turn:?}", self.name(*machine)),
+            Entry::Turn(turn) => {
+                format!("{}-turn {} {} {:?}", turn.kind.word(), turn.number, self.name(turn.holder), turn.change)
+            }
+            Entry::LevelRaised { level } => format!("level-raised {level}"),
+            Entry::Wished(signed) => format!("wished at {}: {}", self.name(signed.machine), signed.wish),
             Entry::Joined { machine } => format!("joined {}", self.name(*machine)),
         }
     }

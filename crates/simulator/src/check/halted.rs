@@ -26,7 +26,7 @@ pub(super) struct Halted {
 impl Halted {
     /// A charter that is shown has been checked: what does not prove itself is no frame.
     pub(super) fn before(&mut self, slot: Slot, machine: &Machine, input: &Input, truth: &Truth) {
-        let Input::Received { frame: Frame::Chartered(certificate), .. } = input else { return };
+        let Input::Received { frame: Frame::Chartered { certificate, .. }, .. } = input else { return };
         let known = machine.charter().is_some() || self.know.contains(&machine.id());
         if certificate.charter().cluster == machine.cluster() && !known && !truth.excused.contains(&machine.id()) {
             self.shown.insert(slot, machine.id());

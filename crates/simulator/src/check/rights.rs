@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use muster_protocol::{Effect, Input, Machine, Step};
-use muster_wire::{Entry, EtcdTurn, Frame, MachineId};
+use muster_wire::{Entry, Frame, MachineId, TurnChange};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -130,15 +130,18 @@ impl Rights {
     /// What only a machine itself can say, a leader does not say for it.
     fn leader_may(&self, me: MachineId, entry: &Entry, truth: &Truth) -> Result<(), &'static str> {
         match entry {
-            Entry::EtcdJoin { turn: EtcdTurn::GaveUp, .. }
-            | Entry::InitAbandoned { .. }
+            Entry::Turn(turn) if turn.change == TurnChange::GaveUp => Ok(()),
+            Entry::InitAbandoned { .. }
             | Entry::Admitted(_)
             | Entry::Removed { .. }
             | Entry::InitClaimed { .. }
+            | Entry::LevelRaised { .. }
             | Entry::Ticket { .. } => Ok(()),
-            Entry::Joined { .. } | Entry::EtcdJoin { .. } | Entry::InitReady { .. } | Entry::PkiSealed { .. } => {
-                self.may(me, entry, truth)
-            }
+            Entry::Joined { .. }
+            | Entry::Turn(_)
+            | Entry::Wished(_)
+            | Entry::InitReady { .. }
+            | Entry::PkiSealed { .. } => self.may(me, entry, truth),
         }
     }
 
@@ -167,16 +170,19 @@ impl Rights {
         let claimed = |attempt: &u32| truth.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
             Entry::Joined { machine: joined } => (*joined == machine, "that is for the machine itself to say"),
-            Entry::EtcdJoin { machine: holder, .. } => (*holder == machine, "the turn is another machine's"),
+            Entry::Turn(turn) => (turn.holder == machine, "the turn is another machine's"),
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => {
                 (claimed(attempt), "the attempt is another machine's")
             }
             Entry::PkiSealed { attempt, .. } => {
                 (claimed(attempt) || self.holders.contains(&machine), "it never had a copy of the CA")
             }
-            Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::Ticket { .. } => {
-                (false, "that is the leader's own")
-            }
+            Entry::Wished(signed) => (signed.machine == machine, "another machine was asked"),
+            Entry::LevelRaised { .. }
+            | Entry::Admitted(_)
+            | Entry::Removed { .. }
+            | Entry::InitClaimed { .. }
+            | Entry::Ticket { .. } => (false, "that is the leader's own"),
         };
         if may { Ok(()) } else { Err(why) }
     }
@@ -191,8 +197,10 @@ fn name(entry: &Entry) -> &'static str {
         Entry::InitReady { .. } => "InitReady",
         Entry::InitAbandoned { .. } => "InitAbandoned",
         Entry::Ticket { .. } => "Ticket",
-        Entry::EtcdJoin { .. } => "EtcdJoin",
+        Entry::Turn(_) => "Turn",
         Entry::Joined { .. } => "Joined",
+        Entry::LevelRaised { .. } => "LevelRaised",
+        Entry::Wished(_) => "Wished",
     }
 }
 

@@ -26,6 +26,7 @@ impl OneCluster {
         if let Seen::Applied { entry, .. } = seen
             && let Some(Entry::Admitted(admitted)) = decode(entry)
             && !truth.two_charters
+            && truth.of_image(admitted.machine).is_none_or(|image| !truth.book.accepts(image))
             && truth.others.clone().any(|slot| truth.identity.get(&slot) == Some(&admitted.machine))
         {
             return Err(format!("{} is admitted, which has another image", admitted.machine));
@@ -53,11 +54,12 @@ impl OneCluster {
         Ok(())
     }
 
-    /// A machine follows no charter that was founded with other settings than its image's.
-    pub(super) fn look(&self, world: &World) -> Verdict {
+    /// A machine follows no charter that was founded with other settings than its image's, unless its own was accepted.
+    pub(super) fn look(&self, world: &World, truth: &Truth) -> Verdict {
         for host in &world.hosts {
             let Some(certificate) = host.machine.as_ref().and_then(|machine| machine.charter()) else { continue };
-            if certificate.charter().settings != world.settings(host.slot).digest {
+            let image = world.settings(host.slot).digest;
+            if certificate.charter().settings != image && !truth.book.accepts(image) {
                 return Err(format!("machine {} follows a charter that is of another image than its own", host.slot));
             }
         }
@@ -77,7 +79,7 @@ impl OneCluster {
         }
         let theirs = match frame {
             Frame::Hello { charter: Some(theirs), .. } => *theirs,
-            Frame::Chartered(certificate) => hash(certificate),
+            Frame::Chartered { certificate, .. } => hash(certificate),
             _ => return,
         };
         if machine.charter().is_some_and(|ours| hash(ours) != theirs) {

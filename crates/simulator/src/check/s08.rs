@@ -1,9 +1,10 @@
-//! S8: at most one etcd member is being added at a time.
+//! S8: at most one machine of the cluster has a turn of a kind, and at most one etcd member is being added at a time. Who has which
+//! turn by the committed entries is counted in `book.rs`, for each kind by itself.
 
 use std::collections::VecDeque;
 
 use muster_protocol::{Effect, Machine, Step};
-use muster_wire::{Entry, EtcdTurn, Frame, MachineId, Role};
+use muster_wire::{Entry, Frame, MachineId, Role, TurnChange, TurnKind};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -55,11 +56,11 @@ impl EtcdTurns {
                 Err(format!("{gone} is removed, which is a member of etcd"))
             }
             Seen::Applied { .. } => match truth.turn_ended {
-                Some((machine, EtcdTurn::Done)) if !truth.added.contains(&machine) => {
+                Some((machine, TurnChange::Done)) if !truth.added.contains(&machine) => {
                     Err(format!("the turn of {machine} at etcd is ended as done, and etcd never had a member of it"))
                 }
                 // One that nobody hears may leave its member behind, and takes it away when it learns of that.
-                Some((machine, EtcdTurn::GaveUp))
+                Some((machine, TurnChange::GaveUp))
                     if truth.in_etcd.contains(&machine)
                         && truth.runs(machine)
                         && now < truth.turn_since + ENDED_FOR_ANOTHER =>
@@ -84,9 +85,9 @@ impl EtcdTurns {
 /// Whoever gives its own turn up has had its member taken away first.
 fn gives_up(machine: MachineId, entry: &Entry, truth: &Truth) -> Verdict {
     match entry {
-        Entry::EtcdJoin { machine: holder, turn: EtcdTurn::GaveUp, number }
-            if *holder == machine
-                && truth.book.turn() == Some((*number, machine))
+        Entry::Turn(turn)
+            if (turn.kind, turn.change, turn.holder) == (TurnKind::Etcd, TurnChange::GaveUp, machine)
+                && truth.book.turn(TurnKind::Etcd) == Some((turn.number, machine))
                 && truth.in_etcd.contains(&machine) =>
         {
             Err(format!("{machine} gives its turn at etcd up while etcd has a member of it"))

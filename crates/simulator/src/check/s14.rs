@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_protocol::Step;
-use muster_wire::{EtcdTurn, MachineId};
+use muster_wire::{MachineId, TurnChange};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -19,7 +19,7 @@ impl Standing {
     pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             Seen::Applied { .. } => {
-                if let Some((machine, EtcdTurn::Done)) = truth.turn_ended
+                if let Some((machine, TurnChange::Done)) = truth.turn_ended
                     && truth.in_etcd.contains(&machine)
                 {
                     self.stands.insert(machine);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::{Effect, Input, Machine};
-use muster_wire::{Entry, EtcdTurn, Frame, MachineId};
+use muster_wire::{Entry, Frame, MachineId, TurnChange};
 
 use super::Verdict;
 use crate::scenario::Sort;
@@ -84,9 +84,10 @@ impl Silence {
             Effect::Propose { entry: Entry::InitAbandoned { attempt, .. }, .. } => truth
                 .claim
                 .filter(|(live, _)| live == attempt && now < truth.claimed_at + INIT_MAX)
-                .map(|(_, holder)| (holder, "attempt")),
-            Effect::Propose { entry: Entry::EtcdJoin { machine, turn: EtcdTurn::GaveUp, number }, .. } => {
-                (truth.book.turn() == Some((*number, *machine))).then_some((*machine, "turn at etcd"))
+                .map(|(_, holder)| (holder, "to init")),
+            Effect::Propose { entry: Entry::Turn(turn), .. } if turn.change == TurnChange::GaveUp => {
+                let live = truth.book.turn(turn.kind) == Some((turn.number, turn.holder));
+                live.then_some((turn.holder, turn.kind.purpose()))
             }
             _ => None,
         });
@@ -96,7 +97,7 @@ impl Silence {
             return Ok(());
         };
         if self.speak(now, me, holder) && self.speak(now, holder, me) {
-            return Err(format!("{me} ends the {what} of {holder}, which it hears and which hears it"));
+            return Err(format!("{me} ends the right of {holder} {what}, which it hears and which hears it"));
         }
         Ok(())
     }

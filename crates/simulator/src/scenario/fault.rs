@@ -43,6 +43,8 @@ pub enum Sort {
     PowerLoss,
     /// The process is ended and started again when the fault ends, which muster cannot tell from `crash`.
     Restart,
+    /// The process is ended, and started when the fault ends from an image that knows the ledger's levels up to `level`.
+    Image,
     /// The next write of the state file, or one of Raft's soon, kills the process, before or after the disk has it.
     CrashOnWrite,
     /// The next write of the state file, or one of Raft's soon, is torn: the machine stops, and finds a broken file when it starts.
@@ -85,6 +87,8 @@ pub enum Sort {
     /// Every `period_s` Raft is handed an entry that the ledger's rules must refuse: one that was committed before, as it was or
     /// with a number, a machine or a CA that is wrong now.
     StrayProposals,
+    /// Every `period_s` Raft is handed a turn to disrupt for some member, and the end of the one that is under way.
+    DisruptTurns,
     /// kubeadm hangs at `step`.
     KubeadmHang,
     /// kubeadm fails at `step`.
@@ -146,8 +150,9 @@ impl Sort {
             Delay | Slow | ClockJump | LateProposals => &["ms"],
             Bandwidth => &["kbit"],
             Swallow => &["bytes"],
-            Flap | CrashLoop | StrayProposals => &["period_s"],
+            Flap | CrashLoop | StrayProposals | DisruptTurns => &["period_s"],
             ClockDrift => &["ppm"],
+            Image => &["level"],
             Sybil => &["count"],
             OldCopy => &["copy"],
             Bridge => &["half"],
@@ -289,6 +294,9 @@ pub struct Fault {
     /// How many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
+    /// The highest level of the ledger that the other image knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
     /// Which old copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<i32>,
@@ -319,6 +327,7 @@ impl Fault {
             period_s: None,
             ppm: None,
             count: None,
+            level: None,
             copy: None,
             half: None,
             step: None,
@@ -335,6 +344,7 @@ impl Fault {
             ("period_s", self.period_s.is_some()),
             ("ppm", self.ppm.is_some()),
             ("count", self.count.is_some()),
+            ("level", self.level.is_some()),
             ("copy", self.copy.is_some()),
             ("half", self.half.is_some()),
             ("step", self.step.is_some()),

@@ -126,6 +126,7 @@ fn give(fault: &mut Fault, parameter: &str, swarm: &Swarm, rng: &mut ChaCha8Rng)
         "period_s" => fault.period_s = Some(milliseconds(rng.random_range(0.2..=6.0))),
         "ppm" => fault.ppm = Some(rng.random_range(-100_000.0f64..=100_000.0).round()),
         "count" => fault.count = Some(rng.random_range(1..=3)),
+        "level" => fault.level = Some(rng.random_range(muster_wire::level::FOUNDED..=muster_wire::level::KNOWN)),
         // Of the first copies that are kept, or back from the last.
         "copy" => fault.copy = Some(rng.random_range(-COPIES_KEPT..COPIES_KEPT)),
         // By numbers, as long as nobody says otherwise.

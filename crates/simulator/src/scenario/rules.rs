@@ -1,5 +1,7 @@
 //! What must hold of a scenario's values. A value that would quietly do nothing, or never end, is refused like a wrong one.
 
+use muster_wire::level;
+
 use super::parse::ScenarioError;
 use super::plan::STEPS;
 use super::{Differs, Fault, Pick, Policy, Range, Scenario, Sort};
@@ -76,13 +78,35 @@ fn machines(scenario: &Scenario, say: Say<'_>) -> Checked {
         let time = (0.0..=TIME_MAX_S).contains(&other.boots_at_s);
         say(time, "other", nth, "boots_at_s", format!("must be 0 to {TIME_MAX_S}"))?;
     }
+    let known = level::FOUNDED..=level::KNOWN;
+    let rule = format!("must be {} to {}", level::FOUNDED, level::KNOWN);
+    say(known.contains(&image.level), "image", 0, "level", rule)?;
     late(scenario, say)?;
+    wishes(scenario, say)?;
     for slot in &scenario.discovery.seeds {
         let rule = format!("names machine {slot}, the last is {}", machines - 1);
         say(*slot < machines, "discovery", 0, "seeds", rule)?;
     }
     let due = scenario.bounds.machines.unwrap_or(1);
     say((1..=machines).contains(&due), "bounds", 0, "machines", format!("must be 1 to {machines}"))
+}
+
+fn wishes(scenario: &Scenario, say: Say<'_>) -> Checked {
+    for (nth, wish) in scenario.wishes.iter().enumerate() {
+        let time = (0.0..=TIME_MAX_S).contains(&wish.at_s);
+        say(time, "wish", nth, "at_s", format!("must be 0 to {TIME_MAX_S}"))?;
+        let others = scenario.others.len();
+        let rule = format!("names [[other]] {}, and there are {others}, counted from 0", wish.accept_other);
+        say((wish.accept_other as usize) < others, "wish", nth, "accept_other", rule)?;
+        let rule = "must name machines, or who they are when it is wished: nothing is drawn for a wish".to_owned();
+        let drawn = matches!(&wish.machines, Pick::Random(_) | Pick::Half);
+        say(!drawn, "wish", nth, "machines", rule)?;
+        if let Pick::These(these) = &wish.machines {
+            let named = !these.is_empty() && these.iter().all(|machine| *machine < scenario.machines);
+            say(named, "wish", nth, "machines", format!("must name machines up to {}", scenario.machines - 1))?;
+        }
+    }
+    Ok(())
 }
 
 fn late(scenario: &Scenario, say: Say<'_>) -> Checked {
@@ -183,7 +207,7 @@ fn expect(scenario: &Scenario, say: Say<'_>) -> Checked {
     }
     if let Some(breaks) = &scenario.expect.breaks {
         let promise = crate::promises::PROMISES.iter().any(|(name, _)| name == breaks);
-        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14, S15, L1 to L5"))?;
+        say(promise, "expect", 0, "breaks", format!("is {breaks:?}; accepted: S1 to S11, S14 to S17, L1 to L5"))?;
     }
     if let Some(unbound) = &scenario.expect.unbound {
         let rule = format!("is {unbound:?}; accepted: S1, the promise whose assumptions a scenario may break");
@@ -215,6 +239,8 @@ fn fault(scenario: &Scenario, nth: usize, fault: &Fault, say: Say<'_>) -> Checke
     rule(ppm, "ppm", "must be -500000 to 500000".into())?;
     let count = fault.count.is_none_or(|count| (1..=COUNT_MAX).contains(&count));
     rule(count, "count", format!("must be 1 to {COUNT_MAX}"))?;
+    let known = fault.level.is_none_or(|level| (level::FOUNDED..=level::KNOWN).contains(&level));
+    rule(known, "level", format!("must be {} to {}", level::FOUNDED, level::KNOWN))?;
     let most = crate::world::COPIES_KEPT as i32;
     let copy = fault.copy.is_none_or(|copy| (-most..most).contains(&copy));
     rule(copy, "copy", format!("must be {} to {}", -most, most - 1))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::{Machine, Phase};
-use muster_wire::{Ballot, Durable, Entry, EtcdTurn, Frame, MachineId};
+use muster_wire::{Ballot, Durable, Entry, Frame, MachineId, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DIMENSIONS, Moment, State, Way};
@@ -48,7 +48,7 @@ pub(crate) struct Site {
     silenced: BTreeMap<usize, Vec<Slot>>,
     term: u64,
     /// How the last turn at etcd ended.
-    turn_ended: Option<EtcdTurn>,
+    turn_ended: Option<TurnChange>,
     revision: u64,
     effective: usize,
     reached: BTreeMap<State, At>,
@@ -147,15 +147,17 @@ impl Site {
             Entry::InitReady { .. } => Moment::Made,
             Entry::InitAbandoned { .. } => Moment::Abandoned,
             Entry::Ticket { .. } => Moment::Ticket,
-            Entry::EtcdJoin { turn, .. } => {
-                self.turn_ended = Some(turn);
-                match turn {
-                    EtcdTurn::Started => Moment::TurnBegun,
-                    EtcdTurn::Done => Moment::TurnDone,
-                    EtcdTurn::GaveUp => Moment::TurnGivenUp,
+            Entry::Turn(turn) => {
+                self.turn_ended = Some(turn.change).filter(|_| turn.kind == TurnKind::Etcd).or(self.turn_ended);
+                match turn.change {
+                    TurnChange::Started => Moment::TurnBegun,
+                    TurnChange::Done => Moment::TurnDone,
+                    TurnChange::GaveUp => Moment::TurnGivenUp,
                 }
             }
             Entry::Joined { .. } => Moment::Joined,
+            // What comes after founding is not told apart by states.
+            Entry::LevelRaised { .. } | Entry::Wished(_) => return None,
         };
         Some(moment)
     }
@@ -211,7 +213,7 @@ impl Site {
         match (truth.book.turn_holder(), truth.book.numbers().1, self.turn_ended) {
             (Some(_), number, _) => 1 + u64::from(number > 1),
             (None, 0, _) | (None, _, None) => 0,
-            (None, _, Some(EtcdTurn::GaveUp)) => 4,
+            (None, _, Some(TurnChange::GaveUp)) => 4,
             (None, ..) => 3,
         }
     }

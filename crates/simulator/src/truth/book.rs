@@ -7,7 +7,17 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
+use muster_wire::{Digest, Entry, MachineId, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
+
+/// The level of the ledger at which an entry can be read, by what `docs/protocol.md` says of levels.
+pub(crate) fn needs(entry: &Entry) -> u32 {
+    match entry {
+        Entry::LevelRaised { level } => *level,
+        Entry::Wished(_) => 2,
+        Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
+        _ => 1,
+    }
+}
 
 /// One machine, as the entries made it.
 #[derive(Debug, Clone)]
@@ -27,19 +37,25 @@ pub(crate) struct Book {
     voters: BTreeSet<MachineId>,
     lines: BTreeMap<MachineId, Line>,
     removed: BTreeSet<MachineId>,
+    level: u32,
+    /// The accepted images.
+    images: Vec<Digest>,
+    /// What was wished and is not so yet.
+    open: Vec<SignedWish>,
     attempts: u32,
     claim: Option<(u32, MachineId)>,
     ready: Option<(u32, MachineId, Vec<String>, BTreeSet<MachineId>)>,
     abandoned: Vec<(u32, MachineId)>,
     ca: Option<Digest>,
     sealed: BTreeMap<MachineId, Bytes>,
-    turns: u32,
-    turn: Option<(u32, MachineId)>,
+    /// For each kind its last turn, and who has it now.
+    turns: BTreeMap<TurnKind, (u32, Option<MachineId>)>,
 }
 
 impl Book {
     /// A charter is followed.
-    pub(crate) fn found(&mut self, wanted: usize, voters: &BTreeSet<MachineId>) {
+    pub(crate) fn found(&mut self, wanted: usize, voters: &BTreeSet<MachineId>, image: Digest) {
+        (self.level, self.images) = (1, vec![image]);
         self.wanted = wanted;
         self.voters = voters.clone();
     }
@@ -56,7 +72,23 @@ impl Book {
 
     /// The last attempt's number, and how many etcd turns there were.
     pub(crate) fn numbers(&self) -> (u32, u32) {
-        (self.attempts, self.turns)
+        (self.attempts, self.last_turn(TurnKind::Etcd))
+    }
+
+    /// Whether machines with this image may join.
+    pub(crate) fn accepts(&self, image: Digest) -> bool {
+        self.images.contains(&image)
+    }
+
+    /// The level that the ledger is at.
+    pub(crate) fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// Who votes in Raft, or is about to.
+    pub(crate) fn voting(&self) -> BTreeSet<MachineId> {
+        let planes = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));
+        planes.chain(self.voters.difference(&self.removed).copied()).collect()
     }
 
     /// The CA's hash.
@@ -69,14 +101,20 @@ impl Book {
         self.ready.as_ref().map(|(_, machine, ..)| *machine)
     }
 
-    /// The turn at etcd that is under way.
-    pub(crate) fn turn(&self) -> Option<(u32, MachineId)> {
-        self.turn
+    /// The turn of a kind that is under way.
+    pub(crate) fn turn(&self, kind: TurnKind) -> Option<(u32, MachineId)> {
+        let (number, holder) = self.turns.get(&kind)?;
+        holder.map(|holder| (*number, holder))
+    }
+
+    /// The number of a kind's last turn.
+    pub(crate) fn last_turn(&self, kind: TurnKind) -> u32 {
+        self.turns.get(&kind).map_or(0, |(number, _)| *number)
     }
 
     /// Who has the turn at etcd.
     pub(crate) fn turn_holder(&self) -> Option<MachineId> {
-        self.turn.map(|(_, machine)| machine)
+        self.turn(TurnKind::Etcd).map(|(_, machine)| machine)
     }
 
     /// Whether the ledger says that etcd has a member of it.
@@ -99,6 +137,11 @@ impl Book {
         self.claim.is_some()
     }
 
+    /// Who is admitted.
+    pub(crate) fn members(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.lines.keys().copied()
+    }
+
     /// The members that are workers.
     pub(crate) fn workers(&self) -> impl Iterator<Item = MachineId> + '_ {
         self.lines.keys().copied().filter(|machine| !self.control_plane(*machine))
@@ -106,9 +149,24 @@ impl Book {
 
     /// Writes an entry down. Says whether the rules let it take effect.
     pub(crate) fn enter(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
+        let took_effect = self.write_down(revision, entry);
+        let mut open = std::mem::take(&mut self.open);
+        open.retain(|signed| !self.is_so(&signed.wish));
+        self.open = open;
+        took_effect
+    }
+
+    fn write_down(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
         self.revision = revision;
         match entry {
             None => false,
+            Some(Entry::LevelRaised { level }) => {
+                let may = *level == self.level + 1;
+                self.level += u32::from(may);
+                may
+            }
+            Some(entry) if needs(entry) > self.level => false,
+            Some(Entry::Wished(signed)) => self.wished(signed),
             Some(Entry::Admitted(admitted)) => self.admit(admitted),
             Some(Entry::Removed { machine }) => self.remove(*machine),
             Some(Entry::InitClaimed { attempt, machine }) => {
@@ -133,8 +191,46 @@ impl Book {
                 let line = self.lines.get_mut(machine).filter(|_| may);
                 line.map(|line| line.ticket = Some((*attempt, ciphertext.clone()))).is_some()
             }
-            Some(Entry::EtcdJoin { machine, turn, number }) => self.take_turn(*machine, *turn, *number),
+            Some(Entry::Turn(turn)) => self.take_turn(turn),
             Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
+        }
+    }
+
+    fn wished(&mut self, signed: &SignedWish) -> bool {
+        let may = self.lines.contains_key(&signed.machine) && self.grant(&signed.wish);
+        if may && !self.is_so(&signed.wish) {
+            self.open.push(signed.clone());
+        }
+        may
+    }
+
+    /// Whether what is wished is so.
+    pub(crate) fn is_so(&self, wish: &Wish) -> bool {
+        match wish {
+            Wish::AcceptImage(image) => self.accepts(image.digest),
+            Wish::RemoveMachine { machine } => !self.lines.contains_key(machine),
+        }
+    }
+
+    /// Whether a wish is so, or stands open in the ledger.
+    pub(crate) fn took(&self, wish: &Wish) -> bool {
+        self.is_so(wish) || self.open.iter().any(|open| open.wish == *wish)
+    }
+
+    fn grant(&mut self, wish: &Wish) -> bool {
+        match wish {
+            Wish::AcceptImage(image) => {
+                let may = !self.accepts(image.digest);
+                self.images.extend(may.then_some(image.digest));
+                may
+            }
+            Wish::RemoveMachine { machine } => {
+                let planes = self.lines.values().filter(|line| line.admitted.role == Role::ControlPlane).count();
+                let last = planes == 1 && self.control_plane(*machine);
+                let at_it = self.turns.values().any(|(_, holder)| *holder == Some(*machine));
+                let leaves = self.open.iter().any(|open| matches!(open.wish, Wish::RemoveMachine { .. }));
+                self.lines.contains_key(machine) && !last && !at_it && !leaves
+            }
         }
     }
 
@@ -150,7 +246,8 @@ impl Book {
         if admitted.address.parse::<std::net::IpAddr>().is_err() {
             return false;
         }
-        let busy = [self.claim, self.turn].iter().flatten().any(|(_, holder)| *holder == admitted.machine);
+        let turns = self.turns.values().filter_map(|(_, holder)| *holder);
+        let busy = turns.chain(self.claim.map(|(_, holder)| holder)).any(|holder| holder == admitted.machine);
         if let Some(line) = self.lines.get_mut(&admitted.machine) {
             // Nothing but its address may change, and that as long as nothing was made with the former.
             let settled = line.joined || line.etcd || busy;
@@ -183,7 +280,9 @@ impl Book {
             return false;
         }
         self.removed.insert(machine);
-        self.turn.take_if(|(_, holder)| *holder == machine);
+        for (_, holder) in self.turns.values_mut() {
+            holder.take_if(|holder| *holder == machine);
+        }
         if self.claim.is_some_and(|(_, holder)| holder == machine) {
             self.abandon();
         }
@@ -223,20 +322,25 @@ impl Book {
         true
     }
 
-    fn take_turn(&mut self, machine: MachineId, turn: EtcdTurn, number: u32) -> bool {
-        if turn == EtcdTurn::Started {
-            let may = self.turn.is_none() && self.ready.is_some() && number > self.turns && self.control_plane(machine);
+    fn take_turn(&mut self, turn: &Turn) -> bool {
+        let under_way = self.turn(turn.kind);
+        if turn.change == TurnChange::Started {
+            let fit = turn.kind != TurnKind::Etcd || self.control_plane(turn.holder);
+            let known = fit && self.lines.contains_key(&turn.holder);
+            let may = known && under_way.is_none() && self.ready.is_some() && turn.number > self.last_turn(turn.kind);
             if may {
-                self.turns = number;
-                self.turn = Some((number, machine));
+                self.turns.insert(turn.kind, (turn.number, Some(turn.holder)));
             }
             return may;
         }
-        if self.turn != Some((number, machine)) {
+        if under_way != Some((turn.number, turn.holder)) {
             return false;
         }
-        self.turn = None;
-        self.lines.get_mut(&machine).map(|line| line.etcd = turn == EtcdTurn::Done).is_some()
+        self.turns.insert(turn.kind, (turn.number, None));
+        if let Some(line) = self.lines.get_mut(&turn.holder).filter(|_| turn.kind == TurnKind::Etcd) {
+            line.etcd = turn.change == TurnChange::Done;
+        }
+        true
     }
 
     /// Where a machine's copy is not what the entries make: the promise that this breaks, and what it is.
@@ -266,9 +370,22 @@ impl Book {
         if pki != self.ca.map(|ca| (ca, &self.sealed)) {
             return wrong("S4", "the sealed CA", format!("{:?}", pki.map(|pki| pki.0)), format!("{:?}", self.ca));
         }
-        if (ledger.etcd_turn(), ledger.etcd_turns()) != (self.turn, self.turns) {
-            let theirs = format!("{:?} of {}", ledger.etcd_turn(), ledger.etcd_turns());
-            return wrong("S8", "etcd's turn", theirs, format!("{:?} of {}", self.turn, self.turns));
+        for kind in TurnKind::ALL {
+            let (theirs, ours) = ((ledger.turn(kind), ledger.last_turn(kind)), (self.turn(kind), self.last_turn(kind)));
+            if theirs != ours {
+                let what = format!("the turn {}", kind.purpose());
+                return wrong("S8", &what, format!("{theirs:?}"), format!("{ours:?}"));
+            }
+        }
+        if ledger.level() != self.level {
+            return wrong("S16", "the level", ledger.level().to_string(), self.level.to_string());
+        }
+        let images: Vec<Digest> = ledger.images().iter().map(|image| image.digest).collect();
+        if images != self.images {
+            return wrong("S3", "the list of images", format!("{images:?}"), format!("{:?}", self.images));
+        }
+        if ledger.open_wishes() != self.open {
+            return wrong("S17", "what is wished", format!("{:?}", ledger.open_wishes()), format!("{:?}", self.open));
         }
         if let Some(back) = self.removed.iter().find(|gone| !ledger.was_removed(**gone)) {
             return wrong("S9", &format!("whether {back} was removed"), "false".into(), "true".into());

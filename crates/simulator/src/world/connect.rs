@@ -428,7 +428,9 @@ impl World {
         match Frame::decode(bytes) {
             // Noise would have caught the change. What carries its own signatures is let through all the same: if a change
             // got past those, someone could forge.
-            Ok(frame @ (Frame::Accepted { .. } | Frame::Chartered(_) | Frame::Cards(_))) => self.deliver(to, id, frame),
+            Ok(frame @ (Frame::Accepted { .. } | Frame::Chartered { .. } | Frame::Cards(_))) => {
+                self.deliver(to, id, frame)
+            }
             Ok(_) => self.watch.lost("corrupt"),
             Err(error) => {
                 let Some(link) = self.link(id) else { return };

@@ -42,7 +42,7 @@ impl World {
             }
         }
         match fault.kind {
-            Sort::CrashLoop | Sort::StrayProposals => self.fault_turns(index, 0),
+            Sort::CrashLoop | Sort::StrayProposals | Sort::DisruptTurns => self.fault_turns(index, 0),
             Sort::Clone => {
                 if let [copy, original] = targets[..2.min(targets.len())] {
                     let (disk, platter) =
@@ -80,12 +80,13 @@ impl World {
         let at = slot as usize;
         let runs = self.hosts[at].power == Power::On;
         match kind {
-            Sort::Crash | Sort::Restart | Sort::Wipe | Sort::OldCopy | Sort::BitRot | Sort::LogLost => {
+            Sort::Crash | Sort::Restart | Sort::Image | Sort::Wipe | Sort::OldCopy | Sort::BitRot | Sort::LogLost => {
+                self.hosts[at].level = fault.level.unwrap_or(self.hosts[at].level);
                 self.crash(slot);
                 self.hosts[at].held_down += 1;
                 let changed = self.change_disk(slot, kind, fault.copy);
                 // What is named for the disk is about the disk.
-                return if matches!(kind, Sort::Crash | Sort::Restart) { runs } else { changed };
+                return if matches!(kind, Sort::Crash | Sort::Restart | Sort::Image) { runs } else { changed };
             }
             Sort::PowerLoss => {
                 self.dark[at] = true;
@@ -234,6 +235,7 @@ impl World {
                 }
             }
             Sort::StrayProposals => targets.into_iter().for_each(|slot| self.propose_stray(slot)),
+            Sort::DisruptTurns => targets.into_iter().for_each(|slot| self.propose_disruption(slot)),
             _ => return,
         }
         self.events.push(self.now + period, Event::FaultTurns(index, turn + 1));
@@ -270,6 +272,7 @@ impl World {
         match kind {
             Sort::Crash
             | Sort::Restart
+            | Sort::Image
             | Sort::Wipe
             | Sort::OldCopy
             | Sort::BitRot
@@ -307,7 +310,7 @@ impl World {
     }
 
     /// Whom a fault hits now.
-    fn targets(&self, pick: &Pick) -> Vec<Slot> {
+    pub(super) fn targets(&self, pick: &Pick) -> Vec<Slot> {
         let by_id = |id: Option<MachineId>| id.and_then(|id| self.directory.get(&id).copied()).into_iter().collect();
         match pick {
             Pick::These(these) => these.clone(),

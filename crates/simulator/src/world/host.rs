@@ -67,6 +67,8 @@ pub(crate) struct Host {
     pub(crate) life: u32,
     pub(crate) machine: Option<Machine>,
     pub(crate) me: MachineId,
+    /// The highest level of the ledger that its image knows.
+    pub(crate) level: u32,
     pub(crate) identity_seed: [u8; 32],
     pub(crate) sealing_seed: [u8; 32],
     /// Whether its state file says that Raft's store was begun: the agent's own mark.
@@ -107,7 +109,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(slot: Slot, extra: bool) -> Self {
+    pub(crate) fn new(slot: Slot, extra: bool, level: u32) -> Self {
         Self {
             slot,
             disk: Disk::new(),
@@ -119,6 +121,7 @@ impl Host {
             life: 0,
             machine: None,
             me: MachineId::default(),
+            level,
             identity_seed: [0; 32],
             sealing_seed: [0; 32],
             raft_begun: false,

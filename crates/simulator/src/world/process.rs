@@ -25,7 +25,7 @@ impl World {
         }
         if host.held_down > 0 {
             // It would be up by now.
-            return self.took_on(slot, &[Sort::Crash, Sort::Restart, Sort::PowerLoss]);
+            return self.took_on(slot, &[Sort::Crash, Sort::Restart, Sort::Image, Sort::PowerLoss]);
         }
         self.dark[slot as usize] = false;
         let generation = host.disk.generation;
@@ -50,9 +50,10 @@ impl World {
         host.me = me;
         host.seat = Seat::new(me);
         host.clock = Clock::new(self.now, 1_000_000);
-        let life = host.life;
+        let (life, level) = (host.life, host.level);
+        let image = self.settings(slot).digest;
         let sealing_key = SealingKey::from_seed(&file.sealing_seed).public();
-        self.see(Seen::Booting { slot, machine: me, generation, sealing_key, durable: &durable });
+        self.see(Seen::Booting { slot, machine: me, generation, sealing_key, durable: &durable, image, level });
         let boot = Boot {
             sealing_key,
             identity,
@@ -65,6 +66,7 @@ impl World {
             fingerprint: Digest::of("hardware", &[&self.hardware(slot).to_le_bytes()]),
             seed: self.chance.fixed_bytes("boot seed", slot.into(), life.into()),
             manifests: self.scenario.image.manifests,
+            level,
             tuning: self.tuning.clone(),
         };
         let shown = self.hosts[slot as usize].clock.show(self.now);
@@ -299,6 +301,7 @@ impl World {
                 }
                 self.hosts[slot as usize].api_servers = servers;
             }
+            Effect::Answer { call, fate } => self.wish_answered(slot, call, &fate),
             Effect::Notice(notice) => self.see(Seen::Notice { slot, notice: &notice }),
         }
     }

@@ -52,8 +52,8 @@ impl Voter {
 
 impl World {
     pub(super) fn raft_start(&mut self, slot: Slot, charter: &Charter) {
-        let config = raft_config(&self.scenario.raft);
         let host = &mut self.hosts[slot as usize];
+        let config = Config { level: host.level, ..raft_config(&self.scenario.raft) };
         let Some(machine) = &host.machine else { return };
         let (platter, begun) = (host.platter.clone(), host.raft_begun);
         let open = || Disk::open_on("raft.redb", platter.clone());
@@ -128,7 +128,7 @@ impl World {
     /// An entry that nobody asked for reaches Raft.
     pub(super) fn raft_propose_stray(&mut self, slot: Slot, entry: &Entry) {
         if self.hosts[slot as usize].voter.is_some() {
-            self.took_on(slot, &[Sort::StrayProposals]);
+            self.took_on(slot, &[Sort::StrayProposals, Sort::DisruptTurns]);
             self.raft_ask(slot, NOBODY, entry.encode());
         }
     }

@@ -18,7 +18,7 @@ fn signed(frame: &Frame) -> Signed<'_> {
         Frame::Cards(cards) => Signed { cards: cards.iter().collect(), ..Signed::default() },
         Frame::Promise(promise) => Signed { cards: promise.cards.iter().collect(), ..Signed::default() },
         Frame::Accepted { vote, .. } => Signed { vote: Some(vote), ..Signed::default() },
-        Frame::Chartered(certificate) => Signed { certificate: Some(certificate), ..Signed::default() },
+        Frame::Chartered { certificate, .. } => Signed { certificate: Some(certificate), ..Signed::default() },
         _ => Signed::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, EtcdTurn, MachineId, Role};
+use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind};
 
 use super::World;
 use super::event::Slot;
@@ -41,6 +41,23 @@ impl World {
     }
 }
 
+impl World {
+    /// Has this machine's Raft begin a turn to disrupt for a member that chance names, and end the one that is under way.
+    pub(super) fn propose_disruption(&mut self, slot: Slot) {
+        let book = &self.watch.truth.book;
+        let members: Vec<MachineId> = book.members().collect();
+        let draw = self.chance.fixed("disruption", slot.into(), self.now) as usize;
+        let Some(holder) = members.get(draw % members.len().max(1)).copied() else { return };
+        let (kind, number) = (TurnKind::Disrupt, book.last_turn(TurnKind::Disrupt) + 1);
+        let begin = Turn { kind, number, holder, change: TurnChange::Started };
+        let ends = if draw.is_multiple_of(2) { TurnChange::Done } else { TurnChange::GaveUp };
+        let end = book.turn(kind).map(|(number, holder)| Turn { kind, number, holder, change: ends });
+        for turn in [Some(begin), end].into_iter().flatten() {
+            self.raft_propose_stray(slot, &Entry::Turn(turn));
+        }
+    }
+}
+
 /// What is known of the ledger when an entry is made wrong.
 struct Known {
     attempts: u32,
@@ -67,7 +84,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
     Some(match entry {
         // Long before there is anything to join: init must be claimed first, and takes its time.
         Entry::Admitted(admitted) if !ready && !claimed && admitted.role == Role::ControlPlane && one_of < 2 => {
-            Entry::EtcdJoin { machine: admitted.machine, turn: EtcdTurn::Started, number: 1 }
+            etcd_turn(admitted.machine, TurnChange::Started, 1)
         }
         // An etcd member keeps its name for good.
         Entry::Admitted(admitted) if one_of == 3 && members.contains(&admitted.machine) => {
@@ -86,7 +103,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             let name = if named { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
             Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
         }
-        Entry::Removed { .. } | Entry::Joined { .. } => entry.clone(),
+        Entry::Removed { .. } | Entry::Joined { .. } | Entry::LevelRaised { .. } | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine },
             (1, _) => made(attempts, nobodys),
@@ -113,11 +130,16 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         Entry::Ticket { machine, ciphertext, .. } => {
             Entry::Ticket { machine: *machine, attempt: over(attempts), ciphertext: ciphertext.clone() }
         }
-        Entry::EtcdJoin { machine, .. } => match one_of {
-            0 => Entry::EtcdJoin { machine: worker?, turn: EtcdTurn::Started, number: turns + 1 },
-            1 => Entry::EtcdJoin { machine: *machine, turn: EtcdTurn::Started, number: over(turns) },
-            2 => Entry::EtcdJoin { machine: *machine, turn: EtcdTurn::GaveUp, number: over(turns) },
-            _ => Entry::EtcdJoin { machine: *machine, turn: EtcdTurn::Done, number: over(turns) },
+        Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => entry.clone(),
+        Entry::Turn(Turn { holder, .. }) => match one_of {
+            0 => etcd_turn(worker?, TurnChange::Started, turns + 1),
+            1 => etcd_turn(*holder, TurnChange::Started, over(turns)),
+            2 => etcd_turn(*holder, TurnChange::GaveUp, over(turns)),
+            _ => etcd_turn(*holder, TurnChange::Done, over(turns)),
         },
     })
+}
+
+fn etcd_turn(holder: MachineId, change: TurnChange, number: u32) -> Entry {
+    Entry::Turn(Turn { kind: TurnKind::Etcd, number, holder, change })
 }

@@ -58,6 +58,8 @@ mod tests {
             unable: String::new(),
             reached: 0,
             charter: None,
+            level: 1,
+            running: crate::Running::default(),
         };
         let bytes = SignedCard::sign(&identity, card).encode().to_vec();
         let first = SignedCard::decode(&bytes).expect("it is good");

@@ -1,0 +1,23 @@
+//! The ledger rises to the next level when every voter knows it.
+
+use muster_wire::{Entry, MachineId};
+
+use super::Context;
+use crate::follow::Subject;
+use crate::planted::planted;
+
+/// Wants the next level when the card of every voter, and of whoever becomes one, says that its machine knows it. A voter that
+/// has no card here was not heard of since this machine started, and may know anything.
+pub(super) fn raise(context: &mut Context<'_>) {
+    let level = context.ledger.level() + 1;
+    let me = context.me();
+    let knows = |machine: &MachineId| match *machine == me {
+        true => context.mine.card().level >= level,
+        false => context.roster.card(*machine).is_some_and(|card| card.level >= level),
+    };
+    let unasked = usize::from(planted("level-raised-early"));
+    let voters = context.ledger.raft_callers(context.charter);
+    if knows(&me) && voters.iter().filter(|voter| !knows(voter)).count() <= unasked {
+        context.wants.insert(Subject("level", me, level), Entry::LevelRaised { level });
+    }
+}

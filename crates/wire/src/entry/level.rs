@@ -1,0 +1,12 @@
+//! Levels: which formats the ledger may hold.
+//!
+//! A ledger is at one level, which only rises. Whoever does not know that level cannot read the ledger, and stops.
+
+/// Every cluster begins here.
+pub const FOUNDED: u32 = 1;
+
+/// From here on there are wishes, accepted images, and turns to disrupt.
+pub const WISHES: u32 = 2;
+
+/// The highest level that this version knows.
+pub const KNOWN: u32 = WISHES;
