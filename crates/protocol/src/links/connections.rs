@@ -69,11 +69,9 @@ impl<C: Copy + Ord, F> Links<C, F> {
         let Some(peer) = self.peers.get_mut(&machine) else { return Some((machine, stood)) };
         peer.connections.retain(|one| *one != connection);
         if peer.connections.is_empty() {
-            let idle = now.since(peer.used) >= IDLE;
             self.disconnected(now, machine);
-            // A machine that merely restarts is soon there again. One that hangs up is not asked at once, nor is one of a large site
-            // that closed what nobody used: it would do so again.
-            if !idle && self.lacks_peers() && !self.resting.rests(machine, now) {
+            // A machine that merely restarts is soon there again; one that hangs up is not asked at once.
+            if self.lacks_peers() && !self.resting.rests(machine, now) {
                 self.hints.hurry(now);
                 self.dial(now, machine);
             }
