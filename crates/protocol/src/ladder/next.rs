@@ -139,6 +139,8 @@ impl Ladder {
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
             JoinStage::Etcd(_) if context.ledger.has_etcd(context.me) => Self::finish(context, attempt, member),
+            // A copy of the ledger from before the turn began says nothing of its end.
+            JoinStage::Etcd(number) if context.ledger.last_turn(TurnKind::Etcd) < number => None,
             JoinStage::Etcd(number) => {
                 // The leader ended the turn before its success was known: what was added is taken away again.
                 if context.ledger.turn(TurnKind::Etcd) != Some((number, context.me)) {

@@ -1,6 +1,8 @@
 //! The Go programs a testbed is made of. Each part is built once and kept under a name that follows from its recipe.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 use anyhow::{Result, bail};
 
@@ -8,7 +10,7 @@ use super::build::{digest, make};
 use super::layout::Paths;
 use super::release::{COMMANDS, Release};
 use super::report::Report;
-use crate::command::run;
+use crate::command::{command, run};
 
 const CNI: &str = "github.com/containernetworking/plugins/plugins";
 
@@ -125,6 +127,7 @@ pub(crate) fn build(paths: &Paths, parts: &[Part], report: &Report) -> Result<()
     let names: Vec<&str> = missing.iter().map(|part| part.name.as_str()).collect();
     let mut left: u32 = missing.iter().map(|part| part.about_seconds).sum();
     report.step(format!("to be built, once: {}; about {} on two idle cores", names.join(", "), minutes(left)));
+    let _fetching = Fetching::begin(missing.get(1..).unwrap_or_default());
     for (number, part) in missing.iter().enumerate() {
         report.step(format!(
             "building {} of {}: {} (about {}; {} for all that is left)",
@@ -140,6 +143,37 @@ pub(crate) fn build(paths: &Paths, parts: &[Part], report: &Report) -> Result<()
         left -= part.about_seconds;
     }
     Ok(())
+}
+
+/// The sources of parts, on their way while others compile.
+struct Fetching(Option<Child>);
+
+impl Fetching {
+    fn begin(parts: &[&Part]) -> Self {
+        if parts.is_empty() {
+            return Self(None);
+        }
+        let words = parts.iter().map(|part| {
+            let directory = Paths::part(&part.module).into_os_string();
+            [directory].into_iter().chain(part.packages.iter().map(Into::into)).collect::<Vec<OsString>>()
+        });
+        let words: Vec<Vec<OsString>> = words.collect();
+        let mut fetch = command("bash", [Paths::recipes().join("build/fetch.sh")]);
+        fetch.args(words.join(&OsString::from("--"))).stdout(Stdio::null()).stderr(Stdio::null());
+        // Without it each part fetches its own.
+        Self(fetch.spawn().ok())
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let _ = child.wait();
+        }
+    }
 }
 
 fn minutes(seconds: u32) -> String {
