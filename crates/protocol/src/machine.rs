@@ -55,6 +55,8 @@ pub struct Machine {
     manifests: Manifests,
     ladder: Ladder,
     wishes: wishes::Wishes,
+    /// How many accepted images those that are connected were told of.
+    images_told: usize,
     cloned: bool,
     /// Whether people were told that it cannot read the ledger.
     told_beyond: bool,
@@ -218,7 +220,7 @@ impl Machine {
 
     fn proposed(&mut self, now: Time, call: u64, outcome: ProposalOutcome, effects: &mut Effects) {
         if let Some((entry, why)) = self.follow.proposed(now, call, outcome, effects) {
-            self.wishes.fate(&entry, Fate::Refused { why }, effects);
+            self.wishes.declined(&entry, &why);
         }
     }
 
@@ -350,10 +352,11 @@ impl Machine {
             due: &mut due,
             effects,
         });
-        self.wishes.want(now, &mut wants, &mut due, effects);
+        self.wishes.want(now, self.follow.ledger(), &mut wants, &mut due, effects);
         self.due = due;
         self.follow.want(wants);
         self.list_api_servers(effects);
+        self.tell_accepted(effects);
         self.choose_swim_period(now);
     }
 

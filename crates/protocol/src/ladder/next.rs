@@ -201,6 +201,10 @@ impl Ladder {
                 return None;
             }
         }
+        // A join begins after InitReady, so a ledger without it is a copy from before, and says nothing of what came since.
+        if !marker.init && context.ledger.ready().is_none() {
+            return None;
+        }
         if self.goes_on(context, marker) {
             let member = context.member()?.clone();
             return self.next_underway(context, marker, &member);

@@ -74,6 +74,11 @@ impl Ledger {
         }
     }
 
+    /// Whether this wish was taken, as far as this ledger goes: it is open, or what it asks for is so.
+    pub(crate) fn stands(&self, signed: &SignedWish) -> bool {
+        self.wishes.0.contains(signed) || self.is_so(&signed.wish)
+    }
+
     /// After every entry: what is so by now is open no more.
     pub(super) fn close_wishes(&mut self) {
         let mut wishes = std::mem::take(&mut self.wishes.0);

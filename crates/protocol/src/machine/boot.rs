@@ -129,6 +129,7 @@ impl Machine {
             manifests: Manifests::new(boot.manifests),
             ladder: Ladder::default(),
             wishes: Wishes::default(),
+            images_told: 1,
             cloned: false,
             told_beyond: false,
             runs: 0,

@@ -1,9 +1,10 @@
 //! Which images are accepted, and which machine runs which.
 
-use muster_wire::{Card, Digest};
+use muster_wire::{Card, Digest, MachineId};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
+use crate::Effects;
 
 /// An image, as `muster image list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,21 @@ impl Machine {
             machines: self.runs_image(digest),
         };
         images.into_iter().enumerate().map(status).collect()
+    }
+
+    /// A machine that was connected before its image was accepted here is told of it now: its greeting was answered without.
+    pub(super) fn tell_accepted(&mut self, effects: &mut Effects) {
+        // The image that founded the cluster needs no telling.
+        let accepted = self.follow.ledger().images().len().max(1);
+        if std::mem::replace(&mut self.images_told, accepted) >= accepted {
+            return;
+        }
+        let waits = |peer: &MachineId| {
+            let card = self.roster.card(*peer);
+            card.is_some_and(|card| card.charter.is_none() && self.follow.ledger().accepts(card.settings.digest))
+        };
+        let waiting: Vec<MachineId> = self.roster.connected_peers().filter(waits).collect();
+        waiting.into_iter().for_each(|peer| self.show_charter(peer, effects));
     }
 
     /// The machines that carry an image, this one among them.

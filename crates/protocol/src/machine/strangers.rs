@@ -130,8 +130,9 @@ impl Machine {
         if card.charter.is_some_and(|theirs| theirs != charter.charter_hash()) {
             return Some("they follow another charter: a machine never belongs to two clusters".to_owned());
         }
-        // A member's image may have been changed since it joined.
-        if member.is_some() || ledger.accepts(card.settings.digest) {
+        // A member's image may have been changed since it joined. Who follows our charter was told that its image is accepted, perhaps
+        // before this machine has read so.
+        if member.is_some() || card.charter.is_some() || ledger.accepts(card.settings.digest) {
             return None;
         }
         let keys = match self.settings.digest == ours {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Machine;
 use crate::follow::Subject;
 use crate::ledger::Refusal;
-use crate::{Effect, Effects, Time};
+use crate::{Effect, Effects, Ledger, Time};
 
 /// How long a wish is proposed before whoever asked is told that its fate is not known: longer than an election takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,6 +49,16 @@ struct Pending {
     call: u64,
     signed: SignedWish,
     until: Time,
+    /// What a leader said last. It may have been of a second copy, when the first one was taken: only the ledger knows.
+    declined: Option<String>,
+}
+
+impl Pending {
+    fn unknown(&self) -> String {
+        let said = self.declined.as_ref().map_or(String::new(), |why| format!("; the leader said last: {why}"));
+        let seconds = PATIENCE.as_secs();
+        format!("its fate was not heard within {seconds} s, and it may still be taken; see `muster explain`{said}")
+    }
 }
 
 /// The wishes under way at this machine.
@@ -64,6 +74,7 @@ impl Wishes {
     pub(super) fn want(
         &mut self,
         now: Time,
+        ledger: &Ledger,
         wants: &mut BTreeMap<Subject, Entry>,
         due: &mut Option<(Time, &'static str)>,
         effects: &mut Effects,
@@ -71,8 +82,11 @@ impl Wishes {
         self.pending.retain(|_, pending| {
             let over = pending.until <= now;
             if over {
-                let why = format!("nobody took it within {} s; see `muster explain`", PATIENCE.as_secs());
-                effects.push(Effect::Answer { call: pending.call, fate: Fate::Unknown { why } });
+                let fate = match ledger.stands(&pending.signed) {
+                    true => Fate::Done { revision: ledger.revision() },
+                    false => Fate::Unknown { why: pending.unknown() },
+                };
+                effects.push(Effect::Answer { call: pending.call, fate });
             }
             !over
         });
@@ -81,6 +95,14 @@ impl Wishes {
             wants.insert(Subject("wish", pending.signed.machine, *number), entry);
             let end = (pending.until, "the end of a wish's time");
             *due = Some(due.map_or(end, |other| other.min(end)));
+        }
+    }
+
+    /// A leader did not take an entry. Whether an earlier copy of it was taken is for the ledger to say.
+    pub(super) fn declined(&mut self, entry: &Entry, why: &str) {
+        let Entry::Wished(signed) = entry else { return };
+        for pending in self.pending.values_mut().filter(|pending| pending.signed == *signed) {
+            pending.declined = Some(why.to_owned());
         }
     }
 
@@ -117,7 +139,7 @@ impl Machine {
                 effects.push(Effect::Answer { call, fate: Fate::Would { change } });
             }
             Ok(signed) => {
-                let pending = Pending { call, signed, until: now + PATIENCE };
+                let pending = Pending { call, signed, until: now + PATIENCE, declined: None };
                 self.wishes.pending.insert(self.wishes.count, pending);
             }
         }
