@@ -85,7 +85,8 @@ pub enum Refusal {
     },
     /// There is such an entry from a higher level on.
     #[error(
-        "that needs level {needs} of the ledger, which is at {level}: a voter that knows no higher one must boot a newer image"
+        "that needs level {needs} of the ledger, which is at {level}: it rises by itself as soon as every voter knows the next level, and a \
+         voter that does not must boot a newer image"
     )]
     TooEarly {
         /// The level that it needs.

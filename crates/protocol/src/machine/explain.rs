@@ -333,7 +333,8 @@ impl Machine {
                 Impediment::Founded { .. } => format!(
                     "founding halts for good: {impediment}; this image says machines = {} (settings {}). A second cluster \
                      would have the same name and mesh key, so this machine waits, whether or not that one is in sight. Boot \
-                     the image of that cluster here, and this machine joins it; or wipe its state, and boot an image with \
+                     the image of that cluster here, and this machine joins it; or have this image accepted there \
+                     (`muster image accept FILE` on one of its machines); or wipe its state, and boot an image with \
                      another `cluster` or `mesh_key`; or, if that cluster is gone for good, wipe the state of all that saw it",
                     self.settings.machines, self.settings.digest
                 ),
