@@ -26,6 +26,7 @@ fn machine() -> Machine {
         fingerprint: Digest::default(),
         seed: [1; 32],
         manifests: 0,
+        level: muster_wire::level::KNOWN,
         tuning: Tuning::default(),
     };
     Machine::new(boot, Time(0), &mut Effects::default()).expect("a fresh disk starts")

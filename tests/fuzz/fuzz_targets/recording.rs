@@ -27,6 +27,7 @@ fn begun() -> Vec<u8> {
         fingerprint: Digest::default(),
         seed: [1; 32],
         manifests: 0,
+        level: muster_wire::level::KNOWN,
         tuning: Tuning::default(),
     };
     start(&boot, Time(0))

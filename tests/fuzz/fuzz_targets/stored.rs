@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use muster_protocol::Ledger;
-use muster_wire::{Durable, Entry};
+use muster_wire::{Durable, Entry, level};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(durable) = Durable::decode(bytes) {
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(entry) = Entry::decode(bytes) {
         assert_eq!(Entry::decode(entry.encode()).as_ref(), Ok(&entry));
     }
-    if let Ok(ledger) = Ledger::decode(bytes) {
-        assert_eq!(Ledger::decode(&ledger.encode()).as_ref(), Ok(&ledger));
+    if let Ok(ledger) = Ledger::decode(bytes, level::KNOWN) {
+        assert_eq!(Ledger::decode(&ledger.encode(), level::KNOWN).as_ref(), Ok(&ledger));
     }
 });
