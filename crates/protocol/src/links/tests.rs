@@ -132,11 +132,11 @@ fn who_is_refused_hears_why_is_heard_no_more_and_is_left_alone_for_five_minutes(
     assert_eq!(wants(&mut links), [Want::Close(7)]);
     links.closed(seconds(11), 7);
     assert_eq!(wants(&mut links), [Want::Disconnected(OTHER)]);
-    for now in [seconds(12), seconds(309)] {
-        learn(&mut links, now, OTHER, "10.0.0.2:1");
-        links.discovered(now, OTHER, at("10.0.0.2:1"));
-        assert_eq!(links.send(now, OTHER, "lost", |_| 1), Sent::Dropped);
-        links.connected(now, 8, OTHER, at("10.0.0.2:9"), None);
+    for moment in [seconds(12), seconds(309)] {
+        learn(&mut links, moment, OTHER, "10.0.0.2:1");
+        links.discovered(moment, OTHER, at("10.0.0.2:1"));
+        assert_eq!(links.send(moment, OTHER, "lost", |_| 1), Sent::Dropped);
+        links.connected(moment, 8, OTHER, at("10.0.0.2:9"), None);
         assert_eq!(wants(&mut links), [Want::Close(8)], "it is not told of");
     }
     links.discovered(seconds(310), OTHER, at("10.0.0.2:1"));
