@@ -1,13 +1,13 @@
 #!/bin/bash
 # Builds the Go programs of one part: go.sh OUTPUT_DIR PART_DIR PACKAGE...
 # PART_DIR holds go.mod and go.sum, which pin every source by its hash, and programs of its own, if any, as testbed/NAME; `settings` in
-# it may set TAGS, CGO and STAMP.
+# it may set TAGS, CGO, STAMP and WITHOUT.
 # OUTPUT_DIR receives the programs, all at once at the end. Progress goes to standard error, a line each tenth.
 # A package that ends in .test is a test binary of the package before that ending.
 . "$(dirname "$0")/common.sh"
 OUT=$1 PART=$2
 shift 2
-TAGS= CGO=0 STAMP=
+TAGS= CGO=0 STAMP= WITHOUT=
 if [ -e "$PART/settings" ]; then . "$PART/settings"; fi
 
 # Where the sources are is not told to the programs, so that two checkouts build the same ones.
@@ -18,6 +18,17 @@ cd "$work"
 export CGO_ENABLED=$CGO GOFLAGS=-mod=readonly GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
 # Compilers live for seconds: collecting their garbage costs a tenth of the time and saves memory that nobody needs.
 export GOGC=${GOGC:-400}
+
+# A package of another module that is built empty, for nobody uses it here, and it wants a C compiler: WITHOUT is MODULE/PACKAGE.
+if [ -n "$WITHOUT" ]; then
+    module=$(go list -find -f '{{.Module.Path}}' "$WITHOUT")
+    cp -r "$(go list -m -f '{{.Dir}}' "$module")" "$work/changed"
+    chmod -R u+w "$work/changed"
+    empty=$work/changed/${WITHOUT#"$module"/}
+    rm "$empty"/*
+    echo "package ${WITHOUT##*/}" >"$empty/empty.go"
+    go mod edit -replace "$module=./changed"
+fi
 
 flags="-s -w"
 # Kubernetes' programs say which version they are only if they are told at this point.

@@ -39,7 +39,7 @@ impl Part {
     /// All of Kubernetes, of a minor version.
     pub(crate) fn kubernetes(minor: u32) -> Self {
         let packages = COMMANDS.iter().map(|command| format!("k8s.io/kubernetes/cmd/{command}"));
-        Self::new(format!("kubernetes-1.{minor}"), 480, packages)
+        Self::new(format!("kubernetes-1.{minor}"), 770, packages)
     }
 
     /// kubeadm alone, for the comparison with the rehearsal.
@@ -62,16 +62,16 @@ impl Part {
 
     /// The program that pods of Kubernetes' tests run, and those of `check`.
     pub(crate) fn agnhost() -> Self {
-        Self::new("agnhost", 20, ["k8s.io/kubernetes/test/images/agnhost".to_owned()]).of("tests-1.37")
+        Self::new("agnhost", 15, ["k8s.io/kubernetes/test/images/agnhost".to_owned()]).of("tests-1.37")
     }
 
     pub(crate) fn etcd(name: &str) -> Self {
-        Self::new(name, 70, ["server", "etcdctl"].map(|program| format!("go.etcd.io/etcd/{program}/v3")))
+        Self::new(name, 55, ["server", "etcdctl"].map(|program| format!("go.etcd.io/etcd/{program}/v3")))
     }
 
     pub(crate) fn containerd() -> Self {
         let programs = ["containerd", "containerd-shim-runc-v2", "ctr"];
-        Self::new("containerd", 90, programs.map(|name| format!("github.com/containerd/containerd/v2/cmd/{name}")))
+        Self::new("containerd", 95, programs.map(|name| format!("github.com/containerd/containerd/v2/cmd/{name}")))
     }
 
     pub(crate) fn cni() -> Self {
@@ -80,11 +80,11 @@ impl Part {
     }
 
     pub(crate) fn coredns() -> Self {
-        Self::new("coredns", 60, ["testbed/coredns".to_owned()])
+        Self::new("coredns", 15, ["testbed/coredns".to_owned()])
     }
 
     pub(crate) fn flannel() -> Self {
-        Self::new("flannel", 60, ["github.com/flannel-io/flannel".to_owned()])
+        Self::new("flannel", 30, ["github.com/flannel-io/flannel".to_owned()])
     }
 
     /// Where it is, once built.
