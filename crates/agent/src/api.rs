@@ -1,7 +1,7 @@
 //! The local API: HTTP and JSON on a unix socket that only its owner may use.
 //!
-//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/images`, `/v1/metrics`; `/v1/events` and `/v1/logs` give the last lines, and
-//! go on with `?follow=true`. Nothing there is secret, nothing there changes anything.
+//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/images`, `/v1/common`, `/v1/metrics`; `/v1/events` and `/v1/logs` give the
+//! last lines, and go on with `?follow=true`. Nothing there is secret, nothing there changes anything.
 //!
 //! `POST /v1/wish` asks for what the JSON body says, a [`muster_wire::Wish`]; with `?dry_run=true` it only asks what that would
 //! change. It is answered with a [`muster_protocol::Fate`].
@@ -34,6 +34,7 @@ pub(crate) enum Subject {
     Explain,
     Ledger,
     Images,
+    Common,
     Metrics,
     Wish { wish: Wish, dry_run: bool },
 }
@@ -71,6 +72,7 @@ pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ri
         .route("/v1/explain", get(|State(api): State<Api>| api.answer(Subject::Explain)))
         .route("/v1/ledger", get(|State(api): State<Api>| api.answer(Subject::Ledger)))
         .route("/v1/images", get(|State(api): State<Api>| api.answer(Subject::Images)))
+        .route("/v1/common", get(|State(api): State<Api>| api.answer(Subject::Common)))
         .route("/v1/wish", post(wish).layer(DefaultBodyLimit::max(WISH_BYTES_MAX)))
         .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))
         .route("/v1/events", get(|State(api): State<Api>, query| async move { lines(&api.events, &query) }))

@@ -1,25 +1,33 @@
 //! The API endpoint: every machine listens on one port and passes each connection through to a living API server.
 //!
-//! Nothing is decrypted here, so nothing needs to be trusted here. An API server counts as living when it takes a
-//! connection; one that stops answering loses its connections by TCP's own keep-alive.
+//! Nothing that passes is decrypted here, so nothing needs to be trusted here. Each server is asked all the time whether it serves
+//! ([`probe`]); new connections go to one that does, and those to one that died are ended at once ([`health`]): a client would
+//! wait for half a minute and more for an answer that never comes.
 
+mod health;
+mod probe;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{debug, info, warn};
+
+use health::{Answer, Health, Standing};
 
 /// Longest wait for an API server to take a connection. A lost SYN is sent again after 1, 3 and 7 s.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// After this long without an answer the next server is tried as well.
-const NEXT: Duration = Duration::from_millis(500);
+const NEXT: Duration = Duration::from_millis(250);
 
 /// Most connections at once: kubelet, kube-proxy and controllers hold some tens.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -38,30 +46,108 @@ fn both_families(port: u16) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// The list of API servers, shared with the shell.
-#[derive(Clone, Default)]
+/// The API servers and what is known of them, shared with the shell.
+#[derive(Clone)]
 pub(crate) struct Balancer {
-    servers: Arc<Mutex<Vec<SocketAddr>>>,
+    /// Where the cluster's CA is, once there is one.
+    ca: Arc<PathBuf>,
+    health: Arc<Mutex<Health>>,
+    /// Who asks each server.
+    probes: Arc<Mutex<BTreeMap<SocketAddr, AbortHandle>>>,
+    /// How many machines the cluster has.
+    machines: Arc<AtomicUsize>,
     turn: Arc<AtomicUsize>,
+    /// Told whenever one stands otherwise than before.
+    changed: Arc<watch::Sender<()>>,
     /// While this holds, connections are refused and standing ones dropped.
     closed: Arc<watch::Sender<bool>>,
 }
 
 impl Balancer {
+    /// Without servers yet. `ca` is where the cluster's CA will be.
+    pub(crate) fn new(ca: PathBuf) -> Self {
+        Self {
+            ca: Arc::new(ca),
+            health: Arc::default(),
+            probes: Arc::default(),
+            machines: Arc::default(),
+            turn: Arc::default(),
+            changed: Arc::new(watch::Sender::new(())),
+            closed: Arc::default(),
+        }
+    }
+
+    /// How many machines the cluster has: the more ask, the less often each does.
+    pub(crate) fn machines(&self, machines: usize) {
+        self.machines.store(machines, Ordering::Relaxed);
+    }
+
     /// The servers from now on, the preferred one first.
     pub(crate) fn servers(&self, servers: &[String]) {
-        let parsed = servers.iter().filter_map(|server| server.parse().ok()).collect();
-        *self.servers.lock().expect("no holder panics") = parsed;
+        let parsed: Vec<SocketAddr> = servers.iter().filter_map(|server| server.parse().ok()).collect();
+        self.health().servers(&parsed);
+        let mut probes = self.probes.lock().expect("no holder panics");
+        probes.retain(|at, probe| {
+            let stays = parsed.contains(at);
+            if !stays {
+                probe.abort();
+            }
+            stays
+        });
+        for at in parsed {
+            let balancer = self.clone();
+            probes.entry(at).or_insert_with(|| tokio::spawn(async move { balancer.watch(at).await }).abort_handle());
+        }
+        self.changed.send_replace(());
     }
 
     /// Addresses of the machines whose API servers are known.
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
-        self.servers.lock().expect("no holder panics").iter().map(SocketAddr::ip).collect()
+        self.health().all().map(|server| server.ip()).collect()
     }
 
     /// Refuses connections, or takes them again. See [`muster_kubeadm::Command::starts_etcd_at`].
     pub(crate) fn close(&self, closed: bool) {
         self.closed.send_replace(closed);
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().expect("no holder panics")
+    }
+
+    /// Asks a server whether it serves, for as long as it is one.
+    async fn watch(self, at: SocketAddr) {
+        let mut kept = None;
+        loop {
+            let answer = probe::ask(at, &self.ca, &mut kept).await;
+            let pause = health::pause(self.machines.load(Ordering::Relaxed));
+            if self.heard(at, answer) {
+                self.changed.send_replace(());
+            }
+            match answer {
+                // The machine is dead or it is not: to know which does not wait.
+                Answer::Silence | Answer::Slow => tokio::time::sleep(Duration::from_millis(50)).await,
+                // To connect anew each time costs more than to ask.
+                _ if kept.is_none() => tokio::time::sleep(pause * 4).await,
+                _ => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    /// Notes an answer. Whether the server stands otherwise now.
+    fn heard(&self, at: SocketAddr, answer: Answer) -> bool {
+        let mut health = self.health();
+        let before = health.standing(at);
+        health.heard(at, answer);
+        let now = health.standing(at);
+        if now != before {
+            match (before, now) {
+                (_, Some(Standing::Dead)) => info!(server = %at, ?answer, "an API server is dead"),
+                (Some(Standing::Dead), _) => info!(server = %at, ?answer, "an API server is back"),
+                _ => debug!(server = %at, ?answer, ?now, "an API server changed"),
+            }
+        }
+        now != before
     }
 
     /// Listens until the process ends.
@@ -107,7 +193,7 @@ impl Balancer {
         if *closed.borrow_and_update() {
             return;
         }
-        let Some(mut server) = self.connect().await else { return };
+        let Some((at, mut server)) = self.connect().await else { return };
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
         keep_alive(&client);
@@ -115,17 +201,27 @@ impl Balancer {
         tokio::select! {
             _ = copy_bidirectional(&mut client, &mut server) => {}
             _ = closed.wait_for(|closed| *closed) => debug!("connections are dropped while etcd grows"),
+            () = self.given_up(at) => debug!(server = %at, "a connection to a dead API server is ended"),
         }
     }
 
-    /// The first server that takes a connection. This machine's own is asked first, the others in turn: at once when one
-    /// refuses, a little later when it keeps silent, for it may be dead or a packet may be lost (RFC 8305, section 5).
-    async fn connect(&self) -> Option<TcpStream> {
-        let servers = self.servers.lock().expect("no holder panics").clone();
-        let (own, others) = servers.split_first()?;
+    /// Ends when connections to this server are to be ended.
+    async fn given_up(&self, at: SocketAddr) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if self.health().given_up().any(|dead| dead == at) {
+                return;
+            }
+            // It is never dropped while this runs.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// The first server that takes a connection: the best one is asked first, and the next at once when one refuses, a little later
+    /// when it keeps silent, for it may be dead or a packet may be lost (RFC 8305, section 5).
+    async fn connect(&self) -> Option<(SocketAddr, TcpStream)> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let others = (0..others.len()).map(|step| others[(turn + step) % others.len()]);
-        let mut left = std::iter::once(*own).chain(others);
+        let mut left = self.health().order(turn).into_iter();
         let mut asked = JoinSet::new();
         let mut all = false;
         loop {
@@ -145,16 +241,16 @@ impl Balancer {
     }
 }
 
-async fn ask(server: SocketAddr) -> Option<TcpStream> {
+async fn ask(server: SocketAddr) -> Option<(SocketAddr, TcpStream)> {
     match tokio::time::timeout(CONNECT, TcpStream::connect(server)).await {
-        Ok(Ok(stream)) => return Some(stream),
+        Ok(Ok(stream)) => return Some((server, stream)),
         Ok(Err(why)) => debug!(%server, %why, "an API server takes no connection"),
         Err(_) => debug!(%server, "an API server does not answer"),
     }
     None
 }
 
-/// A server that lost its power says nothing: after some 10 s of silence its connections end.
+/// Whoever lost his power says nothing: after some 10 s of silence his connections end. Of servers the probes know it sooner.
 fn keep_alive(stream: &TcpStream) {
     let keep_alive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
@@ -195,7 +291,7 @@ mod tests {
     #[tokio::test]
     async fn a_dead_server_is_passed_over_and_a_closed_endpoint_refuses() {
         let (living, dead, at) = (server(b"living").await, free().await, free().await);
-        let balancer = Balancer::default();
+        let balancer = Balancer::new("/nowhere/ca.crt".into());
         balancer.listen(at).await.expect("listens");
         assert_eq!(ask(at).await, "", "without servers there is nobody to pass to");
         balancer.servers(&[dead.to_string(), living.to_string()]);
@@ -210,7 +306,7 @@ mod tests {
     async fn the_unspecified_address_is_both_families() {
         for at in ["0.0.0.0", "[::]"] {
             let port = free().await.port();
-            let balancer = Balancer::default();
+            let balancer = Balancer::new("/nowhere/ca.crt".into());
             balancer.listen(format!("{at}:{port}").parse().expect("an address")).await.expect("listens");
             TcpStream::connect(("127.0.0.1", port)).await.expect("IPv4");
             // A computer that builds this may have no IPv6 at all.

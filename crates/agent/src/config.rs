@@ -1,11 +1,12 @@
 //! What the agent is started with: plain data, already parsed and checked by the command line.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use muster_protocol::Tuning;
-use muster_wire::Settings;
+use muster_wire::{Digest, Settings};
 use zeroize::Zeroizing;
 
 use crate::Hardware;
@@ -53,10 +54,30 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
+    /// See [`common()`].
+    pub(crate) fn common(&self) -> BTreeMap<String, String> {
+        common(&self.mesh_key, self.endpoint_port, &self.kubernetes)
+    }
+
     /// The local API's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("muster.sock")
     }
+}
+
+/// What a later image may not change, by its keys in muster.toml: a machine with another value reaches none of the others, or is
+/// looked for where it does not listen. The mesh key is told by its digest.
+pub fn common(
+    mesh_key: &[u8; 32],
+    endpoint_port: u16,
+    kubernetes: &muster_kubeadm::Settings,
+) -> BTreeMap<String, String> {
+    let values = [
+        ("mesh_key", format!("one whose digest begins with {}", Digest::of("muster/mesh-key-shown/v1", &[mesh_key]))),
+        ("kubernetes.endpoint_port", endpoint_port.to_string()),
+        ("kubernetes.api_port", kubernetes.api_port.to_string()),
+    ];
+    values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 impl std::fmt::Debug for AgentConfig {

@@ -22,7 +22,7 @@ mod raft;
 mod record;
 mod shell;
 
-pub use config::AgentConfig;
+pub use config::{AgentConfig, common};
 pub use counters::Counters;
 pub use device::PhaseTime;
 pub use disk::DiskError;

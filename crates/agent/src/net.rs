@@ -61,7 +61,7 @@ pub enum Command {
     /// Addresses from a machine's card.
     Learn(MachineId, Vec<String>),
     /// Turn a machine away for some minutes.
-    Refuse(MachineId),
+    Refuse(MachineId, Duration),
     /// Whether this machine is Ready: then it asks for others seldom.
     AtRest(bool),
 }
@@ -286,8 +286,8 @@ impl Mesh {
         match command {
             Command::Send(to, frame) => self.send(to, frame),
             Command::Learn(machine, addresses) => self.links.learn(now, machine, &addresses),
-            Command::Refuse(machine) => {
-                self.links.refuse(now, machine);
+            Command::Refuse(machine, rest) => {
+                self.links.refuse(now, machine, rest);
                 if let Some(reader) = self.peers.get_mut(&machine).and_then(|peer| peer.reader.take()) {
                     reader.abort();
                 }

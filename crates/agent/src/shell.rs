@@ -77,6 +77,8 @@ struct Shell {
     counters: Arc<Counters>,
     events: Ring,
     recorder: Recorder,
+    /// What a later image may not change.
+    common: BTreeMap<String, String>,
     started: Instant,
     /// Whether the mesh was told that this machine is Ready.
     at_rest: bool,
@@ -113,7 +115,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         peers: config.peers.clone(),
     };
     let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
-    let balancer = Balancer::default();
+    let balancer = Balancer::new(config.kubernetes.pki_dir().join("ca.crt"));
     let endpoint = SocketAddr::new(config.listen.ip(), config.endpoint_port);
     balancer
         .listen(endpoint)
@@ -186,6 +188,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         counters,
         events,
         recorder,
+        common: config.common(),
         started,
         at_rest: false,
     };
@@ -275,6 +278,7 @@ impl Shell {
             self.at_rest = at_rest;
             self.tell_mesh(Command::AtRest(at_rest));
         }
+        self.device.balancer.machines(self.machine.ledger().members().len());
         self.raft.trust(self.machine.ledger());
         Ok(())
     }
@@ -288,9 +292,9 @@ impl Shell {
                     self.device.proxies.except(addresses.iter().map(String::as_str));
                     self.tell_mesh(Command::Learn(machine, addresses));
                 }
-                Effect::Refuse { machine, why } => {
+                Effect::Refuse { machine, rest, why } => {
                     warn!(%machine, why, "refused");
-                    self.tell_mesh(Command::Refuse(machine));
+                    self.tell_mesh(Command::Refuse(machine, rest));
                 }
                 Effect::StartRaft { charter } => {
                     self.raft.start(&charter, self.machine.ledger(), &mut self.disk).await?;
@@ -398,6 +402,7 @@ impl Shell {
                 return Some(Input::Wish { call: self.calls, wish, dry_run });
             }
             Subject::Images => serde_json::json!(self.machine.images()),
+            Subject::Common => serde_json::json!(self.common),
             Subject::Status => self.status(),
             Subject::Explain => serde_json::json!(self.told().waiting),
             Subject::Ledger => self.ledger(),

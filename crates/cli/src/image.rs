@@ -1,13 +1,15 @@
 //! `muster image`: which images are accepted, and which machine runs which.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use muster_protocol::{Fate, ImageStatus, RunsImage, Status};
 use muster_wire::{Image, Wish};
 use serde_json::json;
 
+use crate::api::Agent;
 use crate::args::{ImageAction, Whom};
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, plan};
 use crate::exit::Exit;
 use crate::look::agent;
 use crate::{print, text};
@@ -28,20 +30,22 @@ async fn accept(file: &Path, dry_run: bool, json: bool, whom: &Whom) -> anyhow::
     let image = match config::load(file, &Overrides::default()) {
         Ok(loaded) => loaded.image,
         Err(refused) => {
+            if json {
+                print::line(&json!(Fate::Refused { why: refused.to_string() }).to_string())?;
+            }
             print::complaint(&refused.to_string());
             return Ok(Exit::Wrong);
         }
     };
     let agent = agent(whom)?;
-    let status: Status = agent.json("/v1/status").await?;
-    let fate = if status.cluster == image.cluster {
-        let kubernetes_version = image.kubernetes.version.clone().unwrap_or_default();
-        let wish = Wish::AcceptImage(Image { digest: image.digest, kubernetes_version });
-        let path = if dry_run { "/v1/wish?dry_run=true" } else { "/v1/wish" };
-        agent.post(path, &wish).await?
-    } else {
-        let (theirs, ours) = (&image.cluster, &status.cluster);
-        Fate::Refused { why: format!("{} is for cluster {theirs}, this machine is of cluster {ours}", file.display()) }
+    let fate = match unfit(&agent, &image).await? {
+        Some(why) => Fate::Refused { why: format!("{}: {why}", file.display()) },
+        None => {
+            let kubernetes_version = image.kubernetes.version.clone().unwrap_or_default();
+            let wish = Wish::AcceptImage(Image { digest: image.digest, kubernetes_version });
+            let path = if dry_run { "/v1/wish?dry_run=true" } else { "/v1/wish" };
+            agent.post(path, &wish).await?
+        }
     };
     if json {
         print::line(&json!(fate).to_string())?;
@@ -67,6 +71,33 @@ async fn accept(file: &Path, dry_run: bool, json: bool, whom: &Whom) -> anyhow::
         }
     };
     Ok(Exit::Done)
+}
+
+/// Why no machine with this image could ever be of the cluster, accepted or not.
+async fn unfit(agent: &Agent, image: &config::Image) -> anyhow::Result<Option<String>> {
+    let status: Status = agent.json("/v1/status").await?;
+    if status.cluster != image.cluster {
+        let (theirs, ours) = (&image.cluster, &status.cluster);
+        return Ok(Some(format!("it is for cluster {theirs}, this machine is of cluster {ours}")));
+    }
+    let here: BTreeMap<String, String> = agent.json("/v1/common").await?;
+    let kubernetes = plan::settings(&image.cluster, &image.kubernetes, None, Path::new("/"));
+    let there = muster_agent::common(&image.mesh_key, image.kubernetes.endpoint_port, &kubernetes);
+    Ok(changed(&here, &there))
+}
+
+/// The keys that a later image may not change and that this one does, with both values.
+fn changed(here: &BTreeMap<String, String>, there: &BTreeMap<String, String>) -> Option<String> {
+    let changed = there.iter().filter_map(|(key, theirs)| {
+        let ours = here.get(key).filter(|ours| *ours != theirs)?;
+        Some(format!("`{key}` is {theirs}, in the cluster it is {ours}"))
+    });
+    let changed: Vec<String> = changed.collect();
+    let text = || {
+        let keys = changed.join(", and ");
+        format!("{keys}: a machine with this image would never join. What founded the cluster holds for its whole life")
+    };
+    (!changed.is_empty()).then(text)
 }
 
 async fn list(json: bool, whom: &Whom) -> anyhow::Result<Exit> {
@@ -106,6 +137,17 @@ fn machine(one: &RunsImage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_changes_what_holds_for_life_is_named_with_both_values() {
+        let common = |port: &str| {
+            let values = [("kubernetes.endpoint_port", port), ("kubernetes.api_port", "6443")];
+            values.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        };
+        assert_eq!(changed(&common("7443"), &common("7443")), None);
+        let told = changed(&common("7443"), &common("7444")).expect("another port");
+        assert!(told.starts_with("`kubernetes.endpoint_port` is 7444, in the cluster it is 7443: "), "{told}");
+    }
 
     #[test]
     fn who_runs_which_image_reads_well() {

@@ -6,12 +6,14 @@
 mod convert;
 mod merge;
 mod parse;
+mod timing;
 mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use muster_protocol::EtcdTiming;
 use muster_wire::{Digest, Role};
 use serde_json::{Map, Value, json};
 
@@ -87,6 +89,7 @@ type UserDocuments = BTreeMap<Kind, UserDocument>;
 /// All documents of an image for one version of kubeadm, less what differs from machine to machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Documents {
+    api: ConfigApi,
     endpoint: String,
     api_port: u16,
     /// Before 1.28 file discovery sleeps five seconds, or its timeout if that is shorter, before its first look; a look
@@ -140,6 +143,7 @@ impl Documents {
         let cluster = merged(Kind::ClusterConfiguration, cluster);
         values::check(&user, &cluster, kubeadm, settings)?;
         Ok(Self {
+            api,
             file_discovery_sleeps: kubeadm.minor < 28,
             local_mode: versions::kubelet_local_mode(kubeadm.minor),
             endpoint: settings.endpoint.clone(),
@@ -161,20 +165,20 @@ impl Documents {
     }
 
     /// What all phases of init read.
-    pub(crate) fn init(&self, node: &Node, tokens: &[Token], ttl: &str) -> Secret {
+    pub(crate) fn init(&self, node: &Node, tokens: &[Token], ttl: &str, timing: EtcdTiming) -> Secret {
         let mut init = self.init.clone();
         init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
         init.insert("bootstrapTokens".into(), tokens.iter().map(|token| bootstrap_token(token, ttl)).collect());
         name(&mut init, node);
-        self.with_components(&init)
+        self.with_components(&init, &self.timed(timing))
     }
 
     /// What the phases of init after the tokens' read. It holds no secret.
-    pub(crate) fn finish(&self, node: &Node) -> Secret {
+    pub(crate) fn finish(&self, node: &Node, timing: EtcdTiming) -> Secret {
         let mut init = self.init.clone();
         init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
         name(&mut init, node);
-        self.with_components(&init)
+        self.with_components(&init, &self.timed(timing))
     }
 
     /// What the first run of a join reads: discovery by the file at `discovery_file`, which needs no signed token. The
@@ -282,8 +286,8 @@ impl Documents {
         json!({ "advertiseAddress": node.address.to_string(), "bindPort": self.api_port })
     }
 
-    fn with_components(&self, init: &Object) -> Secret {
-        Self::render(&[init, &self.cluster].into_iter().chain(&self.components).collect::<Vec<_>>())
+    fn with_components(&self, init: &Object, cluster: &Object) -> Secret {
+        Self::render(&[init, cluster].into_iter().chain(&self.components).collect::<Vec<_>>())
     }
 
     fn render(documents: &[&Object]) -> Secret {

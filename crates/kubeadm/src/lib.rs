@@ -59,6 +59,7 @@ pub use dns::LocalDns;
 pub use document::{DocumentError, Kind};
 pub use kubeconfig::Kubeconfig;
 pub use manifests::{ManifestError, ManifestFile, Manifests};
+pub use muster_protocol::EtcdTiming;
 pub use outcome::{Exit, Failure, FailureKind, OUTPUT_LIMIT, outcome, redact};
 pub use pki::{PkiBundle, PkiError, Ticket};
 pub use plan::{Node, Plan, PlanError, StepInput};

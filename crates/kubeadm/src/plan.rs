@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use muster_protocol::EtcdTiming;
 use muster_wire::{MachineId, Role};
 
 use crate::action::{Action, Command, Settled};
@@ -42,6 +43,8 @@ pub enum StepInput<'a> {
         pki: &'a PkiBundle,
         /// The tokens to register, one a machine.
         tokens: &'a [Token],
+        /// How etcd is timed.
+        timing: EtcdTiming,
     },
     /// The rest of init.
     InitFinish,
@@ -168,7 +171,7 @@ impl Plan {
         match step {
             StepInput::Prepare { role: Role::Worker } => Vec::new(),
             StepInput::Prepare { role: Role::ControlPlane } => self.prepare(),
-            StepInput::InitCluster { node, pki, tokens } => self.init_cluster(node, pki, tokens),
+            StepInput::InitCluster { node, pki, tokens, timing } => self.init_cluster(node, pki, tokens, *timing),
             StepInput::InitFinish => self.init_finish(),
             StepInput::Join { role, node, ticket, pki } => self.join(*role, node, ticket, *pki),
             StepInput::JoinEtcd => self.join_etcd(),
@@ -189,14 +192,14 @@ impl Plan {
         vec![self.write("prepare.yaml", self.documents.prepare()), Action::Run(with_config(pull, &path)), remove(path)]
     }
 
-    fn init_cluster(&self, node: &Node, pki: &PkiBundle, tokens: &[Token]) -> Vec<Action> {
+    fn init_cluster(&self, node: &Node, pki: &PkiBundle, tokens: &[Token], timing: EtcdTiming) -> Vec<Action> {
         let skip = &self.settings.skip_phases;
         let mut actions = self.write_pki(pki);
         // Without any token kubeadm would make one of its own, which lives for a day and nobody deletes.
         let spare = [pki.token_for(MachineId::default())];
         let (tokens, ttl) = if tokens.is_empty() { (&spare[..], "1m0s") } else { (tokens, TOKEN_TTL) };
-        actions.push(self.write("init.yaml", self.documents.init(node, tokens, ttl)));
-        let contents = self.documents.finish(node);
+        actions.push(self.write("init.yaml", self.documents.init(node, tokens, ttl, timing)));
+        let contents = self.documents.finish(node, timing);
         actions.push(Action::WriteFile { path: self.finish_document(), mode: 0o600, contents });
         for run in phases::before_serving(&self.kubeadm, skip) {
             actions.extend(self.run(&run));
@@ -257,7 +260,7 @@ impl Plan {
             actions.push(self.write("join-later.yaml", self.documents.join_later(role, node, ticket)));
         }
         if early {
-            actions.push(self.write("kubelet.yaml", self.documents.finish(node)));
+            actions.push(self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own)));
             actions.extend(self.run(&phases::kubelet_kubeconfig()));
             actions.push(remove(self.work("kubelet.yaml")));
             actions.push(self.kubelet_server(format!("https://{}", self.settings.endpoint), None));

@@ -15,7 +15,7 @@ mod remains;
 mod secrets;
 mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

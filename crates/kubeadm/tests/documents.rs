@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::versions::{CommandLine, Workflow};
 use muster_kubeadm::{Action, Node, PkiBundle, Plan, PlanError, Settings, StepInput, Ticket, Token, UserFile, Version};
 use muster_wire::{Digest, Role};
@@ -59,7 +60,7 @@ fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
     let (control_plane, worker) = (Role::ControlPlane, Role::Worker);
     let steps = [
         ("Prepare", StepInput::Prepare { role: control_plane }),
-        ("InitCluster", StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens }),
+        ("InitCluster", StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Own }),
         ("InitFinish", StepInput::InitFinish),
         ("Join, control plane", StepInput::Join { role: control_plane, node: &node, ticket: &ticket, pki: Some(&pki) }),
         ("JoinEtcd", StepInput::JoinEtcd),

@@ -1,9 +1,12 @@
 //! Everything a machine can want done.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 
+use crate::ladder::EtcdTiming;
 use crate::lead::manifests::ManifestResult;
 use crate::machine::Fate;
 use crate::words::notices::{Notice, NoticeKind};
@@ -32,10 +35,12 @@ pub enum Effect {
         /// `ip:port`, most useful first.
         addresses: Vec<String>,
     },
-    /// Close the connection and do not dial this machine again for some minutes.
+    /// Close the connection, and neither dial nor hear this machine for a while.
     Refuse {
         /// Whom.
         machine: MachineId,
+        /// For how long.
+        rest: Duration,
         /// Why, for people.
         why: String,
     },
@@ -147,6 +152,8 @@ pub enum Step {
         sealed_pki: Bytes,
         /// The machines whose tokens init registers.
         tokens: Vec<MachineId>,
+        /// How its etcd is timed, and that of all who join it.
+        timing: EtcdTiming,
     },
     /// init's phases after bootstrap-token.
     InitFinish {

@@ -5,18 +5,22 @@
 
 mod ended;
 mod next;
+mod timing;
 mod wants;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_wire::entry::Sealed;
-use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId, TurnKind};
+use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId, SignedCard, TurnKind};
 
 use crate::follow::Subject;
 use crate::ledger::Member;
+use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::{Effect, Effects, Ledger, Phase, RunId, Step, StepFailure, StepOutput, Time};
+
+pub use timing::EtcdTiming;
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -122,6 +126,8 @@ pub(crate) struct Context<'a> {
     pub(crate) me: MachineId,
     pub(crate) tuning: &'a Tuning,
     pub(crate) ledger: &'a Ledger,
+    pub(crate) mine: &'a SignedCard,
+    pub(crate) roster: &'a Roster,
     pub(crate) durable: &'a mut Durable,
     pub(crate) runs: &'a mut u64,
     pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,

@@ -31,6 +31,7 @@ pub mod words;
 
 pub use effect::{Effect, Effects, Recipient, RunId, Step, StepFailure, StepOutput};
 pub use input::Input;
+pub use ladder::EtcdTiming;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::Ledger;
 pub use machine::{Boot, Fate, ImageStatus, Machine, RunsImage, StartRefusal};

@@ -21,7 +21,7 @@ mod tests;
 mod waiting;
 
 pub use handshakes::{Failure, HANDSHAKE, Handshakes, Stage};
-pub use rest::{OFFENDER_FOR, REFUSED_FOR};
+pub use rest::{IMAGE_REFUSED_FOR, OFFENDER_FOR, REFUSED_FOR};
 
 use hints::Hints;
 use rest::Resting;
@@ -213,9 +213,9 @@ impl<C: Copy + Ord, F> Links<C, F> {
         if self.waiting.push(to, frame, bytes) { Sent::Waits } else { Sent::Dropped }
     }
 
-    /// The core refuses a machine: it is heard no more, and its connections are closed when it has heard why.
-    pub fn refuse(&mut self, now: Time, machine: MachineId) {
-        self.resting.refuse(machine, REFUSED_FOR, now);
+    /// The core refuses a machine for so long: it is not heard, and its connections are closed when it has heard why.
+    pub fn refuse(&mut self, now: Time, machine: MachineId, rest: Duration) {
+        self.resting.refuse(machine, rest, now);
         if let Some(peer) = self.peers.get(&machine) {
             self.closing.extend(peer.connections.iter().map(|connection| (now + LAST_WORDS, *connection)));
         }

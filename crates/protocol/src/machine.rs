@@ -198,8 +198,9 @@ impl Machine {
             }
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
-            Input::Observed { kubelet, certificates_end_s } => self.change_card(|card| {
-                (card.running.kubelet, card.running.certificates_end_s) = (kubelet, certificates_end_s);
+            Input::Observed { kubelet, certificates_end_s, sync_us } => self.change_card(|card| {
+                let running = &mut card.running;
+                (running.kubelet, running.certificates_end_s, running.sync_us) = (kubelet, certificates_end_s, sync_us);
             }),
             Input::Progress { run, phase } => {
                 self.ladder.progress(run, phase);
@@ -242,6 +243,8 @@ impl Machine {
             me: self.identity.machine(),
             tuning: &self.tuning,
             ledger: self.follow.ledger(),
+            mine: &self.mine,
+            roster: &self.roster,
             durable: &mut self.durable,
             runs: &mut self.runs,
             wants: &mut wants,
@@ -336,6 +339,8 @@ impl Machine {
             me,
             tuning: &self.tuning,
             ledger: self.follow.ledger(),
+            mine: &self.mine,
+            roster: &self.roster,
             durable: &mut self.durable,
             runs: &mut self.runs,
             wants: &mut wants,

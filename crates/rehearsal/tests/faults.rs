@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::{Action, Failure, FailureKind, StepInput, Token};
 use muster_wire::Role;
 use support::{Machine, Site};
@@ -61,7 +62,12 @@ fn hanging_dying_lying_and_nonsense_are_told_apart() {
 fn a_lie_about_bootstrap_tokens_is_found_by_asking_for_cluster_info() {
     let site = Site::new("v1.31.4", 3);
     let machine = site.machine(1).fault("lie:bootstrap-token");
-    let plan = machine.plan.step(&StepInput::InitCluster { node: &machine.node, pki: &site.pki, tokens: &[] });
+    let plan = machine.plan.step(&StepInput::InitCluster {
+        node: &machine.node,
+        pki: &site.pki,
+        tokens: &[],
+        timing: EtcdTiming::Own,
+    });
     let at = plan.iter().rposition(|action| matches!(action, Action::Await(_))).expect("init asks");
     let Action::Await(last) = &plan[at] else { unreachable!("it was just found") };
     site.serve_by(&machine);
@@ -175,7 +181,7 @@ fn no_secret_is_an_argument() {
     let tokens = [token.clone()];
     let steps = [
         StepInput::Prepare { role: Role::ControlPlane },
-        StepInput::InitCluster { node: &machine.node, pki: &site.pki, tokens: &tokens },
+        StepInput::InitCluster { node: &machine.node, pki: &site.pki, tokens: &tokens, timing: EtcdTiming::Own },
         StepInput::Join { role: Role::ControlPlane, node: &machine.node, ticket: &ticket, pki: Some(&site.pki) },
         StepInput::CreateToken { token: &token },
         StepInput::DeleteToken { token: &token },

@@ -79,6 +79,8 @@ pub struct Running {
     pub kubelet: Option<Digest>,
     /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
     pub certificates_end_s: u64,
+    /// The longest of some syncs of its disk when it started, in microseconds; 0 if none was measured.
+    pub sync_us: u32,
 }
 
 impl Card {
@@ -253,6 +255,7 @@ fn to_proto(card: &Card) -> proto::Card {
             kubernetes: card.running.kubernetes.clone(),
             kubelet: card.running.kubelet.map(|digest| Bytes::copy_from_slice(&digest.0)).unwrap_or_default(),
             certificates_end_s: card.running.certificates_end_s,
+            sync_us: card.running.sync_us,
         }),
     }
 }
@@ -290,6 +293,7 @@ fn running(running: proto::Running) -> Result<Running, WireError> {
         kubernetes: text(running.kubernetes, "card.running.kubernetes")?,
         kubelet: digest_or_none(&running.kubelet, "card.running.kubelet")?,
         certificates_end_s: running.certificates_end_s,
+        sync_us: running.sync_us,
     })
 }
 

@@ -300,7 +300,7 @@ async fn who_is_refused_does_not_dial_as_fast_as_the_other_hangs_up() {
     second.commands.send(learn).await.expect("the mesh runs");
     first.connected(&second).await;
     second.connected(&first).await;
-    first.commands.send(Command::Refuse(second.id)).await.expect("the mesh runs");
+    first.commands.send(Command::Refuse(second.id, Duration::from_secs(300))).await.expect("the mesh runs");
     let mut connected = 0;
     let count = async {
         loop {

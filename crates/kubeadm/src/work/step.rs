@@ -57,11 +57,11 @@ impl Deed {
             Step::IssueTicket { attempt, sealed_pki, recipient, token_registered } => {
                 self.issue(attempt, &sealed_pki, &recipient, token_registered).await
             }
-            Step::InitCluster { name, address, sealed_pki, tokens, .. } => {
+            Step::InitCluster { name, address, sealed_pki, tokens, timing, .. } => {
                 let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
                 let node = self.node(name, &address).await?;
                 let tokens: Vec<Token> = tokens.iter().map(|machine| bundle.token_for(*machine)).collect();
-                self.carry_out(&StepInput::InitCluster { node: &node, pki: &bundle, tokens: &tokens }).await?;
+                self.carry_out(&StepInput::InitCluster { node: &node, pki: &bundle, tokens: &tokens, timing }).await?;
                 let endpoint = SocketAddr::new(node.address, self.place.settings.api_port).to_string();
                 Ok(StepOutput::Initialised { ca_hash: bundle.ca_hash(), endpoints: vec![endpoint] })
             }

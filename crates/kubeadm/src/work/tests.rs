@@ -12,7 +12,7 @@ use super::*;
 use crate::manifests::ManifestFile;
 use crate::version::Version;
 
-pub(super) fn settings(root: &Path) -> Settings {
+pub(crate) fn settings(root: &Path) -> Settings {
     Settings {
         cluster: "site".into(),
         version: None,

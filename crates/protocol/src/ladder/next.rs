@@ -7,7 +7,7 @@ use muster_wire::{KubeadmMarker, Role, TurnKind};
 use super::{Context, Job, JoinStage, Ladder};
 use crate::ledger::Member;
 use crate::words::notices::NoticeKind;
-use crate::{Recipient, Step};
+use crate::{EtcdTiming, Recipient, Step};
 
 impl Ladder {
     /// The next step, given that none runs.
@@ -75,6 +75,7 @@ impl Ladder {
             address: member.admitted.address.clone(),
             sealed_pki,
             tokens: self.tokens.clone(),
+            timing: context.timing(),
         };
         Some((Job::Init { attempt }, step))
     }
@@ -194,7 +195,8 @@ impl Ladder {
                 let member = context.member()?.admitted.clone();
                 let (attempt, tokens) = (marker.attempt, Vec::new());
                 let (name, address) = (member.name, member.address);
-                let step = Step::InitCluster { attempt, name, address, sealed_pki: pki, tokens };
+                let timing = EtcdTiming::default();
+                let step = Step::InitCluster { attempt, name, address, sealed_pki: pki, tokens, timing };
                 return Some((Job::Init { attempt }, step));
             }
             if live || context.ledger.last_attempt() < marker.attempt {

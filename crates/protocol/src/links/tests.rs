@@ -122,7 +122,7 @@ fn who_is_refused_hears_why_is_heard_no_more_and_is_left_alone_for_five_minutes(
     let dial = dials(&mut links).pop().expect("it is looked for");
     links.connected(Time(0), 7, OTHER, at("10.0.0.2:1"), Some(dial.number));
     wants(&mut links);
-    links.refuse(seconds(10), OTHER);
+    links.refuse(seconds(10), OTHER, REFUSED_FOR);
     assert!(!links.hears(seconds(10), OTHER) && links.hears(seconds(10), THIRD));
     assert_eq!(links.due(), Some(seconds(11)));
     links.wake(Time(10_999_999));

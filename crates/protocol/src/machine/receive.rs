@@ -1,11 +1,13 @@
 //! Frames from other machines, each to the part it is for, after the checks that are nobody else's.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard, TurnKind};
 
 use super::Machine;
+use crate::links::{IMAGE_REFUSED_FOR, REFUSED_FOR};
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::{Effect, Effects, Time};
@@ -170,7 +172,8 @@ impl Machine {
                 "its charter was founded with other image settings ({settings}) than this machine's ({})",
                 self.settings.digest
             );
-            self.refuse_peer(now, from, why, effects);
+            // It may say the next time that it accepts this image by now.
+            self.refuse_peer_for(now, from, IMAGE_REFUSED_FOR, why, effects);
         }
     }
 
@@ -204,10 +207,14 @@ impl Machine {
     }
 
     fn refuse_peer(&mut self, now: Time, machine: MachineId, why: String, effects: &mut Effects) {
+        self.refuse_peer_for(now, machine, REFUSED_FOR, why, effects);
+    }
+
+    fn refuse_peer_for(&mut self, now: Time, machine: MachineId, rest: Duration, why: String, effects: &mut Effects) {
         if self.turned_away.add(now, self.named(machine), why.clone()) {
             effects.notice(NoticeKind::PeerRefused, format!("{machine} is refused: {why}"));
         }
-        effects.push(Effect::Refuse { machine, why });
+        effects.push(Effect::Refuse { machine, rest, why });
     }
 
     /// A machine wants an entry committed. It may speak for itself; for the rest, see docs/security.md.

@@ -45,7 +45,7 @@ fn text(effect: &Effect) -> String {
         Effect::Persist(_) => "writes its state".to_owned(),
         Effect::Send { to, frame } => format!("sends {} to {to}", frame.kind()),
         Effect::Learn { machine, .. } => format!("learns where {machine} is"),
-        Effect::Refuse { machine, why } => format!("refuses {machine}: {why}"),
+        Effect::Refuse { machine, why, .. } => format!("refuses {machine}: {why}"),
         Effect::StartRaft { charter } => format!("starts Raft with {} voters", charter.voters.len()),
         Effect::InitializeRaft => "initializes Raft".to_owned(),
         Effect::StopRaft => "stops Raft".to_owned(),

@@ -15,19 +15,54 @@ pub(super) enum Kept {
     Wake,
     Connected(MachineId),
     Disconnected(MachineId),
-    Received { from: MachineId, frame: Vec<u8> },
-    TurnedAway { whom: String, why: String },
+    Received {
+        from: MachineId,
+        frame: Vec<u8>,
+    },
+    TurnedAway {
+        whom: String,
+        why: String,
+    },
     Addresses(Vec<String>),
     HostsFile(Vec<String>),
-    Reached { machine: MachineId, address: std::net::IpAddr },
-    Applied { revision: u64, entry: Vec<u8> },
-    Restored { ledger: Vec<u8> },
-    Leading { term: u64, leader: Option<MachineId> },
-    Proposed { call: u64, outcome: Outcome },
-    Wish { call: u64, wish: Wish, dry_run: bool },
-    Observed { kubelet: Option<Digest>, certificates_end_s: u64 },
-    Progress { run: u64, phase: String },
-    Finished { run: u64, result: Result<Output, Failure> },
+    Reached {
+        machine: MachineId,
+        address: std::net::IpAddr,
+    },
+    Applied {
+        revision: u64,
+        entry: Vec<u8>,
+    },
+    Restored {
+        ledger: Vec<u8>,
+    },
+    Leading {
+        term: u64,
+        leader: Option<MachineId>,
+    },
+    Proposed {
+        call: u64,
+        outcome: Outcome,
+    },
+    Wish {
+        call: u64,
+        wish: Wish,
+        dry_run: bool,
+    },
+    Observed {
+        kubelet: Option<Digest>,
+        certificates_end_s: u64,
+        #[serde(default)]
+        sync_us: u32,
+    },
+    Progress {
+        run: u64,
+        phase: String,
+    },
+    Finished {
+        run: u64,
+        result: Result<Output, Failure>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,7 +114,9 @@ impl From<&Input> for Kept {
                 },
             },
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
-            Input::Observed { kubelet, certificates_end_s } => Kept::Observed { kubelet, certificates_end_s },
+            Input::Observed { kubelet, certificates_end_s, sync_us } => {
+                Kept::Observed { kubelet, certificates_end_s, sync_us }
+            }
             Input::Progress { run, phase } => Kept::Progress { run: run.0, phase },
             Input::Finished { run, result } => {
                 Kept::Finished { run: run.0, result: result.map(Output::from).map_err(Failure::from) }
@@ -113,7 +150,9 @@ impl TryFrom<Kept> for Input {
                 },
             },
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
-            Kept::Observed { kubelet, certificates_end_s } => Input::Observed { kubelet, certificates_end_s },
+            Kept::Observed { kubelet, certificates_end_s, sync_us } => {
+                Input::Observed { kubelet, certificates_end_s, sync_us }
+            }
             Kept::Progress { run, phase } => Input::Progress { run: RunId(run), phase },
             Kept::Finished { run, result } => {
                 Input::Finished { run: RunId(run), result: result.map(StepOutput::from).map_err(StepFailure::from) }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::{
     Action, FailureKind, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, UserFile, Version,
 };
@@ -81,7 +82,7 @@ pub(crate) fn compare(real: &Kubeadm, double: &Kubeadm, minor: u32) {
         let plan = Plan::new(&version, settings(&kubeadm.inside, documents)).expect("a plan");
         let steps = [
             StepInput::Prepare { role: Role::ControlPlane },
-            StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens },
+            StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Own },
             StepInput::InitFinish,
             StepInput::Join { role: Role::ControlPlane, node: &node, ticket: &ticket, pki: Some(&pki) },
             StepInput::JoinEtcd,

@@ -12,6 +12,7 @@ use std::process::{Command as Process, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::kubeconfig::{Identity, Material};
 use muster_kubeadm::{
     Action, Command, Exit, Failure, Kubeconfig, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, Version,
@@ -112,7 +113,12 @@ impl Site {
         let tokens: Vec<Token> = others.iter().map(|other| self.pki.token_for(other.id)).collect();
         // Its own API server serves before init is done, and kubeadm reaches it by the endpoint.
         self.serve_by(machine);
-        machine.carry_out(&StepInput::InitCluster { node: &machine.node, pki: &self.pki, tokens: &tokens })
+        machine.carry_out(&StepInput::InitCluster {
+            node: &machine.node,
+            pki: &self.pki,
+            tokens: &tokens,
+            timing: EtcdTiming::Own,
+        })
     }
 
     pub(crate) fn serve_by(&self, machine: &Machine) {

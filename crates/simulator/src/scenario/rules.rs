@@ -93,8 +93,9 @@ fn machines(scenario: &Scenario, say: Say<'_>) -> Checked {
 
 fn wishes(scenario: &Scenario, say: Say<'_>) -> Checked {
     for (nth, wish) in scenario.wishes.iter().enumerate() {
-        let time = (0.0..=TIME_MAX_S).contains(&wish.at_s);
-        say(time, "wish", nth, "at_s", format!("must be 0 to {TIME_MAX_S}"))?;
+        let end = scenario.phases.faults_s + scenario.phases.heal_s;
+        let time = (0.0..end).contains(&wish.at_s);
+        say(time, "wish", nth, "at_s", format!("must be 0 to less than {end}, when the run ends, or nobody is asked"))?;
         let others = scenario.others.len();
         let rule = format!("names [[other]] {}, and there are {others}, counted from 0", wish.accept_other);
         say((wish.accept_other as usize) < others, "wish", nth, "accept_other", rule)?;

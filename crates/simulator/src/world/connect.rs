@@ -1,6 +1,7 @@
 //! Connections: what the network makes of a machine's links, which are the agent's own, and frames on them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::links::{Dial, Links, Sent, Stage, Want};
@@ -320,9 +321,9 @@ impl World {
     }
 
     /// The core does not want this machine.
-    pub(super) fn refuse(&mut self, slot: Slot, machine: MachineId, why: &str) {
+    pub(super) fn refuse(&mut self, slot: Slot, machine: MachineId, rest: Duration, why: &str) {
         self.see(Seen::Refused { slot, whom: machine, why });
-        self.tell_links(slot, |links, now| links.refuse(now, machine));
+        self.tell_links(slot, |links, now| links.refuse(now, machine, rest));
     }
 
     /// Sends a frame, dialling if no link stands.

@@ -286,7 +286,7 @@ impl World {
             Effect::Persist(_) | Effect::Endpoint(_) => {}
             Effect::Send { to, frame } => self.send(slot, to, frame),
             Effect::Learn { machine, addresses } => self.learn(slot, machine, &addresses),
-            Effect::Refuse { machine, why } => self.refuse(slot, machine, &why),
+            Effect::Refuse { machine, rest, why } => self.refuse(slot, machine, rest, &why),
             Effect::StartRaft { charter } => self.raft_start(slot, &charter),
             Effect::InitializeRaft => self.raft_initialize(slot),
             Effect::StopRaft => self.raft_stops(slot),

@@ -1,0 +1,194 @@
+//! What is known of each API server, from what came of asking it: which of them gets a new connection first, and whose
+//! connections are ended.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A machine that keeps silent so often in a row is dead. Less may be lost packets.
+const SILENCES: u32 = 3;
+
+/// A server whose machine takes connections, and that itself says nothing, is dead after so many: until then it may just be busy.
+const SLOWNESSES: u32 = 10;
+
+/// Pause between two questions in a small site.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The share of it that each machine of the cluster adds: all of them ask every server.
+const PAUSE_PER_MACHINE: Duration = Duration::from_millis(10);
+
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Between two questions, in a cluster of so many machines: the API servers are asked at most some 100 times a second each.
+pub(super) fn pause(machines: usize) -> Duration {
+    (PAUSE_PER_MACHINE * machines.min(1_000) as u32).clamp(PAUSE, PAUSE_MAX)
+}
+
+/// What came of one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It says that it is ready, or that whoever asks must say who he is: both come from a server that works.
+    Ready,
+    /// It answers otherwise, and may not work: as it starts it refuses everybody for about a second (403), and without its etcd
+    /// it fails (500).
+    NotReady,
+    /// It takes connections. More cannot be asked without the cluster's CA.
+    Takes,
+    /// It refuses connections: there is no server.
+    Refused,
+    /// It takes connections, and says nothing in time.
+    Slow,
+    /// Nothing came in time, not even from its machine.
+    Silence,
+}
+
+/// How a server stands, best first: new connections go to the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    Ready,
+    /// Nothing is known yet, or nothing can be.
+    Unknown,
+    NotReady,
+    Dead,
+}
+
+/// One server.
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    at: SocketAddr,
+    standing: Standing,
+    /// Answers of the last kind in a row.
+    silences: u32,
+    slownesses: u32,
+}
+
+/// All of them, the preferred one first.
+#[derive(Debug, Default)]
+pub(super) struct Health(Vec<Server>);
+
+impl Health {
+    /// These are the servers from now on. What is known of those that stay is kept.
+    pub(super) fn servers(&mut self, servers: &[SocketAddr]) {
+        let known = std::mem::take(&mut self.0);
+        let server = |at: &SocketAddr| {
+            let known = known.iter().find(|server| server.at == *at).copied();
+            known.unwrap_or(Server { at: *at, standing: Standing::Unknown, silences: 0, slownesses: 0 })
+        };
+        self.0 = servers.iter().map(server).collect();
+    }
+
+    /// Their addresses, the preferred one first.
+    pub(super) fn all(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.0.iter().map(|server| server.at)
+    }
+
+    /// An answer came from a server, or none.
+    pub(super) fn heard(&mut self, at: SocketAddr, answer: Answer) {
+        let Some(server) = self.0.iter_mut().find(|server| server.at == at) else { return };
+        let quiet = matches!(answer, Answer::Silence | Answer::Slow);
+        server.silences = if answer == Answer::Silence { server.silences.saturating_add(1) } else { 0 };
+        server.slownesses = if quiet { server.slownesses.saturating_add(1) } else { 0 };
+        server.standing = match answer {
+            Answer::Ready => Standing::Ready,
+            Answer::NotReady => Standing::NotReady,
+            Answer::Takes => Standing::Unknown,
+            Answer::Refused => Standing::Dead,
+            _ if server.silences >= SILENCES || server.slownesses >= SLOWNESSES => Standing::Dead,
+            Answer::Slow | Answer::Silence => server.standing,
+        };
+    }
+
+    /// In which order they are tried for a new connection: the best first; of those that are alike this machine's own, then the
+    /// others in turn. Nobody is left out: what is known may be old.
+    pub(super) fn order(&self, turn: usize) -> Vec<SocketAddr> {
+        let Some((own, others)) = self.0.split_first() else { return Vec::new() };
+        let others = (0..others.len()).map(|step| others[(turn + step) % others.len()]);
+        let mut order: Vec<Server> = std::iter::once(*own).chain(others).collect();
+        order.sort_by_key(|server| server.standing);
+        order.into_iter().map(|server| server.at).collect()
+    }
+
+    /// Whose connections are ended now: those of the dead, if somebody else serves. Where all are silent it is rather this machine
+    /// that hears nobody, and what it has may live again.
+    pub(super) fn given_up(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let serves = self.0.iter().any(|server| server.standing == Standing::Ready);
+        self.0.iter().filter(move |server| serves && server.standing == Standing::Dead).map(|server| server.at)
+    }
+
+    /// How a server stands.
+    pub(super) fn standing(&self, at: SocketAddr) -> Option<Standing> {
+        self.0.iter().find(|server| server.at == at).map(|server| server.standing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, number], 6443))
+    }
+
+    fn three() -> Health {
+        let mut health = Health::default();
+        health.servers(&[at(1), at(2), at(3)]);
+        health
+    }
+
+    #[test]
+    fn the_own_server_is_preferred_while_it_is_as_good_as_the_others() {
+        let mut health = three();
+        assert_eq!(health.order(0), [at(1), at(2), at(3)]);
+        assert_eq!(health.order(1), [at(1), at(3), at(2)]);
+        health.heard(at(3), Answer::Ready);
+        assert_eq!(health.order(0), [at(3), at(1), at(2)]);
+        health.heard(at(1), Answer::Ready);
+        assert_eq!(health.order(0), [at(1), at(3), at(2)]);
+        health.heard(at(1), Answer::NotReady);
+        assert_eq!(health.order(0), [at(3), at(2), at(1)], "as it starts it refuses everybody");
+        health.heard(at(1), Answer::Refused);
+        assert_eq!(health.order(0), [at(3), at(2), at(1)], "nobody is left out");
+    }
+
+    #[test]
+    fn connections_to_the_dead_are_ended_and_one_silence_is_no_death() {
+        let mut health = three();
+        (1..=3).for_each(|number| health.heard(at(number), Answer::Ready));
+        for _ in 1..SILENCES {
+            health.heard(at(2), Answer::Silence);
+            assert_eq!(health.given_up().count(), 0);
+        }
+        health.heard(at(2), Answer::Silence);
+        assert!(health.given_up().eq([at(2)]));
+        health.heard(at(2), Answer::Ready);
+        assert_eq!(health.given_up().count(), 0, "it is back");
+        for _ in 1..SLOWNESSES {
+            health.heard(at(3), Answer::Slow);
+            assert_eq!(health.given_up().count(), 0, "it may be busy");
+        }
+        health.heard(at(3), Answer::Slow);
+        assert!(health.given_up().eq([at(3)]), "it hangs");
+        for _ in 0..SILENCES {
+            (1..=3).for_each(|number| health.heard(at(number), Answer::Silence));
+        }
+        assert_eq!(health.given_up().count(), 0, "it is this machine's own cable");
+        assert_eq!(health.standing(at(1)), Some(Standing::Dead));
+    }
+
+    #[test]
+    fn during_an_election_all_fail_and_nobody_is_cut_off() {
+        let mut health = three();
+        (1..=3).for_each(|number| health.heard(at(number), Answer::NotReady));
+        assert_eq!((health.given_up().count(), health.order(0)), (0, vec![at(1), at(2), at(3)]));
+        health.servers(&[at(3), at(4)]);
+        assert_eq!(health.order(0), [at(4), at(3)], "what is known of who stays is kept");
+    }
+
+    #[test]
+    fn a_large_site_asks_less_often() {
+        assert_eq!(pause(0), PAUSE);
+        assert_eq!(pause(25), PAUSE);
+        assert_eq!(pause(100), Duration::from_secs(1));
+        assert_eq!(pause(100_000), PAUSE_MAX);
+    }
+}

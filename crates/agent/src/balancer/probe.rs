@@ -1,0 +1,108 @@
+//! Asking one API server whether it serves, again and again, over one connection.
+//!
+//! Who asks is nobody: Kubernetes lets everyone read `/readyz` (`system:public-info-viewer`). The server's certificate is checked
+//! against the cluster's CA; before there is one here, a connection that is taken must do.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::health::Answer;
+
+/// Longest wait for one answer, and for a new connection's handshake.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Longest wait for a machine to take a connection, which it does however busy it is.
+const CONNECT: Duration = Duration::from_millis(300);
+
+/// What is asked. Not for etcd: while its members elect a leader all servers would fail at once, and none of them is better. Names
+/// of checks that a version does not have are let pass (`pkg/server/healthz` of apiserver, 1.20 to 1.37).
+const QUESTION: &str = "/readyz?exclude=etcd&exclude=etcd-readiness";
+
+/// A connection that may be asked once more.
+pub(super) type Kept = Option<SendRequest<Empty<Bytes>>>;
+
+/// Asks once. `kept` is the connection of the last time, and then that for the next one.
+pub(super) async fn ask(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Answer {
+    let mut asked = match kept.take() {
+        Some(asked) if !asked.is_closed() => asked,
+        _ => match connect(at, ca).await {
+            Ok(asked) => asked,
+            Err(answer) => return answer,
+        },
+    };
+    let question = Request::get(QUESTION).header("host", at.to_string()).body(Empty::new());
+    let Ok(question) = question else { return Answer::NotReady };
+    let answer = timeout(PATIENCE, async {
+        let answer = asked.send_request(question).await?;
+        let status = answer.status();
+        // The rest is to be read, or the connection cannot be asked again. It is a line, or one for each check.
+        let _ = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), 64 << 10)).await;
+        Ok::<_, hyper::Error>(status)
+    });
+    match answer.await {
+        Ok(Ok(status)) => {
+            *kept = Some(asked);
+            let works = status == StatusCode::OK || status == StatusCode::UNAUTHORIZED;
+            if works { Answer::Ready } else { Answer::NotReady }
+        }
+        // The server ended, or ends connections now and then. Or it is busy, or its machine is dead. A new connection tells.
+        Ok(Err(_)) => match connect(at, ca).await {
+            Ok(_) => Answer::NotReady,
+            Err(answer) => answer,
+        },
+        Err(_) => match timeout(CONNECT, TcpStream::connect(at)).await {
+            Ok(Ok(_)) => Answer::Slow,
+            Ok(Err(why)) if why.kind() == ErrorKind::ConnectionRefused => Answer::Refused,
+            Ok(Err(_)) | Err(_) => Answer::Silence,
+        },
+    }
+}
+
+async fn connect(at: SocketAddr, ca: &Path) -> Result<SendRequest<Empty<Bytes>>, Answer> {
+    let stream = match timeout(CONNECT, TcpStream::connect(at)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(why)) if why.kind() == ErrorKind::ConnectionRefused => return Err(Answer::Refused),
+        Ok(Err(_)) | Err(_) => return Err(Answer::Silence),
+    };
+    let Some(config) = trusting(ca) else { return Err(Answer::Takes) };
+    let _ = stream.set_nodelay(true);
+    let tls = TlsConnector::from(Arc::new(config)).connect(ServerName::from(at.ip()), stream);
+    let stream = match timeout(PATIENCE, tls).await {
+        Ok(Ok(stream)) => stream,
+        // It is no server of this cluster's.
+        Ok(Err(_)) => return Err(Answer::NotReady),
+        Err(_) => return Err(Answer::Slow),
+    };
+    let (asked, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Answer::NotReady)?;
+    // Ends when the asking end is dropped.
+    tokio::spawn(connection);
+    Ok(asked)
+}
+
+/// None while there is no CA here.
+fn trusting(ca: &Path) -> Option<ClientConfig> {
+    let pem = std::fs::read(ca).ok()?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.ok()?).ok()?;
+    }
+    if roots.is_empty() {
+        return None;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    Some(builder.with_safe_default_protocol_versions().ok()?.with_root_certificates(roots).with_no_client_auth())
+}
