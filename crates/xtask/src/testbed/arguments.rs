@@ -88,7 +88,7 @@ pub(crate) enum Action {
     Kill(NameArguments),
     /// Boot a machine that was killed, from its own disk
     Start(NameArguments),
-    /// Kill each control plane in turn, see that kubectl works everywhere else, and start it again
+    /// Kill each control plane in turn, see that kubectl works everywhere else and for how long the API was away, and start it again
     Failover(FailoverArguments),
     /// Unplug a machine's network
     Cut(NameArguments),
@@ -153,6 +153,9 @@ pub(crate) struct FailoverArguments {
     /// How long kubectl must then work without one failure
     #[arg(long, default_value = "20", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) steady: Duration,
+    /// How often each control plane is lost
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub(crate) rounds: u32,
 }
 
 #[derive(Args)]

@@ -1,13 +1,15 @@
-//! `failover`: takes the power of one control plane after the other, and asks everywhere whether kubectl still works.
+//! `failover`: takes the power of one control plane after the other, asks everywhere whether kubectl still works, and measures for how
+//! long the API was away for clients that go through a machine that stays.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::arguments::FailoverArguments;
-use super::kubernetes::{Cluster, View};
+use super::clients::{Clients, Kind};
+use super::kubernetes::{Cluster, View, leads_etcd};
 use super::layout::{Paths, Testbed};
 use super::machine::Machine;
 use super::report::{Report, round};
@@ -20,27 +22,121 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// What kubectl is told to wait for an answer at most.
 const ANSWER_TIMEOUT: &str = "--request-timeout=5s";
 
+/// How long clients ask before the power is taken.
+const CALM: Duration = Duration::from_secs(4);
+/// How many watches stand.
+const WATCHES: usize = 6;
+
+/// One loss.
+struct Loss {
+    machine: String,
+    /// Whether its member led etcd.
+    etcd_leader: bool,
+    /// Seconds until kubectl had answered everywhere, and until it was back.
+    works: f64,
+    back: f64,
+    /// The longest time without an answer, for each kind of client.
+    gaps: [f64; 4],
+    /// How many of the connections that clients keep ended.
+    ended: usize,
+}
+
 /// Kills each control plane in turn; fails if kubectl stops working anywhere, or the machine does not come back.
 pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Report) -> Result<()> {
     let testbed = Testbed::load(paths)?;
     if testbed.control_planes < 3 {
         bail!("{} control planes cannot lose one: etcd needs a majority", testbed.control_planes);
     }
+    let (begun, busy) = (Instant::now(), busy());
     let mut losses = Vec::new();
-    for machine in control_planes(&testbed, &whole(&testbed)?) {
-        let name = machine.name.as_str();
-        let (works, back) = lose(&testbed, machine, arguments, report)
-            .with_context(|| format!("after the loss of {name}; `start {name}` brings it back"))?;
-        report.step(format!(
-            "{name}: everywhere else kubectl had answered within {works:.1} s of its loss, and did for {:.0} s on; \
-             back and whole {back:.1} s after it was started",
-            arguments.steady.as_secs_f64()
-        ));
-        losses.push(json!({ "machine": name, "works_seconds": round(works), "back_seconds": round(back) }));
+    for _ in 0..arguments.rounds {
+        for machine in control_planes(&testbed, &whole(&testbed)?) {
+            let name = machine.name.as_str();
+            let loss = lose(&testbed, machine, arguments, report)
+                .with_context(|| format!("after the loss of {name}; `start {name}` brings it back"))?;
+            report.step(format!(
+                "{name}: everywhere else kubectl had answered within {:.1} s of its loss, and did for {:.0} s on; \
+                 back and whole {:.1} s after it was started",
+                loss.works,
+                arguments.steady.as_secs_f64(),
+                loss.back
+            ));
+            losses.push(loss);
+        }
     }
-    let text = format!("kubectl worked everywhere through the loss of each of {} control planes.", losses.len());
-    report.result(&json!({ "failover": true, "losses": losses }), text);
+    Clients::tidy(&Cluster::find(&testbed)?)?;
+    let used = (self::busy() - busy) / begun.elapsed().as_secs_f64();
+    let rows: Vec<Value> = losses.iter().map(Loss::json).collect();
+    let text = format!(
+        "{}\nOn average {used:.1} processors of this host were busy.\n\
+         kubectl worked everywhere through the loss of each of {} control planes.",
+        table(&losses),
+        losses.len()
+    );
+    report.result(&json!({ "failover": true, "losses": rows, "processors_busy": round(used) }), text);
     Ok(())
+}
+
+impl Loss {
+    fn json(&self) -> Value {
+        let hundredths = |seconds: f64| (seconds * 100.0).round() / 100.0;
+        let gaps: serde_json::Map<String, Value> = Kind::ALL
+            .iter()
+            .zip(self.gaps)
+            .map(|(kind, gap)| (kind.word().to_owned(), json!(hundredths(gap))))
+            .collect();
+        json!({
+            "machine": self.machine, "etcd_leader": self.etcd_leader, "works_seconds": round(self.works),
+            "back_seconds": round(self.back), "gap_seconds": gaps, "connections_ended": self.ended,
+        })
+    }
+
+    /// What a client waits at most that asks anew.
+    fn gap(&self) -> f64 {
+        self.gaps[0].max(self.gaps[1])
+    }
+}
+
+fn table(losses: &[Loss]) -> String {
+    let mut text = format!(
+        "Longest time without an answer, in seconds, for clients through a machine that stayed: `read` and `write` connect anew each \
+         time and wait for 1 s, `held` keeps its connection, `watch` sees what `write` writes. Of {WATCHES} watches and one held \
+         connection so many ended.\n{:<10} {:<12} {:>6} {:>6} {:>6} {:>6} {:>6}",
+        "LOST", "ITS ETCD", "read", "write", "held", "watch", "ended"
+    );
+    for loss in losses {
+        let led = if loss.etcd_leader { "leader" } else { "follower" };
+        let [read, write, held, watch] = loss.gaps;
+        text += &format!(
+            "\n{:<10} {led:<12} {read:>6.2} {write:>6.2} {held:>6.2} {watch:>6.2} {:>6}",
+            loss.machine, loss.ended
+        );
+    }
+    for (led, word) in [(false, "follower"), (true, "leader")] {
+        let mut gaps: Vec<f64> = losses.iter().filter(|loss| loss.etcd_leader == led).map(Loss::gap).collect();
+        gaps.sort_by(f64::total_cmp);
+        if let Some(longest) = gaps.last() {
+            let at = |share: f64| gaps[((gaps.len() - 1) as f64 * share).ceil() as usize];
+            text += &format!(
+                "\nread or write, {word} lost {} times: median {:.2}, 95th percentile {:.2}, longest {longest:.2}",
+                gaps.len(),
+                at(0.5),
+                at(0.95)
+            );
+        }
+    }
+    text
+}
+
+/// Processor time that this host has used, in seconds: all of `/proc/stat` but idle and waiting for disks (`proc(5)`).
+fn busy() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).enumerate();
+    ticks
+        .filter(|(place, _)| !matches!(place, 3 | 4) && *place < 8)
+        .filter_map(|(_, ticks)| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
 }
 
 /// A look at a cluster that lacks nothing.
@@ -59,13 +155,18 @@ fn control_planes<'a>(testbed: &'a Testbed, view: &View) -> Vec<&'a Machine> {
     testbed.machines.iter().filter(is_one).collect()
 }
 
-/// Takes one machine away and gives it back; returns how long each took to be well again.
-fn lose(testbed: &Testbed, lost: &Machine, arguments: &FailoverArguments, report: &Report) -> Result<(f64, f64)> {
+/// Takes one machine away and gives it back.
+fn lose(testbed: &Testbed, lost: &Machine, arguments: &FailoverArguments, report: &Report) -> Result<Loss> {
     let name = &lost.name;
-    report.step(format!("{name}: the power is gone"));
-    let killed = Instant::now();
-    lost.kill()?;
     let others: Vec<&Machine> = testbed.machines.iter().filter(|machine| machine.name != *name).collect();
+    // The last of them is a worker, if there is one.
+    let through = others.last().context("nobody stays")?;
+    let etcd_leader = leads_etcd(lost)?;
+    let clients = Clients::start(testbed, through, WATCHES)?;
+    interrupt::sleep(CALM)?;
+    report.step(format!("{name}: the power is gone"));
+    let (killed, killed_at) = (Instant::now(), up::now());
+    lost.kill()?;
     let works =
         until(arguments.timeout, || others.iter().try_for_each(|machine| kubectl_works(testbed, machine, name)))?;
     let worked = Instant::now();
@@ -73,11 +174,18 @@ fn lose(testbed: &Testbed, lost: &Machine, arguments: &FailoverArguments, report
         others.iter().try_for_each(|machine| kubectl_works(testbed, machine, name)).context("it had worked again")?;
         interrupt::sleep(ASK_EVERY)?;
     }
+    let seen = clients.finish()?;
+    let longest = |kind: Kind| {
+        let gaps = seen.iter().filter(|seen| seen.kind == kind).map(|seen| seen.longest_gap(killed_at));
+        gaps.fold(0.0, f64::max)
+    };
+    let gaps = Kind::ALL.map(longest);
+    let ended = seen.iter().map(|seen| seen.ends.iter().filter(|end| **end >= killed_at).count()).sum();
     report.step(format!("{name}: starts, {:.1} s after its power was gone", killed.elapsed().as_secs_f64()));
     let started_at = up::now();
     lost.start()?;
     let back = until(arguments.timeout, || is_back(testbed, lost, started_at))?;
-    Ok((works, back))
+    Ok(Loss { machine: name.clone(), etcd_leader, works, back, gaps, ended })
 }
 
 /// Repeats a question until its answer is good, and returns after how many seconds that was there.

@@ -230,8 +230,8 @@ fn node(item: &Value) -> Result<Node> {
     Ok(Node { name, address, ready, control_plane })
 }
 
-/// Counts the members that have started, as etcd on this machine lists them.
-fn etcd_members(machine: &Machine) -> Result<usize> {
+/// What etcd on this machine says to a command of etcdctl's.
+fn etcdctl(machine: &Machine, words: [&str; 2]) -> Result<Value> {
     // One that hangs must not hold up the others' answers.
     let etcdctl = [
         "timeout",
@@ -241,12 +241,24 @@ fn etcd_members(machine: &Machine) -> Result<usize> {
         "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
         "--cert=/etc/kubernetes/pki/etcd/server.crt",
         "--key=/etc/kubernetes/pki/etcd/server.key",
-        "member",
-        "list",
         "--write-out=json",
+        words[0],
+        words[1],
     ];
-    let list: Value =
-        serde_json::from_str(&output(&mut machine.exec(&etcdctl)?)?).context("etcdctl printed no JSON")?;
+    serde_json::from_str(&output(&mut machine.exec(&etcdctl)?)?).context("etcdctl printed no JSON")
+}
+
+/// Whether the etcd member on this machine leads the others.
+pub(crate) fn leads_etcd(machine: &Machine) -> Result<bool> {
+    let status = etcdctl(machine, ["endpoint", "status"])?;
+    let status = &status[0]["Status"];
+    let (own, leader) = (status["header"]["member_id"].as_u64(), status["leader"].as_u64());
+    Ok(own.context("etcdctl names no member")? == leader.unwrap_or_default())
+}
+
+/// Counts the members that have started, as etcd on this machine lists them.
+fn etcd_members(machine: &Machine) -> Result<usize> {
+    let list = etcdctl(machine, ["member", "list"])?;
     let members = list["members"].as_array().into_iter().flatten();
     Ok(members.filter(|member| member["name"].is_string() && member["isLearner"] != true).count())
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod build;
 mod by_hand;
 mod check;
+mod clients;
 mod compare;
 mod conformance;
 mod failover;
