@@ -82,10 +82,11 @@ impl Balancer {
         self.machines.store(machines, Ordering::Relaxed);
     }
 
-    /// The servers from now on, the preferred one first.
-    pub(crate) fn servers(&self, servers: &[String]) {
+    /// The servers from now on, among them the one at this machine's own address if it has one.
+    pub(crate) fn servers(&self, servers: &[String], own: Option<IpAddr>) {
         let parsed: Vec<SocketAddr> = servers.iter().filter_map(|server| server.parse().ok()).collect();
-        self.health().servers(&parsed);
+        let own = parsed.iter().copied().find(|server| Some(server.ip()) == own);
+        self.health().servers(&parsed, own);
         let mut probes = self.probes.lock().expect("no holder panics");
         probes.retain(|at, probe| {
             let stays = parsed.contains(at);
@@ -294,7 +295,7 @@ mod tests {
         let balancer = Balancer::new("/nowhere/ca.crt".into());
         balancer.listen(at).await.expect("listens");
         assert_eq!(ask(at).await, "", "without servers there is nobody to pass to");
-        balancer.servers(&[dead.to_string(), living.to_string()]);
+        balancer.servers(&[dead.to_string(), living.to_string()], None);
         assert_eq!(ask(at).await, "living");
         balancer.close(true);
         assert_eq!(ask(at).await, "");

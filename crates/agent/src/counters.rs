@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use muster_protocol::Dropped;
+
 /// Counters of one agent. Counting never waits for long and never fails.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -11,7 +13,7 @@ pub struct Counters {
     frames_received: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
-    dropped: Mutex<BTreeMap<&'static str, u64>>,
+    dropped: Mutex<BTreeMap<Dropped, u64>>,
 }
 
 impl Counters {
@@ -25,7 +27,7 @@ impl Counters {
         self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn dropped(&self, why: &'static str) {
+    pub(crate) fn dropped(&self, why: Dropped) {
         if let Ok(mut dropped) = self.dropped.lock() {
             *dropped.entry(why).or_default() += 1;
         }

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
-use muster_protocol::Time;
 use muster_protocol::links::{Links, Sent, Want};
+use muster_protocol::{Dropped, Time};
 use muster_wire::{Frame, Identity, MachineId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -323,15 +323,15 @@ impl Mesh {
         let (frame, waited) = match self.links.send(now, to, frame, Vec::len) {
             Sent::Now(frame, waited) => (frame, waited),
             Sent::Waits => return,
-            Sent::Dropped => return self.counters.dropped("not connected"),
+            Sent::Dropped => return self.counters.dropped(Dropped::NotConnected),
         };
-        let Some(peer) = self.peers.get_mut(&to) else { return self.counters.dropped("not connected") };
+        let Some(peer) = self.peers.get_mut(&to) else { return self.counters.dropped(Dropped::NotConnected) };
         for frame in std::iter::once(frame).chain(waited) {
             let length = frame.len();
             peer.sent = peer.sent.saturating_add(length);
             match peer.queue.push(frame) {
                 true => self.counters.sent(length),
-                false => self.counters.dropped("queue full"),
+                false => self.counters.dropped(Dropped::QueueFull),
             }
         }
     }

@@ -119,23 +119,8 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            cluster: "site".into(),
-            version: None,
-            kubeadm: "/usr/bin/kubeadm".into(),
-            dir: "/etc/kubernetes".into(),
-            kubelet_dir: "/var/lib/kubelet".into(),
-            etcd_dir: "/var/lib/etcd".into(),
-            work_dir: "/run/muster/kubeadm".into(),
-            hosts_file: "/etc/hosts".into(),
-            endpoint: "api.site.muster:7443".into(),
-            api_port: 6443,
             pod_subnet: Some("10.244.0.0/16,fd00:10::/56".into()),
-            service_subnet: None,
-            image_repository: None,
-            cri_socket: None,
-            documents: Vec::new(),
-            skip_phases: Vec::new(),
-            ignore_preflight: Vec::new(),
+            ..Settings::of("site", std::path::Path::new("/"))
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_consensus::{
     Call, Config, Consensus, Disk as RaftDisk, Done, Event, Refusals, Seat, SeatError, Then, TokioRuntime,
 };
-use muster_protocol::{Input, Ledger};
+use muster_protocol::{Dropped, Input, Ledger};
 use muster_wire::{Charter, Entry, Frame, MachineId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -163,7 +163,7 @@ impl Raft {
     fn send(&self, to: MachineId, frame: &Frame) -> bool {
         let sent = self.net.try_send(Command::Send(to, frame.encode())).is_ok();
         if !sent {
-            self.counters.dropped("mesh busy");
+            self.counters.dropped(Dropped::MeshBusy);
         }
         sent
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use muster_consensus::SeatError;
 use muster_kubeadm::Place;
 use muster_protocol::{
-    Boot, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, RunId, Severity, StartRefusal, Status,
+    Boot, Dropped, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, RunId, Severity, StartRefusal, Status,
     StepFailure, Time,
 };
 use muster_wire::{Frame, MachineId, TurnKind, level};
@@ -308,7 +308,9 @@ impl Shell {
                 Effect::Endpoint(address) => self.device.hosts.mean(address),
                 Effect::ApiServers(servers) => {
                     self.device.proxies.except(servers.iter().map(String::as_str));
-                    self.device.balancer.servers(&servers);
+                    let member = self.machine.ledger().member(self.machine.id());
+                    let own = member.and_then(|member| member.admitted.address.parse().ok());
+                    self.device.balancer.servers(&servers, own);
                 }
                 Effect::Answer { call, fate } => {
                     if let Some(answer) = self.wishes.remove(&call) {
@@ -324,7 +326,7 @@ impl Shell {
 
     fn tell_mesh(&self, command: Command) {
         if self.net.try_send(command).is_err() {
-            self.counters.dropped("mesh busy");
+            self.counters.dropped(Dropped::MeshBusy);
         }
     }
 

@@ -161,6 +161,7 @@ mod tests {
             level: 2,
             kubelet: None,
             certificates_end_s: 0,
+            sync_us: 0,
         };
         let image = |digit: &str, version: &str, machines| ImageStatus {
             digest: digit.repeat(64),

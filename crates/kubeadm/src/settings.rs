@@ -54,6 +54,29 @@ pub struct UserFile {
 }
 
 impl Settings {
+    /// A cluster of which the image says nothing but its name, on a machine that has everything where kubeadm has it, below `root`.
+    pub fn of(cluster: &str, root: &Path) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            version: None,
+            kubeadm: "/usr/bin/kubeadm".into(),
+            dir: root.join("etc/kubernetes"),
+            kubelet_dir: root.join("var/lib/kubelet"),
+            etcd_dir: root.join("var/lib/etcd"),
+            work_dir: root.join("run/muster/kubeadm"),
+            hosts_file: root.join("etc/hosts"),
+            endpoint: format!("api.{cluster}.muster:7443"),
+            api_port: 6443,
+            pod_subnet: None,
+            service_subnet: None,
+            image_repository: None,
+            cri_socket: None,
+            documents: Vec::new(),
+            skip_phases: Vec::new(),
+            ignore_preflight: Vec::new(),
+        }
+    }
+
     /// The certificates' directory.
     pub fn pki_dir(&self) -> PathBuf {
         self.dir.join("pki")

@@ -14,23 +14,13 @@ use rand::rngs::ChaCha8Rng;
 
 fn settings(documents: &str) -> Settings {
     Settings {
-        cluster: "site".into(),
-        version: None,
-        kubeadm: "/usr/bin/kubeadm".into(),
-        dir: "/etc/kubernetes".into(),
-        kubelet_dir: "/var/lib/kubelet".into(),
-        etcd_dir: "/var/lib/etcd".into(),
-        work_dir: "/run/muster/kubeadm".into(),
-        hosts_file: "/etc/hosts".into(),
-        endpoint: "api.site.muster:7443".into(),
-        api_port: 6443,
         pod_subnet: Some("10.244.0.0/16".into()),
         service_subnet: Some("10.96.0.0/12".into()),
-        image_repository: None,
         cri_socket: Some("unix:///run/containerd/containerd.sock".into()),
         documents: vec![UserFile { name: "/etc/muster/kubeadm.yaml".into(), text: documents.into() }],
         skip_phases: vec!["addon/coredns".into()],
         ignore_preflight: vec!["Swap".into(), "NumCPU".into()],
+        ..Settings::of("site", Path::new("/"))
     }
 }
 

@@ -327,7 +327,7 @@ impl Founding {
         self.count(context);
         // A ballot belongs to its proposer; and before the greeting we do not know what the peer knows of us.
         if ballot.machine != from || !context.roster.greeted(from) {
-            context.roster.count("ballot out of place");
+            context.roster.count(crate::Dropped::BallotOutOfPlace);
             return true;
         }
         let why = if !context.votes_count(from) {

@@ -86,7 +86,7 @@ pub enum Input {
         kubelet: Option<Digest>,
         /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
         certificates_end_s: u64,
-        /// The longest of some syncs of its disk, in microseconds; 0 if none was measured.
+        /// The median of some syncs of its disk, in microseconds; 0 if none was measured.
         sync_us: u32,
     },
     /// A step reached a phase, for people.

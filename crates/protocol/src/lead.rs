@@ -31,6 +31,7 @@ use self::voters::Voters;
 use crate::ledger::Member;
 use crate::tuning::Tuning;
 use crate::words::notices::NoticeKind;
+use crate::words::waits::Wait;
 use crate::{Effects, Recipient, RunId, StepFailure, StepOutput, Time};
 
 /// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.
@@ -47,6 +48,8 @@ pub(crate) struct Lead {
     tickets: Tickets,
     tokens: Tokens,
     runs: Runs,
+    /// What the duties waited for at the last look.
+    waits: Vec<Wait>,
 }
 
 impl Lead {
@@ -56,6 +59,18 @@ impl Lead {
         let tokens = std::mem::take(&mut self.tokens);
         runs.step_down();
         *self = Self { runs, pki, tokens, ..Self::default() };
+    }
+
+    /// What the duties wait for.
+    pub(crate) fn waits(&self) -> &[Wait] {
+        &self.waits
+    }
+
+    /// A look is over, in which the duties waited for these.
+    pub(crate) fn waited(&mut self, mut waits: Vec<Wait>) {
+        waits.sort_unstable();
+        waits.dedup();
+        self.waits = waits;
     }
 
     /// What a control plane does for a leader that cannot do all of its duties.

@@ -39,5 +39,6 @@ pub(crate) use muster_wire::planted;
 pub use status::{Phase, Status};
 pub use time::Time;
 pub use tuning::Tuning;
+pub use words::drops::Dropped;
 pub use words::notices::{Notice, NoticeKind, Severity};
 pub use words::reasons::{Reason, Topic};

@@ -29,6 +29,7 @@ mod notices;
 mod place;
 mod raft;
 mod receive;
+mod status;
 mod strangers;
 mod wishes;
 
@@ -308,20 +309,18 @@ impl Machine {
         if let Some(leader) = self.follow.leader
             && let Some(certificate) = &self.durable.charter
         {
+            let mut waits = Vec::new();
             let mut context = lead::Context {
                 now,
                 mine: &self.mine,
                 charter: certificate.charter(),
-                // What was founded holds, whatever this machine's image says by now.
-                control_planes: match self.follow.ledger().control_planes_wanted() {
-                    0 => self.settings.control_planes,
-                    named => named,
-                },
+                control_planes: self.control_planes_wanted(),
                 tuning: &self.tuning,
                 roster: &self.roster,
                 ledger: self.follow.ledger(),
                 runs: &mut self.runs,
                 wants: &mut wants,
+                waits: &mut waits,
                 due: &mut due,
                 effects,
             };
@@ -331,6 +330,7 @@ impl Machine {
                 self.lead.step_down();
                 self.lead.assist(&mut context, leader);
             }
+            self.lead.waited(waits);
         } else {
             self.lead.step_down();
         }
@@ -363,6 +363,14 @@ impl Machine {
         self.list_api_servers(effects);
         self.tell_accepted(effects);
         self.choose_swim_period(now);
+    }
+
+    /// How many control planes there are to be. What was founded holds, whatever this machine's image says by now.
+    fn control_planes_wanted(&self) -> u32 {
+        match self.follow.ledger().control_planes_wanted() {
+            0 => self.settings.control_planes,
+            named => named,
+        }
     }
 
     fn run_follow(&mut self, now: Time, effects: &mut Effects) {

@@ -11,7 +11,7 @@ use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
 
-use crate::{Effect, Effects, Time};
+use crate::{Dropped, Effect, Effects, Time};
 
 mod alike;
 mod cards;
@@ -69,7 +69,7 @@ pub(crate) struct Roster {
     /// Whether this machine takes no part in SWIM any more.
     silent: bool,
     resend: Duration,
-    dropped: BTreeMap<&'static str, u64>,
+    dropped: BTreeMap<Dropped, u64>,
     /// Machines whose vote may count otherwise than at founding's last look: far fewer than all, in a large site.
     touched: BTreeSet<MachineId>,
     /// Set whenever an answer of this roster may have changed.
@@ -193,7 +193,7 @@ impl Roster {
         let card = signed.card();
         let machine = card.machine;
         if card.cluster != self.cluster {
-            self.count("card of another cluster");
+            self.count(Dropped::ForeignCard);
             return Learned::Nothing;
         }
         if machine == self.me {
@@ -209,7 +209,7 @@ impl Roster {
                 return Learned::Nothing;
             }
         } else if self.known.len() >= limits::KNOWN_MAX {
-            self.count("too many machines");
+            self.count(Dropped::TooManyMachines);
             return Learned::Nothing;
         }
         effects.push(Effect::Learn { machine, addresses: card.addresses.clone() });
@@ -386,12 +386,12 @@ impl Roster {
         self.cards_for(peer, some, rng)
     }
 
-    pub(crate) fn count(&mut self, what: &'static str) {
+    pub(crate) fn count(&mut self, what: Dropped) {
         *self.dropped.entry(what).or_default() += 1;
     }
 
-    pub(crate) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let swim = (self.swim.dropped() > 0).then(|| ("swim", self.swim.dropped()));
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (Dropped, u64)> + '_ {
+        let swim = (self.swim.dropped() > 0).then(|| (Dropped::Swim, self.swim.dropped()));
         self.dropped.iter().map(|(what, count)| (*what, *count)).chain(swim)
     }
 }

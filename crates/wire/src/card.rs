@@ -79,7 +79,7 @@ pub struct Running {
     pub kubelet: Option<Digest>,
     /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
     pub certificates_end_s: u64,
-    /// The longest of some syncs of its disk when it started, in microseconds; 0 if none was measured.
+    /// The median of some syncs of its disk when it started, in microseconds; 0 if none was measured.
     pub sync_us: u32,
 }
 

@@ -57,6 +57,11 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("roster-of-all", "L3", "whoever was ever known is held for alive"),
     ("greeting-unanswered", "L3", "a greeting that comes again is not answered"),
     ("life-untold", "L3", "who writes to an earlier life of a machine is not told of the present one"),
+    (
+        "greetings-gossiped",
+        "L5",
+        "cards that come with greetings are passed on, to a large site that has long had them",
+    ),
     ("clone-gossips", "S10", "two machines of one identity outbid each other's lives"),
     ("claims-unpaused", "S10", "init is claimed again at once, however often it failed"),
     ("retry-at-once", "S10", "a failed step is tried again at once, without end"),

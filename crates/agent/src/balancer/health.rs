@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A machine that keeps silent so often in a row is dead. Less may be lost packets.
-const SILENCES: u32 = 3;
+/// A machine that keeps silent so often in a row is dead: a question was not answered, and two connections were not taken. Less may be
+/// lost packets.
+const SILENCES: u32 = 2;
 
 /// A server whose machine takes connections, and that itself says nothing, is dead after so many: until then it may just be busy.
-const SLOWNESSES: u32 = 10;
+const SLOWNESSES: u32 = 20;
 
 /// Pause between two questions in a small site.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -62,29 +63,34 @@ struct Server {
     slownesses: u32,
 }
 
-/// All of them, the preferred one first.
+/// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Health(Vec<Server>);
+pub(super) struct Health {
+    servers: Vec<Server>,
+    /// This machine's own, which is preferred.
+    own: Option<SocketAddr>,
+}
 
 impl Health {
-    /// These are the servers from now on. What is known of those that stay is kept.
-    pub(super) fn servers(&mut self, servers: &[SocketAddr]) {
-        let known = std::mem::take(&mut self.0);
+    /// These are the servers from now on, among them this machine's `own` if it has one. What is known of those that stay is kept.
+    pub(super) fn servers(&mut self, servers: &[SocketAddr], own: Option<SocketAddr>) {
+        let known = std::mem::take(&mut self.servers);
         let server = |at: &SocketAddr| {
             let known = known.iter().find(|server| server.at == *at).copied();
             known.unwrap_or(Server { at: *at, standing: Standing::Unknown, silences: 0, slownesses: 0 })
         };
-        self.0 = servers.iter().map(server).collect();
+        self.servers = servers.iter().map(server).collect();
+        self.own = own;
     }
 
-    /// Their addresses, the preferred one first.
+    /// Their addresses.
     pub(super) fn all(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.0.iter().map(|server| server.at)
+        self.servers.iter().map(|server| server.at)
     }
 
     /// An answer came from a server, or none.
     pub(super) fn heard(&mut self, at: SocketAddr, answer: Answer) {
-        let Some(server) = self.0.iter_mut().find(|server| server.at == at) else { return };
+        let Some(server) = self.servers.iter_mut().find(|server| server.at == at) else { return };
         let quiet = matches!(answer, Answer::Silence | Answer::Slow);
         server.silences = if answer == Answer::Silence { server.silences.saturating_add(1) } else { 0 };
         server.slownesses = if quiet { server.slownesses.saturating_add(1) } else { 0 };
@@ -101,23 +107,23 @@ impl Health {
     /// In which order they are tried for a new connection: the best first; of those that are alike this machine's own, then the
     /// others in turn. Nobody is left out: what is known may be old.
     pub(super) fn order(&self, turn: usize) -> Vec<SocketAddr> {
-        let Some((own, others)) = self.0.split_first() else { return Vec::new() };
-        let others = (0..others.len()).map(|step| others[(turn + step) % others.len()]);
-        let mut order: Vec<Server> = std::iter::once(*own).chain(others).collect();
-        order.sort_by_key(|server| server.standing);
+        let count = self.servers.len().max(1);
+        let mut order: Vec<Server> =
+            self.servers.iter().cycle().skip(turn % count).take(self.servers.len()).copied().collect();
+        order.sort_by_key(|server| (server.standing, Some(server.at) != self.own));
         order.into_iter().map(|server| server.at).collect()
     }
 
     /// Whose connections are ended now: those of the dead, if somebody else serves. Where all are silent it is rather this machine
     /// that hears nobody, and what it has may live again.
     pub(super) fn given_up(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        let serves = self.0.iter().any(|server| server.standing == Standing::Ready);
-        self.0.iter().filter(move |server| serves && server.standing == Standing::Dead).map(|server| server.at)
+        let serves = self.servers.iter().any(|server| server.standing == Standing::Ready);
+        self.servers.iter().filter(move |server| serves && server.standing == Standing::Dead).map(|server| server.at)
     }
 
     /// How a server stands.
     pub(super) fn standing(&self, at: SocketAddr) -> Option<Standing> {
-        self.0.iter().find(|server| server.at == at).map(|server| server.standing)
+        self.servers.iter().find(|server| server.at == at).map(|server| server.standing)
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
 
     fn three() -> Health {
         let mut health = Health::default();
-        health.servers(&[at(1), at(2), at(3)]);
+        health.servers(&[at(1), at(2), at(3)], Some(at(1)));
         health
     }
 
@@ -139,7 +145,7 @@ mod tests {
     fn the_own_server_is_preferred_while_it_is_as_good_as_the_others() {
         let mut health = three();
         assert_eq!(health.order(0), [at(1), at(2), at(3)]);
-        assert_eq!(health.order(1), [at(1), at(3), at(2)]);
+        assert_eq!(health.order(2), [at(1), at(3), at(2)]);
         health.heard(at(3), Answer::Ready);
         assert_eq!(health.order(0), [at(3), at(1), at(2)]);
         health.heard(at(1), Answer::Ready);
@@ -148,6 +154,15 @@ mod tests {
         assert_eq!(health.order(0), [at(3), at(2), at(1)], "as it starts it refuses everybody");
         health.heard(at(1), Answer::Refused);
         assert_eq!(health.order(0), [at(3), at(2), at(1)], "nobody is left out");
+    }
+
+    #[test]
+    fn a_worker_goes_to_all_of_them_in_turn() {
+        let mut health = Health::default();
+        health.servers(&[at(1), at(2), at(3)], None);
+        let firsts: Vec<SocketAddr> = (0..4).map(|turn| health.order(turn)[0]).collect();
+        assert_eq!(firsts, [at(1), at(2), at(3), at(1)]);
+        assert_eq!(Health::default().order(7), []);
     }
 
     #[test]
@@ -180,7 +195,7 @@ mod tests {
         let mut health = three();
         (1..=3).for_each(|number| health.heard(at(number), Answer::NotReady));
         assert_eq!((health.given_up().count(), health.order(0)), (0, vec![at(1), at(2), at(3)]));
-        health.servers(&[at(3), at(4)]);
+        health.servers(&[at(3), at(4)], None);
         assert_eq!(health.order(0), [at(4), at(3)], "what is known of who stays is kept");
     }
 

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use muster_protocol::Time;
 use muster_protocol::links::{Failure, Handshakes, Stage};
+use muster_protocol::{Dropped, Time};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
@@ -32,7 +32,7 @@ impl Away {
     }
 
     /// Counts `kind`, and lets people know of `whom` unless that was done a moment ago.
-    pub(super) async fn turned(&self, kind: &'static str, whom: String, why: String) {
+    pub(super) async fn turned(&self, kind: Dropped, whom: String, why: String) {
         self.counters.dropped(kind);
         debug!(whom, why, "turned away");
         let now = Time(self.started.elapsed().as_micros() as u64);
@@ -46,10 +46,10 @@ impl Away {
     pub(super) async fn handshake_failed(&self, whom: String, ip: Option<IpAddr>, stage: Stage, error: &impl Debug) {
         let failure = self.handshakes().failed(ip, stage, is_cut_off(error));
         if failure != Failure::Nonsense {
-            self.counters.dropped("handshake cut off");
+            self.counters.dropped(Dropped::HandshakeCutOff);
         }
         if let Some(words) = failure.words() {
-            self.turned("handshake failed", whom, words.to_owned()).await;
+            self.turned(Dropped::HandshakeFailed, whom, words.to_owned()).await;
         }
     }
 

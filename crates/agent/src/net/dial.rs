@@ -6,6 +6,7 @@ use libp2p::swarm::behaviour::NewListenAddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour as _};
 use libp2p::{Multiaddr, PeerId};
+use muster_protocol::Dropped;
 use muster_protocol::links::{Came, Dial, Stage};
 use tracing::{debug, warn};
 
@@ -41,7 +42,7 @@ impl Mesh {
     }
 
     fn dial_ended(&mut self, number: u64) {
-        (0..self.links.dial_failed(number)).for_each(|_| self.counters.dropped("not connected"));
+        (0..self.links.dial_failed(number)).for_each(|_| self.counters.dropped(Dropped::NotConnected));
     }
 
     /// Looks a name up, which may take its time.

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionId, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns};
+use muster_protocol::Dropped;
 use muster_protocol::links::Stage;
 use muster_wire::{MachineId, limits};
 use tokio::time::Instant;
@@ -80,7 +81,7 @@ impl Mesh {
             (machine, _) => {
                 dial.into_iter().for_each(|number| _ = self.links.dial_failed(number));
                 if machine.is_none() {
-                    self.away.turned("not a machine", peer.to_string(), "its key is not Ed25519".to_owned()).await;
+                    self.away.turned(Dropped::NoMachine, peer.to_string(), "its key is not Ed25519".to_owned()).await;
                 }
                 self.swarm.close_connection(connection);
             }
@@ -106,7 +107,7 @@ impl Mesh {
                 let now = self.now();
                 self.links.make_room(now);
                 debug!(whom, %cause, "no room");
-                self.away.turned("no room", whom, "there are too many connections".to_owned()).await;
+                self.away.turned(Dropped::NoRoom, whom, "there are too many connections".to_owned()).await;
             }
             // Nobody expects a certain machine to dial; so this is none of ours either.
             ListenError::WrongPeerId { .. } => debug!(whom, ?error, "an incoming connection failed"),

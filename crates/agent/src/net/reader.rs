@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use libp2p::Stream;
+use muster_protocol::Dropped;
 use muster_wire::{Frame, MachineId, WireError};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -41,7 +42,7 @@ impl Reader {
                 // The peer opens another stream, or its connection is gone.
                 Err(link::ReadError::Io(_)) => return Ok(()),
                 Err(why) => {
-                    self.away.turned("frame too long", self.machine.to_string(), why.to_string()).await;
+                    self.away.turned(Dropped::FrameTooLong, self.machine.to_string(), why.to_string()).await;
                     return Err(Offended);
                 }
             };
@@ -56,9 +57,9 @@ impl Reader {
                 }
                 Err(why) => {
                     let kind = match why {
-                        WireError::Version { .. } => "another protocol version",
-                        WireError::Signature(_) => "wrong signature",
-                        _ => "malformed frame",
+                        WireError::Version { .. } => Dropped::OtherVersion,
+                        WireError::Signature(_) => Dropped::WrongSignature,
+                        _ => Dropped::MalformedFrame,
                     };
                     bad += 1;
                     self.away.turned(kind, self.machine.to_string(), why.to_string()).await;

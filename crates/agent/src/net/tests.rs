@@ -85,7 +85,7 @@ impl Node {
         }
     }
 
-    fn dropped(&self, why: &str) -> u64 {
+    fn dropped(&self, why: Dropped) -> u64 {
         self.counters.all().get(&format!("dropped: {why}")).copied().unwrap_or_default()
     }
 }
@@ -156,7 +156,7 @@ async fn machines_that_dial_each_other_are_connected_once_and_hear_each_other() 
         assert_eq!(third.hears(first.id).await, call);
         assert_eq!(second.hears(third.id).await, call);
     }
-    assert_eq!(first.dropped("queue full"), 0);
+    assert_eq!(first.dropped(Dropped::QueueFull), 0);
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn another_mesh_key_is_turned_away_and_named() {
             }
             event => panic!("{event:?}"),
         }
-        assert!(node.dropped("handshake failed") >= 1);
+        assert!(node.dropped(Dropped::HandshakeFailed) >= 1);
     }
 }
 
@@ -204,7 +204,7 @@ async fn what_is_no_frame_is_dropped_counted_and_told_once_and_then_the_peer_is_
     }
     assert!(matches!(node.event().await, Event::TurnedAway(whom, _) if whom == id.to_string()));
     assert!(matches!(node.event().await, Event::Disconnected(machine) if machine == id));
-    assert_eq!(node.dropped("malformed frame"), 16);
+    assert_eq!(node.dropped(Dropped::MalformedFrame), 16);
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_frame_of_another_protocol_version_is_dropped_counted_and_named() {
         event => panic!("{event:?}"),
     }
     assert_eq!(node.hears(id).await, 2, "what follows is judged by itself");
-    assert_eq!(node.dropped("another protocol version"), 1);
+    assert_eq!(node.dropped(Dropped::OtherVersion), 1);
 }
 
 #[tokio::test]
@@ -328,12 +328,12 @@ async fn a_connection_that_ends_in_the_middle_is_no_word_about_another_key_until
     let mut node = Node::start(1, KEY, &[]).await;
     for seen in 1..=3 {
         drop(tokio::net::TcpStream::connect(node.at).await.expect("connects"));
-        while node.dropped("handshake cut off") < seen {
+        while node.dropped(Dropped::HandshakeCutOff) < seen {
             tokio::task::yield_now().await;
         }
     }
     assert!(node.events.try_recv().is_err(), "a restart looks like this");
-    assert_eq!(node.dropped("handshake failed"), 0);
+    assert_eq!(node.dropped(Dropped::HandshakeFailed), 0);
     drop(tokio::net::TcpStream::connect(node.at).await.expect("connects"));
     assert!(
         matches!(node.event().await, Event::TurnedAway(whom, why) if whom == "127.0.0.1" && why.contains("mesh key"))
@@ -485,5 +485,5 @@ async fn machines_of_one_key_that_come_and_go_are_not_said_to_have_another() {
             }
         }
     }
-    assert_eq!(node.dropped("handshake failed"), 0);
+    assert_eq!(node.dropped(Dropped::HandshakeFailed), 0);
 }

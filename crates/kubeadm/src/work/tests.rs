@@ -13,25 +13,7 @@ use crate::manifests::ManifestFile;
 use crate::version::Version;
 
 pub(crate) fn settings(root: &Path) -> Settings {
-    Settings {
-        cluster: "site".into(),
-        version: None,
-        kubeadm: "/usr/bin/kubeadm".into(),
-        dir: root.join("etc/kubernetes"),
-        kubelet_dir: root.join("var/lib/kubelet"),
-        etcd_dir: root.join("var/lib/etcd"),
-        work_dir: root.join("run"),
-        hosts_file: root.join("etc/hosts"),
-        endpoint: "api.site.muster:7443".into(),
-        api_port: 6443,
-        pod_subnet: None,
-        service_subnet: None,
-        image_repository: None,
-        cri_socket: None,
-        documents: Vec::new(),
-        skip_phases: Vec::new(),
-        ignore_preflight: Vec::new(),
-    }
+    Settings { work_dir: root.join("run"), ..Settings::of("site", root) }
 }
 
 const CONFIG: &str = r#"{"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "site", "user": "me"}}],

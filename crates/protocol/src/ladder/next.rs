@@ -7,7 +7,7 @@ use muster_wire::{KubeadmMarker, Role, TurnKind};
 use super::{Context, Job, JoinStage, Ladder};
 use crate::ledger::Member;
 use crate::words::notices::NoticeKind;
-use crate::{EtcdTiming, Recipient, Step};
+use crate::{Recipient, Step};
 
 impl Ladder {
     /// The next step, given that none runs.
@@ -190,14 +190,10 @@ impl Ladder {
             // First the ledger must say that the attempt is over; until then this copy may just be old.
             let live = context.claims_init() == Some(marker.attempt);
             if live && crate::planted::planted("init-resumed") {
-                self.underway = Some(marker);
-                let pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
-                let member = context.member()?.admitted.clone();
-                let (attempt, tokens) = (marker.attempt, Vec::new());
-                let (name, address) = (member.name, member.address);
-                let timing = EtcdTiming::default();
-                let step = Step::InitCluster { attempt, name, address, sealed_pki: pki, tokens, timing };
-                return Some((Job::Init { attempt }, step));
+                return context
+                    .member()
+                    .cloned()
+                    .and_then(|member| self.next_claimed(context, marker.attempt, &member));
             }
             if live || context.ledger.last_attempt() < marker.attempt {
                 return None;

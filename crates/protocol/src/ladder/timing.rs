@@ -21,15 +21,16 @@ pub enum EtcdTiming {
     Own,
 }
 
-/// Longest sync on an idle disk that allows the fast timing. Under load a disk was seen to take some ten times as long; that
-/// and two lost heartbeats must fit into the shortest time to an election.
-const FAST_SYNC: Duration = Duration::from_millis(15);
+/// Longest typical sync that allows the fast timing: that of an SSD. The longest syncs of one under load were some fifty times its
+/// typical one (0.5 ms: of 2,422 by an etcd at work two took longer than 128 ms and none longer than 256), and the longest of them and
+/// two lost heartbeats should fit into the time to an election, which etcd draws from its timeout up to twice that.
+const FAST_SYNC: Duration = Duration::from_millis(3);
 
-/// The same for the steady one.
-const STEADY_SYNC: Duration = Duration::from_millis(30);
+/// The same for the steady one. A disk that turns takes 8 ms and more.
+const STEADY_SYNC: Duration = Duration::from_millis(6);
 
 impl EtcdTiming {
-    /// For disks of which these are the longest syncs, in microseconds; one of 0 was not measured.
+    /// For disks of which these are the typical syncs, in microseconds; one of 0 was not measured.
     pub fn of(syncs_us: impl IntoIterator<Item = u32>) -> Self {
         let longest = syncs_us.into_iter().map(|sync| if sync == 0 { u32::MAX } else { sync }).max();
         let longest = Duration::from_micros(longest.unwrap_or(u32::MAX).into());
@@ -66,9 +67,9 @@ mod tests {
 
     #[test]
     fn the_slowest_disk_decides_and_one_that_nobody_measured_is_slow() {
-        assert_eq!(EtcdTiming::of([900, 15_000, 3_000]), EtcdTiming::Fast);
-        assert_eq!(EtcdTiming::of([900, 15_001]), EtcdTiming::Steady);
-        assert_eq!(EtcdTiming::of([30_001, 900]), EtcdTiming::Own);
+        assert_eq!(EtcdTiming::of([900, 3_000, 10]), EtcdTiming::Fast);
+        assert_eq!(EtcdTiming::of([900, 3_001]), EtcdTiming::Steady);
+        assert_eq!(EtcdTiming::of([6_001, 900]), EtcdTiming::Own);
         assert_eq!(EtcdTiming::of([900, 0]), EtcdTiming::Own);
         assert_eq!(EtcdTiming::of([]), EtcdTiming::Own);
         for timing in [EtcdTiming::Fast, EtcdTiming::Steady] {

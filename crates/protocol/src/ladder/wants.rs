@@ -74,14 +74,10 @@ impl Ladder {
                 (crate::planted::planted("turn-given-up-early") || reset && self.running.is_none())
                     .then_some((TurnChange::GaveUp, number))
             }
-            (Some((number, holder)), Some(JoinStage::Kubelet))
-                if holder != me
-                    && member.admitted.role == Role::ControlPlane
-                    && crate::planted::planted("two-etcd-turns") =>
+            (turn, Some(JoinStage::Kubelet))
+                if member.admitted.role == Role::ControlPlane
+                    && turn.is_none_or(|(_, holder)| holder != me && crate::planted::planted("two-etcd-turns")) =>
             {
-                Some((TurnChange::Started, number + 1))
-            }
-            (None, Some(JoinStage::Kubelet)) if member.admitted.role == Role::ControlPlane => {
                 Some((TurnChange::Started, self.ask_turn(context)))
             }
             _ => None,

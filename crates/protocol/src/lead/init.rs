@@ -9,6 +9,7 @@ use super::silence::Silence;
 use crate::Time;
 use crate::follow::Subject;
 use crate::planted::planted;
+use crate::words::waits::Wait;
 
 /// This duty's notes.
 #[derive(Debug, Default)]
@@ -26,10 +27,14 @@ impl Init {
             self.claim_seen = None;
             return;
         }
-        let Some((attempt, machine)) = ledger.live_claim() else {
+        let awaited = |machine: MachineId| !planted("claim-while-live") || context.roster.is_alive(machine);
+        let Some((attempt, machine)) = ledger.live_claim().filter(|(_, machine)| awaited(*machine)) else {
             self.claim_seen = None;
-            if admitted_all && let Some((machine, failures)) = next_initialiser(context) {
-                self.claim(context, machine, failures);
+            if admitted_all {
+                match next_initialiser(context) {
+                    Some((machine, failures)) => self.claim(context, machine, failures),
+                    None => context.waits.push(Wait::NobodyAble),
+                }
             }
             return;
         };
@@ -37,15 +42,11 @@ impl Init {
             Some((known, seen)) if known == attempt => seen,
             _ => self.claim_seen.insert((attempt, context.now)).1,
         };
-        if planted("claim-while-live") && !context.roster.is_alive(machine) {
-            let attempt = attempt + 1;
-            if let Some((machine, _)) = next_initialiser(context) {
-                context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
-            }
-        }
         let why = if planted("initialiser-awaited") {
             None
-        } else if silence.dead_for(context, "claim", machine, context.tuning.initialiser_patience) {
+        } else if silence.dead_for(context, "claim", machine, context.tuning.initialiser_patience, |until| {
+            Some(Wait::Initialiser { machine, until })
+        }) {
             Some(format!("{machine} stopped answering while it initialised"))
         } else if context.now.since(seen) >= context.tuning.init_max {
             Some(format!("{machine} took longer than {} s", context.tuning.init_max.as_secs()))
@@ -70,6 +71,7 @@ impl Init {
         let pause = Duration::from_secs(1) * (u32::from(failures > 0) << doublings);
         if context.now.since(free) < pause && !planted("claims-unpaused") {
             context.wake_at(free + pause, "the next attempt at init");
+            context.waits.push(Wait::NextAttempt(free + pause));
             return;
         }
         let attempt = last + 1;

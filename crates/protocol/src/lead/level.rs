@@ -5,6 +5,7 @@ use muster_wire::{Entry, MachineId};
 use super::Context;
 use crate::follow::Subject;
 use crate::planted::planted;
+use crate::words::waits::Wait;
 
 /// Wants the next level when the card of every voter, and of whoever becomes one, says that its machine knows it. A voter that
 /// has no card here was not heard of since this machine started, and may know anything.
@@ -15,9 +16,14 @@ pub(super) fn raise(context: &mut Context<'_>) {
         true => context.mine.card().level >= level,
         false => context.roster.card(*machine).is_some_and(|card| card.level >= level),
     };
+    if !knows(&me) {
+        return;
+    }
     let unasked = usize::from(planted("level-raised-early"));
-    let voters = context.ledger.raft_callers(context.charter);
-    if knows(&me) && voters.iter().filter(|voter| !knows(voter)).count() <= unasked {
+    let ignorant: Vec<MachineId> =
+        context.ledger.raft_callers(context.charter).into_iter().filter(|voter| !knows(voter)).collect();
+    if ignorant.len() <= unasked {
         context.wants.insert(Subject("level", me, level), Entry::LevelRaised { level });
     }
+    context.waits.extend(ignorant.into_iter().map(Wait::Voter));
 }

@@ -10,6 +10,7 @@ use super::silence::Silence;
 use super::{AT_ONCE, Context};
 use crate::follow::Subject;
 use crate::planted::planted;
+use crate::words::waits::Wait;
 
 /// This duty's notes.
 #[derive(Debug, Default)]
@@ -33,7 +34,8 @@ impl Members {
             .filter(|machine| has_successor(*machine, context))
             .collect();
         for machine in gone {
-            if silence.dead_for(context, "replaced", machine, context.tuning.initialiser_patience) {
+            // That its successor waits is said for the successor.
+            if silence.dead_for(context, "replaced", machine, context.tuning.initialiser_patience, |_| None) {
                 context.wants.insert(Subject("remove", machine, 0), Entry::Removed { machine });
             }
         }
@@ -50,7 +52,15 @@ impl Members {
         let patience = context.tuning.initialiser_patience;
         let since = silence.since(context, "successor", machine);
         context.wake_at(since + patience, "a machine that looks like another");
-        !context.roster.is_alive(old) || context.now.since(since) < patience
+        let waits = !context.roster.is_alive(old) || context.now.since(since) < patience;
+        context.waits.extend(waits.then_some(Wait::Predecessor { machine, old }));
+        waits
+    }
+
+    fn has_address(claims: &Claims, card: &SignedCard, context: &mut Context<'_>) -> bool {
+        let has = claims.address(card.card(), context).is_some();
+        context.waits.extend((!has).then_some(Wait::Address(card.card().machine)));
+        has
     }
 
     /// Wants everyone admitted who is there. Returns whether all the living are.
@@ -58,17 +68,24 @@ impl Members {
         let ledger = context.ledger;
         let mut newcomers: Vec<&SignedCard> =
             context.roster.known().values().map(|known| &known.card).filter(|card| admissible(card, context)).collect();
+        // One that cannot read the ledger would stop at its first look.
+        let (level, waits) = (ledger.level(), &mut *context.waits);
+        newcomers.retain(|card| {
+            let reads = card.card().level >= level;
+            waits.extend((!reads).then_some(Wait::TooOld(card.card().machine)));
+            reads
+        });
         let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
         if newcomers.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
             return true;
         }
         let claims = Claims::new(context);
         claims.correct(context);
-        newcomers.retain(|card| claims.address(card.card(), context).is_some());
+        newcomers.retain(|card| Self::has_address(&claims, card, context));
         newcomers.retain(|card| !Self::waits_for_removal(context, silence, card.card().machine));
-        let mine = claims.address(context.mine.card(), context).is_some();
-        if mine && myself {
-            newcomers.push(context.mine);
+        let mine = context.mine;
+        if myself && Self::has_address(&claims, mine, context) {
+            newcomers.push(mine);
         }
         let all = newcomers.is_empty();
         // Voters of the charter first: they are control planes whatever happens.
@@ -120,7 +137,7 @@ fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
     alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none())
 }
 
-/// Whether policy admits the machine: it is there, has an accepted image, can read the ledger, and is one machine.
+/// Whether policy admits the machine: it is there, has an accepted image, and is one machine.
 fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
     let machine = card.card().machine;
     context.ledger.member(machine).is_none()
@@ -128,8 +145,6 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && context.roster.is_alive(machine)
         && context.roster.clone_proof(machine).is_none()
         && context.ledger.accepts(card.card().settings.digest)
-        // One that cannot read the ledger would stop at its first look.
-        && card.card().level >= context.ledger.level()
         // A machine never belongs to two clusters (promise S7); its card says so to those, too, who have not met it themselves.
         && card.card().charter.is_none_or(|theirs| context.mine.card().charter == Some(theirs))
         && (card.card().has_looked() || context.charter.voters.contains(&machine))

@@ -7,6 +7,7 @@ use muster_wire::{Charter, Entry, MachineId, SignedCard};
 use crate::follow::Subject;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
+use crate::words::waits::Wait;
 use crate::{Effects, Ledger, Time};
 
 /// What leading needs to know and may change.
@@ -20,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) runs: &'a mut u64,
     pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
+    /// What the duties wait for.
+    pub(crate) waits: &'a mut Vec<Wait>,
     pub(crate) due: &'a mut Option<(Time, &'static str)>,
     pub(crate) effects: &'a mut Effects,
 }

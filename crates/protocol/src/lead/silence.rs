@@ -8,19 +8,22 @@ use muster_wire::MachineId;
 use super::Context;
 use crate::Time;
 use crate::planted::planted;
+use crate::words::waits::Wait;
 
 /// Since when a machine is thought dead, for each duty that asks: each has its own patience.
 #[derive(Debug, Default)]
 pub(super) struct Silence(BTreeMap<(&'static str, MachineId), Time>);
 
 impl Silence {
-    /// Whether a machine has been silent for as long as `patience`, since `what` first asked.
+    /// Whether a machine has been silent for as long as `patience`, since `what` first asked; until then `wait` says what is waited
+    /// for.
     pub(super) fn dead_for(
         &mut self,
         context: &mut Context<'_>,
         what: &'static str,
         machine: MachineId,
         patience: Duration,
+        wait: impl FnOnce(Time) -> Option<Wait>,
     ) -> bool {
         if context.roster.is_alive(machine) {
             if !planted("silences-added-up") {
@@ -28,9 +31,13 @@ impl Silence {
             }
             return false;
         }
-        let since = self.since(context, what, machine);
-        context.wake_at(since + patience, "a machine that is silent");
-        context.now.since(since) >= patience
+        let until = self.since(context, what, machine) + patience;
+        if context.now >= until {
+            return true;
+        }
+        context.wake_at(until, "a machine that is silent");
+        context.waits.extend(wait(until));
+        false
     }
 
     /// When `what` first asked for the machine, which is now if it did not yet.

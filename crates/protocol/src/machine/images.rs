@@ -40,6 +40,8 @@ pub struct RunsImage {
     pub kubelet: Option<String>,
     /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
     pub certificates_end_s: u64,
+    /// The median of some syncs of its disk when it started, in microseconds; 0 if none was measured.
+    pub sync_us: u32,
 }
 
 impl Machine {
@@ -92,6 +94,7 @@ impl Machine {
                 level: card.level,
                 kubelet: card.running.kubelet.map(|digest| digest.0.iter().map(|byte| format!("{byte:02x}")).collect()),
                 certificates_end_s: card.running.certificates_end_s,
+                sync_us: card.running.sync_us,
             }
         };
         self.cards().filter(|card| card.settings.digest == image).map(runs).collect()

@@ -39,31 +39,10 @@ impl Machine {
         )
     }
 
-    /// Why this machine stands still, and for whom the ledger's next level waits.
+    /// Why this machine stands still.
     pub(super) fn explain_level(&self, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         if self.follow.beyond().is_some() {
-            return add(Topic::Level, self.beyond_text(), &[self.id()]);
-        }
-        let Some(certificate) = &self.durable.charter else { return };
-        let ledger = self.follow.ledger();
-        let (level, mine) = (ledger.level(), self.mine.card().level);
-        let older = |machine: &MachineId, level: u32| self.roster.card(*machine).filter(|card| card.level < level);
-        let voters = ledger.raft_callers(certificate.charter());
-        for card in voters.iter().filter_map(|voter| older(voter, level + 1)).filter(|_| mine > level) {
-            let text = format!(
-                "the ledger stays at level {level}: {} ({}) knows level {} alone. Start it with the newer image",
-                card.machine, card.hostname, card.level
-            );
-            add(Topic::Level, text, &[card.machine]);
-        }
-        let newcomers = self.roster.known().keys().filter(|machine| ledger.member(**machine).is_none());
-        for card in newcomers.filter(|machine| self.roster.is_alive(**machine)).filter_map(|one| older(one, level)) {
-            let text = format!(
-                "{} ({}) is not admitted: it knows the ledger up to level {}, and this one is at {level}. Start it with a newer \
-                 image",
-                card.machine, card.hostname, card.level
-            );
-            add(Topic::Level, text, &[card.machine]);
+            add(Topic::Level, self.beyond_text(), &[self.id()]);
         }
     }
 }

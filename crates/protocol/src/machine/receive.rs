@@ -10,7 +10,7 @@ use super::Machine;
 use crate::links::{IMAGE_REFUSED_FOR, REFUSED_FOR};
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
-use crate::{Effect, Effects, Time};
+use crate::{Dropped, Effect, Effects, Time};
 
 /// A Hello's contents.
 struct Greeting {
@@ -26,7 +26,7 @@ impl Machine {
         match frame {
             Frame::Hello { card, charter, cards, answer, seen_at } => {
                 if card.card().machine != from {
-                    self.roster.count("hello of someone else");
+                    self.roster.count(Dropped::HelloOfAnother);
                     return;
                 }
                 let greeting = Greeting { card, charter, cards, answer, seen_at };
@@ -56,7 +56,7 @@ impl Machine {
             }
             Frame::Refusal { ballot, promised, why } => {
                 if !why.is_empty() {
-                    self.roster.count("ballots refused by a machine that cannot follow");
+                    self.roster.count(Dropped::BallotRefused);
                 }
                 self.with_founding(now, effects, |founding, context| founding.refused(context, ballot, promised));
             }
@@ -65,7 +65,7 @@ impl Machine {
             }),
             Frame::Accepted { cluster, vote } => {
                 if vote.machine != from || cluster != self.cluster {
-                    self.roster.count("vote out of place");
+                    self.roster.count(Dropped::VoteOutOfPlace);
                     return;
                 }
                 self.with_founding(now, effects, |founding, context| founding.accepted(context, vote));
@@ -80,7 +80,7 @@ impl Machine {
             Frame::Proposal { call, entry } => self.receive_proposal(from, call, &entry, effects),
             Frame::ProposalAnswer { call, outcome } => self.proposed(now, call, outcome, effects),
             // Raft is a device: the shell hands its frames to it directly.
-            Frame::RaftCall { .. } | Frame::RaftAnswer { .. } => self.roster.count("raft frame in the core"),
+            Frame::RaftCall { .. } | Frame::RaftAnswer { .. } => self.roster.count(Dropped::RaftFrame),
         }
     }
 
@@ -96,8 +96,12 @@ impl Machine {
             self.order_addresses();
         }
         let boot = card.card().boot;
-        self.learn(now, card, effects);
-        for card in cards {
+        // Their owners let them travel. A machine that was away learns most cards anew from greetings, and would go on passing all of
+        // them on for minutes, in a site that has long had them (promise L5).
+        for card in std::iter::once(card).chain(cards) {
+            if !planted("greetings-gossiped") {
+                self.roster.answered(&card);
+            }
             self.learn(now, card, effects);
         }
         if self.roster.hello(now, from, boot, answer) {
@@ -228,7 +232,7 @@ impl Machine {
         match Entry::decode_at(bytes, self.mine.card().level) {
             Err(why) => effects.send(from, answer(refused(format!("not an entry: {why}").chars().take(200).collect()))),
             Ok(entry) if !self.may_propose(from, &entry) => {
-                self.roster.count("proposal by someone who may not");
+                self.roster.count(Dropped::ForbiddenProposal);
                 effects.send(from, answer(refused(format!("{from} may not propose this"))));
             }
             // In the log it would stop those who do not know it.

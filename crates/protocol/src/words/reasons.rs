@@ -54,6 +54,8 @@ pub enum Topic {
     Ticket,
     /// A turn at etcd.
     Etcd,
+    /// A turn whose holder is silent.
+    Turn,
     /// The ledger's level: a machine does not know it, or keeps it from rising.
     Level,
     /// An entry is to be committed.

@@ -43,25 +43,15 @@ mode: nftables
 
 /// `root` comes before every path that kubeadm is to see.
 fn settings(root: &str, documents: &str) -> Settings {
-    let path = |path: &str| format!("{root}{path}").into();
     Settings {
-        cluster: "site".into(),
-        version: None,
         kubeadm: "/kubeadm".into(),
-        dir: path("/etc/kubernetes"),
-        kubelet_dir: path("/var/lib/kubelet"),
-        etcd_dir: path("/var/lib/etcd"),
-        work_dir: path("/run/muster/kubeadm"),
-        hosts_file: path("/etc/hosts"),
-        endpoint: "api.site.muster:7443".into(),
-        api_port: 6443,
         pod_subnet: Some("10.244.0.0/16".into()),
         service_subnet: Some("10.96.0.0/12".into()),
-        image_repository: None,
         cri_socket: Some("unix:///run/containerd/containerd.sock".into()),
         documents: vec![UserFile { name: "/etc/muster/kubeadm.yaml".into(), text: documents.into() }],
         skip_phases: vec!["addon/coredns".into()],
         ignore_preflight: vec!["Swap".into()],
+        ..Settings::of("site", &Path::new("/").join(root.trim_start_matches('/')))
     }
 }
 

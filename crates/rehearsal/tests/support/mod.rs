@@ -69,23 +69,15 @@ impl Site {
         std::fs::write(&hosts, format!("127.0.0.1 localhost\n{address} api.test.muster # muster\n")).expect("a file");
         balance(address, self.backends.clone());
         let settings = Settings {
-            cluster: "test".into(),
-            version: None,
             kubeadm: DOUBLE.into(),
-            dir: root.join("etc/kubernetes"),
-            kubelet_dir: root.join("var/lib/kubelet"),
-            etcd_dir: root.join("var/lib/etcd"),
-            work_dir: root.join("run/muster/kubeadm"),
             hosts_file: hosts,
             endpoint: format!("api.test.muster:{ENDPOINT_PORT}"),
             api_port: API_PORT,
             pod_subnet: Some("10.244.0.0/16".into()),
-            service_subnet: None,
-            image_repository: None,
             cri_socket: Some("/run/containerd/containerd.sock".into()),
-            documents: Vec::new(),
             skip_phases: vec!["addon/coredns".into()],
             ignore_preflight: vec!["Swap".into()],
+            ..Settings::of("test", &root)
         };
         let environment = BTreeMap::from([("MUSTER_REHEARSAL_VERSION".to_owned(), self.version.to_string())]);
         Machine {

@@ -209,22 +209,8 @@ pub(super) fn manifests(count: u32) -> Manifests {
 /// muster.toml's part about kubeadm.
 fn settings() -> Settings {
     Settings {
-        cluster: super::CLUSTER.to_owned(),
-        version: None,
-        kubeadm: "/usr/bin/kubeadm".into(),
-        dir: "/etc/kubernetes".into(),
-        kubelet_dir: "/var/lib/kubelet".into(),
-        etcd_dir: "/var/lib/etcd".into(),
-        work_dir: "/run/muster/kubeadm".into(),
-        hosts_file: "/etc/hosts".into(),
         endpoint: "api.site.muster:7443".to_owned(),
         api_port: API_PORT,
-        pod_subnet: None,
-        service_subnet: None,
-        image_repository: None,
-        cri_socket: None,
-        documents: Vec::new(),
-        skip_phases: Vec::new(),
-        ignore_preflight: Vec::new(),
+        ..Settings::of(super::CLUSTER, Path::new("/"))
     }
 }

@@ -64,12 +64,16 @@ pub(crate) struct Seen {
     answers: Vec<f64>,
     /// When a connection that should have stood ended.
     pub(crate) ends: Vec<f64>,
+    /// When it stopped.
+    until: f64,
 }
 
 impl Seen {
-    /// The longest time without an answer that lies after `from`, or around it.
+    /// The longest time without an answer that lies after `from`, or around it. One that was never answered again was without until it
+    /// stopped.
     pub(crate) fn longest_gap(&self, from: f64) -> f64 {
-        let around = self.answers.windows(2).filter(|pair| pair[1] >= from);
+        let times: Vec<f64> = self.answers.iter().copied().chain([self.until]).collect();
+        let around = times.windows(2).filter(|pair| pair[1] >= from);
         around.map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
     }
 }
@@ -127,7 +131,7 @@ type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 impl Way {
     fn ask(&self, kind: Kind, stop: &AtomicBool) -> Seen {
-        let mut seen = Seen { kind, answers: Vec::new(), ends: Vec::new() };
+        let mut seen = Seen { kind, answers: Vec::new(), ends: Vec::new(), until: 0.0 };
         let mut kept = None;
         while !stop.load(Ordering::Relaxed) {
             match kind {
@@ -171,6 +175,7 @@ impl Way {
             }
             std::thread::sleep(PAUSE);
         }
+        seen.until = now();
         seen
     }
 
@@ -271,10 +276,11 @@ mod tests {
 
     #[test]
     fn a_gap_counts_if_it_ends_after_the_loss() {
-        let seen = Seen { kind: Kind::Read, answers: vec![1.0, 5.0, 5.1, 7.0, 7.1], ends: Vec::new() };
+        let seen = Seen { kind: Kind::Read, answers: vec![1.0, 5.0, 5.1, 7.0, 7.1], ends: Vec::new(), until: 8.0 };
         assert_eq!(seen.longest_gap(0.0), 4.0);
         assert!((seen.longest_gap(5.05) - 1.9).abs() < 1e-9);
-        assert_eq!(seen.longest_gap(8.0), 0.0);
+        assert!((seen.longest_gap(7.5) - 0.9).abs() < 1e-9, "whoever hears no more hears nothing until the end");
+        assert_eq!(seen.longest_gap(8.5), 0.0);
     }
 
     #[test]

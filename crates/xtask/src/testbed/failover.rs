@@ -50,9 +50,10 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
     let (begun, busy) = (Instant::now(), busy());
     let mut losses = Vec::new();
     for _ in 0..arguments.rounds {
-        for machine in control_planes(&testbed, &whole(&testbed)?) {
+        let planes = control_planes(&testbed, &whole(&testbed)?);
+        for machine in &planes {
             let name = machine.name.as_str();
-            let loss = lose(&testbed, machine, arguments, report)
+            let loss = lose(&testbed, &planes, machine, arguments, report)
                 .with_context(|| format!("after the loss of {name}; `start {name}` brings it back"))?;
             report.step(format!(
                 "{name}: everywhere else kubectl had answered within {:.1} s of its loss, and did for {:.0} s on; \
@@ -156,11 +157,18 @@ fn control_planes<'a>(testbed: &'a Testbed, view: &View) -> Vec<&'a Machine> {
 }
 
 /// Takes one machine away and gives it back.
-fn lose(testbed: &Testbed, lost: &Machine, arguments: &FailoverArguments, report: &Report) -> Result<Loss> {
+fn lose(
+    testbed: &Testbed,
+    planes: &[&Machine],
+    lost: &Machine,
+    arguments: &FailoverArguments,
+    report: &Report,
+) -> Result<Loss> {
     let name = &lost.name;
     let others: Vec<&Machine> = testbed.machines.iter().filter(|machine| machine.name != *name).collect();
-    // The last of them is a worker, if there is one.
-    let through = others.last().context("nobody stays")?;
+    // A control plane's clients go to its own server first.
+    let worker = others.iter().find(|machine| planes.iter().all(|plane| plane.name != machine.name));
+    let through = worker.or(others.last()).context("nobody stays")?;
     let etcd_leader = leads_etcd(lost)?;
     let clients = Clients::start(testbed, through, WATCHES)?;
     interrupt::sleep(CALM)?;

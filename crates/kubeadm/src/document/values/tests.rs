@@ -6,23 +6,10 @@ use crate::settings::UserFile;
 
 fn settings(pod: Option<&str>, service: Option<&str>, documents: &str) -> Settings {
     Settings {
-        cluster: "site".into(),
-        version: None,
-        kubeadm: "/usr/bin/kubeadm".into(),
-        dir: "/etc/kubernetes".into(),
-        kubelet_dir: "/var/lib/kubelet".into(),
-        etcd_dir: "/var/lib/etcd".into(),
-        work_dir: "/run/muster/kubeadm".into(),
-        hosts_file: "/etc/hosts".into(),
-        endpoint: "api.site.muster:7443".into(),
-        api_port: 6443,
         pod_subnet: pod.map(str::to_owned),
         service_subnet: service.map(str::to_owned),
-        image_repository: None,
-        cri_socket: None,
         documents: vec![UserFile { name: "k.yaml".into(), text: documents.into() }],
-        skip_phases: Vec::new(),
-        ignore_preflight: Vec::new(),
+        ..Settings::of("site", std::path::Path::new("/"))
     }
 }
 

@@ -1,0 +1,60 @@
+//! What a duty of the leader's waits for, as a value: the duty says it where it decides, and `explain` tells it to people.
+
+use muster_wire::{MachineId, TurnKind};
+
+use crate::Time;
+
+/// Why a duty wants nothing now, though something is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wait {
+    /// A newcomer is not admitted: nobody reached it at an address that it has alone.
+    Address(MachineId),
+    /// A newcomer is not admitted: it does not know the ledger's level.
+    TooOld(MachineId),
+    /// A newcomer is not admitted before its predecessor on the same hardware is removed.
+    Predecessor {
+        /// The newcomer.
+        machine: MachineId,
+        /// Whose place it takes.
+        old: MachineId,
+    },
+    /// The ledger's level does not rise: this voter does not know the next one, or was not heard of.
+    Voter(MachineId),
+    /// Nobody is given the right to init: no control plane that is here can run kubeadm.
+    NobodyAble,
+    /// All who could have failed to init, and the next attempt is made then.
+    NextAttempt(Time),
+    /// Whoever initialises the cluster is silent, and its attempt is given up then.
+    Initialiser {
+        /// Who.
+        machine: MachineId,
+        /// When, if it stays silent.
+        until: Time,
+    },
+    /// Whoever holds a turn is silent, and the turn is ended then.
+    Holder {
+        /// Of which kind.
+        kind: TurnKind,
+        /// Who.
+        machine: MachineId,
+        /// When, if it stays silent.
+        until: Time,
+    },
+    /// Something that is made for a machine failed, and is tried again then.
+    Retry {
+        /// For whom.
+        machine: MachineId,
+        /// When.
+        until: Time,
+    },
+}
+
+impl Wait {
+    /// Whether it only takes time: then who leads alone knows since when it waits.
+    pub(crate) fn takes_time(self) -> bool {
+        match self {
+            Self::NextAttempt(_) | Self::Initialiser { .. } | Self::Holder { .. } | Self::Retry { .. } => true,
+            Self::Address(_) | Self::TooOld(_) | Self::Predecessor { .. } | Self::Voter(_) | Self::NobodyAble => false,
+        }
+    }
+}
