@@ -89,6 +89,6 @@ mod tests {
         assert!(matches!(told.try_recv(), Ok(Event::TurnedAway(whom, _)) if whom == "10.0.0.8"));
         assert!(told.try_recv().is_err(), "once is enough");
         let all = counters.all();
-        assert_eq!((all["dropped: handshake cut off"], all["dropped: handshake failed"]), (1, 2));
+        assert_eq!((all["dropped: handshake-cut-off"], all["dropped: handshake-failed"]), (1, 2));
     }
 }

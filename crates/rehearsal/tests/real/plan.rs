@@ -2,6 +2,7 @@
 //! for itself.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::{
