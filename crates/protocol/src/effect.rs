@@ -215,6 +215,13 @@ pub enum Step {
         /// Their numbers, from 0.
         objects: Vec<u32>,
     },
+    /// Take a machine that is gone for good out of etcd, and its Node away. Safe to repeat.
+    Strike {
+        /// The address by which etcd knows its member.
+        member: String,
+        /// Its Node's name.
+        node: String,
+    },
     /// Undo whatever kubeadm and muster did to this machine for the cluster. Safe to repeat.
     Reset {
         /// Set for a control plane that may have joined etcd: its address there. It is no member any more before anything
@@ -243,6 +250,7 @@ impl Step {
             Step::AwaitReady { .. } => "await-ready",
             Step::DeleteToken { .. } => "delete-token",
             Step::ApplyManifests { .. } => "apply-manifests",
+            Step::Strike { .. } => "strike",
             Step::Reset { .. } => "reset",
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod manifests;
 mod members;
 mod pass;
 mod pki;
+mod replace;
 mod runs;
 mod silence;
 mod tickets;
@@ -23,6 +24,7 @@ use self::init::Init;
 use self::members::Members;
 pub(crate) use self::pass::Context;
 use self::pki::Pki;
+use self::replace::Replace;
 use self::runs::{Job, Runs};
 use self::silence::Silence;
 use self::tickets::Tickets;
@@ -42,6 +44,7 @@ const AT_ONCE: usize = 32;
 pub(crate) struct Lead {
     silence: Silence,
     members: Members,
+    replace: Replace,
     init: Init,
     voters: Voters,
     pki: Pki,
@@ -75,6 +78,7 @@ impl Lead {
 
     /// What a control plane does for a leader that cannot do all of its duties.
     pub(crate) fn assist(&mut self, context: &mut Context<'_>, leader: MachineId) {
+        self.replace.leave(context, &self.runs);
         self.pki.assist(context, &mut self.runs, leader);
         // A leader that was admitted after init began has a token that init did not register, and no API server to register it.
         if !has_joined(context, leader)
@@ -88,6 +92,7 @@ impl Lead {
 
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
         self.members.remove_replaced(context, &mut self.silence);
+        self.replace.run(context, &mut self.silence, &mut self.runs);
         let admitted_all = self.members.admit(context, &mut self.silence);
         self.init.watch_claim(context, &mut self.silence, admitted_all);
         turns::watch(context, &mut self.silence);
@@ -151,6 +156,7 @@ impl Lead {
             }
             (Job::RenewToken { machine, .. }, Ok(_)) => self.tokens.registered(machine),
             (Job::DeleteToken { .. }, Ok(_)) => {}
+            (Job::Strike { machine }, Ok(_)) => self.replace.struck(machine),
             (job, result) => {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
                 self.failed(now, job, &why, tuning, effects);
@@ -169,7 +175,7 @@ impl Lead {
             Job::DeleteToken { .. } => {
                 effects.notice(NoticeKind::Token, format!("the token of {machine} stays until it expires"));
             }
-            Job::Ticket { .. } | Job::SealPki { .. } => {}
+            Job::Ticket { .. } | Job::SealPki { .. } | Job::Strike { .. } => {}
         }
     }
 }

@@ -40,6 +40,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("everyone-ready", "every machine was Ready"),
     ("partition-while-founding", "a partition was in force before there was a charter"),
     ("power-lost", "machines lost power"),
+    ("wiped-member-removed", "the etcd member of a control plane whose disk was wiped was taken out of etcd"),
     ("came-back-after-ready", "a machine restarted after it was Ready"),
     ("joined-with-faults", "a machine joined while faults were under way"),
 ];

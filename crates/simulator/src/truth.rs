@@ -75,6 +75,12 @@ pub struct Truth {
     pub(crate) turn_since: At,
     /// Machines whose etcd members are in etcd's list, in truth.
     pub(crate) in_etcd: BTreeSet<MachineId>,
+    /// The identity of the machine whose member etcd has at a place.
+    etcd_of: BTreeMap<Slot, MachineId>,
+    /// The identity whose member left etcd just now.
+    pub(crate) left_etcd: Option<MachineId>,
+    /// Identities whose members were taken out of etcd.
+    struck: BTreeSet<MachineId>,
     /// Machines that etcd has had as members since their last turn began. One that stops after that takes its member away
     /// again, while what it said of its success may still be on its way to the log.
     pub(crate) added: BTreeSet<MachineId>,
@@ -132,6 +138,7 @@ impl Truth {
         }
         self.turn_ended = None;
         self.etcd_lost = None;
+        self.left_etcd = None;
         match seen {
             Seen::Booting { slot, machine, sealing_key, durable, image, .. } => {
                 self.identity.insert(*slot, *machine);
@@ -185,7 +192,8 @@ impl Truth {
                     Entry::Removed { machine } => Some(*machine),
                     _ => None,
                 });
-                self.etcd_lost = member.filter(|machine| self.book.etcd_member(*machine));
+                self.etcd_lost =
+                    member.filter(|machine| self.book.etcd_member(*machine) && !self.struck.contains(machine));
                 let effective = self.book.enter(*revision, entry.as_ref());
                 if let Some(entry) = entry.filter(|_| effective) {
                     self.commit(now, &entry, sometimes);
@@ -209,16 +217,25 @@ impl Truth {
                     }
                 }
             }
-            Seen::Initialised { attempt, .. } if self.abandoned.contains_key(attempt) => {
-                sometimes.reached("init-finished-late");
+            Seen::Initialised { slot, attempt } => {
+                if self.abandoned.contains_key(attempt) {
+                    sometimes.reached("init-finished-late");
+                }
+                self.has_member(*slot);
             }
             Seen::EtcdAdded { slot, .. } => {
+                self.has_member(*slot);
                 self.in_etcd.extend(self.identity.get(slot).copied());
                 self.added.extend(self.identity.get(slot).copied());
             }
             Seen::EtcdLeft { gone, .. } => {
-                if let Some(machine) = self.identity.get(gone) {
-                    self.in_etcd.remove(machine);
+                self.left_etcd = self.etcd_of.remove(gone).or(self.identity.get(gone).copied());
+                if let Some(machine) = self.left_etcd {
+                    self.in_etcd.remove(&machine);
+                    self.struck.insert(machine);
+                    if self.wiped.contains(&machine) {
+                        sometimes.reached("wiped-member-removed");
+                    }
                 }
             }
             Seen::Notice { notice, .. } => match notice.kind {
@@ -257,6 +274,19 @@ impl Truth {
             Seen::Healed => self.healed = Some(now),
             _ => {}
         }
+    }
+
+    /// The member that etcd has at a place is that of the identity there.
+    fn has_member(&mut self, slot: Slot) {
+        if let Some(machine) = self.identity.get(&slot).copied() {
+            self.etcd_of.insert(slot, machine);
+            self.struck.remove(&machine);
+        }
+    }
+
+    /// Whether the disk of an identity was wiped.
+    pub(crate) fn is_wiped(&self, machine: MachineId) -> bool {
+        self.wiped.contains(&machine)
     }
 
     /// Machines that vote in Raft, or did.

@@ -66,6 +66,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("claims-unpaused", "S10", "init is claimed again at once, however often it failed"),
     ("retry-at-once", "S10", "a failed step is tried again at once, without end"),
     ("etcd-outside-turn", "S8", "a join adds the etcd member before its turn"),
+    ("member-left-in-etcd", "S8", "a wiped control plane is removed while etcd still has its member"),
     ("etcd-strikes-another", "S8", "a machine that leaves etcd has another member struck off"),
     ("reset-keeps-member", "L1", "a machine is wiped before etcd has struck its member off"),
     ("turn-for-worker", "S8", "a worker is given a turn at etcd"),

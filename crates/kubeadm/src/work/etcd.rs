@@ -26,6 +26,14 @@ impl Deed {
         Ok(asked.is_ok_and(|(status, body)| etcd::votes(status, &body, us)))
     }
 
+    /// Returns once the machine at `them`, which is gone for good, is no member.
+    pub(super) async fn strike_out(&self, them: IpAddr) -> Result<(), Trouble> {
+        match self.leave_etcd(them).await? {
+            true => Ok(()),
+            false => Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it")),
+        }
+    }
+
     /// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one. The machines with
     /// members are asked for in every round: after a start none may be known yet.
     pub(super) async fn leave_etcd(&self, us: IpAddr) -> Result<bool, Trouble> {
@@ -37,7 +45,7 @@ impl Deed {
             match self.round(us, &identity).await? {
                 Ok(()) => return Ok(true),
                 Err(why) if self.hands.now() - begun >= LIMIT => {
-                    let why = format!("etcd's membership cannot be given up, so nothing is wiped: {why}");
+                    let why = format!("etcd's membership of {us} cannot be given up, so nothing is wiped: {why}");
                     return Err(Trouble::new(why));
                 }
                 Err(_) => self.hands.pause(PAUSE).await?,
@@ -56,23 +64,24 @@ impl Deed {
                 Ok(Membership::None) => answered = true,
                 // Whatever happened to the others: what the cluster knows is here alone.
                 Ok(Membership::Only) => last = "this machine is etcd's only member".to_owned(),
-                Ok(Membership::Of(request)) => return self.strike(address, identity, &request).await,
+                Ok(Membership::Of(request)) => return self.strike(us, address, identity, &request).await,
                 Err(why) => last = why,
             }
         }
         Ok(if answered { Ok(()) } else { Err(last) })
     }
 
-    /// Has the member at `address` remove this one.
+    /// Has the member at `address` remove that of `us`.
     async fn strike(
         &self,
+        us: IpAddr,
         address: IpAddr,
         identity: &Kubeconfig,
         request: &str,
     ) -> Result<Result<(), String>, Trouble> {
         Ok(match self.ask_etcd(address, identity, REMOVE, request).await? {
             Ok((200, _)) => {
-                self.hands.say(format!("gave its etcd membership up, at {address}"));
+                self.hands.say(format!("the etcd membership of {us} is given up, at {address}"));
                 Ok(())
             }
             Ok((status, body)) => Err(format!("{address} refuses with status {status}: {}", words(&body))),

@@ -39,6 +39,13 @@ impl Deed {
         Ok(Leaving { node: node.to_owned(), kubelet })
     }
 
+    /// Has another machine's Node deleted, which is gone for good, with its Pods.
+    pub(super) async fn remove_node(&self, node: &str) -> Result<(), Trouble> {
+        self.hands.at("node/remove");
+        let identity = self.hands.identity(&self.place.settings.admin_kubeconfig()).await?;
+        self.say_farewell(Farewell::Delete, node, &identity).await
+    }
+
     /// After it: with the kubelet's identity alone the Node is said not to be Ready, now that no kubelet says otherwise.
     pub(super) async fn end_leave(&self, leaving: Leaving) -> Result<(), Trouble> {
         match &leaving.kubelet {

@@ -84,6 +84,11 @@ impl Deed {
                 self.carry_out(&StepInput::DeleteToken { token: &token }).await
             }
             Step::ApplyManifests { objects } => self.apply(&objects).await,
+            Step::Strike { member, node } => {
+                self.strike_out(parsed(&member)?).await?;
+                self.remove_node(&node).await?;
+                Ok(StepOutput::Done)
+            }
             Step::Reset { member, node } => self.reset(member.as_deref(), node.as_deref()).await,
         }
     }

@@ -20,7 +20,9 @@ impl Claims {
     pub(super) fn new(context: &Context<'_>) -> Self {
         let mut claims = Self(BTreeMap::new());
         let known = context.roster.known().values().map(|known| known.card.card());
-        let living = known.filter(|card| context.roster.is_alive(card.machine));
+        // One that was removed claims nothing: its successor may be there before it is missed.
+        let stays = |machine| context.roster.is_alive(machine) && !context.ledger.was_removed(machine);
+        let living = known.filter(|card| stays(card.machine));
         for card in living.chain([context.mine.card()]) {
             let admitted = context.ledger.member(card.machine).and_then(|member| member.admitted.address.parse().ok());
             for address in card.reached_at().filter_map(|address| host_of(address)).chain(admitted) {

@@ -7,7 +7,7 @@ use muster_wire::{Entry, MachineId, Role, SignedCard};
 
 use super::address::Claims;
 use super::silence::Silence;
-use super::{AT_ONCE, Context};
+use super::{AT_ONCE, Context, replace};
 use crate::follow::Subject;
 use crate::planted::planted;
 use crate::words::waits::Wait;
@@ -22,7 +22,7 @@ pub(super) struct Members {
 impl Members {
     /// A machine whose disk was wiped comes back under a new identity on the same hardware. Its old identity is dead for
     /// good: it gives up name and role, so that the new one can have them. A control plane that already is an etcd member
-    /// stays: taking an etcd member away is a change to the cluster that nobody asked for here.
+    /// is taken out of etcd first, see [`super::replace`].
     pub(super) fn remove_replaced(&self, context: &mut Context<'_>, silence: &mut Silence) {
         let gone: Vec<MachineId> = context
             .ledger
@@ -30,12 +30,11 @@ impl Members {
             .values()
             .map(|member| member.admitted.machine)
             .filter(|machine| !context.ledger.has_etcd(*machine))
-            .filter(|machine| !context.roster.is_alive(*machine))
             .filter(|machine| has_successor(*machine, context))
             .collect();
         for machine in gone {
             // That its successor waits is said for the successor.
-            if silence.dead_for(context, "replaced", machine, context.tuning.initialiser_patience, |_| None) {
+            if replace::is_gone(context, silence, "replaced", machine) {
                 context.wants.insert(Subject("remove", machine, 0), Entry::Removed { machine });
             }
         }
@@ -44,10 +43,10 @@ impl Members {
     /// A successor waits until its old identity is removed, else it could not have its name and role. An old identity that
     /// still looks alive is given the time in which its death would show; if it lives on, two machines merely look alike.
     fn waits_for_removal(context: &mut Context<'_>, silence: &mut Silence, machine: MachineId) -> bool {
-        let old = context
-            .roster
-            .on_same_hardware(machine)
-            .find(|old| context.ledger.member(*old).is_some() && !context.ledger.has_etcd(*old));
+        let old = context.roster.on_same_hardware(machine).find(|old| {
+            let etcd = context.ledger.has_etcd(*old);
+            context.ledger.member(*old).is_some() && (!etcd || replace::successor(context, *old) == Some(machine))
+        });
         let Some(old) = old else { return false };
         let patience = context.tuning.initialiser_patience;
         let since = silence.since(context, "successor", machine);
@@ -81,8 +80,9 @@ impl Members {
         }
         let claims = Claims::new(context);
         claims.correct(context);
-        newcomers.retain(|card| Self::has_address(&claims, card, context));
+        // Before the address, which the predecessor still has.
         newcomers.retain(|card| !Self::waits_for_removal(context, silence, card.card().machine));
+        newcomers.retain(|card| Self::has_address(&claims, card, context));
         let mine = context.mine;
         if myself && Self::has_address(&claims, mine, context) {
             newcomers.push(mine);
@@ -156,7 +156,8 @@ fn hostnames<'a>(context: &Context<'a>, unwanted: bool) -> BTreeMap<&'a str, usi
     if unwanted {
         return names;
     }
-    let living = roster.known().iter().filter(|(machine, _)| roster.is_alive(**machine)).map(|(_, known)| &known.card);
+    let stays = |machine| roster.is_alive(machine) && !context.ledger.was_removed(machine);
+    let living = roster.known().iter().filter(|(machine, _)| stays(**machine)).map(|(_, known)| &known.card);
     for card in living.chain([context.mine]) {
         *names.entry(card.card().hostname.as_str()).or_default() += 1;
     }

@@ -19,6 +19,7 @@ pub(super) enum Job {
     SealPki { machine: MachineId },
     RenewToken { machine: MachineId, known: bool },
     DeleteToken { machine: MachineId },
+    Strike { machine: MachineId },
 }
 
 impl Job {
@@ -27,7 +28,8 @@ impl Job {
             Job::Ticket { machine, .. }
             | Job::SealPki { machine }
             | Job::RenewToken { machine, .. }
-            | Job::DeleteToken { machine } => *machine,
+            | Job::DeleteToken { machine }
+            | Job::Strike { machine } => *machine,
         }
     }
 }
@@ -42,6 +44,11 @@ pub(super) struct Runs {
 impl Runs {
     pub(super) fn count(&self) -> usize {
         self.jobs.len()
+    }
+
+    /// Whether a member is being taken out of etcd.
+    pub(super) fn strikes(&self) -> bool {
+        self.jobs.values().any(|job| matches!(job, Job::Strike { .. }))
     }
 
     pub(super) fn start(&mut self, context: &mut Context<'_>, job: Job, step: Step) {

@@ -26,7 +26,13 @@ impl EtcdTurns {
             }
             // To etcd, too, a copied disk is the machine that it was copied from.
             Seen::EtcdLeft { slot, gone } if truth.identity.get(slot) != truth.identity.get(gone) => {
-                Err(format!("machine {slot} has etcd strike off the member of machine {gone}"))
+                // Nobody but the holder of a turn to disrupt, and nobody's but one whose disk is no more.
+                let holds = truth.book.turn(TurnKind::Disrupt).map(|(_, holder)| holder);
+                let may = holds.is_some() && holds == truth.identity.get(slot).copied();
+                match truth.left_etcd.filter(|owner| may && truth.is_wiped(*owner)) {
+                    Some(_) => Ok(()),
+                    None => Err(format!("machine {slot} has etcd strike off the member of machine {gone}")),
+                }
             }
             Seen::EtcdAdded { slot, in_turn: false, .. } => {
                 Err(format!("kubeadm adds the etcd member of machine {slot} in another step than that of its turn"))
@@ -46,7 +52,6 @@ impl EtcdTurns {
                     _ => Ok(()),
                 }
             }
-            // Taking an etcd member away is a change to the cluster that a person must want.
             Seen::Sent { machine, frame: Frame::Proposal { entry, .. }, .. } => match decode(entry) {
                 Some(entry) => gives_up(*machine, &entry, truth),
                 None => Ok(()),

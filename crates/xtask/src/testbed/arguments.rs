@@ -86,6 +86,8 @@ pub(crate) enum Action {
     },
     /// Take a machine's power away, at once
     Kill(NameArguments),
+    /// Kill machines, take their disks away, and boot them anew: each is another machine on the same hardware
+    Wipe(NameArguments),
     /// Boot a machine that was killed, from its own disk
     Start(NameArguments),
     /// Kill each control plane in turn, see that kubectl works everywhere else and for how long the API was away, and start it again

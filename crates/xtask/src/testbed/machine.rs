@@ -76,6 +76,14 @@ impl Machine {
         fs::rename(&part, &disk).context("cannot make the machine's disk")
     }
 
+    /// Takes its power and its disk, and boots it with an empty one.
+    pub(crate) fn wipe(&self) -> Result<()> {
+        self.kill()?;
+        self.clear()?;
+        fs::remove_dir_all(self.directory.join("disk")).context("cannot take the machine's disk away")?;
+        self.start()
+    }
+
     /// Boots the machine from its disk and returns once its first process runs.
     pub(crate) fn start(&self) -> Result<()> {
         if self.running() {

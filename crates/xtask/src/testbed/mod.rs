@@ -82,6 +82,7 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
             return Err(become_command(testbed.machine(&machine)?.exec(&command)?));
         }
         Action::Kill(names) => each(&paths, &names, |machine| machine.kill())?,
+        Action::Wipe(names) => each(&paths, &names, |machine| machine.wipe())?,
         Action::Start(names) => each(&paths, &names, |machine| machine.start())?,
         Action::Failover(arguments) => {
             interrupt::watch()?;

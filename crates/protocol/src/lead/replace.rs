@@ -1,0 +1,135 @@
+//! A control plane whose disk was wiped comes back under a new identity. Its old one is dead for good: it is taken out of etcd, its Node
+//! with it, and then out of the ledger, so that the new one can have its name and its role. All of that under a turn to disrupt.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use muster_wire::{Entry, MachineId, Turn, TurnChange, TurnKind, host_of};
+
+use super::Context;
+use super::runs::{Job, Runs};
+use super::silence::Silence;
+use crate::follow::Subject;
+use crate::planted::planted;
+use crate::{Step, Time};
+
+/// So long nothing must come from a machine while its successor answers at its address.
+const SUPERSEDED: Duration = Duration::from_secs(4);
+
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Replace {
+    /// Who was taken out of etcd in this start, and is not out of the ledger yet.
+    struck: Option<MachineId>,
+    /// The turn that this machine asked for.
+    turn: Option<u32>,
+}
+
+impl Replace {
+    /// One replacement at a time, a step further.
+    pub(super) fn run(&mut self, context: &mut Context<'_>, silence: &mut Silence, runs: &mut Runs) {
+        let gone = gone(context, silence);
+        let me = context.me();
+        match (context.ledger.turn(TurnKind::Disrupt), gone) {
+            (Some((number, holder)), Some(old)) if holder == me => self.replace(context, runs, number, old),
+            (None, Some(_)) if may_strike(context) => {
+                let number = context.ledger.last_turn(TurnKind::Disrupt).saturating_add(1);
+                self.turn = Some(number);
+                want(context, number, TurnChange::Started);
+            }
+            (_, None) => self.leave(context, runs),
+            // Another one's turn ends; so does a join at etcd.
+            (_, Some(_)) => {}
+        }
+    }
+
+    /// Ends this machine's turn, if it has one: there is nothing to be done in it, or not by this machine any more.
+    pub(super) fn leave(&mut self, context: &mut Context<'_>, runs: &Runs) {
+        let Some((number, holder)) = context.ledger.turn(TurnKind::Disrupt) else { return };
+        if holder == context.me() && !runs.strikes() {
+            let change = if self.turn == Some(number) { TurnChange::Done } else { TurnChange::GaveUp };
+            want(context, number, change);
+        }
+    }
+
+    fn replace(&mut self, context: &mut Context<'_>, runs: &mut Runs, number: u32, old: MachineId) {
+        self.turn = Some(number);
+        if self.struck == Some(old) || planted("member-left-in-etcd") {
+            context.wants.insert(Subject("remove", old, 0), Entry::Removed { machine: old });
+            return;
+        }
+        let Some(member) = context.ledger.member(old) else { return };
+        let step = Step::Strike { member: member.admitted.address.clone(), node: member.admitted.name.clone() };
+        if runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
+            runs.start(context, Job::Strike { machine: old }, step);
+        }
+    }
+
+    /// A member was taken out of etcd.
+    pub(super) fn struck(&mut self, machine: MachineId) {
+        self.struck = Some(machine);
+    }
+}
+
+fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
+    let holder = context.me();
+    let turn = Turn { kind: TurnKind::Disrupt, number, holder, change };
+    context.wants.insert(Subject("disrupt", holder, number), Entry::Turn(turn));
+}
+
+/// Whether this machine has what it takes: an etcd member that works, and no one else's joining at that.
+fn may_strike(context: &Context<'_>) -> bool {
+    let ledger = context.ledger;
+    super::has_joined(context, context.me()) && ledger.has_etcd(context.me()) && ledger.turn(TurnKind::Etcd).is_none()
+}
+
+/// A member of etcd whose machine is back under another identity, and that is known to be gone.
+fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
+    let ledger = context.ledger;
+    let members: Vec<MachineId> =
+        ledger.members().keys().copied().filter(|machine| ledger.has_etcd(*machine)).collect();
+    members
+        .into_iter()
+        .find(|machine| successor(context, *machine).is_some() && is_gone(context, silence, "wiped", *machine))
+}
+
+/// Whether a machine that has a successor is dead for good: it has been silent for long enough, or another one answers in its place.
+pub(super) fn is_gone(
+    context: &mut Context<'_>,
+    silence: &mut Silence,
+    what: &'static str,
+    machine: MachineId,
+) -> bool {
+    if let Some(since) = superseded(context, machine) {
+        context.wake_at(since + SUPERSEDED, "a machine in whose place another one answers");
+        if context.now.since(since) >= SUPERSEDED {
+            return true;
+        }
+    }
+    silence.dead_for(context, what, machine, context.tuning.initialiser_patience, |_| None)
+}
+
+/// Since when another identity on the same hardware answers at a machine's address while nothing comes from itself. A control plane
+/// that lives is heard every second.
+fn superseded(context: &Context<'_>, old: MachineId) -> Option<Time> {
+    let known = context.roster.known();
+    let new = known.get(&successor(context, old)?)?;
+    let address: IpAddr = context.ledger.member(old)?.admitted.address.parse().ok()?;
+    let there = new.card.card().reached_at().any(|reached| host_of(reached) == Some(address));
+    let since = new.first_heard().filter(|_| there)?;
+    known.get(&old).and_then(|old| old.heard).is_none_or(|heard| heard < since).then_some(since)
+}
+
+/// Who takes the place of a machine, of a control plane with an etcd member above all: the same hardware, at the same address, and nobody yet. The hardware
+/// alone is no proof: machines without a product UUID may show the same.
+pub(super) fn successor(context: &Context<'_>, old: MachineId) -> Option<MachineId> {
+    let (ledger, roster) = (context.ledger, context.roster);
+    let address: IpAddr = ledger.member(old)?.admitted.address.parse().ok()?;
+    let takes_over = |other: &MachineId| {
+        let card = roster.card(*other);
+        roster.is_alive(*other)
+            && ledger.member(*other).is_none()
+            && card.is_some_and(|card| card.hosts().any(|own| own == address))
+    };
+    roster.on_same_hardware(old).find(takes_over)
+}
