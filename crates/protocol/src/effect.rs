@@ -217,8 +217,8 @@ pub enum Step {
     },
     /// Take a machine that is gone for good out of etcd, and its Node away. Safe to repeat.
     Strike {
-        /// The address by which etcd knows its member.
-        member: String,
+        /// The address by which etcd knows its member; none if it is a worker.
+        member: Option<String>,
         /// Its Node's name.
         node: String,
     },

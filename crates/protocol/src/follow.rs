@@ -9,6 +9,7 @@ use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, WireError, limits};
 
 use crate::ledger::Refusal;
+use crate::planted::planted;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::{Effect, Effects, Ledger, Time};
@@ -315,7 +316,7 @@ impl Follow {
         effects: &mut Effects,
     ) {
         self.answer_askers(now, tuning, effects);
-        let voters = self.voters(me, charter);
+        let voters = self.voters(me, charter, roster);
         if !self.fed {
             self.poll_voters(now, me, &voters, roster, tuning, effects);
         }
@@ -390,13 +391,21 @@ impl Follow {
         news
     }
 
-    /// Whom to ask: the charter's voters and the control planes admitted later.
-    fn voters(&self, me: MachineId, charter: &Certificate) -> Vec<MachineId> {
+    /// Whom to ask: the charter's voters and the control planes admitted later. Where none of these is there any more, as for a newcomer
+    /// to a cluster whose founders were all replaced, everyone who is here and follows the charter: those that vote answer.
+    fn voters(&self, me: MachineId, charter: &Certificate, roster: &Roster) -> Vec<MachineId> {
         let mut voters = charter.charter().voters.clone();
         voters.extend(self.ledger.control_planes());
         voters.sort_unstable();
         voters.dedup();
         voters.retain(|voter| *voter != me && !self.ledger.was_removed(*voter));
+        if !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter)) && !planted("founders-alone-asked") {
+            let ours = Some(charter.charter_hash());
+            let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
+            voters.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
+            voters.sort_unstable();
+            voters.dedup();
+        }
         voters
     }
 

@@ -85,7 +85,9 @@ impl Deed {
             }
             Step::ApplyManifests { objects } => self.apply(&objects).await,
             Step::Strike { member, node } => {
-                self.strike_out(parsed(&member)?).await?;
+                if let Some(member) = member {
+                    self.strike_out(parsed(&member)?).await?;
+                }
                 self.remove_node(&node).await?;
                 Ok(StepOutput::Done)
             }

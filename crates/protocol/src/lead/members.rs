@@ -21,15 +21,15 @@ pub(super) struct Members {
 
 impl Members {
     /// A machine whose disk was wiped comes back under a new identity on the same hardware. Its old identity is dead for
-    /// good: it gives up name and role, so that the new one can have them. A control plane that already is an etcd member
-    /// is taken out of etcd first, see [`super::replace`].
+    /// good: it gives up name and role, so that the new one can have them. One that has joined leaves more behind, see
+    /// [`super::replace`].
     pub(super) fn remove_replaced(&self, context: &mut Context<'_>, silence: &mut Silence) {
         let gone: Vec<MachineId> = context
             .ledger
             .members()
             .values()
             .map(|member| member.admitted.machine)
-            .filter(|machine| !context.ledger.has_etcd(*machine))
+            .filter(|machine| !replace::leaves_something(context, *machine))
             .filter(|machine| has_successor(*machine, context))
             .collect();
         for machine in gone {

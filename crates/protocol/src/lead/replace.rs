@@ -1,5 +1,6 @@
-//! A control plane whose disk was wiped comes back under a new identity. Its old one is dead for good: it is taken out of etcd, its Node
-//! with it, and then out of the ledger, so that the new one can have its name and its role. All of that under a turn to disrupt.
+//! A machine whose disk was wiped comes back under a new identity. Its old one is dead for good: it is taken out of etcd if it was a
+//! control plane, its Node is deleted, which would look Ready for most of a minute and keep the new one out, and then it is taken out of the
+//! ledger, so that the new one can have its name and its role. All of that under a turn to disrupt.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -59,7 +60,8 @@ impl Replace {
             return;
         }
         let Some(member) = context.ledger.member(old) else { return };
-        let step = Step::Strike { member: member.admitted.address.clone(), node: member.admitted.name.clone() };
+        let plane = context.ledger.has_etcd(old).then(|| member.admitted.address.clone());
+        let step = Step::Strike { member: plane, node: member.admitted.name.clone() };
         if runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
             runs.start(context, Job::Strike { machine: old }, step);
         }
@@ -83,11 +85,20 @@ fn may_strike(context: &Context<'_>) -> bool {
     super::has_joined(context, context.me()) && ledger.has_etcd(context.me()) && ledger.turn(TurnKind::Etcd).is_none()
 }
 
-/// A member of etcd whose machine is back under another identity, and that is known to be gone.
+/// Whether something of a member must be taken away before the ledger forgets it: a member of etcd, a Node.
+pub(super) fn leaves_something(context: &Context<'_>, machine: MachineId) -> bool {
+    let joined = context.ledger.member(machine).is_some_and(|member| member.joined);
+    context.ledger.has_etcd(machine) || joined && context.ledger.ready().is_some()
+}
+
+/// A member that is back under another identity, and that is known to be gone.
 fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
-    let ledger = context.ledger;
-    let members: Vec<MachineId> =
-        ledger.members().keys().copied().filter(|machine| ledger.has_etcd(*machine)).collect();
+    let members = context.ledger.members().keys().copied();
+    // Of a thousand members hardly any has a successor.
+    let members: Vec<MachineId> = members
+        .filter(|machine| successor(context, *machine).is_some())
+        .filter(|old| leaves_something(context, *old))
+        .collect();
     members
         .into_iter()
         .find(|machine| successor(context, *machine).is_some() && is_gone(context, silence, "wiped", *machine))

@@ -74,10 +74,15 @@ impl Machine {
         reasons
     }
 
-    /// Whether more than half of the charter's voters are here, this machine included.
-    pub(super) fn hears_majority(&self) -> bool {
+    /// Who votes in Raft, as far as this machine knows.
+    fn raft_voters(&self) -> Vec<MachineId> {
         let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter());
-        let voters = charter.map(|charter| charter.voters.as_slice()).unwrap_or_default();
+        charter.map(|charter| self.follow.ledger().raft_callers(charter).into_iter().collect()).unwrap_or_default()
+    }
+
+    /// Whether more than half of Raft's voters are here, this machine included.
+    pub(super) fn hears_majority(&self) -> bool {
+        let voters = self.raft_voters();
         let here = voters.iter().filter(|voter| **voter == self.id() || self.roster.is_alive(**voter)).count();
         here * 2 > voters.len()
     }

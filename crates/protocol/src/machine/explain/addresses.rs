@@ -124,7 +124,9 @@ impl Machine {
         let waits = |machine: &MachineId| ledger.member(*machine).is_none() && !ledger.was_removed(*machine);
         for machines in self.roster.look_alikes().values() {
             let here = |machine: &&MachineId| **machine == self.id() || self.roster.is_alive(**machine);
-            if !machines.iter().filter(here).any(|machine| !founded || waits(machine)) {
+            // Who cannot read the ledger yet does not know who of the others was removed.
+            let concerns = !founded || ledger.revision() > 0 || machines.contains(&self.id());
+            if !concerns || !machines.iter().filter(here).any(|machine| !founded || waits(machine)) {
                 continue;
             }
             let named = machines.iter().take(5).map(|machine| {

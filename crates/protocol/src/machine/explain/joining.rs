@@ -11,8 +11,7 @@ impl Machine {
     pub(super) fn explain_joining(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let ledger = self.follow.ledger();
         let me = self.id();
-        let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter().voters.clone());
-        let voters = charter.unwrap_or_default();
+        let voters = self.raft_voters();
         if self.follow.raft && (self.follow.leader.is_none() || !self.hears_majority()) {
             // SWIM needs its time to miss somebody; what was heard is known at once.
             let lost: Vec<MachineId> =
