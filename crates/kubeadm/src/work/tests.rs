@@ -251,6 +251,33 @@ fn a_node_is_taken_back_by_whoever_may() {
 }
 
 #[test]
+fn who_is_gone_for_good_leaves_etcd_and_then_its_node_goes() {
+    let strike = |member: Option<&str>| {
+        let member = member.map(str::to_owned);
+        begin(here(), true, Step::Strike { member, node: "m2".into() })
+    };
+    let list = |ask: &Ask| match ask {
+        Ask::Send(request) if request.path == crate::etcd::LIST => Answer::Heard(Ok((200, LIST.into()))),
+        ask => well(ask),
+    };
+    let (result, asks) = drive(strike(Some("10.0.0.2")), list);
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    let struck = asks.iter().position(|ask| ask.ends_with(REMOVE_PATH)).expect("it is struck off");
+    let deleted = asks.iter().position(|ask| ask == "DELETE api.site.muster:7443 /api/v1/nodes/m2");
+    assert!(Some(struck) < deleted, "{asks:?}");
+    assert!(!asks.iter().any(|ask| ask.starts_with("run ") || ask.starts_with("empty ")), "nothing here is touched");
+    let (result, asks) = drive(strike(Some("10.0.0.2")), |ask| match ask {
+        Ask::Send(_) => Answer::Heard(Err("silence".into())),
+        ask => well(ask),
+    });
+    assert!(result.is_err(), "etcd has no quorum");
+    assert!(!asks.iter().any(|ask| ask.starts_with("DELETE")), "{asks:?}");
+    let (result, asks) = drive(strike(None), list);
+    assert_eq!(result, Ok(StepOutput::Done));
+    assert!(!asks.iter().any(|ask| ask.contains(":2379")), "a worker is no member: {asks:?}");
+}
+
+#[test]
 fn a_wait_ends_with_what_is_missing_when_its_limit_is_over() {
     let (result, asks) = drive(begin(here(), true, Step::AwaitReady { name: "m2".into() }), |ask| match ask {
         Ask::Send(_) => Answer::Heard(Ok((404, Bytes::new()))),

@@ -158,6 +158,9 @@ pub(crate) struct FailoverArguments {
     /// How often each control plane is lost
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub(crate) rounds: u32,
+    /// Give each back with an empty disk: it must come back in its own place; clients are watched until it has
+    #[arg(long)]
+    pub(crate) wipe: bool,
 }
 
 #[derive(Args)]

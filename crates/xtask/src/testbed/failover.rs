@@ -182,17 +182,29 @@ fn lose(
         others.iter().try_for_each(|machine| kubectl_works(testbed, machine, name)).context("it had worked again")?;
         interrupt::sleep(ASK_EVERY)?;
     }
-    let seen = clients.finish()?;
+    report.step(format!("{name}: starts, {:.1} s after its power was gone", killed.elapsed().as_secs_f64()));
+    // How it comes back is watched as well: that its old etcd member is taken away may be felt.
+    let mut clients = Some(clients);
+    let mut seen = Vec::new();
+    if !arguments.wipe {
+        seen = clients.take().map(Clients::finish).transpose()?.unwrap_or_default();
+    }
+    let started_at = up::now();
+    if arguments.wipe {
+        lost.wipe()?
+    } else {
+        lost.start()?
+    }
+    let back = until(arguments.timeout, || is_back(testbed, lost, started_at))?;
+    if let Some(clients) = clients {
+        seen = clients.finish()?;
+    }
     let longest = |kind: Kind| {
         let gaps = seen.iter().filter(|seen| seen.kind == kind).map(|seen| seen.longest_gap(killed_at));
         gaps.fold(0.0, f64::max)
     };
     let gaps = Kind::ALL.map(longest);
     let ended = seen.iter().map(|seen| seen.ends.iter().filter(|end| **end >= killed_at).count()).sum();
-    report.step(format!("{name}: starts, {:.1} s after its power was gone", killed.elapsed().as_secs_f64()));
-    let started_at = up::now();
-    lost.start()?;
-    let back = until(arguments.timeout, || is_back(testbed, lost, started_at))?;
     Ok(Loss { machine: name.clone(), etcd_leader, works, back, gaps, ended })
 }
 
