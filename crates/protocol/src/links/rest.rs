@@ -12,7 +12,7 @@ use crate::Time;
 pub const REFUSED_FOR: Duration = Duration::from_secs(300);
 
 /// How long one is that is refused for its image: whoever had the image accepted waits for this.
-pub const IMAGE_REFUSED_FOR: Duration = Duration::from_secs(60);
+pub const IMAGE_REFUSED_FOR: Duration = Duration::from_secs(120);
 
 /// How long one is left alone that sent too much that is no frame.
 pub const OFFENDER_FOR: Duration = Duration::from_secs(30);
