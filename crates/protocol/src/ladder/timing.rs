@@ -12,9 +12,9 @@ use super::Context;
 /// How an etcd is timed. All members go by the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EtcdTiming {
-    /// Where every disk syncs within [`FAST_SYNC`]: heartbeats of 50 ms, elections after 300 ms.
+    /// Where every disk syncs within 3 ms: heartbeats of 50 ms, elections after 300 ms.
     Fast,
-    /// Where every disk syncs within [`STEADY_SYNC`]: heartbeats of 100 ms, elections after 500 ms.
+    /// Where every disk syncs within 6 ms: heartbeats of 100 ms, elections after 500 ms.
     Steady,
     /// etcd's own, where a disk is slower, or was not measured: heartbeats of 100 ms, elections after 1,000 ms.
     #[default]

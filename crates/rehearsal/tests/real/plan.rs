@@ -73,7 +73,7 @@ pub(crate) fn compare(real: &Kubeadm, double: &Kubeadm, minor: u32) {
         let plan = Plan::new(&version, settings(&kubeadm.inside, documents)).expect("a plan");
         let steps = [
             StepInput::Prepare { role: Role::ControlPlane },
-            StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Own },
+            StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Fast },
             StepInput::InitFinish,
             StepInput::Join { role: Role::ControlPlane, node: &node, ticket: &ticket, pki: Some(&pki) },
             StepInput::JoinEtcd,
