@@ -74,7 +74,7 @@ impl Ledger {
         }
         match entry {
             Entry::Admitted(admitted) => self.admit(admitted)?,
-            Entry::Removed { machine } => self.members.remove(*machine)?,
+            Entry::Removed { machine } => self.remove(*machine)?,
             Entry::InitClaimed { attempt, machine } => self.claim(*attempt, *machine)?,
             Entry::PkiSealed { attempt, ca_hash, sealed } => self.seal_pki(*attempt, *ca_hash, sealed)?,
             Entry::InitReady { attempt, ca_hash, endpoints, tokens } => {
@@ -93,6 +93,16 @@ impl Ledger {
         self.consequences(entry);
         self.close_wishes();
         Ok(())
+    }
+
+    /// A machine that has a member in etcd, or may have one by its turn, is removed under a turn to disrupt: whoever holds that has seen to
+    /// the member. A leader that has not applied what it inherited may not know of it.
+    fn remove(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        let adding = self.turns.under_way(TurnKind::Etcd).is_some_and(|(_, holder)| holder == machine);
+        if (self.has_etcd(machine) || adding) && self.turns.under_way(TurnKind::Disrupt).is_none() {
+            return Err(Refusal::InEtcd(machine));
+        }
+        self.members.remove(machine)
     }
 
     /// What an entry that one part took does to the others.

@@ -192,9 +192,12 @@ impl Truth {
                     Entry::Removed { machine } => Some(*machine),
                     _ => None,
                 });
-                self.etcd_lost =
-                    member.filter(|machine| self.book.etcd_member(*machine) && !self.struck.contains(machine));
+                let lost = member.filter(|machine| {
+                    let member = self.book.etcd_member(*machine) || self.in_etcd.contains(machine);
+                    member && !self.struck.contains(machine)
+                });
                 let effective = self.book.enter(*revision, entry.as_ref());
+                self.etcd_lost = lost.filter(|_| effective);
                 if let Some(entry) = entry.filter(|_| effective) {
                     self.commit(now, &entry, sometimes);
                 }

@@ -43,11 +43,11 @@ impl Members {
     /// A successor waits until its old identity is removed, else it could not have its name and role. An old identity that
     /// still looks alive is given the time in which its death would show; if it lives on, two machines merely look alike.
     fn waits_for_removal(context: &mut Context<'_>, silence: &mut Silence, machine: MachineId) -> bool {
-        let old = context.roster.on_same_hardware(machine).find(|old| {
-            let etcd = context.ledger.has_etcd(*old);
+        let alike = context.roster.on_same_hardware(machine).find(|old| {
+            let etcd = replace::may_be_in_etcd(context, *old);
             context.ledger.member(*old).is_some() && (!etcd || replace::successor(context, *old) == Some(machine))
         });
-        let Some(old) = old else { return false };
+        let Some(old) = alike.or_else(|| replace::predecessor(context, machine)) else { return false };
         let patience = context.tuning.initialiser_patience;
         let since = silence.since(context, "successor", machine);
         context.wake_at(since + patience, "a machine that looks like another");

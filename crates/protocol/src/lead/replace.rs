@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Entry, MachineId, Turn, TurnChange, TurnKind, host_of};
+use muster_wire::{Card, Entry, MachineId, Turn, TurnChange, TurnKind, host_of};
 
 use super::Context;
 use super::runs::{Job, Runs};
@@ -33,7 +33,7 @@ impl Replace {
         let me = context.me();
         match (context.ledger.turn(TurnKind::Disrupt), gone) {
             (Some((number, holder)), Some(old)) if holder == me => self.replace(context, runs, number, old),
-            (None, Some(_)) if may_strike(context) => {
+            (None, Some(old)) if may_strike(context, old) => {
                 let number = context.ledger.last_turn(TurnKind::Disrupt).saturating_add(1);
                 self.turn = Some(number);
                 want(context, number, TurnChange::Started);
@@ -60,7 +60,7 @@ impl Replace {
             return;
         }
         let Some(member) = context.ledger.member(old) else { return };
-        let plane = context.ledger.has_etcd(old).then(|| member.admitted.address.clone());
+        let plane = may_be_in_etcd(context, old).then(|| member.admitted.address.clone());
         let step = Step::Strike { member: plane, node: member.admitted.name.clone() };
         if runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
             runs.start(context, Job::Strike { machine: old }, step);
@@ -79,22 +79,32 @@ fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
     context.wants.insert(Subject("disrupt", holder, number), Entry::Turn(turn));
 }
 
-/// Whether this machine has what it takes: an etcd member that works, and no one else's joining at that.
-fn may_strike(context: &Context<'_>) -> bool {
-    let ledger = context.ledger;
-    super::has_joined(context, context.me()) && ledger.has_etcd(context.me()) && ledger.turn(TurnKind::Etcd).is_none()
+/// Whether etcd has a member of a machine, or may have one by the turn that is under way.
+pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool {
+    let adding = context.ledger.turn(TurnKind::Etcd).is_some_and(|(_, holder)| holder == machine);
+    adding || context.ledger.has_etcd(machine)
+}
+
+/// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.
+fn may_strike(context: &Context<'_>, old: MachineId) -> bool {
+    let (ledger, me) = (context.ledger, context.me());
+    let free = ledger.turn(TurnKind::Etcd).is_none_or(|(_, holder)| holder == old);
+    super::has_joined(context, me) && ledger.has_etcd(me) && free
 }
 
 /// Whether something of a member must be taken away before the ledger forgets it: a member of etcd, a Node.
 pub(super) fn leaves_something(context: &Context<'_>, machine: MachineId) -> bool {
     let joined = context.ledger.member(machine).is_some_and(|member| member.joined);
-    context.ledger.has_etcd(machine) || joined && context.ledger.ready().is_some()
+    may_be_in_etcd(context, machine) || joined && context.ledger.ready().is_some()
 }
 
 /// A member that is back under another identity, and that is known to be gone.
 fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
+    let newcomer = |machine: &MachineId| context.roster.is_alive(*machine) && context.ledger.member(*machine).is_none();
+    if !context.roster.known().keys().any(newcomer) {
+        return None;
+    }
     let members = context.ledger.members().keys().copied();
-    // Of a thousand members hardly any has a successor.
     let members: Vec<MachineId> = members
         .filter(|machine| successor(context, *machine).is_some())
         .filter(|old| leaves_something(context, *old))
@@ -131,16 +141,37 @@ fn superseded(context: &Context<'_>, old: MachineId) -> Option<Time> {
     known.get(&old).and_then(|old| old.heard).is_none_or(|heard| heard < since).then_some(since)
 }
 
-/// Who takes the place of a machine, of a control plane with an etcd member above all: the same hardware, at the same address, and nobody yet. The hardware
-/// alone is no proof: machines without a product UUID may show the same.
+/// Who takes the place of a machine: nobody yet, on the same hardware, and of one that may be in etcd at the same address, too: machines
+/// without a product UUID may show the same hardware. Where nobody remembers the hardware, since all were restarted, address and name
+/// together say who it was.
 pub(super) fn successor(context: &Context<'_>, old: MachineId) -> Option<MachineId> {
     let (ledger, roster) = (context.ledger, context.roster);
-    let address: IpAddr = ledger.member(old)?.admitted.address.parse().ok()?;
-    let takes_over = |other: &MachineId| {
-        let card = roster.card(*other);
-        roster.is_alive(*other)
-            && ledger.member(*other).is_none()
-            && card.is_some_and(|card| card.hosts().any(|own| own == address))
+    let member = ledger.member(old)?;
+    let address: IpAddr = member.admitted.address.parse().ok()?;
+    let new =
+        |other: &MachineId| roster.is_alive(*other) && ledger.member(*other).is_none() && !ledger.was_removed(*other);
+    let there = |other: &MachineId| roster.card(*other).is_some_and(|card| card.hosts().any(|own| own == address));
+    if roster.card(old).is_some() || old == context.me() {
+        let in_etcd = may_be_in_etcd(context, old);
+        return roster.on_same_hardware(old).find(|other| new(other) && (!in_etcd || there(other)));
+    }
+    let named = |card: &Card| {
+        let label = card.hostname.split('.').next().unwrap_or_default();
+        label.eq_ignore_ascii_case(&member.admitted.name)
     };
-    roster.on_same_hardware(old).find(takes_over)
+    roster
+        .known()
+        .iter()
+        .filter(|(_, known)| named(known.card.card()))
+        .map(|(other, _)| *other)
+        .find(|other| new(other) && there(other))
+}
+
+/// Whose place a newcomer takes, if anybody's.
+pub(super) fn predecessor(context: &Context<'_>, machine: MachineId) -> Option<MachineId> {
+    let card = context.roster.card(machine)?;
+    let mut members = context.ledger.members().iter();
+    let at = |address: &str| address.parse().is_ok_and(|address: IpAddr| card.hosts().any(|own| own == address));
+    let old = members.find(|(old, member)| at(&member.admitted.address) && successor(context, **old) == Some(machine));
+    old.map(|(old, _)| *old)
 }

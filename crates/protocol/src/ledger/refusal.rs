@@ -103,6 +103,9 @@ pub enum Refusal {
     /// Without it there would be no cluster.
     #[error("{0} is the last control plane")]
     LastControlPlane(MachineId),
+    /// etcd has a member of it, or may have.
+    #[error("{0} is, or may be, a member of etcd: it is removed under a turn to disrupt, when etcd has none of it")]
+    InEtcd(MachineId),
     /// It is at something that must come to its end first.
     #[error("{0} has a turn, which must end first")]
     HoldsTurn(MachineId),

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use super::{Fault, Pick, Scenario, Sort, Swarm};
 
 /// The steps of the kubeadm device; a swarm disturbs all but those that nobody's joining hangs on, the last ones.
-pub(super) const STEPS: [&str; 14] = [
+pub(super) const STEPS: [&str; 15] = [
     "check",
     "prepare",
     "make-pki",
@@ -22,6 +22,7 @@ pub(super) const STEPS: [&str; 14] = [
     "reset",
     "delete-token",
     "apply-manifests",
+    "strike",
 ];
 
 const COPIES_KEPT: i32 = crate::world::COPIES_KEPT as i32;

@@ -276,6 +276,11 @@ impl Book {
     }
 
     fn remove(&mut self, machine: MachineId) -> bool {
+        // Whoever may be in etcd goes under a turn to disrupt.
+        let adding = self.turn(TurnKind::Etcd).is_some_and(|(_, holder)| holder == machine);
+        if (self.etcd_member(machine) || adding) && self.turn(TurnKind::Disrupt).is_none() {
+            return false;
+        }
         if self.lines.remove(&machine).is_none() {
             return false;
         }
