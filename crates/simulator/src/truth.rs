@@ -287,6 +287,11 @@ impl Truth {
         }
     }
 
+    /// The identities whose disks were wiped and that had been admitted.
+    pub(crate) fn wiped_members(&self) -> BTreeSet<MachineId> {
+        self.wiped.intersection(&self.admitted).copied().collect()
+    }
+
     /// Whether the disk of an identity was wiped.
     pub(crate) fn is_wiped(&self, machine: MachineId) -> bool {
         self.wiped.contains(&machine)

@@ -71,9 +71,11 @@ impl Asked {
     }
 }
 
-/// How many control planes there must be; nothing where a machine was lost that may have been one, or not everybody came to be Ready.
+/// How many control planes there must be; nothing where a machine was lost that may have been one and has no successor yet, or not
+/// everybody came to be Ready.
 fn wanted(world: &World, truth: &Truth, ready_at: Option<At>) -> Option<usize> {
-    let whole = truth.removed.is_empty() && truth.forgetful().is_empty() && truth.damaged.is_empty();
+    // Whoever was wiped is replaced when its former identity was removed, and nobody else was.
+    let whole = truth.excused.is_empty() && truth.damaged.is_empty() && truth.removed == truth.wiped_members();
     let judged = whole && !truth.baseline && !truth.two_charters && !truth.history_lost;
     let exist = world.image_slots().count();
     let all_run = world.image_slots().all(|slot| *world.power(slot) == Power::On);
