@@ -10,6 +10,7 @@ use muster_wire::{Card, MachineId, host_of};
 use super::Machine;
 use super::explain::differing;
 use crate::Time;
+use crate::links::HANDSHAKE;
 use crate::status::{CUT_OFF, Stranger};
 use crate::words::reasons::Topic;
 
@@ -63,9 +64,11 @@ impl TurnedAway {
         }
     }
 
-    /// A handshake with somebody at that address succeeded: what was cut off there before says nothing of a key.
+    /// A handshake with somebody at that address succeeded: what was cut off there before, or made no sense because its sender was killed in
+    /// the midst of it, says nothing of a key. Another machine behind that address is told of again as soon as it tries again.
     pub(super) fn came_through(&mut self, address: IpAddr) {
-        self.kept.retain(|(whom, why), _| why != CUT_OFF || host(whom) != Some(address));
+        let of_a_handshake = |why: &str| why == CUT_OFF || why == HANDSHAKE;
+        self.kept.retain(|(whom, why), _| !of_a_handshake(why) || host(whom) != Some(address));
     }
 
     fn names(&self, machine: MachineId) -> bool {
