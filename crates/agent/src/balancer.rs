@@ -304,6 +304,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_ends_when_its_server_dies_and_another_serves_and_stays_otherwise() {
+        let (dies, serves, at) = (server(b"").await, server(b"").await, free().await);
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let holds = silent.local_addr().expect("has an address");
+        let balancer = Balancer::new("/nowhere/ca.crt".into());
+        balancer.listen(at).await.expect("listens");
+        // Nobody asks the servers here: what is known of them is said below.
+        balancer.health().servers(&[holds, serves, dies], Some(holds));
+        let mut client = TcpStream::connect(at).await.expect("connects");
+        let (_held, _) = silent.accept().await.expect("it is passed on");
+        let said = |server, answer| {
+            balancer.health().heard(server, answer);
+            balancer.changed.send_replace(());
+        };
+        let mut byte = [0];
+        said(holds, Answer::Refused);
+        said(dies, Answer::Refused);
+        let waits = tokio::time::timeout(Duration::from_millis(200), client.read(&mut byte)).await;
+        assert!(waits.is_err(), "nobody serves: it may be this machine's own cable");
+        said(serves, Answer::Ready);
+        assert_eq!(client.read(&mut byte).await.ok(), Some(0), "it is ended");
+    }
+
+    #[tokio::test]
     async fn the_unspecified_address_is_both_families() {
         for at in ["0.0.0.0", "[::]"] {
             let port = free().await.port();

@@ -72,7 +72,7 @@ fn request(asked: &Request) -> Result<hyper::Request<Full<Bytes>>, String> {
     request.body(body).map_err(|why| why.to_string())
 }
 
-fn tls(kubeconfig: &Kubeconfig) -> Result<ClientConfig, String> {
+pub(crate) fn tls(kubeconfig: &Kubeconfig) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&kubeconfig.ca)? {
         roots.add(certificate).map_err(|why| format!("the cluster's CA: {why}"))?;

@@ -10,25 +10,7 @@ use muster_kubeadm::{
 };
 
 fn settings() -> Settings {
-    Settings {
-        cluster: "site".into(),
-        version: None,
-        kubeadm: "/usr/bin/kubeadm".into(),
-        dir: "/etc/kubernetes".into(),
-        kubelet_dir: "/var/lib/kubelet".into(),
-        etcd_dir: "/var/lib/etcd".into(),
-        work_dir: "/run/muster/kubeadm".into(),
-        hosts_file: "/etc/hosts".into(),
-        endpoint: "api.site.muster:7443".into(),
-        api_port: 6443,
-        pod_subnet: None,
-        service_subnet: None,
-        image_repository: None,
-        cri_socket: None,
-        documents: Vec::new(),
-        skip_phases: Vec::new(),
-        ignore_preflight: Vec::new(),
-    }
+    Settings::of("site", std::path::Path::new("/"))
 }
 
 fn judged(exit: &Exit, said: &[u8]) {

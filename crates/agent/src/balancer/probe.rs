@@ -14,13 +14,16 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use rustls::{ClientConfig, RootCertStore};
+use muster_kubeadm::Kubeconfig;
+use muster_kubeadm::kubeconfig::Material;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::health::Answer;
+use crate::https;
 
 /// Longest wait for one answer, and for a new connection's handshake.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -93,16 +96,8 @@ async fn connect(at: SocketAddr, ca: &Path) -> Result<SendRequest<Empty<Bytes>>,
     Ok(asked)
 }
 
-/// None while there is no CA here.
+/// None while there is no CA here. Nobody in particular asks.
 fn trusting(ca: &Path) -> Option<ClientConfig> {
-    let pem = std::fs::read(ca).ok()?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.ok()?).ok()?;
-    }
-    if roots.is_empty() {
-        return None;
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    Some(builder.with_safe_default_protocol_versions().ok()?.with_root_certificates(roots).with_no_client_auth())
+    let ca = Material::File(ca.to_owned());
+    https::tls(&Kubeconfig { server: String::new(), ca, identity: None }).ok()
 }

@@ -105,13 +105,9 @@ fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
         return None;
     }
     let members = context.ledger.members().keys().copied();
-    let members: Vec<MachineId> = members
-        .filter(|machine| successor(context, *machine).is_some())
-        .filter(|old| leaves_something(context, *old))
-        .collect();
-    members
-        .into_iter()
-        .find(|machine| successor(context, *machine).is_some() && is_gone(context, silence, "wiped", *machine))
+    let replaced = |old: &MachineId| leaves_something(context, *old) && successor(context, *old).is_some();
+    let members: Vec<MachineId> = members.filter(replaced).collect();
+    members.into_iter().find(|old| is_gone(context, silence, "wiped", *old))
 }
 
 /// Whether a machine that has a successor is dead for good: it has been silent for long enough, or another one answers in its place.
