@@ -287,7 +287,9 @@ fn a_machine_whose_etcd_member_votes_is_not_reset_because_kubeadm_died() {
     let place = dir.path().join("lab");
     let path = place.display().to_string();
     let dies: Vec<String> = (1..=3).map(|machine| format!("lab-{machine}=die-once:control-plane-join/etcd")).collect();
+    // One of them cannot run kubeadm at first, so etcd is begun by one, and the others join it in turn.
     let mut arguments = vec!["--machines", "3", "--control-planes", "3", "--keep", "--dir", &path];
+    arguments.extend(["--fault", "lab-1=fail-once:version"]);
     arguments.extend(dies.iter().flat_map(|fault| ["--fault", fault.as_str()]));
     assert_formed(&lab(dir.path(), &arguments), 3, 3);
     let logs: Vec<String> = (1..=3)
@@ -304,8 +306,12 @@ fn a_last_step_that_fails_is_tried_again_and_resets_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let place = dir.path().join("lab");
     let path = place.display().to_string();
-    let fails: Vec<String> =
-        (1..=3).map(|machine| format!("lab-{machine}=nonsense-once:control-plane-join/mark-control-plane")).collect();
+    let fails: Vec<String> = (1..=3)
+        .flat_map(|machine| {
+            ["mark-control-plane", "control-plane-join/mark-control-plane"]
+                .map(|phase| format!("lab-{machine}=nonsense-once:{phase}"))
+        })
+        .collect();
     let mut arguments = vec!["--machines", "3", "--control-planes", "3", "--keep", "--dir", &path];
     arguments.extend(fails.iter().flat_map(|fault| ["--fault", fault.as_str()]));
     assert_formed(&lab(dir.path(), &arguments), 3, 3);

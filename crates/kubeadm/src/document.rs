@@ -4,6 +4,7 @@
 //! for.
 
 mod convert;
+mod founding;
 mod merge;
 mod parse;
 mod timing;
@@ -18,7 +19,7 @@ use muster_wire::{Digest, Role};
 use serde_json::{Map, Value, json};
 
 use crate::pki::Ticket;
-use crate::plan::Node;
+use crate::plan::{Founding, Node};
 use crate::secret::{Secret, Token};
 use crate::settings::{Settings, UserFile};
 use crate::version::{ConfigApi, Version};
@@ -164,13 +165,25 @@ impl Documents {
         Self::render(&[&self.placeless_init(), &self.cluster])
     }
 
-    /// What all phases of init read.
-    pub(crate) fn init(&self, node: &Node, tokens: &[Token], ttl: &str, timing: EtcdTiming) -> Secret {
+    /// What the phases of init read up to the tokens', with the tokens and their lifetime if they are to be registered.
+    pub(crate) fn init(
+        &self,
+        node: &Node,
+        tokens: Option<(&[Token], &str)>,
+        timing: EtcdTiming,
+        founding: Option<&Founding>,
+    ) -> Secret {
         let mut init = self.init.clone();
         init.insert("localAPIEndpoint".into(), self.local_endpoint(node));
-        init.insert("bootstrapTokens".into(), tokens.iter().map(|token| bootstrap_token(token, ttl)).collect());
+        if let Some((tokens, ttl)) = tokens {
+            init.insert("bootstrapTokens".into(), tokens.iter().map(|token| bootstrap_token(token, ttl)).collect());
+        }
         name(&mut init, node);
-        self.with_components(&init, &self.timed(timing))
+        let mut cluster = self.timed(timing);
+        if let Some(founding) = founding {
+            self.founded(&mut cluster, founding);
+        }
+        self.with_components(&init, &cluster)
     }
 
     /// What the phases of init after the tokens' read. It holds no secret.

@@ -62,7 +62,7 @@ pub use manifests::{ManifestError, ManifestFile, Manifests};
 pub use muster_protocol::EtcdTiming;
 pub use outcome::{Exit, Failure, FailureKind, OUTPUT_LIMIT, outcome, redact};
 pub use pki::{PkiBundle, PkiError, Ticket};
-pub use plan::{Node, Plan, PlanError, StepInput};
+pub use plan::{Founding, Node, Plan, PlanError, StepInput};
 pub use ports::ports;
 pub use secret::{Secret, Token};
 pub use settings::{Settings, UserFile};

@@ -111,12 +111,21 @@ pub(crate) fn before_serving(version: &Version, skip: &[String]) -> Vec<Run> {
 }
 
 pub(crate) fn once_serving(version: &Version, skip: &[String]) -> Vec<Run> {
-    runs(Reads::Init, version.minor, &["bootstrap-token", "upload-config"], skip)
+    let mut once = runs(Reads::Init, version.minor, &["bootstrap-token"], skip);
+    // What later members take from there must not say with whom etcd began.
+    let reads = if muster_wire::planted::planted("etcd-list-uploaded") { Reads::Init } else { Reads::Finish };
+    once.extend(runs(reads, version.minor, &["upload-config"], skip));
+    once
 }
 
 /// What no other machine waits for. `mark-control-plane` is among it: it waits for the Node to register.
 pub(crate) fn init_finish(version: &Version, skip: &[String]) -> Vec<Run> {
     runs(Reads::Finish, version.minor, &["mark-control-plane", "kubelet-finalize", "addon"], skip)
+}
+
+/// What a founder that does not hold the claim does when the cluster is made: what concerns it alone.
+pub(crate) fn found_finish(version: &Version, skip: &[String]) -> Vec<Run> {
+    runs(Reads::Finish, version.minor, &["mark-control-plane", "kubelet-finalize"], skip)
 }
 
 fn runs(reads: Reads, minor: u32, phases: &[&'static str], skip: &[String]) -> Vec<Run> {

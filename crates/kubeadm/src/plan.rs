@@ -26,6 +26,15 @@ pub struct Node {
     pub address: IpAddr,
 }
 
+/// How etcd begins on several machines at once: one list that all of them are given, and one token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founding {
+    /// Of this attempt alone.
+    pub token: String,
+    /// The founders, in one order everywhere.
+    pub members: Vec<Node>,
+}
+
 /// A step, with what the agent has opened for it. Steps that only make or seal secrets need no kubeadm and are not here:
 /// see [`PkiBundle`] and [`Ticket`].
 #[derive(Debug, Clone)]
@@ -45,9 +54,31 @@ pub enum StepInput<'a> {
         tokens: &'a [Token],
         /// How etcd is timed.
         timing: EtcdTiming,
+        /// With whom it begins etcd, unless it does so alone.
+        founding: Option<&'a Founding>,
     },
     /// The rest of init.
     InitFinish,
+    /// init on another founder, as far as it needs no API server. Safe to repeat: what etcd wrote is kept.
+    Found {
+        /// This machine.
+        node: &'a Node,
+        /// The attempt's CAs.
+        pki: &'a PkiBundle,
+        /// How etcd is timed.
+        timing: EtcdTiming,
+        /// With whom it begins etcd.
+        founding: &'a Founding,
+        /// An earlier run came part of the way: what it made is no obstacle.
+        again: bool,
+    },
+    /// The rest of init on another founder, once the cluster is made.
+    FoundFinish {
+        /// This machine.
+        node: &'a Node,
+        /// How etcd is timed.
+        timing: EtcdTiming,
+    },
     /// Join until others must be waited for: all of it for a worker, all before etcd for a control plane.
     Join {
         /// This machine's role.
@@ -171,8 +202,12 @@ impl Plan {
         match step {
             StepInput::Prepare { role: Role::Worker } => Vec::new(),
             StepInput::Prepare { role: Role::ControlPlane } => self.prepare(),
-            StepInput::InitCluster { node, pki, tokens, timing } => self.init_cluster(node, pki, tokens, *timing),
+            StepInput::InitCluster { node, pki, tokens, timing, founding } => {
+                self.init_cluster(node, pki, tokens, *timing, *founding)
+            }
             StepInput::InitFinish => self.init_finish(),
+            StepInput::Found { node, pki, timing, founding, again } => self.found(node, pki, *timing, founding, *again),
+            StepInput::FoundFinish { node, timing } => self.found_finish(node, *timing),
             StepInput::Join { role, node, ticket, pki } => self.join(*role, node, ticket, *pki),
             StepInput::JoinEtcd => self.join_etcd(),
             StepInput::JoinFinish { role, node, ticket } => self.join_finish(*role, node, ticket),
@@ -192,15 +227,21 @@ impl Plan {
         vec![self.write("prepare.yaml", self.documents.prepare()), Action::Run(with_config(pull, &path)), remove(path)]
     }
 
-    fn init_cluster(&self, node: &Node, pki: &PkiBundle, tokens: &[Token], timing: EtcdTiming) -> Vec<Action> {
+    fn init_cluster(
+        &self,
+        node: &Node,
+        pki: &PkiBundle,
+        tokens: &[Token],
+        timing: EtcdTiming,
+        founding: Option<&Founding>,
+    ) -> Vec<Action> {
         let skip = &self.settings.skip_phases;
         let mut actions = self.write_pki(pki);
         // Without any token kubeadm would make one of its own, which lives for a day and nobody deletes.
         let spare = [pki.token_for(MachineId::default())];
         let (tokens, ttl) = if tokens.is_empty() { (&spare[..], "1m0s") } else { (tokens, TOKEN_TTL) };
-        actions.push(self.write("init.yaml", self.documents.init(node, tokens, ttl, timing)));
-        let contents = self.documents.finish(node, timing);
-        actions.push(Action::WriteFile { path: self.finish_document(), mode: 0o600, contents });
+        actions.push(self.write("init.yaml", self.documents.init(node, Some((tokens, ttl)), timing, founding)));
+        actions.push(self.write_finish_document(node, timing));
         for run in phases::before_serving(&self.kubeadm, skip) {
             actions.extend(self.run(&run));
         }
@@ -212,6 +253,31 @@ impl Plan {
         let cluster_info = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
         actions.push(self.await_serving(node, "init/bootstrap-token", cluster_info));
         actions.push(remove(self.work("init.yaml")));
+        actions
+    }
+
+    fn write_finish_document(&self, node: &Node, timing: EtcdTiming) -> Action {
+        Action::WriteFile { path: self.finish_document(), mode: 0o600, contents: self.documents.finish(node, timing) }
+    }
+
+    /// The founders' files are the initialiser's, but for the tokens: kubeadm's phases need nobody else up to here.
+    fn found(&self, node: &Node, pki: &PkiBundle, timing: EtcdTiming, founding: &Founding, again: bool) -> Vec<Action> {
+        let mut actions = self.write_pki(pki);
+        actions.push(self.write("init.yaml", self.documents.init(node, None, timing, Some(founding))));
+        let runs = phases::before_serving(&self.kubeadm, &self.settings.skip_phases);
+        let looks = |run: &&Run| !again || run.form != Form::Phase(vec!["preflight"]);
+        actions.extend(runs.iter().filter(looks).flat_map(|run| self.run(run)));
+        actions.push(remove(self.work("init.yaml")));
+        actions
+    }
+
+    fn found_finish(&self, node: &Node, timing: EtcdTiming) -> Vec<Action> {
+        let mut actions = vec![
+            self.write_finish_document(node, timing),
+            self.await_serving(node, "init/wait-control-plane", "/readyz"),
+        ];
+        let runs = phases::found_finish(&self.kubeadm, &self.settings.skip_phases);
+        actions.extend(runs.iter().flat_map(|run| self.run(run)));
         actions
     }
 

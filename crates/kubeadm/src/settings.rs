@@ -77,6 +77,11 @@ impl Settings {
         }
     }
 
+    /// The manifest by which the kubelet runs etcd.
+    pub fn etcd_manifest(&self) -> PathBuf {
+        self.dir.join("manifests/etcd.yaml")
+    }
+
     /// The certificates' directory.
     pub fn pki_dir(&self) -> PathBuf {
         self.dir.join("pki")

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::versions::{CommandLine, Workflow};
-use muster_kubeadm::{Action, Node, PkiBundle, Plan, PlanError, Settings, StepInput, Ticket, Token, UserFile, Version};
+use muster_kubeadm::{
+    Action, Founding, Node, PkiBundle, Plan, PlanError, Settings, StepInput, Ticket, Token, UserFile, Version,
+};
 use muster_wire::{Digest, Role};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
@@ -48,10 +50,31 @@ fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
     let (node, ticket) = (node(), ticket());
     let tokens = [ticket.token.clone()];
     let (control_plane, worker) = (Role::ControlPlane, Role::Worker);
+    let other = |name: &str, address: &str| Node { name: name.into(), address: address.parse().expect("an address") };
+    let members = vec![node.clone(), other("m2", "10.0.0.2"), other("m3", "fd00::3")];
+    let founding = Founding { token: "0123-1".into(), members };
+    let found =
+        |again| StepInput::Found { node: &node, pki: &pki, timing: EtcdTiming::Own, founding: &founding, again };
     let steps = [
         ("Prepare", StepInput::Prepare { role: control_plane }),
-        ("InitCluster", StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Own }),
+        (
+            "InitCluster",
+            StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Own, founding: None },
+        ),
+        (
+            "InitCluster, with others",
+            StepInput::InitCluster {
+                node: &node,
+                pki: &pki,
+                tokens: &tokens,
+                timing: EtcdTiming::Own,
+                founding: Some(&founding),
+            },
+        ),
         ("InitFinish", StepInput::InitFinish),
+        ("Found", found(false)),
+        ("Found, again", found(true)),
+        ("FoundFinish", StepInput::FoundFinish { node: &node, timing: EtcdTiming::Own }),
         ("Join, control plane", StepInput::Join { role: control_plane, node: &node, ticket: &ticket, pki: Some(&pki) }),
         ("JoinEtcd", StepInput::JoinEtcd),
         ("JoinFinish", StepInput::JoinFinish { role: control_plane, node: &node, ticket: &ticket }),

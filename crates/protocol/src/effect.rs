@@ -101,6 +101,15 @@ pub struct Recipient {
     pub sealing_key: [u8; 32],
 }
 
+/// How etcd begins on several machines at once: one list that all of them are given, and one token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founding {
+    /// Of the charter and the attempt, so that no member ever speaks with one of another attempt.
+    pub token: String,
+    /// The founders' Node names and addresses, this machine among them, in one order everywhere.
+    pub members: Vec<(String, String)>,
+}
+
 /// Work for the kubeadm device. The core never sees a secret in the clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -153,6 +162,35 @@ pub enum Step {
         /// The machines whose tokens init registers.
         tokens: Vec<MachineId>,
         /// How its etcd is timed, and that of all who join it.
+        timing: EtcdTiming,
+        /// With whom it begins etcd, unless it does so alone.
+        founding: Option<Founding>,
+    },
+    /// What another founder than the initialiser does of init before there is an API server: all of it without a network, up to its own
+    /// etcd and API server. Safe to repeat: what etcd wrote is kept.
+    Found {
+        /// The attempt.
+        attempt: u32,
+        /// This machine's Node name.
+        name: String,
+        /// Address its API server advertises.
+        address: String,
+        /// This machine's own ciphertext from the ledger.
+        sealed_pki: Bytes,
+        /// How its etcd is timed.
+        timing: EtcdTiming,
+        /// With whom it begins etcd.
+        founding: Founding,
+        /// An earlier run may have come part of the way.
+        again: bool,
+    },
+    /// The rest of init on a founder, once the cluster is made: its own API server serves, its Node is marked. Safe to repeat.
+    FoundFinish {
+        /// This machine's Node name.
+        name: String,
+        /// Address its API server advertises.
+        address: String,
+        /// How its etcd is timed.
         timing: EtcdTiming,
     },
     /// init's phases after bootstrap-token.
@@ -244,6 +282,8 @@ impl Step {
             Step::IssueTicket { .. } => "issue-ticket",
             Step::InitCluster { .. } => "init",
             Step::InitFinish { .. } => "init-finish",
+            Step::Found { .. } => "found",
+            Step::FoundFinish { .. } => "found-finish",
             Step::Join { .. } => "join",
             Step::JoinEtcd { .. } => "join-etcd",
             Step::JoinFinish { .. } => "join-finish",

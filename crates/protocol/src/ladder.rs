@@ -4,6 +4,7 @@
 //! started, and takes one step. Work that was started and not completed is never resumed: it is reset and begun anew.
 
 mod ended;
+mod founders;
 mod next;
 mod timing;
 mod wants;
@@ -36,6 +37,8 @@ enum Job {
     MakePki { attempt: u32 },
     Init { attempt: u32 },
     InitFinish { attempt: u32 },
+    Found { attempt: u32 },
+    FoundFinish { attempt: u32 },
     Join { attempt: u32 },
     JoinEtcd { attempt: u32, number: u32 },
     JoinFinish { attempt: u32 },
@@ -52,6 +55,8 @@ impl Job {
             Job::MakePki { .. } => "make-pki",
             Job::Init { .. } => "init",
             Job::InitFinish { .. } => "init-finish",
+            Job::Found { .. } => "found",
+            Job::FoundFinish { .. } => "found-finish",
             Job::Join { .. } => "join",
             Job::JoinEtcd { .. } => "join-etcd",
             Job::JoinFinish { .. } => "join-finish",
@@ -102,6 +107,7 @@ pub(crate) struct Ladder {
     tokens: Vec<MachineId>,
     initialised: Option<Initialised>,
     init_failed: Option<(u32, String)>,
+    founder: founders::Founder,
     join_stage: Option<JoinStage>,
     /// The etcd turn that the join under way has asked for, and when.
     asked_turn: Option<(u32, Time)>,
@@ -192,8 +198,12 @@ impl Ladder {
         let turn_begun = self.asked_turn.map_or(running.begun, |(_, asked)| asked);
         let turn_end = turn_begun + context.tuning.etcd_turn_max;
         let moot = match running.job {
-            Job::Init { attempt } | Job::MakePki { attempt } => context.ledger.cluster_attempt() != Some(attempt),
-            Job::Join { attempt } | Job::JoinFinish { attempt } => ready != Some(attempt),
+            Job::Init { attempt } | Job::MakePki { attempt } | Job::Found { attempt } => {
+                context.ledger.cluster_attempt() != Some(attempt)
+            }
+            Job::Join { attempt } | Job::JoinFinish { attempt } | Job::FoundFinish { attempt } => {
+                ready != Some(attempt)
+            }
             Job::JoinEtcd { number, .. } => {
                 context.now >= turn_end || context.ledger.turn(TurnKind::Etcd) != Some((number, context.me))
             }

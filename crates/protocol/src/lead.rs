@@ -94,10 +94,11 @@ impl Lead {
         self.members.remove_replaced(context, &mut self.silence);
         self.replace.run(context, &mut self.silence, &mut self.runs);
         let admitted_all = self.members.admit(context, &mut self.silence);
-        self.init.watch_claim(context, &mut self.silence, admitted_all);
+        // A claim names its founders only at a level that has them, so it comes when the ledger has risen.
+        let rises = level::raise(context);
+        self.init.watch_claim(context, &mut self.silence, admitted_all && !rises);
         turns::watch(context, &mut self.silence);
         self.voters.grow(context);
-        level::raise(context);
         self.issue(context);
     }
 

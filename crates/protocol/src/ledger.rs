@@ -75,7 +75,8 @@ impl Ledger {
         match entry {
             Entry::Admitted(admitted) => self.admit(admitted)?,
             Entry::Removed { machine } => self.remove(*machine)?,
-            Entry::InitClaimed { attempt, machine } => self.claim(*attempt, *machine)?,
+            Entry::InitClaimed { attempt, machine, founders } => self.claim(*attempt, *machine, founders)?,
+            Entry::Founds { attempt, machine } => self.init.begin(*attempt, *machine)?,
             Entry::PkiSealed { attempt, ca_hash, sealed } => self.seal_pki(*attempt, *ca_hash, sealed)?,
             Entry::InitReady { attempt, ca_hash, endpoints, tokens } => {
                 self.init_ready(*attempt, *ca_hash, endpoints, tokens)?;
@@ -95,11 +96,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// A machine that has a member in etcd, or may have one by its turn, is removed under a turn to disrupt: whoever holds that has seen to
+    /// A machine that has a member in etcd, or may have one by its turn or as a founder, is removed under a turn to disrupt: whoever holds that has seen to
     /// the member. A leader that has not applied what it inherited may not know of it.
     fn remove(&mut self, machine: MachineId) -> Result<(), Refusal> {
         let adding = self.turns.under_way(TurnKind::Etcd).is_some_and(|(_, holder)| holder == machine);
-        if (self.has_etcd(machine) || adding) && self.turns.under_way(TurnKind::Disrupt).is_none() {
+        let listed = self.has_etcd(machine) || adding || self.is_founder(machine) && !self.holds_claim(machine);
+        if listed && self.turns.under_way(TurnKind::Disrupt).is_none() {
             return Err(Refusal::InEtcd(machine));
         }
         self.members.remove(machine)
@@ -111,19 +113,29 @@ impl Ledger {
             Entry::Removed { machine } => {
                 self.tickets.remove(*machine);
                 self.turns.remove(*machine);
-                if self.init.claim.is_some_and(|(_, holder)| holder == *machine) {
+                if self.holds_claim(*machine) {
                     self.init.abandon("the machine was removed");
                     self.attempt_ended();
                 }
+                self.init.leave(*machine);
             }
             Entry::InitReady { .. } => {
                 if let Some(ready) = &self.init.ready {
                     self.turns.etcd_members.insert(ready.machine);
+                    self.turns.etcd_members.extend(&self.init.founders);
                     self.tickets.keep(&ready.tokens);
                 }
             }
             Entry::InitAbandoned { .. } => self.attempt_ended(),
+            // What it began as a founder was undone: it comes to etcd in turn.
+            Entry::Turn(turn) if turn.kind == TurnKind::Etcd && turn.change == TurnChange::Started => {
+                if self.is_founder(turn.holder) {
+                    self.init.leave(turn.holder);
+                    self.turns.etcd_members.remove(&turn.holder);
+                }
+            }
             Entry::Admitted(_)
+            | Entry::Founds { .. }
             | Entry::InitClaimed { .. }
             | Entry::PkiSealed { .. }
             | Entry::Ticket { .. }
@@ -149,16 +161,24 @@ impl Ledger {
     fn admit(&mut self, admitted: &Admitted) -> Result<(), Refusal> {
         // Something is being made, or is made, that carries the address.
         let machine = admitted.machine;
-        let claims = self.init.claim.is_some_and(|(_, holder)| holder == machine);
-        let bound = self.has_etcd(machine) || claims || self.turns.holds(machine);
+        let makes = self.holds_claim(machine) || self.is_founder(machine);
+        let bound = self.has_etcd(machine) || makes || self.turns.holds(machine);
         self.members.admit(admitted, bound)
     }
 
-    fn claim(&mut self, attempt: u32, machine: MachineId) -> Result<(), Refusal> {
+    fn claim(&mut self, attempt: u32, machine: MachineId, founders: &[MachineId]) -> Result<(), Refusal> {
         self.init.may_claim(attempt)?;
         self.members.control_plane(machine)?;
-        self.init.claim(attempt, machine);
+        founders.iter().try_for_each(|founder| self.members.control_plane(*founder))?;
+        if !founders.is_empty() && !founders.contains(&machine) {
+            return Err(Refusal::NoFounder(machine));
+        }
+        self.init.claim(attempt, machine, founders);
         Ok(())
+    }
+
+    fn holds_claim(&self, machine: MachineId) -> bool {
+        self.init.claim.is_some_and(|(_, holder)| holder == machine)
     }
 
     fn seal_pki(&mut self, attempt: u32, ca_hash: Digest, sealed: &[Sealed]) -> Result<(), Refusal> {
@@ -326,6 +346,26 @@ impl Ledger {
     /// The live claim: attempt and machine.
     pub fn live_claim(&self) -> Option<(u32, MachineId)> {
         self.init.claim
+    }
+
+    /// Who begins etcd together in the attempt that made the cluster or is trying to; none if one machine begins it alone.
+    pub fn founders(&self) -> &BTreeSet<MachineId> {
+        &self.init.founders
+    }
+
+    /// Whether a machine is one of those founders.
+    pub fn is_founder(&self, machine: MachineId) -> bool {
+        self.init.founders.contains(&machine)
+    }
+
+    /// Whether etcd may have been started on a machine that is one of those founders.
+    pub fn has_begun(&self, machine: MachineId) -> bool {
+        self.init.begun.contains(&machine)
+    }
+
+    /// The id of the charter that it began with.
+    pub fn charter(&self) -> &[u8; 16] {
+        &self.charter
     }
 
     /// The last attempt's number; 0 before the first.

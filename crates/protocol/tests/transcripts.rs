@@ -171,12 +171,14 @@ fn topic(word: &str) -> Option<Topic> {
 
 /// The name of a step or of a frame's kind, as the core spells it.
 fn known(word: &str) -> Option<&'static str> {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "check",
         "prepare",
         "make-pki",
         "init",
         "init-finish",
+        "found",
+        "found-finish",
         "join",
         "join-etcd",
         "join-finish",

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::preflight::Checks;
 use crate::say::say;
 use crate::setting::{Setting, Version};
-use crate::{kubeconfig, pki, pods, workflow};
+use crate::{founders, kubeconfig, pki, pods, workflow};
 
 /// What init's documents say.
 pub(crate) struct Init<'a> {
@@ -78,7 +78,10 @@ impl<'a> Init<'a> {
                 pods::start(setting)
             }
             "etcd" => {
-                machine.etcd_manifest(&[machine.as_member()])?;
+                let founding = founders::of(machine, &self.cluster)?;
+                let token = founding.as_ref().map(|(token, _)| token.as_str());
+                let alone = [machine.as_member()];
+                machine.etcd_manifest(founding.as_ref().map_or(&alone[..], |(_, members)| members), token)?;
                 pods::start(setting)
             }
             "wait-control-plane" => {

@@ -261,7 +261,7 @@ impl<'a> Join<'a> {
         let members: Vec<Member> =
             serde_json::from_value(answer["members"].clone()).map_err(|_| fail("the answer has no members"))?;
         self.setting.take(1.0);
-        machine.etcd_manifest(&members)?;
+        machine.etcd_manifest(&members, None)?;
         pods::start(self.setting)?;
         say!("[etcd] Waiting for the new etcd member to join the cluster. This can take up to 40s");
         machine.wait_for_own_server()

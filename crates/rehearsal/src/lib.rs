@@ -10,6 +10,7 @@ mod config;
 mod discovery;
 mod document;
 mod failure;
+mod founders;
 mod init;
 mod join;
 mod jws;

@@ -156,10 +156,10 @@ impl<'a> Machine<'a> {
         pods::write_control_plane(self.setting, &manifest, component)
     }
 
-    /// etcd's manifest; `members` is the membership with this one in it.
-    pub(crate) fn etcd_manifest(&self, members: &[Member]) -> Result<(), Failure> {
+    /// etcd's manifest; `members` is the membership with this one in it, `token` with what they begin it together, if they do.
+    pub(crate) fn etcd_manifest(&self, members: &[Member], token: Option<&str>) -> Result<(), Failure> {
         say!("[etcd] Creating static Pod manifest for \"etcd\"");
-        let manifest = json!({ "dataDir": self.etcd_dir, "initialMembers": members });
+        let manifest = json!({ "dataDir": self.etcd_dir, "initialMembers": members, "token": token });
         pki::write(&self.setting.manifests().join("etcd.yaml"), &format!("{manifest:#}\n"))?;
         pki::restrict(&self.setting.manifests())?;
         std::fs::create_dir_all(&self.etcd_dir).doing(format!("couldn't make {}", self.etcd_dir.display()))?;

@@ -25,6 +25,8 @@ pub(crate) struct Pods {
     pub(crate) start_after_ms: u64,
     pub(crate) ready_after_ms: u64,
     pub(crate) initial_members: Vec<Member>,
+    /// With what these begin etcd together; none if this one does alone, or comes to one that exists.
+    pub(crate) token: Option<String>,
     data_dir: PathBuf,
     pid_file: PathBuf,
 }
@@ -48,6 +50,7 @@ impl Pods {
             start_after_ms: server["startAfterMs"].as_u64().unwrap_or(0),
             ready_after_ms: server["readyAfterMs"].as_u64().unwrap_or(0),
             initial_members: serde_json::from_value(etcd["initialMembers"].clone()).doing("etcd.yaml")?,
+            token: etcd["token"].as_str().map(str::to_owned),
             data_dir: text(&etcd["dataDir"])?.into(),
             pid_file: dir.join("rehearsal-apiserver.pid"),
         })
@@ -55,7 +58,7 @@ impl Pods {
 
     /// Whether it comes to a cluster that exists.
     pub(crate) fn joins(&self) -> bool {
-        self.initial_members.iter().any(|member| member.name != self.name)
+        self.token.is_none() && self.initial_members.iter().any(|member| member.name != self.name)
     }
 
     /// What this member knew when it last ran; nothing if it never did, or if its disk is damaged.

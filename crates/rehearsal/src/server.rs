@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
@@ -30,7 +30,7 @@ const STACK: usize = 256 * 1024;
 
 /// One API server.
 pub(crate) struct Server {
-    pods: Pods,
+    pub(crate) pods: Pods,
     tls: Arc<ServerConfig>,
     etcd_tls: Arc<ServerConfig>,
     ca: String,
@@ -40,6 +40,8 @@ pub(crate) struct Server {
     /// Held while a change is applied and pushed, so that changes reach the others in order.
     changing: Mutex<()>,
     ready: AtomicBool,
+    /// The founder that this one lets begin.
+    pub(crate) vote: Mutex<Option<(String, Instant)>>,
     connections: AtomicUsize,
 }
 
@@ -98,6 +100,7 @@ impl Server {
             identity: Identity::Certificate { certificate: client, key: client_key },
             changing: Mutex::default(),
             ready: AtomicBool::default(),
+            vote: Mutex::default(),
             connections: AtomicUsize::default(),
         });
         server.clone().accept(listener, Part::Api);
@@ -145,12 +148,19 @@ impl Server {
     /// Takes over what the other members know, tells them that this one has started, and then is ready. Alone it is
     /// ready with what it has on disk, be that nothing.
     fn come_up(&self) -> Result<(), Failure> {
+        let fresh = self.pods.token.clone().filter(|_| self.state().revision == 0);
+        let begins = fresh.as_ref().map(|token| self.found(token)).transpose()?;
         let me = &self.pods.name;
         let others: Vec<_> = self.others();
         let started = Op::MemberStarted { name: me.clone(), address: self.pods.address.clone() };
         let mut last = None;
-        // A joining member must find the others; one that comes back may be the first to do so.
-        for _ in 0..if self.pods.joins() { 100 } else { 1 } {
+        // A joining member must find the others; one that comes back may be the first to do so, and one that begins is.
+        let tries = match begins {
+            Some(true) => 0,
+            None if !self.pods.joins() => 1,
+            _ => 100,
+        };
+        for _ in 0..tries {
             for address in &others {
                 match self
                     .peer(address)
@@ -160,7 +170,11 @@ impl Server {
                     Ok(state) => {
                         self.receive(&state).map_err(|(_, words)| fail(words))?;
                         self.ready.store(true, Ordering::SeqCst);
-                        return Ok(());
+                        // What is forwarded to another one that is only just coming up is refused, and done again.
+                        match self.register_founder(address) {
+                            Ok(()) => return Ok(()),
+                            Err(error) => last = Some(error),
+                        }
                     }
                     Err(error) => last = Some(error),
                 }
@@ -170,7 +184,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        if self.pods.joins() && self.state().revision == 0 {
+        if self.pods.joins() && self.state().revision == 0 || begins == Some(false) {
             return Err(last.unwrap_or_else(|| fail("there is no other member")));
         }
         let _order = lock(&self.changing);
@@ -183,6 +197,16 @@ impl Server {
         }
         self.pods.save_state(&state)?;
         self.ready.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The kubelet of a founder has its certificate from the start, and registers its Node by itself.
+    fn register_founder(&self, at: &str) -> Result<(), Failure> {
+        let me = &self.pods.name;
+        if self.pods.token.is_some() && !self.state().has_node(me) {
+            let register = Op::RegisterNode { name: me.clone(), ready_after_ms: self.pods.ready_after_ms };
+            self.peer(at).post("/rehearsal/v1/op", &json!(register))?;
+        }
         Ok(())
     }
 
@@ -245,6 +269,7 @@ impl Server {
             ("GET", "/livez") => return Ok(json!("ok")),
             ("GET", "/readyz" | "/healthz") if ready => return Ok(json!("ok")),
             ("POST", "/rehearsal/v1/state") if *caller == Caller::Certified => return self.receive(&request.json()?),
+            ("POST", "/rehearsal/v1/vote") if *caller == Caller::Certified => return self.lets_begin(&request.json()?),
             _ if !ready => return Err((503, "the API server is not ready".into())),
             ("GET", "/version") => return Ok(json!({ "gitVersion": self.pods.version, "platform": "rehearsal" })),
             ("GET", "/api/v1/namespaces/kube-public/configmaps/cluster-info") => {
@@ -350,7 +375,7 @@ impl Server {
     }
 
     /// Takes a newer state over.
-    fn receive(&self, theirs: &Value) -> Result<Value, Refusal> {
+    pub(crate) fn receive(&self, theirs: &Value) -> Result<Value, Refusal> {
         let theirs: State = serde_json::from_value(theirs.clone()).map_err(|error| (400, error.to_string()))?;
         let mut state = self.state();
         if theirs.revision > state.revision {
@@ -360,7 +385,7 @@ impl Server {
         Ok(json!({}))
     }
 
-    fn peer(&self, address: &str) -> Client {
+    pub(crate) fn peer(&self, address: &str) -> Client {
         Client {
             server: address.to_owned(),
             ca: Some(self.ca.clone()),
@@ -370,7 +395,7 @@ impl Server {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 }
@@ -431,7 +456,7 @@ fn parse(value: Value) -> Result<Op, Refusal> {
 }
 
 /// A thread that panicked has left nothing half-done: changes are applied to the state in one go.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

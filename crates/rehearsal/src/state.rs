@@ -15,6 +15,9 @@ pub(crate) struct State {
     /// Counts changes.
     pub(crate) revision: u64,
     pub(crate) members: Vec<Member>,
+    /// With what its founders began it together.
+    #[serde(default)]
+    pub(crate) founded_with: Option<String>,
     tokens: BTreeMap<String, Token>,
     nodes: BTreeMap<String, Node>,
     cluster_configuration: Option<Value>,

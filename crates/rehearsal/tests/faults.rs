@@ -67,6 +67,7 @@ fn a_lie_about_bootstrap_tokens_is_found_by_asking_for_cluster_info() {
         pki: &site.pki,
         tokens: &[],
         timing: EtcdTiming::Own,
+        founding: None,
     });
     let at = plan.iter().rposition(|action| matches!(action, Action::Await(_))).expect("init asks");
     let Action::Await(last) = &plan[at] else { unreachable!("it was just found") };
@@ -181,7 +182,13 @@ fn no_secret_is_an_argument() {
     let tokens = [token.clone()];
     let steps = [
         StepInput::Prepare { role: Role::ControlPlane },
-        StepInput::InitCluster { node: &machine.node, pki: &site.pki, tokens: &tokens, timing: EtcdTiming::Own },
+        StepInput::InitCluster {
+            node: &machine.node,
+            pki: &site.pki,
+            tokens: &tokens,
+            timing: EtcdTiming::Own,
+            founding: None,
+        },
         StepInput::Join { role: Role::ControlPlane, node: &machine.node, ticket: &ticket, pki: Some(&site.pki) },
         StepInput::CreateToken { token: &token },
         StepInput::DeleteToken { token: &token },

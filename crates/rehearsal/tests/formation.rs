@@ -2,7 +2,7 @@
 
 mod support;
 
-use muster_kubeadm::{Command, FailureKind, StepInput, Version};
+use muster_kubeadm::{Command, EtcdTiming, Failure, FailureKind, Founding, StepInput, Version};
 use muster_wire::Role;
 use serde_json::Value;
 use support::{DOUBLE, Machine, Site};
@@ -78,6 +78,81 @@ fn forms_with_v1beta4() {
     form("v1.31.4", 31);
     form("v1.33.0", 33);
     form("v1.36.0", 36);
+}
+
+/// Three control planes begin etcd together, one of them when the cluster is made; then a fourth joins, and a worker.
+fn found(version: &str, number: u8) {
+    let site = Site::new(version, number);
+    let machines: Vec<Machine> = (1..=5).map(|n| site.machine(n)).collect();
+    let [first, second, late, joins, worker] = &machines[..] else { unreachable!("there are five") };
+    let founding =
+        Founding { token: "site-1".into(), members: [first, second, late].map(|machine| machine.node.clone()).into() };
+    let timing = EtcdTiming::Own;
+    let found = |machine: &Machine, again| {
+        let (node, pki, founding) = (&machine.node, &site.pki, &founding);
+        machine.carry_out(&StepInput::Found { node, pki, timing, founding, again })
+    };
+    let finish = |machine: &Machine| machine.carry_out(&StepInput::FoundFinish { node: &machine.node, timing });
+    let tokens = [joins, worker].map(|machine| site.pki.token_for(machine.id));
+    site.serve_by(first);
+    let named = |error: Failure| panic!("{version}: {error}");
+    std::thread::scope(|scope| {
+        scope.spawn(|| found(second, false).unwrap_or_else(named));
+        let (node, pki, founding) = (&first.node, &site.pki, Some(&founding));
+        first.carry_out(&StepInput::InitCluster { node, pki, tokens: &tokens, timing, founding }).unwrap_or_else(named);
+    });
+    first.carry_out(&StepInput::InitFinish).unwrap_or_else(named);
+    // What was done is no obstacle, and what etcd wrote stays.
+    found(second, true).unwrap_or_else(named);
+    finish(second).unwrap_or_else(named);
+    site.join(worker, Role::Worker).unwrap_or_else(named);
+    found(late, false).unwrap_or_else(named);
+    finish(late).unwrap_or_else(named);
+    site.join(joins, Role::ControlPlane).unwrap_or_else(named);
+    joins.carry_out(&StepInput::JoinEtcd).unwrap_or_else(named);
+    site.join_finish(joins, Role::ControlPlane).unwrap_or_else(named);
+    for machine in &machines {
+        machine.await_ready().unwrap_or_else(named);
+    }
+    let expected: Vec<_> = (1..=5).map(|n| (format!("m{n}"), n <= 4)).collect();
+    assert_eq!(nodes(first), expected, "{version}");
+    site.serve_by(late);
+    first.kill_server();
+    assert_eq!(nodes(late), expected, "{version}: it has what it missed");
+}
+
+#[test]
+fn control_planes_found_together() {
+    found("v1.20.2", 40);
+    found("v1.30.1", 41);
+    found("v1.36.0", 42);
+}
+
+#[test]
+fn founders_of_two_attempts_are_two_clusters() {
+    let site = Site::new("v1.36.0", 43);
+    let (first, second, third) = (site.machine(1), site.machine(2), site.machine(3));
+    let founding = |attempt: u32| Founding {
+        token: format!("site-{attempt}"),
+        members: [&first, &second, &third].map(|machine| machine.node.clone()).into(),
+    };
+    let timing = EtcdTiming::Own;
+    let found = |machine: &Machine, attempt| {
+        let (node, pki, founding) = (&machine.node, &site.pki, &founding(attempt));
+        machine.carry_out(&StepInput::Found { node, pki, timing, founding, again: false }).expect("founds");
+    };
+    found(&first, 1);
+    found(&second, 2);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_millis(1_500);
+    while std::time::Instant::now() < deadline {
+        let asked = second.get(&format!("{}:6443", second.node.address), "/readyz", &second.admin_conf());
+        assert!(!asked.is_ok_and(|(status, _)| status == 200), "no majority of either is there");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    second.carry_out(&StepInput::ResetOutsideEtcd).expect("resets");
+    found(&second, 1);
+    site.serve_by(&second);
+    second.carry_out(&StepInput::FoundFinish { node: &second.node, timing }).expect("finishes");
 }
 
 #[test]

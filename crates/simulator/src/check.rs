@@ -24,6 +24,7 @@ mod s08;
 mod s09;
 mod s10;
 mod s11;
+mod s13;
 mod s14;
 mod s16;
 mod s17;
@@ -73,6 +74,7 @@ pub struct Checks {
     s09: s09::Identities,
     s10: s10::Bounds,
     s11: s11::Seats,
+    s13: s13::Founders,
     s14: s14::Standing,
     s16: s16::Levels,
     accused: accused::Accused,
@@ -106,7 +108,7 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
-        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S14" | "S16" | "S17");
+        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17");
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
@@ -135,6 +137,7 @@ impl Checks {
             ("S10", self.s10.see(now, seen)),
             ("S11", self.s11.see(seen, truth)),
             ("S11", self.asked.see(seen, truth)),
+            ("S13", self.s13.see(seen, truth)),
             ("S14", self.s14.see(seen, truth)),
             ("S15", self.accused.see(seen, truth)),
             ("S16", self.s16.see(seen, truth, sometimes)),

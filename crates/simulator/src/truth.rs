@@ -61,6 +61,12 @@ pub struct Truth {
     pub control_planes: BTreeSet<MachineId>,
     /// The live claim, and when it was committed.
     pub claim: Option<(u32, MachineId)>,
+    /// The founders that each claim named.
+    pub(crate) founders_of: BTreeMap<u32, BTreeSet<MachineId>>,
+    /// Who said of which attempt that it begins etcd.
+    pub(crate) begins: BTreeSet<(u32, MachineId)>,
+    /// Where each identity was booted last.
+    place_of: BTreeMap<MachineId, Slot>,
     /// Every claim that there was.
     pub(crate) claims: BTreeMap<u32, MachineId>,
     /// When the live claim was committed.
@@ -142,6 +148,7 @@ impl Truth {
         match seen {
             Seen::Booting { slot, machine, sealing_key, durable, image, .. } => {
                 self.identity.insert(*slot, *machine);
+                self.place_of.insert(*machine, *slot);
                 self.images.insert(*slot, *image);
                 self.running.insert(*slot);
                 if self.two_faced.contains(slot) {
@@ -202,7 +209,11 @@ impl Truth {
                     self.commit(now, &entry, sometimes);
                 }
             }
+            Seen::EtcdMet { of, .. } if self.ready == Some(*of) => sometimes.reached("founder-late"),
             Seen::StepBegan { slot, step, .. } => {
+                if matches!(step, muster_protocol::Step::Found { again: true, .. }) {
+                    sometimes.reached("founder-went-on");
+                }
                 let count = self.steps.entry((*slot, step.name())).or_default();
                 *count += 1;
                 if *count == 2 {
@@ -230,6 +241,16 @@ impl Truth {
                 self.has_member(*slot);
                 self.in_etcd.extend(self.identity.get(slot).copied());
                 self.added.extend(self.identity.get(slot).copied());
+            }
+            // The list has all of them from the beginning, whether they have started or not.
+            Seen::EtcdFormed { attempt, .. } => {
+                for founder in self.founders_of.get(attempt).cloned().unwrap_or_default() {
+                    if let Some(place) = self.place_of.get(&founder) {
+                        self.etcd_of.insert(*place, founder);
+                        self.struck.remove(&founder);
+                    }
+                }
+                sometimes.reached("etcd-founded-together");
             }
             Seen::EtcdLeft { gone, .. } => {
                 self.left_etcd = self.etcd_of.remove(gone).or(self.identity.get(gone).copied());
@@ -392,7 +413,9 @@ impl Truth {
                     self.abandon();
                 }
             }
-            Entry::InitClaimed { attempt, machine } => {
+            Entry::Founds { attempt, machine } => drop(self.begins.insert((*attempt, *machine))),
+            Entry::InitClaimed { attempt, machine, founders } => {
+                self.founders_of.insert(*attempt, founders.iter().copied().collect());
                 self.claim = Some((*attempt, *machine));
                 self.claims.insert(*attempt, *machine);
                 self.claimed_at = now;

@@ -69,6 +69,14 @@ pub enum Seen<'a> {
     EtcdAdding { slot: Slot, others: usize },
     /// kubeadm adds an etcd member, in the turn that its machine was given or not; etcd lists these machines then.
     EtcdAdded { slot: Slot, in_turn: bool, members: &'a BTreeSet<Slot> },
+    /// etcd begins on an empty directory of a founder of this attempt.
+    EtcdBegun { slot: Slot, attempt: u32 },
+    /// A majority of an attempt's founders that know of no cluster begin one; there was one before or not.
+    EtcdFormed { slot: Slot, attempt: u32, before: bool },
+    /// A founder of the attempt `own` comes to the cluster of the attempt `of`.
+    EtcdMet { slot: Slot, own: u32, of: u32 },
+    /// With whom etcd began goes into what every later member is given.
+    EtcdListUploaded { slot: Slot },
     /// A machine had etcd strike the member of `gone` off.
     EtcdLeft { slot: Slot, gone: Slot },
     /// A machine answers what was wished of it.
@@ -240,6 +248,10 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt)),
         Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
         Seen::EtcdAdded { slot, in_turn, .. } => numbered(30, *slot, u64::from(*in_turn)),
+        Seen::EtcdBegun { slot, attempt } => numbered(35, *slot, u64::from(*attempt)),
+        Seen::EtcdFormed { slot, attempt, .. } => numbered(36, *slot, u64::from(*attempt)),
+        Seen::EtcdMet { slot, of, .. } => numbered(37, *slot, u64::from(*of)),
+        Seen::EtcdListUploaded { slot } => numbered(38, *slot, 0),
         Seen::EtcdLeft { slot, gone } => numbered(31, *slot, u64::from(*gone)),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
         Seen::Forgot { slot } => numbered(19, *slot, 0),

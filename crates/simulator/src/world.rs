@@ -6,6 +6,7 @@ mod clock;
 mod connect;
 mod disk;
 mod effect;
+mod etcd;
 mod event;
 mod faults;
 mod host;
@@ -272,7 +273,10 @@ impl World {
             | Seen::JoinedKube { slot, .. }
             | Seen::Initialised { slot, .. }
             | Seen::EtcdAdding { slot, .. }
-            | Seen::EtcdAdded { slot, .. } => self.judged_apart(*slot),
+            | Seen::EtcdAdded { slot, .. }
+            | Seen::EtcdBegun { slot, .. }
+            | Seen::EtcdFormed { slot, .. }
+            | Seen::EtcdMet { slot, .. } => self.judged_apart(*slot),
             _ => false,
         };
         if !elsewhere {

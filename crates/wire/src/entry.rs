@@ -72,6 +72,15 @@ pub enum Entry {
         attempt: u32,
         /// Who has the right.
         machine: MachineId,
+        /// The control planes that begin etcd together, sorted, the holder among them; none if the holder begins it alone.
+        founders: Vec<MachineId>,
+    },
+    /// From here on etcd of this attempt may have been started on this machine, which is one of its founders.
+    Founds {
+        /// The attempt.
+        attempt: u32,
+        /// The founder.
+        machine: MachineId,
     },
     /// The CA exists, sealed to control planes.
     PkiSealed {
@@ -132,6 +141,7 @@ impl Entry {
             Entry::Admitted(_) => "admitted",
             Entry::Removed { .. } => "removed",
             Entry::InitClaimed { .. } => "init-claimed",
+            Entry::Founds { .. } => "founds",
             Entry::PkiSealed { .. } => "pki-sealed",
             Entry::InitReady { .. } => "init-ready",
             Entry::InitAbandoned { .. } => "init-abandoned",
@@ -148,6 +158,8 @@ impl Entry {
         match self {
             Entry::LevelRaised { level } => *level,
             Entry::Wished(_) => level::WISHES,
+            Entry::Founds { .. } => level::FOUNDERS,
+            Entry::InitClaimed { founders, .. } if !founders.is_empty() => level::FOUNDERS,
             Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => level::WISHES,
             _ => level::FOUNDED,
         }
@@ -182,8 +194,13 @@ fn to_proto(entry: &Entry) -> Change {
     match entry {
         Entry::Admitted(admitted) => Change::Admitted(admitted.to_proto()),
         Entry::Removed { machine } => Change::Removed(proto::Removed { machine: machine_bytes(machine) }),
-        Entry::InitClaimed { attempt, machine } => {
-            Change::InitClaimed(proto::InitClaimed { attempt: *attempt, machine: machine_bytes(machine) })
+        Entry::InitClaimed { attempt, machine, founders } => Change::InitClaimed(proto::InitClaimed {
+            attempt: *attempt,
+            machine: machine_bytes(machine),
+            founders: founders.iter().map(machine_bytes).collect(),
+        }),
+        Entry::Founds { attempt, machine } => {
+            Change::Founds(proto::Founds { attempt: *attempt, machine: machine_bytes(machine) })
         }
         Entry::PkiSealed { attempt, ca_hash, sealed } => Change::PkiSealed(proto::PkiSealed {
             attempt: *attempt,
@@ -216,7 +233,15 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
     Ok(match change {
         Change::Admitted(admitted) => Entry::Admitted(Admitted::from_proto(admitted)?),
         Change::Removed(removed) => Entry::Removed { machine: machine(&removed.machine)? },
-        Change::InitClaimed(claim) => Entry::InitClaimed { attempt: claim.attempt, machine: machine(&claim.machine)? },
+        Change::InitClaimed(claim) => Entry::InitClaimed {
+            attempt: claim.attempt,
+            machine: machine(&claim.machine)?,
+            founders: bounded(claim.founders, limits::VOTERS_MAX, "entry.founders")?
+                .iter()
+                .map(machine)
+                .collect::<Result<_, _>>()?,
+        },
+        Change::Founds(founds) => Entry::Founds { attempt: founds.attempt, machine: machine(&founds.machine)? },
         Change::PkiSealed(pki) => Entry::PkiSealed {
             attempt: pki.attempt,
             ca_hash: Digest::from_slice(&pki.ca_hash, "entry.ca_hash")?,

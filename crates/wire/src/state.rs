@@ -42,6 +42,9 @@ pub struct Durable {
     /// The turn by which this machine's etcd member came in; 0 while there is none. From then on its join is finished, however
     /// often that takes, and not begun anew.
     pub etcd_joined: u32,
+    /// The last attempt whose etcd this machine began as one of its founders: it begins no attempt's twice. Written before the first
+    /// start, and kept when what was begun is undone.
+    pub founding: u32,
 }
 
 impl Durable {
@@ -68,6 +71,7 @@ impl Durable {
             completed: self.completed.as_ref().map(marker),
             etcd_turn: self.etcd_turn,
             etcd_joined: self.etcd_joined,
+            founding: self.founding,
         }
     }
 
@@ -88,6 +92,7 @@ impl Durable {
             completed: durable.completed.map(marker),
             etcd_turn: durable.etcd_turn,
             etcd_joined: durable.etcd_joined,
+            founding: durable.founding,
         })
     }
 

@@ -138,7 +138,9 @@ fn entries() -> Vec<(&'static str, Entry)> {
     vec![
         ("admitted", Entry::Admitted(admitted)),
         ("removed", Entry::Removed { machine }),
-        ("init-claimed", Entry::InitClaimed { attempt: 1, machine }),
+        ("init-claimed", Entry::InitClaimed { attempt: 1, machine, founders: Vec::new() }),
+        ("init-claimed-together", Entry::InitClaimed { attempt: 2, machine, founders: vec![machine] }),
+        ("founds", Entry::Founds { attempt: 2, machine }),
         (
             "pki-sealed",
             Entry::PkiSealed {
@@ -178,6 +180,7 @@ fn durable() -> Durable {
         completed: Some(KubeadmMarker { attempt: 1, init: true }),
         etcd_turn: 4,
         etcd_joined: 5,
+        founding: 2,
     }
 }
 

@@ -15,24 +15,36 @@ impl Documents {
     pub(super) fn timed(&self, timing: EtcdTiming) -> Object {
         let mut cluster = self.cluster.clone();
         let Some((heartbeat, election)) = timing.arguments_ms() else { return cluster };
-        let local = cluster.get_mut("etcd").and_then(|etcd| etcd.get_mut("local")).and_then(Value::as_object_mut);
-        let Some(local) = local else { return cluster };
-        let arguments = [(HEARTBEAT, heartbeat.to_string()), (ELECTION, election.to_string())];
-        if self.api >= ConfigApi::V1Beta4 {
-            let list = local.entry("extraArgs").or_insert_with(|| json!([]));
-            let Some(list) = list.as_array_mut() else { return cluster };
-            let said = |name| list.iter().any(|argument| argument.get("name").is_some_and(|said| said == name));
-            if !said(HEARTBEAT) && !said(ELECTION) {
-                list.extend(arguments.map(|(name, value)| json!({ "name": name, "value": value })));
-            }
-        } else {
-            let map = local.entry("extraArgs").or_insert_with(|| json!({}));
-            let Some(map) = map.as_object_mut() else { return cluster };
-            if !map.contains_key(HEARTBEAT) && !map.contains_key(ELECTION) {
-                map.extend(arguments.map(|(name, value)| (name.to_owned(), json!(value))));
-            }
+        let said = etcd_arguments(&cluster, self.api);
+        if !said.iter().any(|name| name == HEARTBEAT || name == ELECTION) {
+            self.add_to_etcd(&mut cluster, [(HEARTBEAT, heartbeat.to_string()), (ELECTION, election.to_string())]);
         }
         cluster
+    }
+
+    /// Adds to the arguments of etcd, in the form that this API has for them.
+    pub(super) fn add_to_etcd<const N: usize>(&self, cluster: &mut Object, arguments: [(&str, String); N]) {
+        let local = cluster.get_mut("etcd").and_then(|etcd| etcd.get_mut("local")).and_then(Value::as_object_mut);
+        let Some(local) = local else { return };
+        if self.api >= ConfigApi::V1Beta4 {
+            let list = local.entry("extraArgs").or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut() {
+                list.extend(arguments.map(|(name, value)| json!({ "name": name, "value": value })));
+            }
+        } else if let Some(map) = local.entry("extraArgs").or_insert_with(|| json!({})).as_object_mut() {
+            map.extend(arguments.map(|(name, value)| (name.to_owned(), json!(value))));
+        }
+    }
+}
+
+/// The names of the arguments that a document has for etcd.
+fn etcd_arguments(cluster: &Object, api: ConfigApi) -> Vec<String> {
+    let arguments = cluster.get("etcd").map(|etcd| &etcd["local"]["extraArgs"]);
+    let named = |argument: &Value| argument["name"].as_str().map(str::to_owned);
+    match arguments {
+        Some(list) if api >= ConfigApi::V1Beta4 => list.as_array().into_iter().flatten().filter_map(named).collect(),
+        Some(map) => map.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect(),
+        None => Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use muster_protocol::{Recipient, Step, StepOutput};
+use muster_protocol::{EtcdTiming, Recipient, Step, StepOutput};
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha20Rng;
 use zeroize::Zeroizing;
@@ -15,12 +15,15 @@ use super::{Ask, Place, Trouble, secrets};
 use crate::action::Command;
 use crate::outcome::outcome;
 use crate::pki::{PkiBundle, Ticket};
-use crate::plan::{Node, Plan, StepInput};
+use crate::plan::{Founding, Node, Plan, StepInput};
 use crate::secret::Token;
 use crate::version::Version;
 
 /// The last phase of a worker's join, which only waits.
 const WAIT: &str = "kubelet-wait-bootstrap";
+
+/// Below its directory etcd keeps its log and its snapshots here.
+const ETCD_DATA: &str = "member";
 
 /// 2026-01-01T00:00:00Z, before the first muster: a clock that shows less is not set.
 const FIRST: Duration = Duration::from_secs(1_767_225_600);
@@ -57,15 +60,28 @@ impl Deed {
             Step::IssueTicket { attempt, sealed_pki, recipient, token_registered } => {
                 self.issue(attempt, &sealed_pki, &recipient, token_registered).await
             }
-            Step::InitCluster { name, address, sealed_pki, tokens, timing, .. } => {
+            Step::InitCluster { name, address, sealed_pki, tokens, timing, founding, .. } => {
                 let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
                 let node = self.node(name, &address).await?;
                 let tokens: Vec<Token> = tokens.iter().map(|machine| bundle.token_for(*machine)).collect();
-                self.carry_out(&StepInput::InitCluster { node: &node, pki: &bundle, tokens: &tokens, timing }).await?;
+                let founding = founding.map(parsed_founding).transpose()?;
+                let founding = founding.as_ref();
+                let (node_ref, pki) = (&node, &bundle);
+                self.carry_out(&StepInput::InitCluster { node: node_ref, pki, tokens: &tokens, timing, founding })
+                    .await?;
                 let endpoint = SocketAddr::new(node.address, self.place.settings.api_port).to_string();
                 Ok(StepOutput::Initialised { ca_hash: bundle.ca_hash(), endpoints: vec![endpoint] })
             }
             Step::InitFinish { .. } => self.carry_out(&StepInput::InitFinish).await,
+            Step::Found { name, address, sealed_pki, timing, founding, again, .. } => {
+                let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
+                let node = self.node(name, &address).await?;
+                self.found(&node, &bundle, timing, &parsed_founding(founding)?, again).await
+            }
+            Step::FoundFinish { name, address, timing } => {
+                let node = self.node(name, &address).await?;
+                self.carry_out(&StepInput::FoundFinish { node: &node, timing }).await
+            }
             Step::Join { attempt, role, name, address, ticket, sealed_pki } => {
                 let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
                 let bundle = sealed_pki.map(|sealed| secrets::open_pki(&self.place, &sealed)).transpose()?;
@@ -147,6 +163,30 @@ impl Deed {
         Ok(StepOutput::Ticket { ciphertext })
     }
 
+    /// Where etcd cannot have been started yet, nothing is kept of a run that came part of the way: what it was just writing may be
+    /// broken. Where it may have been, and its data is not there, it is never begun again (promise S13).
+    async fn found(
+        &self,
+        node: &Node,
+        pki: &PkiBundle,
+        timing: EtcdTiming,
+        founding: &Founding,
+        again: bool,
+    ) -> Result<StepOutput, Trouble> {
+        let settings = &self.place.settings;
+        let may_have_started = again
+            && self.hands.exists(&settings.etcd_manifest()).await?
+            && self.hands.exists(&settings.kubelet_dir.join("config.yaml")).await?;
+        if may_have_started && !self.hands.exists(&settings.etcd_dir.join(ETCD_DATA)).await? {
+            let why = format!("etcd may have begun here, and {} holds nothing of it", settings.etcd_dir.display());
+            return Err(Trouble { phase: None, why, hopeless: true });
+        }
+        if again && !may_have_started {
+            self.carry_out(&StepInput::ResetOutsideEtcd).await?;
+        }
+        self.carry_out(&StepInput::Found { node, pki, timing, founding, again: may_have_started }).await
+    }
+
     /// The kubelet has its own certificate: that kubeadm's wait for it ended badly takes nothing away.
     async fn join(&self, input: &StepInput<'_>) -> Result<StepOutput, Trouble> {
         let joined = self.carry_out(input).await;
@@ -180,7 +220,8 @@ impl Deed {
     async fn reset(&self, member: Option<&str>, node: Option<&str>) -> Result<StepOutput, Trouble> {
         let outside = match member {
             Some(address) => self.leave_etcd(parsed(address)?).await?,
-            None => false,
+            // What was begun as a founder is given up by all of them: no member of it is to be asked.
+            None => self.hands.exists(&self.place.settings.etcd_manifest()).await?,
         };
         let leaving = match node {
             Some(node) => Some(self.take_leave(node).await?),
@@ -199,6 +240,12 @@ impl Deed {
         self.hands.does(Ask::Endpoint(address)).await?;
         Ok(Node { name, address })
     }
+}
+
+fn parsed_founding(founding: muster_protocol::Founding) -> Result<Founding, Trouble> {
+    let member = |(name, address): (String, String)| Ok(Node { name, address: parsed(&address)? });
+    let members = founding.members.into_iter().map(member).collect::<Result<_, Trouble>>()?;
+    Ok(Founding { token: founding.token, members })
 }
 
 fn parsed(address: &str) -> Result<IpAddr, Trouble> {

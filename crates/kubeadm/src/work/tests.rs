@@ -1,3 +1,4 @@
+mod founders;
 mod remains;
 
 use std::path::Path;

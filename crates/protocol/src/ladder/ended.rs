@@ -32,6 +32,10 @@ impl Ladder {
                 }
                 self.mark_completed(context, KubeadmMarker { attempt, init: true });
             }
+            (Job::Found { attempt }, _) => self.founder.founded(attempt),
+            (Job::FoundFinish { attempt }, _) => {
+                self.mark_completed(context, KubeadmMarker { attempt, init: true });
+            }
             (Job::Join { .. }, _) => self.join_stage = Some(JoinStage::Kubelet),
             (Job::JoinEtcd { number, .. }, _) => {
                 self.join_stage = Some(JoinStage::Etcd(number));
@@ -92,6 +96,7 @@ impl Ladder {
                 // The right to init goes on to another machine at once; only the next try here waits.
                 self.not_before = context.now;
             }
+            Job::Found { attempt } if failure.hopeless => self.founder.lost(attempt),
             Job::Join { .. } if crate::planted::planted("failed-join-unmarked") => {
                 self.clean(context);
             }
@@ -107,7 +112,12 @@ impl Ladder {
             }
             // The cluster stands, and so does this machine in it. What failed was a wait or a mark: it is tried again, and no
             // reason to take down what works.
-            Job::InitFinish { .. } | Job::JoinFinish { .. } | Job::AwaitReady | Job::Reset => {}
+            Job::InitFinish { .. }
+            | Job::Found { .. }
+            | Job::FoundFinish { .. }
+            | Job::JoinFinish { .. }
+            | Job::AwaitReady
+            | Job::Reset => {}
         }
         false
     }

@@ -6,6 +6,7 @@ use muster_wire::{KubeadmMarker, Role, TurnKind};
 
 use super::{Context, Job, JoinStage, Ladder};
 use crate::ledger::Member;
+use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::{Recipient, Step};
 
@@ -14,7 +15,7 @@ impl Ladder {
     pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<(Job, Step)> {
         let member = context.member()?.clone();
         let role = member.admitted.role;
-        if !crate::planted::planted("turn-forgotten") && self.forgot_turn(context) {
+        if !planted("turn-forgotten") && self.forgot_turn(context) {
             self.underway = None;
             self.leave_join();
         }
@@ -28,6 +29,9 @@ impl Ladder {
                 }
                 if !self.prepared && context.made_cluster().is_none() {
                     return Some((Job::Prepare, Step::Prepare { role }));
+                }
+                if let Some(attempt) = context.founds() {
+                    return self.next_founder(context, attempt);
                 }
                 self.next_join(context, &member)
             }
@@ -67,7 +71,22 @@ impl Ladder {
             return Some((Job::MakePki { attempt }, Step::MakePki { attempt, recipients }));
         };
         let sealed_pki = pki.sealed.get(&context.me)?.clone();
+        if context.ledger.is_founder(context.me) {
+            self.begin(context, attempt);
+            return None;
+        }
         self.mark_started(context, KubeadmMarker { attempt, init: true });
+        Some(self.init(context, attempt, member, sealed_pki))
+    }
+
+    /// This machine runs init.
+    pub(super) fn init(
+        &mut self,
+        context: &Context<'_>,
+        attempt: u32,
+        member: &Member,
+        sealed_pki: Bytes,
+    ) -> (Job, Step) {
         self.tokens = context.ledger.members().keys().copied().filter(|machine| *machine != context.me).collect();
         let step = Step::InitCluster {
             attempt,
@@ -76,16 +95,17 @@ impl Ladder {
             sealed_pki,
             tokens: self.tokens.clone(),
             timing: context.timing(),
+            founding: context.founding(attempt),
         };
-        Some((Job::Init { attempt }, step))
+        (Job::Init { attempt }, step)
     }
 
     /// The cluster is made by another machine, and this one has not begun to join it.
-    fn next_join(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
+    pub(super) fn next_join(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
         let ready = context.ledger.ready()?;
         let attempt = ready.attempt;
         let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
-        let role = match crate::planted::planted("plane-joins-as-worker") {
+        let role = match planted("plane-joins-as-worker") {
             true => Role::Worker,
             false => member.admitted.role,
         };
@@ -111,10 +131,11 @@ impl Ladder {
         member: &Member,
     ) -> Option<(Job, Step)> {
         let attempt = marker.attempt;
+        if marker.init && context.founds() == Some(attempt) {
+            return self.next_of_founder(context, attempt, member);
+        }
         if marker.init {
-            if context.made_cluster() == Some(attempt)
-                || crate::planted::planted("finish-before-ready") && self.initialised.is_some()
-            {
+            if context.made_cluster() == Some(attempt) || planted("finish-before-ready") && self.initialised.is_some() {
                 return Some((Job::InitFinish { attempt }, Step::InitFinish { attempt }));
             }
             // Lost: the attempt was given to another machine while this one was at it.
@@ -122,7 +143,7 @@ impl Ladder {
                 self.underway = None;
                 return self.mend(context, marker);
             }
-            return None;
+            return self.next_begun(context, attempt, member);
         }
         if context.ledger.ready().map(|ready| ready.attempt) != Some(attempt) {
             self.underway = None;
@@ -135,7 +156,7 @@ impl Ladder {
                 let (number, holder) = context.ledger.turn(TurnKind::Etcd)?;
                 let ours = holder == context.me && self.turn_good(context, number);
                 let address = member.admitted.address.clone();
-                (ours || crate::planted::planted("etcd-turn-unwaited"))
+                (ours || planted("etcd-turn-unwaited"))
                     .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt, address }))
             }
             // The turn's end is committed first, so that the next machine can begin while this one goes on.
@@ -179,7 +200,13 @@ impl Ladder {
     }
 
     /// Work was begun and is not going on: by an earlier start of this machine, or it failed.
-    fn mend(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) -> Option<(Job, Step)> {
+    pub(super) fn mend(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) -> Option<(Job, Step)> {
+        if marker.init && context.founds() == Some(marker.attempt) && !planted("founder-founds-again") {
+            // What etcd promised the others is on this disk: a founder goes on with it, and never begins anew.
+            self.underway = Some(marker);
+            let member = context.member()?.clone();
+            return self.next_of_founder(context, marker.attempt, &member);
+        }
         if marker.init {
             if context.made_cluster() == Some(marker.attempt) {
                 // It was committed before the machine stopped: what is left can be repeated safely.
@@ -189,7 +216,7 @@ impl Ladder {
             }
             // First the ledger must say that the attempt is over; until then this copy may just be old.
             let live = context.claims_init() == Some(marker.attempt);
-            if live && crate::planted::planted("init-resumed") {
+            if live && planted("init-resumed") {
                 return context
                     .member()
                     .cloned()
@@ -211,10 +238,8 @@ impl Ladder {
         let joining = context.member().filter(|_| !marker.init);
         let node = joining.map(|member| member.admitted.name.clone());
         let plane = joining.filter(|member| member.admitted.role == Role::ControlPlane);
-        let member = plane
-            .filter(|_| !crate::planted::planted("reset-keeps-member"))
-            .map(|plane| plane.admitted.address.clone());
-        (!crate::planted::planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member, node }))
+        let member = plane.filter(|_| !planted("reset-keeps-member")).map(|plane| plane.admitted.address.clone());
+        (!planted("abandoned-not-reset")).then_some((Job::Reset, Step::Reset { member, node }))
     }
 
     /// Whether a join of an earlier start is gone on with: its etcd member was in, so the machine works, and what is left can
@@ -222,7 +247,7 @@ impl Ladder {
     fn goes_on(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) -> bool {
         let of_cluster = context.ledger.ready().is_some_and(|ready| ready.attempt == marker.attempt);
         let number = context.durable.etcd_joined;
-        if marker.init || number == 0 || !of_cluster || crate::planted::planted("joined-begins-anew") {
+        if marker.init || number == 0 || !of_cluster || planted("joined-begins-anew") {
             return false;
         }
         self.underway = Some(marker);

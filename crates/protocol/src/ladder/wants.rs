@@ -1,6 +1,8 @@
 //! What a climbing machine wants committed.
 
-use muster_wire::{Entry, Role, Turn, TurnChange, TurnKind};
+use std::collections::BTreeSet;
+
+use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind};
 
 use super::{Context, Job, JoinStage, Ladder, WHY_CHARS_MAX};
 use crate::Time;
@@ -40,7 +42,10 @@ impl Ladder {
             && *made_for == attempt
             && context.ledger.pki().is_none()
         {
-            let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
+            // One of them may have been removed since: what names a stranger would be refused for good.
+            let planes: BTreeSet<MachineId> = context.ledger.control_planes().collect();
+            let sealed = sealed.iter().filter(|one| planes.contains(&one.machine)).cloned().collect();
+            let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed };
             context.wants.insert(Subject("pki", me, attempt), entry);
         }
         if let Some(done) = self.initialised.as_ref().filter(|done| done.attempt == attempt) {

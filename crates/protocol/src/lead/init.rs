@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, level};
 
 use super::Context;
 use super::silence::Silence;
@@ -75,7 +75,8 @@ impl Init {
             return;
         }
         let attempt = last + 1;
-        context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine });
+        let founders = founders(context, machine);
+        context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine, founders });
     }
 }
 
@@ -88,4 +89,24 @@ fn next_initialiser(context: &Context<'_>) -> Option<(MachineId, usize)> {
         .filter(|machine| context.roster.is_alive(*machine) && context.able(*machine))
         .map(|machine| (machine, failures(&machine)))
         .min_by_key(|(machine, failures)| (*failures, *machine != context.me(), *machine))
+}
+
+/// Who begins etcd together with the holder of the claim: the control planes that are there, an odd number of them. One more would have
+/// to be awaited, and spare nothing. None where the holder begins alone.
+fn founders(context: &Context<'_>, holder: MachineId) -> Vec<MachineId> {
+    let ledger = context.ledger;
+    if ledger.level() < level::FOUNDERS {
+        return Vec::new();
+    }
+    let there = |machine: &MachineId| context.roster.is_alive(*machine) && context.able(*machine);
+    let others = ledger.control_planes().filter(|machine| *machine != holder && there(machine));
+    let mut founders: Vec<MachineId> = others.collect();
+    founders.sort_by_key(|machine| (!context.charter.voters.contains(machine), *machine));
+    founders.truncate(founders.len() / 2 * 2);
+    if founders.is_empty() {
+        return founders;
+    }
+    founders.push(holder);
+    founders.sort_unstable();
+    founders
 }

@@ -8,8 +8,8 @@ use crate::planted::planted;
 use crate::words::waits::Wait;
 
 /// Wants the next level when the card of every voter, and of whoever becomes one, says that its machine knows it. A voter that
-/// has no card here was not heard of since this machine started, and may know anything.
-pub(super) fn raise(context: &mut Context<'_>) {
+/// has no card here was not heard of since this machine started, and may know anything. Returns whether it rises.
+pub(super) fn raise(context: &mut Context<'_>) -> bool {
     let level = context.ledger.level() + 1;
     let me = context.me();
     let knows = |machine: &MachineId| match *machine == me {
@@ -17,13 +17,15 @@ pub(super) fn raise(context: &mut Context<'_>) {
         false => context.roster.card(*machine).is_some_and(|card| card.level >= level),
     };
     if !knows(&me) {
-        return;
+        return false;
     }
     let unasked = usize::from(planted("level-raised-early"));
     let ignorant: Vec<MachineId> =
         context.ledger.raft_callers(context.charter).into_iter().filter(|voter| !knows(voter)).collect();
-    if ignorant.len() <= unasked {
+    let rises = ignorant.len() <= unasked;
+    if rises {
         context.wants.insert(Subject("level", me, level), Entry::LevelRaised { level });
     }
     context.waits.extend(ignorant.into_iter().map(Wait::Voter));
+    rises
 }

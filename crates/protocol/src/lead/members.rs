@@ -134,7 +134,8 @@ impl Members {
 /// Whether the machine seems to live on under a new identity. One that is admitted beside the old one is another machine.
 fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
     let mut alike = context.roster.on_same_hardware(machine);
-    alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none())
+    let successor = alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none());
+    successor || replace::successor(context, machine).is_some()
 }
 
 /// Whether policy admits the machine: it is there, has an accepted image, and is one machine.

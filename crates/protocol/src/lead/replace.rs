@@ -79,10 +79,13 @@ fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
     context.wants.insert(Subject("disrupt", holder, number), Entry::Turn(turn));
 }
 
-/// Whether etcd has a member of a machine, or may have one by the turn that is under way.
+/// Whether etcd has a member of a machine, or may have one by the turn that is under way or as a founder.
 pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool {
     let adding = context.ledger.turn(TurnKind::Etcd).is_some_and(|(_, holder)| holder == machine);
-    adding || context.ledger.has_etcd(machine)
+    // The list that etcd begins with is fixed by the claim; a claim whose holder is gone is given up.
+    let ledger = context.ledger;
+    let founds = ledger.is_founder(machine) && ledger.live_claim().is_none_or(|(_, holder)| holder != machine);
+    adding || founds || ledger.has_etcd(machine)
 }
 
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.

@@ -32,6 +32,10 @@ pub(super) struct Init {
     pub(super) ready: Option<Ready>,
     /// The last abandoned attempts, oldest first: number, machine, reason.
     pub(super) abandoned: Vec<(u32, MachineId, String)>,
+    /// Who begins etcd together in the attempt that made the cluster or is trying to; none if one machine does alone.
+    pub(super) founders: BTreeSet<MachineId>,
+    /// Those of them on which etcd may have been started.
+    pub(super) begun: BTreeSet<MachineId>,
 }
 
 impl Init {
@@ -53,9 +57,32 @@ impl Init {
     }
 
     /// Gives the right to `machine`, after [`Init::may_claim`].
-    pub(super) fn claim(&mut self, attempt: u32, machine: MachineId) {
+    pub(super) fn claim(&mut self, attempt: u32, machine: MachineId, founders: &[MachineId]) {
         self.attempt = attempt;
         self.claim = Some((attempt, machine));
+        self.founders = founders.iter().copied().collect();
+        self.begun.clear();
+    }
+
+    /// A founder is about to start etcd.
+    ///
+    /// # Errors
+    /// The attempt is not the one that made the cluster or is trying to, or the machine is none of its founders, or it has begun before.
+    pub(super) fn begin(&mut self, attempt: u32, machine: MachineId) -> Result<(), Refusal> {
+        let live = self.cluster_attempt();
+        if live != Some(attempt) {
+            return Err(Refusal::NotLive { named: attempt, live });
+        }
+        if !self.founders.contains(&machine) {
+            return Err(Refusal::NoFounder(machine));
+        }
+        if self.begun.insert(machine) { Ok(()) } else { Err(Refusal::HasBegun(machine)) }
+    }
+
+    /// From here on the machine is no founder: it is gone, or comes to etcd like one that was never among them.
+    pub(super) fn leave(&mut self, machine: MachineId) {
+        self.founders.remove(&machine);
+        self.begun.remove(&machine);
     }
 
     /// Whose attempt it is that may say that it made the cluster.
@@ -83,6 +110,8 @@ impl Init {
     /// Ends the live attempt, if there is one.
     pub(super) fn abandon(&mut self, why: &str) {
         if let Some((attempt, machine)) = self.claim.take() {
+            self.founders.clear();
+            self.begun.clear();
             self.abandoned.push((attempt, machine, why.to_owned()));
             if !planted("abandoned-unbounded") && self.abandoned.len() > ABANDONED_KEPT {
                 self.abandoned.remove(0);

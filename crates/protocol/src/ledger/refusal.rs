@@ -67,6 +67,12 @@ pub enum Refusal {
     /// The turn named is not the one under way.
     #[error("no such {} turn is under way", .0.word())]
     NoSuchTurn(TurnKind),
+    /// Only a founder of the attempt may.
+    #[error("{0} is no founder of the attempt")]
+    NoFounder(MachineId),
+    /// A founder begins etcd once (promise S13).
+    #[error("{0} has begun etcd already")]
+    HasBegun(MachineId),
     /// The image asks for no more control planes (promise S11).
     #[error("{machine} can be no control plane: the charter names {count}, and their seats are taken")]
     NoSeat {

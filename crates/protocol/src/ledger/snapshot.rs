@@ -19,8 +19,11 @@ impl Ledger {
     /// The bytes that [`Ledger::decode`] takes.
     pub fn encode(&self) -> Vec<u8> {
         let id = |machine: &MachineId| Bytes::copy_from_slice(&machine.0);
-        let claimed =
-            |(attempt, machine): &(u32, MachineId)| proto::InitClaimed { attempt: *attempt, machine: id(machine) };
+        let claimed = |(attempt, machine): &(u32, MachineId)| proto::InitClaimed {
+            attempt: *attempt,
+            machine: id(machine),
+            founders: Vec::new(),
+        };
         let (turns, last_turns) = self.turns.to_proto();
         proto::LedgerState {
             revision: self.revision,
@@ -55,6 +58,8 @@ impl Ledger {
             charter: Bytes::copy_from_slice(&self.charter),
             machines: self.members.seats.machines,
             wishes: self.wishes.to_proto(),
+            founders: self.init.founders.iter().map(id).collect(),
+            founding: self.init.begun.iter().map(id).collect(),
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
                 false => self.members.removed.iter().map(id).collect(),
@@ -95,6 +100,8 @@ impl Ledger {
             init: Init {
                 attempt: state.attempt,
                 claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
+                founders: state.founders.iter().map(id).collect::<Result<_, _>>()?,
+                begun: state.founding.iter().map(id).collect::<Result<_, _>>()?,
                 ..Init::default()
             },
             turns: Turns::from_proto(&state.turns, &state.last_turns)?,

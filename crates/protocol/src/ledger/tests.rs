@@ -32,7 +32,7 @@ fn ready(attempt: u32, tokens: &[u8]) -> Entry {
 }
 
 fn claim(attempt: u32, number: u8) -> Entry {
-    Entry::InitClaimed { attempt, machine: id(number) }
+    Entry::InitClaimed { attempt, machine: id(number), founders: Vec::new() }
 }
 
 fn turn(kind: TurnKind, holder: u8, change: TurnChange, number: u32) -> Entry {
@@ -321,4 +321,56 @@ fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
     apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
     assert!(ledger.open_wishes().is_empty());
     apply(&mut ledger, &[remove(2)]).expect("the next may leave");
+}
+
+fn together(attempt: u32, holder: u8, founders: &[u8]) -> Entry {
+    let founders = founders.iter().map(|number| id(*number)).collect();
+    Entry::InitClaimed { attempt, machine: id(holder), founders }
+}
+
+fn founds(attempt: u32, number: u8) -> Entry {
+    Entry::Founds { attempt, machine: id(number) }
+}
+
+fn at_the_level_of_founders() -> Ledger {
+    let mut ledger = three();
+    apply(&mut ledger, &[admit(4, Role::ControlPlane)]).expect("admits");
+    assert_eq!(apply(&mut ledger, &[together(1, 1, &[1, 2, 4])]), Err(Refusal::TooEarly { needs: 3, level: 1 }));
+    apply(&mut ledger, &[Entry::LevelRaised { level: 2 }, Entry::LevelRaised { level: 3 }]).expect("is raised");
+    ledger
+}
+
+#[test]
+fn a_claim_names_its_founders_and_each_of_them_begins_once() {
+    let mut ledger = at_the_level_of_founders();
+    assert_eq!(apply(&mut ledger, &[together(1, 1, &[1, 2, 3])]), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(apply(&mut ledger, &[together(1, 1, &[2, 4])]), Err(Refusal::NoFounder(id(1))));
+    apply(&mut ledger, &[together(1, 1, &[1, 2, 4]), pki(1, "ca", &[1, 2, 4]), founds(1, 2)]).expect("founds");
+    assert!(ledger.is_founder(id(4)) && ledger.has_begun(id(2)) && !ledger.has_begun(id(4)));
+    assert_eq!(apply(&mut ledger, &[founds(1, 2)]), Err(Refusal::HasBegun(id(2))));
+    assert_eq!(apply(&mut ledger, &[founds(1, 3)]), Err(Refusal::NoFounder(id(3))));
+    assert_eq!(apply(&mut ledger, &[founds(2, 4)]), Err(Refusal::NotLive { named: 2, live: Some(1) }));
+    // The list is fixed: a founder that is wiped is in it, and is taken out of etcd first.
+    assert_eq!(apply(&mut ledger, &[Entry::Removed { machine: id(4) }]), Err(Refusal::InEtcd(id(4))));
+    apply(&mut ledger, &[ready(1, &[3]), founds(1, 4)]).expect("one that is late begins late");
+    assert!([1, 2, 4].iter().all(|number| ledger.has_etcd(id(*number))) && !ledger.has_etcd(id(3)));
+    let kept = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    assert_eq!(kept, ledger, "founders are in a snapshot");
+    // What it began was undone: it comes in turn, and may give that up.
+    let etcd = |change| turn(TurnKind::Etcd, 4, change, 1);
+    apply(&mut ledger, &[etcd(TurnChange::Started)]).expect("takes its turn");
+    assert!(!ledger.is_founder(id(4)) && !ledger.has_etcd(id(4)) && ledger.is_founder(id(2)));
+    apply(&mut ledger, &[etcd(TurnChange::GaveUp)]).expect("gives up");
+    apply(&mut ledger, &[Entry::Removed { machine: id(4) }]).expect("is removed");
+}
+
+#[test]
+fn founders_go_with_their_attempt() {
+    let mut ledger = at_the_level_of_founders();
+    let abandoned = Entry::InitAbandoned { attempt: 1, why: String::new() };
+    apply(&mut ledger, &[together(1, 1, &[1, 2, 4]), founds(1, 1), abandoned]).expect("is abandoned");
+    assert!(ledger.founders().is_empty() && !ledger.has_begun(id(1)));
+    apply(&mut ledger, &[together(2, 2, &[1, 2, 4]), founds(2, 1)]).expect("begins in the next one");
+    apply(&mut ledger, &[Entry::Removed { machine: id(2) }]).expect("whoever holds the claim may go, and it with him");
+    assert!(ledger.founders().is_empty() && ledger.live_claim().is_none());
 }

@@ -20,8 +20,14 @@ impl Machine {
                 format!("{} is admitted as {} at {}", name(&admitted.machine), admitted.role, admitted.address),
             ),
             Entry::Removed { machine } => (NoticeKind::Removed, format!("{machine} is removed")),
-            Entry::InitClaimed { attempt, machine } => {
-                (NoticeKind::InitClaimed, format!("attempt {attempt}: {} may run kubeadm init", name(machine)))
+            Entry::InitClaimed { attempt, machine, founders } => {
+                let others: Vec<_> = founders.iter().filter(|founder| *founder != machine).map(name).collect();
+                let with =
+                    if others.is_empty() { String::new() } else { format!(", together with {}", others.join(", ")) };
+                (NoticeKind::InitClaimed, format!("attempt {attempt}: {} may run kubeadm init{with}", name(machine)))
+            }
+            Entry::Founds { attempt, machine } => {
+                (NoticeKind::Founds, format!("attempt {attempt}: {} starts etcd as a founder", name(machine)))
             }
             Entry::PkiSealed { sealed, .. } => {
                 (NoticeKind::Pki, format!("the CA is sealed to {} control planes", sealed.len()))

@@ -249,6 +249,7 @@ impl Machine {
         let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
         match entry {
             Entry::Joined { machine } => *machine == from,
+            Entry::Founds { machine, .. } => *machine == from && ledger.is_founder(from),
             Entry::Turn(turn) => {
                 turn.holder == from && (turn.kind != TurnKind::Etcd || member.admitted.role == Role::ControlPlane)
             }

@@ -211,7 +211,7 @@ impl From<Failure> for StepFailure {
 
 /// Steps by name, as [`crate::Step::name`] has them; a name of another version stays a step.
 pub(super) fn step_name(name: &str) -> &'static str {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 17] = [
         "check",
         "prepare",
         "make-pki",
@@ -219,12 +219,15 @@ pub(super) fn step_name(name: &str) -> &'static str {
         "issue-ticket",
         "init",
         "init-finish",
+        "found",
+        "found-finish",
         "join",
         "join-etcd",
         "join-finish",
         "await-ready",
         "delete-token",
         "apply-manifests",
+        "strike",
         "reset",
     ];
     NAMES.into_iter().find(|known| *known == name).unwrap_or("step")

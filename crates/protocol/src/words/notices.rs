@@ -43,6 +43,8 @@ pub enum NoticeKind {
     Removed,
     /// A machine may run `kubeadm init`.
     InitClaimed,
+    /// A founder is about to start etcd.
+    Founds,
     /// The CA is sealed to the control planes.
     Pki,
     /// An attempt made the cluster.

@@ -137,7 +137,11 @@ impl Trace {
                 format!("admitted {} {} {} {}", self.name(one.machine), one.role, one.name, one.address)
             }
             Entry::Removed { machine } => format!("removed {}", self.name(*machine)),
-            Entry::InitClaimed { attempt, machine } => format!("init-claimed {attempt} {}", self.name(*machine)),
+            Entry::InitClaimed { attempt, machine, founders } => {
+                let with = if founders.is_empty() { String::new() } else { format!(" with {}", self.names(founders)) };
+                format!("init-claimed {attempt} {}{with}", self.name(*machine))
+            }
+            Entry::Founds { attempt, machine } => format!("founds {attempt} {}", self.name(*machine)),
             Entry::PkiSealed { attempt, sealed, .. } => {
                 format!("pki-sealed {attempt} to {}", self.names(sealed.iter().map(|one| &one.machine)))
             }

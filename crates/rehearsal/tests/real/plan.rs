@@ -6,7 +6,7 @@ use std::path::Path;
 
 use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::{
-    Action, FailureKind, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, UserFile, Version,
+    Action, FailureKind, Founding, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, UserFile, Version,
 };
 use muster_wire::{Digest, Role};
 use rand::SeedableRng as _;
@@ -69,12 +69,29 @@ pub(crate) fn compare(real: &Kubeadm, double: &Kubeadm, minor: u32) {
         endpoints: vec!["10.0.0.1:6443".into()],
     };
     let tokens = [token.clone()];
+    let second = Node { name: "m2".into(), address: IpAddr::from([10, 0, 0, 2]) };
+    let founding = Founding { token: "0123-1".into(), members: vec![node.clone(), second] };
     for (kubeadm, documents) in [(real, ""), (real, DOCUMENTS), (double, ""), (double, DOCUMENTS)] {
         let plan = Plan::new(&version, settings(&kubeadm.inside, documents)).expect("a plan");
         let steps = [
             StepInput::Prepare { role: Role::ControlPlane },
-            StepInput::InitCluster { node: &node, pki: &pki, tokens: &tokens, timing: EtcdTiming::Fast },
+            StepInput::InitCluster {
+                node: &node,
+                pki: &pki,
+                tokens: &tokens,
+                timing: EtcdTiming::Fast,
+                founding: None,
+            },
+            StepInput::InitCluster {
+                node: &node,
+                pki: &pki,
+                tokens: &tokens,
+                timing: EtcdTiming::Fast,
+                founding: Some(&founding),
+            },
             StepInput::InitFinish,
+            StepInput::Found { node: &node, pki: &pki, timing: EtcdTiming::Own, founding: &founding, again: false },
+            StepInput::FoundFinish { node: &node, timing: EtcdTiming::Own },
             StepInput::Join { role: Role::ControlPlane, node: &node, ticket: &ticket, pki: Some(&pki) },
             StepInput::JoinEtcd,
             StepInput::JoinFinish { role: Role::ControlPlane, node: &node, ticket: &ticket },

@@ -110,6 +110,7 @@ impl Site {
             pki: &self.pki,
             tokens: &tokens,
             timing: EtcdTiming::Own,
+            founding: None,
         })
     }
 

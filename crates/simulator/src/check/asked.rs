@@ -24,7 +24,9 @@ impl Asked {
     pub(super) fn see(&self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         let Seen::StepBegan { slot, step, apart: false, .. } = seen else { return Ok(()) };
         let role = match step {
-            Step::InitCluster { .. } | Step::JoinEtcd { .. } => Role::ControlPlane,
+            Step::InitCluster { .. } | Step::Found { .. } | Step::FoundFinish { .. } | Step::JoinEtcd { .. } => {
+                Role::ControlPlane
+            }
             Step::Prepare { role } | Step::Join { role, .. } | Step::JoinFinish { role, .. } => *role,
             _ => return Ok(()),
         };

@@ -140,6 +140,7 @@ impl Rights {
             Entry::Joined { .. }
             | Entry::Turn(_)
             | Entry::Wished(_)
+            | Entry::Founds { .. }
             | Entry::InitReady { .. }
             | Entry::PkiSealed { .. } => self.may(me, entry, truth),
         }
@@ -151,6 +152,10 @@ impl Rights {
         let (may, why) = match step {
             Step::InitCluster { attempt, .. } | Step::MakePki { attempt, .. } | Step::InitFinish { attempt } => {
                 (truth.claims.get(attempt) == Some(&machine), "the attempt is another machine's")
+            }
+            Step::Found { attempt, .. } => {
+                let founders = truth.founders_of.get(attempt);
+                (founders.is_some_and(|founders| founders.contains(&machine)), "it is no founder of the attempt")
             }
             Step::SealPki { .. } | Step::IssueTicket { .. } | Step::DeleteToken { .. } => {
                 (self.holders.contains(&machine), "the CA was never sealed to it")
@@ -170,6 +175,7 @@ impl Rights {
         let claimed = |attempt: &u32| truth.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
             Entry::Joined { machine: joined } => (*joined == machine, "that is for the machine itself to say"),
+            Entry::Founds { machine: begins, .. } => (*begins == machine, "that is for the machine itself to say"),
             Entry::Turn(turn) => (turn.holder == machine, "the turn is another machine's"),
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => {
                 (claimed(attempt), "the attempt is another machine's")
@@ -193,6 +199,7 @@ fn name(entry: &Entry) -> &'static str {
         Entry::Admitted(_) => "Admitted",
         Entry::Removed { .. } => "Removed",
         Entry::InitClaimed { .. } => "InitClaimed",
+        Entry::Founds { .. } => "Founds",
         Entry::PkiSealed { .. } => "PkiSealed",
         Entry::InitReady { .. } => "InitReady",
         Entry::InitAbandoned { .. } => "InitAbandoned",
@@ -243,7 +250,7 @@ mod tests {
             (ADMITTED, abandoned, false),
             (INITIALISER, gone, false),
             (INITIALISER, Entry::Removed { machine: ADMITTED }, false),
-            (INITIALISER, Entry::InitClaimed { attempt: 2, machine: INITIALISER }, false),
+            (INITIALISER, Entry::InitClaimed { attempt: 2, machine: INITIALISER, founders: Vec::new() }, false),
         ];
         for (from, entry, may) in cases {
             assert_eq!(on_the_wire(from, &proposal(&entry)).is_ok(), may, "{from} proposes {entry:?}");

@@ -15,7 +15,10 @@ pub(super) struct OneInit {
 impl OneInit {
     pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         if let Seen::StepBegan {
-            slot, step: step @ (Step::InitCluster { .. } | Step::Join { .. }), clean: false, ..
+            slot,
+            step: step @ (Step::InitCluster { .. } | Step::Found { again: false, .. } | Step::Join { .. }),
+            clean: false,
+            ..
         } = seen
         {
             let name = step.name();

@@ -57,7 +57,7 @@ impl Seats {
 
 fn of_a_control_plane(step: &Step) -> bool {
     match step {
-        Step::InitCluster { .. } | Step::JoinEtcd { .. } => true,
+        Step::InitCluster { .. } | Step::Found { .. } | Step::FoundFinish { .. } | Step::JoinEtcd { .. } => true,
         Step::Join { role, .. } | Step::JoinFinish { role, .. } => *role == Role::ControlPlane,
         _ => false,
     }

@@ -39,7 +39,8 @@ impl Levels {
             Seen::Applied { revision, entry, .. } => {
                 let Some(entry) = decode(entry) else { return Ok(()) };
                 let needs = needs(&entry);
-                if needs > 1 {
+                // What came too early took no effect: a ledger behind it is of the lower level, and may be read as a whole.
+                if needs > 1 && *revision == truth.book.revision() && needs <= truth.book.level() {
                     let begins = self.begins.entry(needs).or_insert(*revision);
                     *begins = (*begins).min(*revision);
                 }

@@ -143,6 +143,7 @@ impl Site {
             Entry::Admitted(_) => Moment::Admitted,
             Entry::Removed { .. } => Moment::Removed,
             Entry::InitClaimed { .. } => Moment::Claimed,
+            Entry::Founds { .. } => Moment::Begun,
             Entry::PkiSealed { .. } => Moment::Sealed,
             Entry::InitReady { .. } => Moment::Made,
             Entry::InitAbandoned { .. } => Moment::Abandoned,

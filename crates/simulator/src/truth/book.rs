@@ -15,6 +15,8 @@ pub(crate) fn needs(entry: &Entry) -> u32 {
         Entry::LevelRaised { level } => *level,
         Entry::Wished(_) => 2,
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
+        Entry::Founds { .. } => 3,
+        Entry::InitClaimed { founders, .. } if !founders.is_empty() => 3,
         _ => 1,
     }
 }
@@ -48,6 +50,9 @@ pub(crate) struct Book {
     abandoned: Vec<(u32, MachineId)>,
     ca: Option<Digest>,
     sealed: BTreeMap<MachineId, Bytes>,
+    /// Who begins etcd together, and who has said that it does.
+    founders: BTreeSet<MachineId>,
+    begun: BTreeSet<MachineId>,
     /// For each kind its last turn, and who has it now.
     turns: BTreeMap<TurnKind, (u32, Option<MachineId>)>,
 }
@@ -169,12 +174,21 @@ impl Book {
             Some(Entry::Wished(signed)) => self.wished(signed),
             Some(Entry::Admitted(admitted)) => self.admit(admitted),
             Some(Entry::Removed { machine }) => self.remove(*machine),
-            Some(Entry::InitClaimed { attempt, machine }) => {
+            Some(Entry::Founds { attempt, machine }) => {
+                let made = self.ready.as_ref().map(|(attempt, ..)| *attempt);
+                let of = made.or(self.claim.map(|(live, _)| live)) == Some(*attempt);
+                of && self.founders.contains(machine) && self.begun.insert(*machine)
+            }
+            Some(Entry::InitClaimed { attempt, machine, founders }) => {
                 let may = self.claim.is_none()
                     && self.ready.is_none()
                     && *attempt == self.attempts + 1
-                    && self.control_plane(*machine);
+                    && self.control_plane(*machine)
+                    && founders.iter().all(|founder| self.control_plane(*founder))
+                    && (founders.is_empty() || founders.contains(machine));
                 if may {
+                    self.founders = founders.iter().copied().collect();
+                    self.begun.clear();
                     self.attempts = *attempt;
                     self.claim = Some((*attempt, *machine));
                 }
@@ -247,7 +261,8 @@ impl Book {
             return false;
         }
         let turns = self.turns.values().filter_map(|(_, holder)| *holder);
-        let busy = turns.chain(self.claim.map(|(_, holder)| holder)).any(|holder| holder == admitted.machine);
+        let busy = turns.chain(self.claim.map(|(_, holder)| holder)).chain(self.founders.iter().copied());
+        let busy = busy.into_iter().any(|holder| holder == admitted.machine);
         if let Some(line) = self.lines.get_mut(&admitted.machine) {
             // Nothing but its address may change, and that as long as nothing was made with the former.
             let settled = line.joined || line.etcd || busy;
@@ -276,9 +291,11 @@ impl Book {
     }
 
     fn remove(&mut self, machine: MachineId) -> bool {
-        // Whoever may be in etcd goes under a turn to disrupt.
+        // Whoever may be in etcd goes under a turn to disrupt; the list with which it begins is fixed as long as its claim lives.
+        let holds = self.claim.is_some_and(|(_, holder)| holder == machine);
+        let founds = self.founders.contains(&machine) && !holds;
         let adding = self.turn(TurnKind::Etcd).is_some_and(|(_, holder)| holder == machine);
-        if (self.etcd_member(machine) || adding) && self.turn(TurnKind::Disrupt).is_none() {
+        if (self.etcd_member(machine) || adding || founds) && self.turn(TurnKind::Disrupt).is_none() {
             return false;
         }
         if self.lines.remove(&machine).is_none() {
@@ -288,9 +305,11 @@ impl Book {
         for (_, holder) in self.turns.values_mut() {
             holder.take_if(|holder| *holder == machine);
         }
-        if self.claim.is_some_and(|(_, holder)| holder == machine) {
+        if holds {
             self.abandon();
         }
+        self.founders.remove(&machine);
+        self.begun.remove(&machine);
         true
     }
 
@@ -314,7 +333,7 @@ impl Book {
         self.claim = None;
         let tokens: BTreeSet<MachineId> = tokens.iter().copied().collect();
         for (member, line) in &mut self.lines {
-            line.etcd |= *member == machine;
+            line.etcd |= *member == machine || self.founders.contains(member);
             line.ticket.take_if(|_| !tokens.contains(member));
         }
         self.ready = Some((attempt, machine, endpoints.to_vec(), tokens));
@@ -324,6 +343,8 @@ impl Book {
     fn abandon(&mut self) -> bool {
         self.abandoned.extend(self.claim.take());
         self.lines.values_mut().for_each(|line| line.ticket = None);
+        self.founders.clear();
+        self.begun.clear();
         true
     }
 
@@ -335,6 +356,11 @@ impl Book {
             let may = known && under_way.is_none() && self.ready.is_some() && turn.number > self.last_turn(turn.kind);
             if may {
                 self.turns.insert(turn.kind, (turn.number, Some(turn.holder)));
+                // What it began as a founder is undone.
+                if turn.kind == TurnKind::Etcd && self.founders.remove(&turn.holder) {
+                    self.begun.remove(&turn.holder);
+                    self.lines.entry(turn.holder).and_modify(|line| line.etcd = false);
+                }
             }
             return may;
         }
@@ -370,6 +396,12 @@ impl Book {
         let kept: Vec<_> = ledger.abandoned().iter().map(|(attempt, machine, _)| (*attempt, *machine)).collect();
         if !self.abandoned.ends_with(&kept) || kept.is_empty() != self.abandoned.is_empty() {
             return wrong("S4", "the list of abandoned attempts", format!("{kept:?}"), format!("{:?}", self.abandoned));
+        }
+        let begun: BTreeSet<MachineId> =
+            ledger.founders().iter().copied().filter(|founder| ledger.has_begun(*founder)).collect();
+        if (ledger.founders(), &begun) != (&self.founders, &self.begun) {
+            let (theirs, ours) = ((ledger.founders(), &begun), (&self.founders, &self.begun));
+            return wrong("S13", "who begins etcd, and has begun", format!("{theirs:?}"), format!("{ours:?}"));
         }
         let pki = ledger.pki().map(|pki| (pki.ca_hash, &pki.sealed));
         if pki != self.ca.map(|ca| (ca, &self.sealed)) {

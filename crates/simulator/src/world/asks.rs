@@ -138,6 +138,7 @@ impl World {
                 self.hosts[slot as usize].kube.dirty = false;
                 self.see(Seen::Initialised { slot, attempt: *attempt });
             }
+            (Step::Found { .. }, _) => self.hosts[slot as usize].kube.dirty = false,
             (Step::MakePki { recipients, .. }, StepOutput::PkiMade { sealed, .. }) => {
                 for (recipient, sealed) in recipients.iter().zip(sealed) {
                     self.sealed(slot, "pki", (recipient.machine, recipient.sealing_key), &sealed.ciphertext);

@@ -41,7 +41,7 @@ pub(crate) struct Kube {
 }
 
 /// A cluster that some `kubeadm init` made. There may be several; only one of them may ever be *the* cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Cluster {
     /// The attempt.
     pub attempt: u32,
@@ -63,6 +63,10 @@ pub struct Cluster {
     pub manifests: BTreeMap<u32, (Slot, At)>,
     /// Those that were told to come again, once.
     pub(super) put_off: BTreeSet<u32>,
+    /// The token with which its etcd was begun, if by several machines at once.
+    pub(super) token: Option<String>,
+    /// Those of these machines whose members have run.
+    pub(super) begun: BTreeSet<Slot>,
 }
 
 /// A Node object, which outlives its machine's kubelet.
@@ -158,8 +162,8 @@ impl World {
         let times = &self.scenario.kubeadm;
         let range: Range = match &step {
             Step::Prepare { .. } => times.prepare_s,
-            Step::InitCluster { .. } => times.init_s,
-            Step::InitFinish { .. } => times.init_finish_s,
+            Step::InitCluster { .. } | Step::Found { .. } => times.init_s,
+            Step::InitFinish { .. } | Step::FoundFinish { .. } => times.init_finish_s,
             Step::Join { .. } => times.join_s,
             Step::JoinEtcd { .. } => times.etcd_s,
             Step::JoinFinish { .. } | Step::AwaitReady { .. } => times.ready_s,
@@ -176,7 +180,7 @@ impl World {
             _ => self.chance.draw(range, S),
         };
         let clean = self.clean(slot);
-        if matches!(step, Step::InitCluster { .. } | Step::Join { .. }) && clean {
+        if matches!(step, Step::InitCluster { .. } | Step::Found { .. } | Step::Join { .. }) && clean {
             self.hosts[slot as usize].kube.dirty = true;
         }
         if matches!(step, Step::JoinEtcd { .. }) {
@@ -244,7 +248,8 @@ impl World {
 
     /// Does a step up to a drawn point: what it has made by then is left as it is.
     fn leave_first_effects(&mut self, slot: Slot, running: &mut Running) {
-        let points = if matches!(running.step, Step::InitCluster { .. }) { POINTS_INIT } else { POINTS };
+        let points =
+            if matches!(running.step, Step::InitCluster { .. } | Step::Found { .. }) { POINTS_INIT } else { POINTS };
         self.cut = Some((self.chance.fixed("half-way", slot.into(), self.now) % points) as u32);
         // Nobody hears how it ended.
         let _ = self.drive(slot, running);
@@ -253,8 +258,10 @@ impl World {
 
     /// Answers a step's asks until it ends, or has to wait.
     fn drive(&mut self, slot: Slot, running: &mut Running) -> Driven {
-        if let Step::InitCluster { attempt, .. } | Step::Join { attempt, .. } | Step::JoinFinish { attempt, .. } =
-            &running.step
+        if let Step::InitCluster { attempt, .. }
+        | Step::Found { attempt, .. }
+        | Step::Join { attempt, .. }
+        | Step::JoinFinish { attempt, .. } = &running.step
         {
             self.hosts[slot as usize].kube.attempt = *attempt;
         }
@@ -327,8 +334,10 @@ impl World {
         let late = self.now >= running.begun + seconds(self.scenario.kubeadm.step_max_s);
         let name = running.step.name();
         let failure = |why: &str| StepFailure { step: name, phase: None, why: why.to_owned(), hopeless: false };
+        let waits_itself = matches!(running.waits, Some((Ask::Pause(_), _)));
         let ends_early = match running.turn {
-            Turn::Late if !late => None,
+            // A process may not die when it is told to; muster's own waiting ends.
+            Turn::Late if !(late || running.aborted && waits_itself) => None,
             _ if running.aborted => Some(failure("ended on request")),
             Turn::Hangs => Some(failure("took too long and was killed")),
             _ if late => Some(failure("took too long and was killed")),

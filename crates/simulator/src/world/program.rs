@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::World;
+use super::etcd::ETCD_MANIFEST;
 use super::event::{Event, Slot};
 use super::http::kubeconfig;
 use super::kubeadm::{Cluster, Kube, NODE_GRACE, NodeObject, REGISTERS};
@@ -53,7 +54,7 @@ fn failed<T>(phase: &'static str, words: impl Into<String>) -> Result<T, End> {
 }
 
 const DIR: &str = "/etc/kubernetes";
-const KUBELET: &str = "/var/lib/kubelet/config.yaml";
+pub(super) const KUBELET: &str = "/var/lib/kubelet/config.yaml";
 const KUBELETS: &str = "kubelet.conf";
 /// With these a machine may ask etcd.
 const ETCD_IDENTITY: [&str; 2] = ["pki/etcd/healthcheck-client.crt", "pki/etcd/healthcheck-client.key"];
@@ -152,7 +153,7 @@ impl World {
     fn init_phase(&mut self, slot: Slot, phase: &[&str], args: &[&str]) -> Done {
         let docs = self.documents(slot, args)?;
         let init = document(&docs, "InitConfiguration")?;
-        document(&docs, "ClusterConfiguration")?;
+        let configuration = document(&docs, "ClusterConfiguration")?;
         if let Some(name) = init["nodeRegistration"]["name"].as_str() {
             name.clone_into(&mut self.kube(slot).name);
         }
@@ -177,7 +178,11 @@ impl World {
             }
             "etcd" => {
                 self.needs(slot, "etcd", &["pki/etcd/ca.crt", "pki/apiserver.crt"])?;
-                self.make(slot, &at("manifests/etcd.yaml"));
+                match self.founding(&configuration).and_then(|founding| serde_json::to_vec(&founding).ok()) {
+                    Some(founding) => drop(self.kube(slot).files.insert(at(ETCD_MANIFEST), founding)),
+                    None => self.make(slot, &at(ETCD_MANIFEST)),
+                }
+                self.etcd_starts(slot);
             }
             "control-plane" => {
                 self.needs(slot, "control-plane", &["pki/apiserver.crt"])?;
@@ -186,6 +191,7 @@ impl World {
             "kubelet-start" => {
                 self.needs(slot, "kubelet-start", &["kubelet.conf"])?;
                 self.make(slot, KUBELET);
+                self.etcd_starts(slot);
             }
             "bootstrap-token" => {
                 let cluster = self.own_cluster(slot)?;
@@ -195,6 +201,10 @@ impl World {
                 self.part()?;
                 self.tokens_end(slot, &init);
                 self.site.clusters[cluster].announced = true;
+            }
+            // What is in there every later member is given.
+            "upload-config" if self.founding(&configuration).is_some() => {
+                self.see(Seen::EtcdListUploaded { slot });
             }
             "upload-config" | "mark-control-plane" | "kubelet-finalize" | "addon" => drop(self.own_cluster(slot)?),
             other => return failed("kubeadm", format!("unknown phase {other:?}")),
@@ -240,6 +250,9 @@ impl World {
         if !self.has(slot, KUBELET) {
             return failed("wait-control-plane", "timed out waiting for the condition");
         }
+        if self.founds(slot) {
+            return self.etcd_meets(slot);
+        }
         let (number, machine) = (self.site.clusters.len(), self.hosts[slot as usize].me);
         let ca = self.file(slot, "pki/ca.crt");
         let kube = self.kube(slot);
@@ -248,18 +261,7 @@ impl World {
         let etcd = members.clone();
         let node = NodeObject { slot, stopped: None };
         let nodes = BTreeMap::from([(self.hosts[slot as usize].kube.name.clone(), node)]);
-        let cluster = Cluster {
-            nodes,
-            attempt,
-            machine,
-            ca,
-            members,
-            etcd,
-            tokens: BTreeSet::new(),
-            announced: false,
-            manifests: Default::default(),
-            put_off: BTreeSet::new(),
-        };
+        let cluster = Cluster { nodes, attempt, machine, ca, members, etcd, ..Cluster::default() };
         self.site.clusters.push(cluster);
         Ok(number)
     }
@@ -473,7 +475,9 @@ impl World {
         }
         // What is not kubeadm's own stays.
         kube.files.retain(|path, _| !path.starts_with(DIR) && path != KUBELET);
-        self.kube(slot).files = kube.files;
+        let own = self.kube(slot);
+        // A step that resets goes on for the same attempt.
+        (own.files, own.attempt) = (kube.files, kube.attempt);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind};
 
 use super::World;
 use super::event::Slot;
+use crate::scenario::Sort;
 
 /// How often an entry is looked for that must be refused.
 const TRIES: u64 = 8;
@@ -20,6 +21,8 @@ impl World {
             return;
         }
         let truth = &self.watch.truth;
+        // Whoever is wiped is removed, and gives up its name and its seat: what asks for those is then no longer wrong.
+        let kept = !self.plan.iter().any(|fault| fault.kind == Sort::Wipe);
         let stray = (0..TRIES).find_map(|nth| {
             let draw = |what: &str| self.chance.fixed(what, u64::from(slot) << 8 | nth, self.now);
             let pick = truth.history.len().checked_sub(1)? as u64;
@@ -31,7 +34,7 @@ impl World {
             let (ca, claimed) = (truth.book.ca(), truth.book.claimed());
             let ticket = worker.and_then(|worker| truth.book.ticket(worker));
             let known =
-                Known { attempts, turns, ca, worker, ticket, members: truth.book.etcd_members(), ready, claimed };
+                Known { attempts, turns, ca, worker, ticket, members: truth.book.etcd_members(), ready, claimed, kept };
             let stray = changed(entry, draw("change"), &known)?;
             truth.book.refuses(&stray).then_some(stray)
         });
@@ -68,12 +71,14 @@ struct Known {
     members: BTreeSet<MachineId>,
     ready: bool,
     claimed: bool,
+    /// Nobody's name or seat will be given up.
+    kept: bool,
 }
 
 /// The entry with something wrong about it, or one that may follow it, and not now. What is wrong must stay wrong, since a
 /// proposal may be committed much later: numbers only ever grow, so one that is over is over.
 fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
-    let &Known { attempts, turns, ca, worker, ref ticket, ref members, ready, claimed } = known;
+    let &Known { attempts, turns, ca, worker, ref ticket, ref members, ready, claimed, kept } = known;
     let over = |last: u32| if last == 0 { 0 } else { (draw >> 8) as u32 % (last + 1) };
     let nobodys = Digest::of("a CA of nobody", &[]);
     let made = |attempt: u32, ca_hash: Digest| Entry::InitReady { attempt, ca_hash, endpoints: vec![], tokens: vec![] };
@@ -86,13 +91,13 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         Entry::Admitted(admitted) if !ready && !claimed && admitted.role == Role::ControlPlane && one_of < 2 => {
             etcd_turn(admitted.machine, TurnChange::Started, 1)
         }
-        // An etcd member keeps its name for good.
-        Entry::Admitted(admitted) if one_of == 3 && members.contains(&admitted.machine) => {
+        // An etcd member keeps its name as long as it is one.
+        Entry::Admitted(admitted) if kept && one_of == 3 && members.contains(&admitted.machine) => {
             let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
             Entry::Admitted(Admitted { machine, role: Role::Worker, ..admitted.clone() })
         }
         // One control plane more than the image asks for.
-        Entry::Admitted(admitted) if one_of == 2 => {
+        Entry::Admitted(admitted) if kept && one_of == 2 => {
             let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
             let name = format!("stray-{}", draw >> 48);
             Entry::Admitted(Admitted { machine, role: Role::ControlPlane, name, ..admitted.clone() })
@@ -105,9 +110,17 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         }
         Entry::Removed { .. } | Entry::Joined { .. } | Entry::LevelRaised { .. } | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
-            (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine },
+            (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine, founders: Vec::new() },
+            // A worker begins no etcd.
+            (2, Some(worker)) => {
+                Entry::InitClaimed { attempt: attempts + 1, machine: *machine, founders: vec![*machine, worker] }
+            }
             (1, _) => made(attempts, nobodys),
-            _ => Entry::InitClaimed { attempt: attempts + u32::from(ready), machine: *machine },
+            _ => Entry::InitClaimed { attempt: attempts + u32::from(ready), machine: *machine, founders: Vec::new() },
+        },
+        Entry::Founds { attempt, machine } => match (one_of, worker) {
+            (0, Some(machine)) => Entry::Founds { attempt: *attempt, machine },
+            _ => Entry::Founds { attempt: over(attempts - 1), machine: *machine },
         },
         Entry::PkiSealed { attempt, ca_hash, sealed } if one_of < 2 => {
             let stranger = Sealed { machine: worker?, ciphertext: ticket.clone()? };

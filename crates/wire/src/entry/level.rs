@@ -8,5 +8,8 @@ pub const FOUNDED: u32 = 1;
 /// From here on there are wishes, accepted images, and turns to disrupt.
 pub const WISHES: u32 = 2;
 
+/// From here on a claim names the control planes that begin etcd together.
+pub const FOUNDERS: u32 = 3;
+
 /// The highest level that this version knows.
-pub const KNOWN: u32 = WISHES;
+pub const KNOWN: u32 = FOUNDERS;

@@ -1,0 +1,61 @@
+//! What a founder that stopped half-way does with what it finds.
+
+use super::*;
+use muster_protocol::{EtcdTiming, Founding};
+
+fn found(again: bool) -> Work {
+    let members = ["1", "2", "3"].map(|one| (format!("m{one}"), format!("10.0.0.{one}")));
+    let step = Step::Found {
+        attempt: 1,
+        name: "m1".into(),
+        address: "10.0.0.1".into(),
+        sealed_pki: pki(),
+        timing: EtcdTiming::Own,
+        founding: Founding { token: "site-1".into(), members: members.into() },
+        again,
+    };
+    begin(here(), true, step)
+}
+
+/// With those of etcd's manifest, the kubelet's configuration and etcd's data that are there.
+fn on(again: bool, there: [bool; 3]) -> (Result<StepOutput, StepFailure>, Vec<String>) {
+    let mut ran = false;
+    drive(found(again), |ask| match ask {
+        Ask::Exists(path) if !ran => Answer::Exists(match path.file_name().and_then(|name| name.to_str()) {
+            Some("etcd.yaml") => there[0],
+            Some("config.yaml") => there[1],
+            Some("member") => there[2],
+            _ => true,
+        }),
+        ask => {
+            ran |= matches!(ask, Ask::Run(_));
+            well(ask)
+        }
+    })
+}
+
+fn at(asks: &[String], what: &str) -> Option<usize> {
+    asks.iter().position(|ask| ask == what)
+}
+
+#[test]
+fn etcd_that_may_have_started_is_gone_on_with_and_never_begun_again() {
+    let (result, asks) = on(false, [false; 3]);
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    assert!(at(&asks, "run init/preflight").is_some() && at(&asks, "run reset").is_none(), "{asks:?}");
+    assert!(at(&asks, "run init/etcd/local") < at(&asks, "run init/kubelet-start"), "{asks:?}");
+    // Half of a run, and etcd cannot have been started by it.
+    for there in [[false, false, false], [true, false, false], [false, true, true]] {
+        let (result, asks) = on(true, there);
+        assert_eq!(result, Ok(StepOutput::Done), "{there:?}: {asks:?}");
+        assert!(at(&asks, "run reset") < at(&asks, "run init/preflight"), "{there:?}: {asks:?}");
+    }
+    let (result, asks) = on(true, [true; 3]);
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    assert!(at(&asks, "run reset").is_none() && !asks.iter().any(|ask| ask.starts_with("empty")), "{asks:?}");
+    assert!(at(&asks, "run init/preflight").is_none() && at(&asks, "run init/kubelet-start").is_some(), "{asks:?}");
+    let (result, asks) = on(true, [true, true, false]);
+    let failure = result.expect_err("its data is gone");
+    assert!(failure.hopeless && failure.why.contains("holds nothing of it"), "{failure}");
+    assert!(!asks.iter().any(|ask| ask.starts_with("run") || ask.starts_with("write")), "{asks:?}");
+}

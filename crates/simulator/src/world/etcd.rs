@@ -1,0 +1,135 @@
+//! A model of how etcd begins on several machines at once, as etcd 3.6 does it (`bootstrapNewClusterNoWAL` in
+//! server/etcdserver/bootstrap.go).
+//!
+//! Each founder is given the same list and token, from which all members' numbers follow. A member that has never run and reaches
+//! another one that knows itself in a cluster comes to that cluster, unless it is known there as one that has run before ("has already
+//! been bootstrapped"). Where none answers that knows of a cluster, a majority of the list begins one, and nothing tells it from a
+//! majority that has lost its data: that is how a site loses everything (etcd's issue 12227).
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::World;
+use super::event::Slot;
+use super::kubeadm::{Cluster, NodeObject};
+use super::program::{API_MANIFEST, End, KUBELET, at};
+use crate::watch::Seen;
+
+/// Where a member keeps what it knows.
+const DATA: &str = "/var/lib/etcd/member/data";
+pub(super) const ETCD_MANIFEST: &str = "manifests/etcd.yaml";
+
+/// What a founder's manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Founding {
+    token: String,
+    members: BTreeSet<Slot>,
+}
+
+/// What a founder's etcd knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Data {
+    founding: Founding,
+    /// The cluster that it is a member of, by number in the site's clusters.
+    cluster: Option<usize>,
+}
+
+impl World {
+    /// What a document says of the founders, if it does.
+    pub(super) fn founding(&self, cluster: &Value) -> Option<Founding> {
+        let arguments = cluster["etcd"]["local"]["extraArgs"].as_array()?;
+        let said = |name: &str| arguments.iter().find(|argument| argument["name"] == name)?["value"].as_str();
+        let member = |member: &str| self.slot_at(member.split_once("=https://")?.1);
+        let members = said("initial-cluster")?.split(',').filter_map(member).collect();
+        Some(Founding { token: said("initial-cluster-token")?.to_owned(), members })
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(&self, slot: Slot, path: &str) -> Option<T> {
+        serde_json::from_slice(self.hosts[slot as usize].kube.files.get(path)?).ok()
+    }
+
+    fn write_data(&mut self, slot: Slot, data: &Data) {
+        let bytes = serde_json::to_vec(data).unwrap_or_default();
+        self.hosts[slot as usize].kube.files.insert(DATA.to_owned(), bytes);
+    }
+
+    /// The kubelet starts etcd once its manifest is there. What it has never begun it begins.
+    pub(super) fn etcd_starts(&mut self, slot: Slot) {
+        let Some(founding) = self.parsed::<Founding>(slot, &at(ETCD_MANIFEST)) else { return };
+        if self.has(slot, KUBELET) && !self.has(slot, DATA) {
+            let attempt = self.hosts[slot as usize].kube.attempt;
+            self.see(Seen::EtcdBegun { slot, attempt });
+            self.write_data(slot, &Data { founding, cluster: None });
+        }
+    }
+
+    /// Whether etcd of this machine was given with whom it begins.
+    pub(super) fn founds(&self, slot: Slot) -> bool {
+        self.parsed::<Founding>(slot, &at(ETCD_MANIFEST)).is_some()
+    }
+
+    /// The cluster that a founder's etcd is a member of, once a majority is.
+    pub(super) fn etcd_meets(&mut self, slot: Slot) -> Result<usize, End> {
+        self.etcd_starts(slot);
+        let data: Data = self.parsed(slot, DATA).ok_or(End::NoApi)?;
+        let runs = |other: &Slot| {
+            let there = *other == slot
+                || !self.dark[*other as usize] && !self.net.cuts(slot, *other) && !self.net.cuts(*other, slot);
+            let theirs = self.parsed::<Data>(*other, DATA).filter(|_| there && self.has(*other, &at(ETCD_MANIFEST)))?;
+            (theirs.founding == data.founding).then_some((*other, theirs.cluster))
+        };
+        let met: Vec<(Slot, Option<usize>)> = data.founding.members.iter().filter_map(runs).collect();
+        let majority = data.founding.members.len() / 2 + 1;
+        let known = met.iter().find_map(|(_, cluster)| *cluster);
+        let cluster = match (data.cluster, known) {
+            (Some(own), _) if met.iter().filter(|(_, cluster)| *cluster == Some(own)).count() >= majority => own,
+            (Some(_), _) => return Err(End::NoApi),
+            (None, Some(known)) if self.site.clusters[known].begun.contains(&slot) => return Err(End::NoApi),
+            (None, Some(known)) => known,
+            (None, None) if met.len() < majority => return Err(End::NoApi),
+            (None, None) => self.etcd_forms(slot, &data.founding),
+        };
+        for (member, of) in met {
+            if of.is_none() && !self.site.clusters[cluster].begun.contains(&member) {
+                self.comes_to(member, cluster);
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// A majority that knows of no cluster begins one.
+    fn etcd_forms(&mut self, slot: Slot, founding: &Founding) -> usize {
+        let attempt = self.hosts[slot as usize].kube.attempt;
+        let before = self.site.clusters.iter().any(|cluster| cluster.token.as_ref() == Some(&founding.token));
+        self.see(Seen::EtcdFormed { slot, attempt, before });
+        let number = self.site.clusters.len();
+        self.site.clusters.push(Cluster {
+            attempt,
+            machine: self.hosts[slot as usize].me,
+            ca: self.file(slot, "pki/ca.crt"),
+            etcd: founding.members.clone(),
+            token: Some(founding.token.clone()),
+            ..Cluster::default()
+        });
+        number
+    }
+
+    /// A member that has never run is one of the cluster's now; its kubelet registers by itself.
+    fn comes_to(&mut self, slot: Slot, number: usize) {
+        let Some(mut data) = self.parsed::<Data>(slot, DATA) else { return };
+        data.cluster = Some(number);
+        self.write_data(slot, &data);
+        let serves = self.has(slot, &at(API_MANIFEST));
+        let kube = &mut self.hosts[slot as usize].kube;
+        (kube.cluster, kube.etcd, kube.serves) = (Some(number), true, serves);
+        let (own, name) = (kube.attempt, kube.name.clone());
+        let cluster = &mut self.site.clusters[number];
+        cluster.begun.insert(slot);
+        cluster.members.insert(slot);
+        cluster.nodes.insert(name, NodeObject { slot, stopped: None });
+        let of = cluster.attempt;
+        self.see(Seen::EtcdMet { slot, own, of });
+    }
+}
