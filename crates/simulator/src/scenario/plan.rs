@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use super::{Fault, Pick, Scenario, Sort, Swarm};
 
 /// The steps of the kubeadm device; a swarm disturbs all but those that nobody's joining hangs on, the last ones.
-pub(super) const STEPS: [&str; 15] = [
+pub(super) const STEPS: [&str; 17] = [
     "check",
     "prepare",
     "make-pki",
@@ -15,6 +15,8 @@ pub(super) const STEPS: [&str; 15] = [
     "issue-ticket",
     "init",
     "init-finish",
+    "found",
+    "found-finish",
     "join",
     "join-etcd",
     "join-finish",
@@ -28,7 +30,7 @@ pub(super) const STEPS: [&str; 15] = [
 const COPIES_KEPT: i32 = crate::world::COPIES_KEPT as i32;
 
 /// How many of them a swarm disturbs by name.
-const DISTURBED: usize = 12;
+const DISTURBED: usize = 14;
 
 /// The faults of one run, ordered by when they begin, with the machines named wherever the seed alone decides them.
 pub fn plan(scenario: &Scenario, seed: u64) -> Vec<Fault> {

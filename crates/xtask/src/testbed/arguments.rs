@@ -195,6 +195,7 @@ impl FormArguments {
             hostname: None,
             subnet: None,
             muster: None,
+            bare: false,
             without_muster: false,
             by_hand: false,
         }
@@ -265,6 +266,9 @@ pub(crate) struct FormArguments {
     /// A muster binary to use instead of building one from this checkout
     #[arg(long, env = "MUSTER_TESTBED_BINARY", value_name = "FILE")]
     pub(crate) muster: Option<PathBuf>,
+    /// Leave out kube-proxy, CoreDNS and the pod network: each machine has a network of its own for its Pods, from a file
+    #[arg(long)]
+    pub(crate) bare: bool,
     /// Boot the machines without muster and return when they have booted
     #[arg(long)]
     pub(crate) without_muster: bool,

@@ -23,10 +23,13 @@ pub(crate) fn form(testbed: &Testbed, report: &Report) -> Result<()> {
     fs::write(first.root().join("root/kubeadm.yaml"), init_document(testbed))?;
     let printed = timed(report, &format!("{}: kubeadm init", first.name), || {
         let init = ["kubeadm", "init", "--config=/root/kubeadm.yaml", "--upload-certs"];
-        kubeadm(first, &init)
+        let bare: &[&str] = if testbed.bare { &["--skip-phases=addon"] } else { &[] };
+        kubeadm(first, &[&init, bare].concat())
     })?;
     let join = JoinCommands::read(&printed)?;
-    timed(report, &format!("{}: kubectl apply of the pod network", first.name), || apply_network(first, testbed))?;
+    if !testbed.bare {
+        timed(report, &format!("{}: kubectl apply of the pod network", first.name), || apply_network(first, testbed))?;
+    }
     for (number, machine) in others.iter().enumerate() {
         let control_plane = number + 1 < usize::from(testbed.control_planes);
         let (words, role) =

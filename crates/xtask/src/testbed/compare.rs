@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::arguments::FormArguments;
+use super::host::{busy, processors};
 use super::layout::{Images, Paths, Testbed};
 use super::machine::Machine;
 use super::report::{Report, round};
@@ -28,6 +29,7 @@ pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> R
 
     // A control plane counts once its etcd does: Ready alone, its Node may be long before.
     let ratio = ours.formed.whole / hand.formed.whole;
+    let init = hand.init();
     report.result(
         &json!({
             "machines": form.machines,
@@ -35,10 +37,11 @@ pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> R
             "by_hand": hand.json(),
             "by_muster": ours.json(),
             "ratio": (ratio * 1000.0).round() / 1000.0,
+            "ratio_to_one_init": init.map(|init| (ours.formed.whole / init * 1000.0).round() / 1000.0),
         }),
         format!(
             "{}\n{}\nFrom \"machines are booted\" to \"all Nodes Ready\", {} machines, {} control planes:\n{}\n{}\n  \
-             ratio      {ratio:7.2}\nFor {:.1} s of muster's time nothing of kubeadm's ran anywhere, nor was its first control plane starting: \
+             ratio      {ratio:7.2}{}\nFor {:.1} s of muster's time nothing of kubeadm's ran anywhere, nor was its first control plane starting: \
              that is muster's own. Resets: {}.",
             hand.table("by hand"),
             ours.table("by muster"),
@@ -46,6 +49,8 @@ pub(crate) fn compare(paths: &Paths, form: &FormArguments, report: &Report) -> R
             form.control_planes,
             hand.line("by hand"),
             ours.line("by muster"),
+            init.map(|init| format!("; to one `kubeadm init` by hand ({init:.1} s): {:.2}", ours.formed.whole / init))
+                .unwrap_or_default(),
             ours.idle(),
             ours.resets
         ),
@@ -59,6 +64,8 @@ struct Measured {
     /// How often a machine reset its kubeadm work, by muster.
     resets: u64,
     spans: Vec<Span>,
+    /// Seconds of processor time of this host, from "the machines are booted" on.
+    used: f64,
 }
 
 fn measure(
@@ -83,16 +90,18 @@ fn measure(
 
 fn form_watched(testbed: &Testbed, form: &FormArguments, muster: Option<&Path>, report: &Report) -> Result<Measured> {
     up::boot(testbed, form, muster, report)?;
+    let before = busy();
     let watch = Watch::start(testbed);
     if form.by_hand {
         super::by_hand::form(testbed, report)?;
     }
     let formed = up::wait_until_formed(testbed, form.timeout, report)?;
+    let used = busy() - before;
     let mut spans = watch.finish()?;
     spans.extend(testbed.machines.iter().filter(|machine| machine.muster).flat_map(waits_for_control_plane));
     spans.sort_by(|one, other| one.from.total_cmp(&other.from));
     let resets = super::matrix::resets(testbed)?;
-    Ok(Measured { formed, resets, spans })
+    Ok(Measured { formed, resets, spans, used })
 }
 
 /// The one phase of init that muster runs itself, as the machine tells it: kubeadm hides it from single use. It waits
@@ -111,6 +120,11 @@ fn waits_for_control_plane(machine: &Machine) -> Vec<Span> {
 }
 
 impl Measured {
+    /// How long the one `kubeadm init` took, where it was run as a whole.
+    fn init(&self) -> Option<f64> {
+        self.spans.iter().find(|span| span.command == "init").map(|span| span.to - span.from)
+    }
+
     /// Seconds before the last kubeadm command ended in which none ran, nor was waited for the first control plane.
     fn idle(&self) -> f64 {
         // Used tokens are deleted when everything else is done; nothing waits for that.
@@ -128,13 +142,21 @@ impl Measured {
             "seconds": round(self.formed.ready),
             "whole_seconds": round(self.formed.whole),
             "own_seconds": round(self.idle()),
+            "processor_seconds": round(self.used),
             "resets": self.resets,
             "commands": spans.collect::<Vec<_>>(),
         })
     }
 
     fn line(&self, name: &str) -> String {
-        format!("  {name:<10} {:7.1} s   (with every etcd member: {:.1} s)", self.formed.ready, self.formed.whole)
+        let share = self.used / self.formed.whole;
+        format!(
+            "  {name:<10} {:7.1} s   (with every etcd member: {:.1} s; {:.0} s of processor time, {share:.1} of {} processors)",
+            self.formed.ready,
+            self.formed.whole,
+            self.used,
+            processors()
+        )
     }
 
     fn table(&self, name: &str) -> String {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::arguments::FailoverArguments;
 use super::clients::{Clients, Kind};
+use super::host::{busy, processors};
 use super::kubernetes::{Cluster, View, leads_etcd};
 use super::layout::{Paths, Testbed};
 use super::machine::Machine;
@@ -47,7 +48,7 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
     if testbed.control_planes < 3 {
         bail!("{} control planes cannot lose one: etcd needs a majority", testbed.control_planes);
     }
-    let (begun, busy) = (Instant::now(), busy());
+    let (begun, before) = (Instant::now(), busy());
     let mut losses = Vec::new();
     for _ in 0..arguments.rounds {
         let planes = control_planes(&testbed, &whole(&testbed)?);
@@ -66,12 +67,13 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
         }
     }
     Clients::tidy(&Cluster::find(&testbed)?)?;
-    let used = (self::busy() - busy) / begun.elapsed().as_secs_f64();
+    let used = (busy() - before) / begun.elapsed().as_secs_f64();
     let rows: Vec<Value> = losses.iter().map(Loss::json).collect();
     let text = format!(
-        "{}\nOn average {used:.1} processors of this host were busy.\n\
+        "{}\nOn average {used:.1} of this host's {} processors were busy.\n\
          kubectl worked everywhere through the loss of each of {} control planes.",
         table(&losses),
+        processors(),
         losses.len()
     );
     report.result(&json!({ "failover": true, "losses": rows, "processors_busy": round(used) }), text);
@@ -127,17 +129,6 @@ fn table(losses: &[Loss]) -> String {
         }
     }
     text
-}
-
-/// Processor time that this host has used, in seconds: all of `/proc/stat` but idle and waiting for disks (`proc(5)`).
-fn busy() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).enumerate();
-    ticks
-        .filter(|(place, _)| !matches!(place, 3 | 4) && *place < 8)
-        .filter_map(|(_, ticks)| ticks.parse::<f64>().ok())
-        .sum::<f64>()
-        / 100.0
 }
 
 /// A look at a cluster that lacks nothing.

@@ -138,6 +138,9 @@ pub(crate) struct Testbed {
     /// The API's name and port, as its certificate and the machines know it.
     pub(crate) endpoint_name: String,
     pub(crate) endpoint_port: u16,
+    /// Whether it has neither add-ons nor a pod network.
+    #[serde(default)]
+    pub(crate) bare: bool,
     /// What its Kubernetes calls itself: `v1.37.2`.
     pub(crate) kubernetes: String,
     /// The container images that kubeadm must be told of, as a document for it.
@@ -179,6 +182,7 @@ impl Testbed {
             endpoint_name: format!("api.{}.muster", form.cluster),
             // By hand the API's endpoint is the first control plane itself; muster balances on every machine.
             endpoint_port: if form.by_hand { 6443 } else { 7443 },
+            bare: form.bare,
             kubernetes: images.release.version.clone(),
             container_images: images.release.documents()?,
             kubectl: images.built.kubernetes.join("kubectl"),

@@ -8,6 +8,7 @@ mod clients;
 mod compare;
 mod conformance;
 mod failover;
+mod host;
 mod kubernetes;
 mod layout;
 mod machine;

@@ -126,20 +126,31 @@ fn make_layer(testbed: &Testbed, muster: Option<&Path>) -> Result<()> {
              [discovery]\nmdns = true\n\n\
              [kubernetes]\nversion = \"{}\"\npod_subnet = \"{POD_SUBNET}\"\n\
              documents = [\"/etc/muster/kubeadm.yaml\", \"/etc/muster/container-images.yaml\"]\n\
-             manifests = [\"/etc/muster/manifests\"]\n\
-             ignore_preflight = [\"all\"]\n",
+             ignore_preflight = [\"all\"]\n{}",
             testbed.cluster,
             testbed.machines.len(),
             testbed.control_planes,
             testbed.kubernetes,
+            if testbed.bare { "skip_phases = [\"addon\"]\n" } else { "manifests = [\"/etc/muster/manifests\"]\n" },
         ),
     )?;
     fs::write(configuration.join("container-images.yaml"), &testbed.container_images)?;
-    fs::create_dir_all(configuration.join("manifests"))?;
-    fs::write(configuration.join("manifests/flannel.yaml"), pod_network(testbed)?)?;
+    if testbed.bare {
+        let networks = layer.join("etc/cni/net.d");
+        fs::create_dir_all(&networks)?;
+        fs::write(networks.join("10-bare.conflist"), BARE_NETWORK)?;
+    } else {
+        fs::create_dir_all(configuration.join("manifests"))?;
+        fs::write(configuration.join("manifests/flannel.yaml"), pod_network(testbed)?)?;
+    }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(())
 }
+
+/// A bridge on each machine, from where nothing leads to Pods of another.
+const BARE_NETWORK: &str = r#"{"cniVersion": "1.0.0", "name": "bare", "plugins": [{"type": "bridge", "bridge": "cni0",
+"isGateway": true, "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]}}]}
+"#;
 
 /// The pod network: the documentation's own example, for this cluster.
 pub(crate) fn pod_network(testbed: &Testbed) -> Result<String> {
