@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use muster_protocol::Step;
 use muster_wire::MachineId;
 
 use super::Verdict;
@@ -18,6 +19,16 @@ pub(super) struct Founders {
 impl Founders {
     pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
+            // What its own ledger says may be old, but never ahead of what was committed.
+            Seen::StepBegan { slot, step: Step::Found { attempt, .. }, apart: false, .. }
+            | Seen::StepBegan {
+                slot, step: Step::InitCluster { attempt, founding: Some(_), .. }, apart: false, ..
+            } => match truth.identity.get(slot) {
+                Some(machine) if !truth.begins.contains(&(*attempt, *machine)) => Err(format!(
+                    "machine {slot} is about to begin etcd of attempt {attempt}, and the ledger was not told"
+                )),
+                _ => Ok(()),
+            },
             Seen::EtcdBegun { slot, attempt } => {
                 let Some(machine) = truth.identity.get(slot).copied() else { return Ok(()) };
                 if !truth.founders_of.get(attempt).is_some_and(|founders| founders.contains(&machine)) {
