@@ -167,7 +167,8 @@ pub enum Step {
         founding: Option<Founding>,
     },
     /// What another founder than the initialiser does of init before there is an API server: all of it without a network, up to its own
-    /// etcd and API server. Safe to repeat: what etcd wrote is kept.
+    /// etcd and API server. Safe to repeat: what etcd wrote is kept. Fails for good, in no phase, where etcd may have begun and its data is
+    /// gone.
     Found {
         /// The attempt.
         attempt: u32,

@@ -174,10 +174,12 @@ impl Deed {
         again: bool,
     ) -> Result<StepOutput, Trouble> {
         let settings = &self.place.settings;
-        let may_have_started = again
-            && self.hands.exists(&settings.etcd_manifest()).await?
-            && self.hands.exists(&settings.kubelet_dir.join("config.yaml")).await?;
-        if may_have_started && !self.hands.exists(&settings.etcd_dir.join(ETCD_DATA)).await? {
+        let data = again && self.hands.exists(&settings.etcd_dir.join(ETCD_DATA)).await?;
+        let may_have_started = data
+            || again
+                && self.hands.exists(&settings.etcd_manifest()).await?
+                && self.hands.exists(&settings.kubelet_dir.join("config.yaml")).await?;
+        if may_have_started && !data {
             let why = format!("etcd may have begun here, and {} holds nothing of it", settings.etcd_dir.display());
             return Err(Trouble { phase: None, why, hopeless: true });
         }

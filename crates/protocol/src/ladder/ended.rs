@@ -96,7 +96,8 @@ impl Ladder {
                 // The right to init goes on to another machine at once; only the next try here waits.
                 self.not_before = context.now;
             }
-            Job::Found { attempt } if failure.hopeless => self.founder.lost(attempt),
+            // What kubeadm says of itself, in a phase of its own, says nothing of etcd's data: with that this machine goes on.
+            Job::Found { attempt } if failure.hopeless && failure.phase.is_none() => self.founder.lost(attempt),
             Job::Join { .. } if crate::planted::planted("failed-join-unmarked") => {
                 self.clean(context);
             }

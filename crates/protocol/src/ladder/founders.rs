@@ -113,8 +113,8 @@ impl Ladder {
         None
     }
 
-    /// The ledger knows that etcd was begun here and this disk does not: it is an old copy, or etcd's data is gone. What is left of the founder is taken away,
-    /// from etcd first; the machine then comes to etcd in turn.
+    /// The ledger knows that etcd was begun here and this disk does not: it is an old copy, or etcd's data is gone. What
+    /// is left of the founder is taken away, from etcd first; the machine then comes to etcd in turn.
     fn forgot_founding(&mut self, context: &mut Context<'_>, attempt: u32) -> Option<(Job, Step)> {
         let marker = KubeadmMarker { attempt, init: false };
         context.durable.founding = attempt;
