@@ -349,7 +349,7 @@ impl Server {
         if !forwarded {
             let first =
                 members.iter().filter(|member| member.started).take_while(|member| member.name != self.pods.name);
-            for member in first {
+            for member in first.filter(|member| !op.starts(&member.name)) {
                 let answer = self.peer(&member.address).request("POST", "/rehearsal/v1/forwarded", Some(&json!(op)));
                 if let Ok((status, body)) = answer {
                     let body: Value = serde_json::from_slice(&body).unwrap_or_default();

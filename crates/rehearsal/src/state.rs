@@ -74,6 +74,13 @@ pub(crate) enum Op {
     CreateObject { path: String, object: Value },
 }
 
+impl Op {
+    /// Whether it tells that this member is starting: that one applies nothing yet, whatever it was before.
+    pub(crate) fn starts(&self, member: &str) -> bool {
+        matches!(self, Self::MemberStarted { name, .. } if name == member)
+    }
+}
+
 /// A refusal: status and words.
 pub(crate) type Refusal = (u16, String);
 
@@ -135,11 +142,11 @@ impl State {
         }
     }
 
+    /// It comes behind those that run: the first of them applies the changes, and must stay the first while changes are on their way.
     fn member_started(&mut self, name: String, address: String) {
-        match self.members.iter_mut().find(|member| member.name == name) {
-            Some(member) => *member = Member { name, address, started: true },
-            None => self.members.push(Member { name, address, started: true }),
-        }
+        self.members.retain(|member| member.name != name);
+        self.members.push(Member { name, address, started: true });
+        self.members.sort_by_key(|member| !member.started);
     }
 
     fn remove_member(&mut self, name: &str) -> Result<(), Refusal> {
@@ -260,6 +267,18 @@ mod tests {
         add(&mut state, "m3").expect("is added");
         state.apply(Op::RemoveMember { name: "m3".into() }, 0).expect("is removed");
         add(&mut state, "m4").expect("nobody waits any more");
+    }
+
+    #[test]
+    fn who_starts_later_or_again_comes_last() {
+        let mut state = State::default();
+        let founder = |name: &str| Member { name: name.into(), address: format!("{name}:6443"), started: false };
+        state.members = ["m1", "m2", "m3"].map(founder).into();
+        for name in ["m2", "m1", "m2"] {
+            started(&mut state, name);
+        }
+        let listed: Vec<_> = state.members.iter().map(|member| (member.name.as_str(), member.started)).collect();
+        assert_eq!(listed, [("m1", true), ("m2", true), ("m3", false)]);
     }
 
     #[test]
