@@ -41,6 +41,15 @@ pub enum Action {
         /// Which.
         path: PathBuf,
     },
+    /// Wait until this file is there.
+    AwaitFile {
+        /// What it is waited for in.
+        phase: String,
+        /// Which.
+        path: PathBuf,
+        /// Longest time for it.
+        limit: Duration,
+    },
     /// Let the kubelet ask another API server from its next start on. See [`KubeletServer`].
     KubeletServer(KubeletServer),
     /// Create CoreDNS' ConfigMap if this machine knows no DNS server and the ConfigMap is not there. See [`LocalDns`].

@@ -63,13 +63,29 @@ struct TicketMessage {
     ca_hash: Vec<u8>,
     #[prost(string, repeated, tag = "5")]
     endpoints: Vec<String>,
+    #[prost(message, optional, tag = "6")]
+    node: Option<PairMessage>,
+}
+
+impl From<&Pair> for PairMessage {
+    fn from(pair: &Pair) -> Self {
+        Self { public: pair.public.clone(), private: pair.private.expose().to_vec() }
+    }
+}
+
+impl PairMessage {
+    fn decoded(&self) -> Result<Pair, &'static str> {
+        match self.public.starts_with("-----BEGIN ") && self.private.starts_with(b"-----BEGIN ") {
+            true => Ok(Pair { public: self.public.clone(), private: Secret::new(self.private.as_slice()) }),
+            false => Err("a pair is not PEM"),
+        }
+    }
 }
 
 impl PkiBundle {
     /// The bytes to seal.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let pair =
-            |pair: &Pair| Some(PairMessage { public: pair.public.clone(), private: pair.private.expose().to_vec() });
+        let pair = |pair: &Pair| Some(PairMessage::from(pair));
         let message = BundleMessage {
             ca_hash: self.ca_hash.0.to_vec(),
             ca: pair(&self.ca),
@@ -90,11 +106,7 @@ impl PkiBundle {
         bounded(bytes).map_err(fail)?;
         let mut message = BundleMessage::decode(bytes).map_err(|_| fail("malformed"))?;
         let pair = |pair: &mut Option<PairMessage>| {
-            let pair = pair.take().ok_or(fail("a pair is missing"))?;
-            match pair.public.starts_with("-----BEGIN ") && pair.private.starts_with(b"-----BEGIN ") {
-                true => Ok(Pair { public: pair.public.clone(), private: Secret::new(pair.private.as_slice()) }),
-                false => Err(fail("a pair is not PEM")),
-            }
+            pair.take().ok_or("a pair is missing").and_then(|pair| pair.decoded()).map_err(fail)
         };
         match message.token_secret.len() {
             32 => Ok(Self {
@@ -119,6 +131,7 @@ impl Ticket {
             ca_certificate: self.ca_certificate.clone(),
             ca_hash: self.ca_hash.0.to_vec(),
             endpoints: self.endpoints.clone(),
+            node: self.node.as_ref().map(PairMessage::from),
         };
         Zeroizing::new(message.encode_to_vec())
     }
@@ -130,7 +143,7 @@ impl Ticket {
     pub fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
         let fail = |why| Undecodable { what: "ticket", why };
         bounded(bytes).map_err(fail)?;
-        let message = TicketMessage::decode(bytes).map_err(|_| fail("malformed"))?;
+        let mut message = TicketMessage::decode(bytes).map_err(|_| fail("malformed"))?;
         let short = |endpoint: &String| !endpoint.is_empty() && endpoint.len() <= MAX_ENDPOINT;
         if message.endpoints.len() > MAX_ENDPOINTS || !message.endpoints.iter().all(short) {
             return Err(fail("too many or too long endpoints"));
@@ -144,6 +157,7 @@ impl Ticket {
             ca_certificate: message.ca_certificate.clone(),
             ca_hash: digest(&message.ca_hash).map_err(fail)?,
             endpoints: message.endpoints.clone(),
+            node: message.node.take().map(|pair| pair.decoded()).transpose().map_err(fail)?,
         })
     }
 }
@@ -177,6 +191,7 @@ mod tests {
             ca_certificate: bundle.ca_certificate().to_owned(),
             ca_hash: bundle.ca_hash(),
             endpoints: vec!["10.0.0.1:6443".into()],
+            node: None,
         }
     }
 
@@ -184,6 +199,13 @@ mod tests {
     fn what_was_encoded_is_decoded() {
         assert!(PkiBundle::decode(&bundle().encode()).expect("decodes") == bundle());
         assert_eq!(Ticket::decode(&ticket().encode()).expect("decodes"), ticket());
+        let node =
+            bundle().node_certificate("m4", std::time::SystemTime::UNIX_EPOCH, &mut ChaCha8Rng::seed_from_u64(2));
+        let known = Ticket { node: node.ok(), ..ticket() };
+        assert!(known.node.is_some());
+        assert_eq!(Ticket::decode(&known.encode()).expect("decodes"), known);
+        let lame = Ticket { node: known.node.clone().map(|pair| Pair { public: "no PEM".into(), ..pair }), ..ticket() };
+        assert!(Ticket::decode(&lame.encode()).is_err());
         assert!(!format!("{:?}", ticket()).contains(&ticket().token.expose()[7..]));
     }
 

@@ -5,6 +5,7 @@
 
 mod convert;
 mod founding;
+mod kubelet;
 mod merge;
 mod parse;
 mod timing;

@@ -61,7 +61,7 @@ pub use kubeconfig::Kubeconfig;
 pub use manifests::{ManifestError, ManifestFile, Manifests};
 pub use muster_protocol::EtcdTiming;
 pub use outcome::{Exit, Failure, FailureKind, OUTPUT_LIMIT, outcome, redact};
-pub use pki::{PkiBundle, PkiError, Ticket};
+pub use pki::{Pair, PkiBundle, PkiError, Ticket};
 pub use plan::{Founding, Node, Plan, PlanError, StepInput};
 pub use ports::ports;
 pub use secret::{Secret, Token};

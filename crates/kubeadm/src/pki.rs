@@ -6,15 +6,17 @@
 //! where kubeadm takes no other: before v1beta4, which brought `encryptionAlgorithm`. No clock is read: certificates
 //! are valid from 1970, because a machine without a battery starts there, until 2099.
 
+use std::time::SystemTime;
+
 use hkdf::Hkdf;
 use muster_wire::{Digest, MachineId};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
-use p256::pkcs8::{EncodePrivateKey, EncodePublicKey as _, LineEnding};
+use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey, EncodePublicKey as _, LineEnding};
 use rand::CryptoRng;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, PublicKeyData, SignatureAlgorithm,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, PublicKeyData,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rsa::RsaPrivateKey;
 use sha2::{Digest as _, Sha256};
@@ -36,8 +38,8 @@ pub struct PkiBundle {
 }
 
 /// A public part, certificate or key, and its private key; all PEM.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Pair {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
     pub(crate) public: String,
     pub(crate) private: Secret,
 }
@@ -107,6 +109,34 @@ impl PkiBundle {
         Token::from_characters(&characters)
     }
 
+    /// A certificate by which the kubelet of a Node of this name is known to every API server until then, and its key: what the
+    /// controller manager would sign for it, had there been one (`system:node:NAME` of `system:nodes`, Kubernetes' Node authorizer).
+    /// `entropy` must be fit for keys.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn node_certificate(
+        &self,
+        name: &str,
+        until: SystemTime,
+        entropy: &mut impl CryptoRng,
+    ) -> Result<Pair, PkiError> {
+        const WHAT: &str = "kubelet's certificate";
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(DnType::CommonName, format!("system:node:{name}"));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = date_time_ymd(1970, 1, 1);
+        params.not_after = until.into();
+        let ca_key = SigningKey::from_pkcs8_pem(self.ca.private.expose_str()).map_err(|error| failed(WHAT, &error))?;
+        let issuer = authority_params("kubernetes").map_err(|error| failed(WHAT, &error))?;
+        let (key, by) = (signing_key(entropy), Issuer::new(issuer, CaKey::new(&ca_key)));
+        let certificate = params.signed_by(&CaKey::new(&key), &by).map_err(|error| failed(WHAT, &error))?;
+        Ok(Pair { public: certificate.pem(), private: private_pem(WHAT, &key)? })
+    }
+
     /// The names of those files.
     pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
         [
@@ -157,6 +187,8 @@ pub struct Ticket {
     pub ca_hash: Digest,
     /// `host:port` of the API servers known when it was made.
     pub endpoints: Vec<String>,
+    /// By what a worker's kubelet is known from its first request on, if it need not ask for a certificate first.
+    pub node: Option<Pair>,
 }
 
 /// A P-256 key as rcgen wants it: its own keys come from the operating system's entropy alone, and its signatures differ
@@ -164,6 +196,12 @@ pub struct Ticket {
 struct CaKey<'a> {
     key: &'a SigningKey,
     point: Vec<u8>,
+}
+
+impl<'a> CaKey<'a> {
+    fn new(key: &'a SigningKey) -> Self {
+        Self { key, point: key.verifying_key().to_sec1_point(false).as_bytes().to_vec() }
+    }
 }
 
 impl PublicKeyData for CaKey<'_> {
@@ -185,7 +223,13 @@ impl rcgen::SigningKey for CaKey<'_> {
 
 /// A self-signed CA as kubeadm makes them: its usages, and its name as the only alternative name.
 fn authority(name: &'static str, key: &SigningKey) -> Result<Pair, PkiError> {
-    let mut params = CertificateParams::new([name.to_owned()]).map_err(|error| failed(name, &error))?;
+    let params = authority_params(name).map_err(|error| failed(name, &error))?;
+    let certificate = params.self_signed(&CaKey::new(key)).map_err(|error| failed(name, &error))?;
+    Ok(Pair { public: certificate.pem(), private: private_pem(name, key)? })
+}
+
+fn authority_params(name: &str) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new([name.to_owned()])?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -193,9 +237,7 @@ fn authority(name: &'static str, key: &SigningKey) -> Result<Pair, PkiError> {
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
     params.not_before = date_time_ymd(1970, 1, 1);
     params.not_after = date_time_ymd(2099, 12, 31);
-    let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
-    let certificate = params.self_signed(&CaKey { key, point }).map_err(|error| failed(name, &error))?;
-    Ok(Pair { public: certificate.pem(), private: private_pem(name, key)? })
+    Ok(params)
 }
 
 const SERVICE_ACCOUNTS: &str = "service accounts' key pair";
@@ -248,8 +290,6 @@ mod tests {
 
     #[test]
     fn an_old_kubeadm_gets_an_rsa_key_for_service_accounts() {
-        use p256::pkcs8::DecodePrivateKey as _;
-
         let old = "v1.20.2".parse().expect("a version");
         let made = PkiBundle::make(&old, &mut ChaCha8Rng::seed_from_u64(1)).expect("makes");
         assert!(RsaPrivateKey::from_pkcs8_pem(made.service_accounts.private.expose_str()).is_ok());
@@ -272,6 +312,26 @@ mod tests {
         assert!(tokens.iter().all(|token| Token::parse(token.expose()).as_ref() == Some(token)));
         assert_eq!(tokens.iter().map(Token::id).collect::<BTreeSet<_>>().len(), 200);
         assert_ne!(tokens[7], self::bundle(2).token_for(MachineId([7; 32])));
+    }
+
+    #[test]
+    fn a_node_certificate_is_of_its_node_and_its_ca_until_its_end() {
+        let bundle = bundle(1);
+        let until = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        let pair = bundle.node_certificate("m4", until, &mut ChaCha8Rng::seed_from_u64(9)).expect("makes");
+        let read = |pem: &str| x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("is PEM").1;
+        let (leaf, ca) = (read(&pair.public), read(bundle.ca_certificate()));
+        let (leaf, ca) = (leaf.parse_x509().expect("parses"), ca.parse_x509().expect("parses"));
+        assert_eq!(leaf.subject().to_string(), "O=system:nodes, CN=system:node:m4");
+        assert_eq!(leaf.issuer(), ca.subject());
+        assert_eq!(leaf.validity().not_after.timestamp(), 1_800_000_000);
+        assert!(leaf.extended_key_usage().expect("reads").is_some_and(|usage| usage.value.client_auth));
+        assert!(leaf.verify_signature(Some(ca.public_key())).is_ok());
+        let other = self::bundle(2);
+        let other = read(other.ca_certificate());
+        assert!(leaf.verify_signature(Some(other.parse_x509().expect("parses").public_key())).is_err());
+        assert!(SigningKey::from_pkcs8_pem(pair.private.expose_str()).is_ok());
+        assert!(!format!("{pair:?}").contains("PRIVATE"));
     }
 
     #[test]

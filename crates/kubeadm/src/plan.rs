@@ -12,10 +12,11 @@ use crate::dns::LocalDns;
 use crate::document::{DocumentError, Documents, TOKEN_TTL};
 use crate::kubelet::KubeletServer;
 use crate::phases::{self, Form, Reads, Run};
-use crate::pki::{PkiBundle, Ticket};
+use crate::pki::{Pair, PkiBundle, Ticket};
 use crate::secret::{Secret, Token};
 use crate::settings::Settings;
 use crate::version::{Version, VersionError};
+use crate::versions::join_keeps_kubeconfig;
 
 /// The machine a step runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,8 +332,13 @@ impl Plan {
             actions.push(remove(self.work("kubelet.yaml")));
             actions.push(self.kubelet_server(format!("https://{}", self.settings.endpoint), None));
         }
+        let known_by = self.known_by(role, ticket);
+        if let Some(pair) = known_by {
+            let contents = self.documents.node_kubeconfig(node, ticket, pair);
+            actions.push(Action::WriteFile { path: self.settings.kubelet_kubeconfig(), mode: 0o600, contents });
+        }
         let mut run = phases::join(&self.kubeadm, role);
-        run.made_before = early;
+        run.made_before = early || known_by.is_some();
         actions.extend(self.run(&run));
         actions.extend([remove(self.work("join.yaml")), remove(discovery)]);
         actions
@@ -342,11 +348,26 @@ impl Plan {
         self.run(&phases::join_etcd(&self.kubeadm))
     }
 
-    /// A worker has nothing left. The wait for a control plane's API server is muster's own here, too: kubeadm's phase of that
+    /// What a worker's kubelet begins with, if not with its token alone.
+    fn known_by<'a>(&self, role: Role, ticket: &'a Ticket) -> Option<&'a Pair> {
+        let may = role == Role::Worker && join_keeps_kubeconfig(self.kubeadm.minor) && self.documents.kubelets_renew();
+        ticket.node.as_ref().filter(|_| may)
+    }
+
+    /// Where the kubelet keeps the certificate that it renews.
+    fn renewed(&self) -> PathBuf {
+        self.settings.kubelet_dir.join("pki/kubelet-client-current.pem")
+    }
+
+    /// A worker whose kubelet began with the certificate of its ticket is not done before that has one of its own. The wait for a control plane's API server is muster's own here, too: kubeadm's phase of that
     /// name takes no `--config` in any version.
     fn join_finish(&self, role: Role, node: &Node, ticket: &Ticket) -> Vec<Action> {
         if role == Role::Worker {
-            return Vec::new();
+            let (phase, path, limit) = ("join/kubelet-certificate".to_owned(), self.renewed(), phases::READY_LIMIT);
+            let wait = Action::AwaitFile { phase, path, limit };
+            let server = format!("https://{}", self.settings.endpoint);
+            let kept = self.known_by(role, ticket).map(|_| [wait, self.kubelet_server(server, Some(self.renewed()))]);
+            return kept.into_iter().flatten().collect();
         }
         let mut actions = vec![
             self.write("join-later.yaml", self.documents.join_later(role, node, ticket)),
@@ -360,8 +381,7 @@ impl Plan {
         actions.extend(runs.iter().filter(skipped).flat_map(|run| self.run(run)));
         if self.documents.kubelets_ask_own_server() {
             let own = SocketAddr::new(node.address, self.settings.api_port);
-            let renewed = self.settings.kubelet_dir.join("pki/kubelet-client-current.pem");
-            actions.push(self.kubelet_server(format!("https://{own}"), Some(renewed)));
+            actions.push(self.kubelet_server(format!("https://{own}"), Some(self.renewed())));
         }
         if !muster_wire::planted::planted("join-document-left") {
             actions.push(remove(self.work("join-later.yaml")));

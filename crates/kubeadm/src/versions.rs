@@ -161,6 +161,12 @@ pub fn kubelet_local_mode(minor: u32) -> bool {
     minor >= 33
 }
 
+/// Whether a worker's join leaves a kubelet's kubeconfig alone that is there before. Seen with 1.34.4, 1.35.4, 1.36.3 and 1.37.2; what
+/// older ones do was not tried.
+pub fn join_keeps_kubeconfig(minor: u32) -> bool {
+    minor >= 34
+}
+
 /// Whether kubeadm writes `instance-config.yaml` beside the kubelet's configuration: where its container runtime listens.
 ///
 /// Source: `cmd/kubeadm/app/cmd/phases/init/kubelet.go`, v1.37.2; by the feature gate NodeLocalCRISocket, which is on by

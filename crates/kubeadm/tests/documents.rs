@@ -3,6 +3,7 @@
 //! `UPDATE_GOLDEN=1 cargo test -p muster-kubeadm` writes `tests/golden` anew; read the difference before you commit it.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::versions::{CommandLine, Workflow};
@@ -41,6 +42,7 @@ fn ticket() -> Ticket {
         ca_certificate: "-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".into(),
         ca_hash: Digest([7; 32]),
         endpoints: vec!["10.0.0.1:6443".into()],
+        node: None,
     }
 }
 
@@ -48,6 +50,8 @@ fn ticket() -> Ticket {
 fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
     let pki = PkiBundle::make(plan.version(), &mut ChaCha8Rng::seed_from_u64(1)).expect("makes");
     let (node, ticket) = (node(), ticket());
+    let certificate = pki.node_certificate("m1", SystemTime::UNIX_EPOCH, &mut ChaCha8Rng::seed_from_u64(2));
+    let known = Ticket { node: Some(certificate.expect("makes")), ..ticket.clone() };
     let tokens = [ticket.token.clone()];
     let (control_plane, worker) = (Role::ControlPlane, Role::Worker);
     let other = |name: &str, address: &str| Node { name: name.into(), address: address.parse().expect("an address") };
@@ -80,6 +84,8 @@ fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
         ("JoinFinish", StepInput::JoinFinish { role: control_plane, node: &node, ticket: &ticket }),
         ("Join, worker", StepInput::Join { role: worker, node: &node, ticket: &ticket, pki: None }),
         ("JoinFinish, worker", StepInput::JoinFinish { role: worker, node: &node, ticket: &ticket }),
+        ("Join, worker with a certificate", StepInput::Join { role: worker, node: &node, ticket: &known, pki: None }),
+        ("JoinFinish, worker with a certificate", StepInput::JoinFinish { role: worker, node: &node, ticket: &known }),
         ("AwaitReady", StepInput::AwaitReady { name: "m1" }),
         ("CreateToken", StepInput::CreateToken { token: &ticket.token }),
         ("DeleteToken", StepInput::DeleteToken { token: &ticket.token }),
@@ -101,7 +107,9 @@ fn script(plan: &Plan) -> String {
 
 fn describe(action: &Action) -> String {
     match action {
-        Action::WriteFile { path, mode, .. } if path.starts_with("/etc/kubernetes/pki") => {
+        Action::WriteFile { path, mode, .. }
+            if path.starts_with("/etc/kubernetes/pki") || path.ends_with("kubelet.conf") =>
+        {
             format!("write {mode:o} {}\n", path.display())
         }
         Action::WriteFile { path, mode, contents } => {
@@ -121,6 +129,9 @@ fn describe(action: &Action) -> String {
             )
         }
         Action::Require { phase, path } => format!("require {} of {phase}\n", path.display()),
+        Action::AwaitFile { phase, path, limit } => {
+            format!("await {} of {phase} (at most {} s)\n", path.display(), limit.as_secs())
+        }
         Action::KubeletServer(change) => {
             let renewed = change.renewed.as_ref().map(|path| format!(" with {}", path.display())).unwrap_or_default();
             format!("kubelet asks {} by {}{renewed}\n", change.server, change.path.display())

@@ -148,6 +148,8 @@ pub enum Step {
         recipient: Recipient,
         /// Whether init registered the machine's token. If not, the step registers it.
         token_registered: bool,
+        /// The Node's name if the ticket is a worker's: it then holds a certificate for its kubelet.
+        worker: Option<String>,
     },
     /// init's phases up to and including bootstrap-token. Answered with [`StepOutput::Initialised`].
     InitCluster {

@@ -233,13 +233,16 @@ impl<'a> Join<'a> {
         std::fs::remove_file(&path).map_err(|error| fail(error.to_string()))
     }
 
-    /// What a kubelet with a certificate does, unless its Node is there.
+    /// What a kubelet with a certificate does, unless its Node is there; and it asks for one of its own.
     fn register_node(&self, name: &str) -> Result<(), Failure> {
         let client = kubeconfig::client(&self.setting.kubelet_conf(), self.setting.hosts.clone())?;
-        match client.get(&format!("/api/v1/nodes/{name}")) {
-            Ok(_) => Ok(()),
-            Err(_) => client.post("/rehearsal/v1/join", &json!({ "name": name })).map(drop),
+        if client.get(&format!("/api/v1/nodes/{name}")).is_ok() {
+            return Ok(());
         }
+        let answer = client.post("/rehearsal/v1/join", &json!({ "name": name }))?;
+        let text = |field: &str| answer[field].as_str().unwrap_or_default();
+        let own = self.setting.kubelet_dir.join("pki/kubelet-client-current.pem");
+        pki::write(&own, &format!("{}{}", text("certificate"), text("key")))
     }
 
     /// Once the member is added only etcd's own members are talked to: the API may have no quorum.

@@ -1,5 +1,6 @@
 //! Carrying out a plan's actions, in order, stopping at the first that fails.
 
+use std::path::Path;
 use std::time::Duration;
 
 use muster_protocol::StepOutput;
@@ -53,6 +54,11 @@ impl Deed {
             Action::Await(wait) => {
                 self.hands.at(&wait.phase);
                 self.wait(&wait).await?;
+                self.hands.past();
+            }
+            Action::AwaitFile { phase, path, limit } => {
+                self.hands.at(&phase);
+                self.wait_for_file(&phase, &path, limit).await?;
                 self.hands.past();
             }
             Action::KubeletServer(change) => self.change_server(&change).await?,
@@ -127,6 +133,17 @@ impl Deed {
             }
             self.hands.pause(ASK_PAUSE).await?;
         }
+    }
+
+    async fn wait_for_file(&self, phase: &str, path: &Path, limit: Duration) -> Result<(), Trouble> {
+        let begun = self.hands.now();
+        while !self.hands.exists(path).await? {
+            if self.hands.now() - begun >= limit {
+                return Err(Failure::waited(phase, &format!("{} is missing", path.display())).into());
+            }
+            self.hands.pause(ASK_PAUSE).await?;
+        }
+        Ok(())
     }
 
     /// Rewrites the kubelet's kubeconfig in its place, readable by its owner alone. What is no kubeconfig stays as it was.

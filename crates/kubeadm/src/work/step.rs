@@ -28,6 +28,9 @@ const ETCD_DATA: &str = "member";
 /// 2026-01-01T00:00:00Z, before the first muster: a clock that shows less is not set.
 const FIRST: Duration = Duration::from_secs(1_767_225_600);
 
+/// How long the certificate in a worker's ticket is good: as long as its token. Its kubelet asks for one of its own as soon as it runs.
+const NODE_CERTIFICATE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What a step works with.
 pub(super) struct Deed {
     pub(super) hands: Hands,
@@ -57,8 +60,8 @@ impl Deed {
                 let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
                 secrets::seal_pki(&bundle, &[recipient], &mut self.entropy)
             }
-            Step::IssueTicket { attempt, sealed_pki, recipient, token_registered } => {
-                self.issue(attempt, &sealed_pki, &recipient, token_registered).await
+            Step::IssueTicket { attempt, sealed_pki, recipient, token_registered, worker } => {
+                self.issue(attempt, &sealed_pki, &recipient, token_registered, worker).await
             }
             Step::InitCluster { name, address, sealed_pki, tokens, timing, founding, .. } => {
                 let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
@@ -146,18 +149,27 @@ impl Deed {
         sealed_pki: &Bytes,
         recipient: &Recipient,
         token_registered: bool,
+        worker: Option<String>,
     ) -> Result<StepOutput, Trouble> {
         let bundle = secrets::open_pki(&self.place, sealed_pki)?;
         let token = bundle.token_for(recipient.machine);
         if !token_registered {
             self.carry_out(&StepInput::CreateToken { token: &token }).await?;
         }
+        let node = match worker {
+            Some(name) => {
+                let until = self.hands.clock().await? + NODE_CERTIFICATE;
+                Some(bundle.node_certificate(&name, until, &mut self.entropy).map_err(Trouble::new)?)
+            }
+            None => None,
+        };
         let ticket = Ticket {
             attempt,
             token,
             ca_certificate: bundle.ca_certificate().to_owned(),
             ca_hash: bundle.ca_hash(),
             endpoints: Vec::new(),
+            node,
         };
         let ciphertext = secrets::seal_ticket(&ticket, recipient, &mut self.entropy)?;
         Ok(StepOutput::Ticket { ciphertext })

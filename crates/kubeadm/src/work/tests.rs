@@ -148,6 +148,7 @@ fn what_is_sealed_opens_with_the_recipients_key_for_its_purpose_alone() {
         sealed_pki: pki(),
         recipient: recipient(),
         token_registered,
+        worker: None,
     };
     let (result, asks) = drive(begin(here(), true, issue(true)), well);
     let Ok(StepOutput::Ticket { ciphertext }) = result else { panic!("{result:?}") };
@@ -315,7 +316,8 @@ fn without_any_answer_the_rest_of_the_manifests_is_not_tried() {
 #[test]
 fn a_kubelets_kubeconfig_that_is_none_stays_as_it_was() {
     let join = || {
-        let step = Step::IssueTicket { attempt: 1, sealed_pki: pki(), recipient: recipient(), token_registered: true };
+        let (sealed_pki, recipient) = (pki(), recipient());
+        let step = Step::IssueTicket { attempt: 1, sealed_pki, recipient, token_registered: true, worker: None };
         let Ok(StepOutput::Ticket { ciphertext }) = drive(begin(here(), true, step), well).0 else {
             panic!("no ticket")
         };
@@ -337,6 +339,51 @@ fn a_kubelets_kubeconfig_that_is_none_stays_as_it_was() {
     let why = result.expect_err("it names nothing").why;
     assert!(why.ends_with("kubelet.conf: kubeconfig: contexts lacks the context it names"), "{why}");
     assert!(!asks.iter().any(|ask| ask.starts_with("write kubelet.conf")), "{asks:?}");
+}
+
+#[test]
+fn a_worker_that_is_known_from_the_start_is_done_once_its_kubelet_has_a_certificate_of_its_own() {
+    let (sealed_pki, recipient) = (pki(), recipient());
+    let worker = Some("m2".to_owned());
+    let step = Step::IssueTicket { attempt: 1, sealed_pki, recipient, token_registered: true, worker };
+    let Ok(StepOutput::Ticket { ciphertext }) = drive(begin(here(), true, step), well).0 else { panic!("no ticket") };
+    let (role, name, address) = (Role::Worker, "m2".to_owned(), "10.0.0.2".to_owned());
+    let join = Step::Join {
+        attempt: 1,
+        role,
+        name: name.clone(),
+        address: address.clone(),
+        ticket: ciphertext.clone(),
+        sealed_pki: None,
+    };
+    let (result, asks) = drive(begin(here(), true, join), well);
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    let at = |wanted: &str| asks.iter().position(|ask| ask.starts_with(wanted)).expect("it is asked");
+    assert!(at("write kubelet.conf 600") < at("run join/"), "{asks:?}");
+    let finish = || Step::JoinFinish {
+        attempt: 1,
+        role,
+        name: name.clone(),
+        address: address.clone(),
+        ticket: ciphertext.clone(),
+    };
+    let mut looks = 0;
+    let (result, asks) = drive(begin(here(), true, finish()), |ask| match ask {
+        Ask::Exists(path) if path.ends_with("kubelet-client-current.pem") => {
+            looks += 1;
+            Answer::Exists(looks > 3)
+        }
+        ask => well(ask),
+    });
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    assert_eq!(asks.last().map(String::as_str), Some("write kubelet.conf 600"));
+    let (result, asks) = drive(begin(here(), true, finish()), |ask| match ask {
+        Ask::Exists(_) => Answer::Exists(false),
+        ask => well(ask),
+    });
+    let failure = result.expect_err("it never comes");
+    assert_eq!(failure.phase.as_deref(), Some("join/kubelet-certificate"));
+    assert!(!asks.iter().any(|ask| ask.starts_with("write")), "what the kubelet is known by stays: {asks:?}");
 }
 
 #[test]

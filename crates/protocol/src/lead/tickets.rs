@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, Role};
 
 use super::runs::{Job, Runs};
 use super::{Context, recipient};
@@ -44,7 +44,8 @@ impl Tickets {
         let by_init = context.ledger.ready().is_none_or(|ready| ready.tokens.contains(&machine));
         // A leader without an API server leaves it to one that has joined, or until it has.
         let token_registered = by_init || !super::has_joined(context, context.me());
-        let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered };
+        let worker = (member.admitted.role == Role::Worker).then(|| member.admitted.name.clone());
+        let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered, worker };
         runs.start(context, Job::Ticket { machine, attempt, registers: !token_registered }, step);
     }
 

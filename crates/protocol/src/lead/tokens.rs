@@ -57,7 +57,8 @@ impl Tokens {
             context.wake_at(due, "a token to register anew");
             if due <= context.now && runs.count() < AT_ONCE {
                 self.to_renew.insert(machine, context.now + RENEWAL);
-                let step = Step::IssueTicket { attempt, sealed_pki: own.clone(), recipient, token_registered: false };
+                let (sealed_pki, token_registered, worker) = (own.clone(), false, None);
+                let step = Step::IssueTicket { attempt, sealed_pki, recipient, token_registered, worker };
                 runs.start(context, Job::RenewToken { machine, known }, step);
             }
         }

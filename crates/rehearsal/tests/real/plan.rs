@@ -67,6 +67,7 @@ pub(crate) fn compare(real: &Kubeadm, double: &Kubeadm, minor: u32) {
         ca_certificate: pki.ca_certificate().to_owned(),
         ca_hash: Digest([7; 32]),
         endpoints: vec!["10.0.0.1:6443".into()],
+        node: None,
     };
     let tokens = [token.clone()];
     let second = Node { name: "m2".into(), address: IpAddr::from([10, 0, 0, 2]) };

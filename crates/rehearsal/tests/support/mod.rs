@@ -92,12 +92,16 @@ impl Site {
     }
 
     pub(crate) fn ticket(&self, machine: &Machine) -> Ticket {
+        let until = std::time::SystemTime::now() + Duration::from_secs(3600);
+        let entropy = &mut ChaCha8Rng::from_seed(machine.id.0);
+        let node = self.pki.node_certificate(&machine.node.name, until, entropy);
         Ticket {
             attempt: 1,
             token: self.pki.token_for(machine.id),
             ca_certificate: self.pki.ca_certificate().to_owned(),
             ca_hash: self.pki.ca_hash(),
             endpoints: self.backends.lock().expect("unpoisoned").clone(),
+            node: Some(node.expect("makes")),
         }
     }
 
@@ -171,6 +175,8 @@ impl Machine {
                 std::fs::write(&change.path, after.expose()).expect("written");
                 Ok(())
             }
+            Action::AwaitFile { phase, path, .. } if !path.exists() => Err(Failure::left_undone(phase, path)),
+            Action::AwaitFile { .. } => Ok(()),
             Action::Await(wait) => self.wait(wait),
         }
     }

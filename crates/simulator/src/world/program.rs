@@ -56,6 +56,8 @@ fn failed<T>(phase: &'static str, words: impl Into<String>) -> Result<T, End> {
 const DIR: &str = "/etc/kubernetes";
 pub(super) const KUBELET: &str = "/var/lib/kubelet/config.yaml";
 const KUBELETS: &str = "kubelet.conf";
+/// The certificate that a kubelet renews.
+const KUBELETS_OWN: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 /// With these a machine may ask etcd.
 const ETCD_IDENTITY: [&str; 2] = ["pki/etcd/healthcheck-client.crt", "pki/etcd/healthcheck-client.key"];
 pub(super) const API_MANIFEST: &str = "manifests/kube-apiserver.yaml";
@@ -351,6 +353,7 @@ impl World {
         let joined = self.site.clusters[cluster].clone();
         let kube = self.kube(slot);
         (kube.cluster, kube.name) = (Some(cluster), name);
+        self.make(slot, KUBELETS_OWN);
         self.see(Seen::JoinedKube { slot, cluster: &joined });
     }
 
@@ -474,7 +477,7 @@ impl World {
             }
         }
         // What is not kubeadm's own stays.
-        kube.files.retain(|path, _| !path.starts_with(DIR) && path != KUBELET);
+        kube.files.retain(|path, _| !path.starts_with(DIR) && path != KUBELET && path != KUBELETS_OWN);
         let own = self.kube(slot);
         // A step that resets goes on for the same attempt.
         (own.files, own.attempt) = (kube.files, kube.attempt);

@@ -1,0 +1,54 @@
+//! How a worker's kubelet is known before anybody has signed anything for it.
+//!
+//! A joining kubelet asks for a certificate with its token and is nobody until a controller manager leads, approves and signs: seconds
+//! that a site waits for when its control planes have just begun. Whoever has the CA can give it one before, in its ticket. The kubelet
+//! asks for one of its own all the same, as soon as it runs (`pkg/kubelet/certificate`, v1.37.2: a certificate that it has not
+//! stored itself is renewed at once).
+
+use serde_json::{Value, json};
+
+use super::{Documents, merge};
+use crate::pki::{Pair, Ticket};
+use crate::plan::Node;
+use crate::secret::Secret;
+
+/// The kubelet's flag by which it renews its certificate.
+const ROTATES: &str = "rotate-certificates";
+
+impl Documents {
+    /// The kubelet's kubeconfig as `kubeadm init` makes it: the endpoint, and the certificate itself.
+    pub(crate) fn node_kubeconfig(&self, node: &Node, ticket: &Ticket, known_by: &Pair) -> Secret {
+        use base64::Engine as _;
+        let encoded = |pem: &[u8]| base64::engine::general_purpose::STANDARD.encode(pem);
+        let (cluster, user) = (self.cluster["clusterName"].clone(), format!("system:node:{}", node.name));
+        let server = json!({
+            "server": format!("https://{}", self.endpoint),
+            "certificate-authority-data": encoded(ticket.ca_certificate.as_bytes()),
+        });
+        let identity = json!({
+            "client-certificate-data": encoded(known_by.public.as_bytes()),
+            "client-key-data": encoded(known_by.private.expose()),
+        });
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": cluster, "cluster": server }],
+            "contexts": [{ "name": "default", "context": { "cluster": cluster, "user": user } }],
+            "current-context": "default",
+            "users": [{ "name": user, "user": identity }],
+        });
+        Self::render(&[&merge::object(config)])
+    }
+
+    /// Whether kubelets renew their certificates, as kubeadm has them do unless somebody wants it otherwise. One that does not
+    /// must not begin with one that ends after a day.
+    pub(crate) fn kubelets_renew(&self) -> bool {
+        let configured = |component: &super::Object| component.get("rotateCertificates") == Some(&json!(false));
+        let arguments = &self.join["nodeRegistration"]["kubeletExtraArgs"];
+        let flagged = match arguments {
+            Value::Array(list) => list.iter().any(|argument| argument["name"] == ROTATES),
+            map => map.get(ROTATES).is_some(),
+        };
+        !flagged && !self.components.iter().any(configured)
+    }
+}
