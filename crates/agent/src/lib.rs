@@ -10,6 +10,7 @@ mod counters;
 mod device;
 mod disk;
 mod files;
+pub mod guard;
 mod hardware;
 mod hosts;
 mod https;

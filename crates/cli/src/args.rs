@@ -50,6 +50,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ImageAction,
     },
+    /// Say whether the kubelet may start, and see to etcd's manifest: the kubelet's unit runs this first
+    Guard(GuardArguments),
     /// Check, show or begin a muster.toml
     Config {
         #[command(subcommand)]
@@ -109,6 +111,32 @@ pub(crate) struct RunArguments {
     /// Stop when the process that started this one ends
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,
+}
+
+const GUARD_HELP: &str = "\
+etcd that starts on an empty directory begins a new cluster, or breaks its word to the old one. So it may begin once: what it has
+begun is in its directory from then on, or the kubelet does not start (exit code 1), and says why. Once it is, etcd's manifest is made
+to say `existing`, with all members that it ever named.
+
+What was seen is kept in /etc/kubernetes/muster-etcd.json. `kubeadm reset` by hand leaves that, which does no harm: it counts for one
+etcd CA alone. Nobody is asked, and no agent need run.
+
+Examples:
+  muster guard              what the kubelet's unit runs (ExecStartPre, in kubelet.service.d/20-muster.conf)
+  muster guard --dry-run    says what it would do";
+
+#[derive(Args, Debug)]
+#[command(after_help = GUARD_HELP)]
+pub(crate) struct GuardArguments {
+    /// Look at the machine whose root this is
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+    /// Write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const LAB_EXAMPLES: &str = "\

@@ -8,6 +8,7 @@ mod args;
 mod config;
 mod configure;
 mod exit;
+mod guard;
 mod image;
 mod lab;
 mod look;
@@ -48,6 +49,7 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Explain(arguments) => runtime()?.block_on(look::explain(&arguments)),
         Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
         Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
+        Command::Guard(arguments) => guard::carry_out(&arguments),
         Command::Config { action } => configure::carry_out(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

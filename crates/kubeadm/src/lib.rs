@@ -37,6 +37,7 @@ pub mod dns;
 mod document;
 pub mod etcd;
 pub mod farewell;
+pub mod guard;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod manifests;

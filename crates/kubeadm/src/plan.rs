@@ -464,7 +464,7 @@ impl Plan {
             "reset.yaml",
         ];
         actions.extend(leftovers.map(|name| remove(self.work(name))));
-        actions.push(remove(self.finish_document()));
+        actions.extend([remove(self.finish_document()), remove(self.settings.etcd_mark())]);
         // kubeadm reset empties its certificates' directory, yet a run that was cut short may not have.
         actions.extend(PkiBundle::file_names().map(|name| remove(self.settings.pki_dir().join(name))));
         actions

@@ -82,6 +82,11 @@ impl Settings {
         self.dir.join("manifests/etcd.yaml")
     }
 
+    /// What was seen of etcd before starts of the kubelet: see [`crate::guard`].
+    pub fn etcd_mark(&self) -> PathBuf {
+        self.dir.join("muster-etcd.json")
+    }
+
     /// The certificates' directory.
     pub fn pki_dir(&self) -> PathBuf {
         self.dir.join("pki")

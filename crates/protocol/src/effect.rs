@@ -184,8 +184,8 @@ pub enum Step {
         timing: EtcdTiming,
         /// With whom it begins etcd.
         founding: Founding,
-        /// An earlier run may have come part of the way.
-        again: bool,
+        /// What of it is done already.
+        before: Before,
     },
     /// The rest of init on a founder, once the cluster is made: its own API server serves, its Node is marked. Safe to repeat.
     FoundFinish {
@@ -297,6 +297,17 @@ impl Step {
             Step::Reset { .. } => "reset",
         }
     }
+}
+
+/// What of a founder's step is done already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: this is its first run in the attempt.
+    Nothing,
+    /// An earlier run came part of the way; how far, the files say.
+    Part,
+    /// All of it was done once: etcd has been started here.
+    All,
 }
 
 /// What a step found or made. Secrets in it are sealed.

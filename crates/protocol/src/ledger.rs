@@ -173,7 +173,10 @@ impl Ledger {
         if !founders.is_empty() && !founders.contains(&machine) {
             return Err(Refusal::NoFounder(machine));
         }
-        self.init.claim(attempt, machine, founders);
+        let founders: BTreeSet<MachineId> = founders.iter().copied().collect();
+        let listed = founders.iter().filter_map(|founder| self.member(*founder));
+        let listed = listed.map(|member| (member.admitted.name.clone(), member.admitted.address.clone())).collect();
+        self.init.claim(attempt, machine, founders, listed);
         Ok(())
     }
 
@@ -351,6 +354,11 @@ impl Ledger {
     /// Who begins etcd together in the attempt that made the cluster or is trying to; none if one machine begins it alone.
     pub fn founders(&self) -> &BTreeSet<MachineId> {
         &self.init.founders
+    }
+
+    /// Names and addresses of all who were founders when the right was given, in one order everywhere.
+    pub fn etcd_list(&self) -> &[(String, String)] {
+        &self.init.etcd_list
     }
 
     /// Whether a machine is one of those founders.

@@ -29,7 +29,7 @@ pub mod time;
 mod tuning;
 pub mod words;
 
-pub use effect::{Effect, Effects, Founding, Recipient, RunId, Step, StepFailure, StepOutput};
+pub use effect::{Before, Effect, Effects, Founding, Recipient, RunId, Step, StepFailure, StepOutput};
 pub use input::Input;
 pub use ladder::EtcdTiming;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};

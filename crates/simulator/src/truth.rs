@@ -211,7 +211,13 @@ impl Truth {
             }
             Seen::EtcdMet { of, .. } if self.ready == Some(*of) => sometimes.reached("founder-late"),
             Seen::StepBegan { slot, step, .. } => {
-                if matches!(step, muster_protocol::Step::Found { again: true, .. }) {
+                if matches!(
+                    step,
+                    muster_protocol::Step::Found {
+                        before: muster_protocol::Before::Part | muster_protocol::Before::All,
+                        ..
+                    }
+                ) {
                     sometimes.reached("founder-went-on");
                 }
                 let count = self.steps.entry((*slot, step.name())).or_default();

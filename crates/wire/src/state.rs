@@ -45,6 +45,8 @@ pub struct Durable {
     /// The last attempt whose etcd this machine began as one of its founders: it begins no attempt's twice. Written before the first
     /// start, and kept when what was begun is undone.
     pub founding: u32,
+    /// The last attempt as whose founder this machine started etcd.
+    pub founded: u32,
 }
 
 impl Durable {
@@ -72,6 +74,7 @@ impl Durable {
             etcd_turn: self.etcd_turn,
             etcd_joined: self.etcd_joined,
             founding: self.founding,
+            founded: self.founded,
         }
     }
 
@@ -93,6 +96,7 @@ impl Durable {
             etcd_turn: durable.etcd_turn,
             etcd_joined: durable.etcd_joined,
             founding: durable.founding,
+            founded: durable.founded,
         })
     }
 

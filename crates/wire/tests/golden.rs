@@ -181,6 +181,7 @@ fn durable() -> Durable {
         etcd_turn: 4,
         etcd_joined: 5,
         founding: 2,
+        founded: 2,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use muster_protocol::{EtcdTiming, Recipient, Step, StepOutput};
+use muster_protocol::{Before, EtcdTiming, Recipient, Step, StepOutput};
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha20Rng;
 use zeroize::Zeroizing;
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::hands::Hands;
 use super::{Ask, Place, Trouble, secrets};
 use crate::action::Command;
+use crate::guard::ETCD_DATA;
 use crate::outcome::outcome;
 use crate::pki::{PkiBundle, Ticket};
 use crate::plan::{Founding, Node, Plan, StepInput};
@@ -22,8 +23,8 @@ use crate::version::Version;
 /// The last phase of a worker's join, which only waits.
 const WAIT: &str = "kubelet-wait-bootstrap";
 
-/// Below its directory etcd keeps its log and its snapshots here.
-const ETCD_DATA: &str = "member";
+/// How long a kubelet that was started may take until etcd has written something: it may have to pull etcd's image.
+const ETCD_BEGINS: Duration = Duration::from_secs(60);
 
 /// 2026-01-01T00:00:00Z, before the first muster: a clock that shows less is not set.
 const FIRST: Duration = Duration::from_secs(1_767_225_600);
@@ -76,10 +77,10 @@ impl Deed {
                 Ok(StepOutput::Initialised { ca_hash: bundle.ca_hash(), endpoints: vec![endpoint] })
             }
             Step::InitFinish { .. } => self.carry_out(&StepInput::InitFinish).await,
-            Step::Found { name, address, sealed_pki, timing, founding, again, .. } => {
+            Step::Found { name, address, sealed_pki, timing, founding, before, .. } => {
                 let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
                 let node = self.node(name, &address).await?;
-                self.found(&node, &bundle, timing, &parsed_founding(founding)?, again).await
+                self.found(&node, &bundle, timing, &parsed_founding(founding)?, before).await
             }
             Step::FoundFinish { name, address, timing } => {
                 let node = self.node(name, &address).await?;
@@ -183,14 +184,19 @@ impl Deed {
         pki: &PkiBundle,
         timing: EtcdTiming,
         founding: &Founding,
-        again: bool,
+        before: Before,
     ) -> Result<StepOutput, Trouble> {
         let settings = &self.place.settings;
-        let data = again && self.hands.exists(&settings.etcd_dir.join(ETCD_DATA)).await?;
-        let may_have_started = data
-            || again
-                && self.hands.exists(&settings.etcd_manifest()).await?
-                && self.hands.exists(&settings.kubelet_dir.join("config.yaml")).await?;
+        let (again, path) = (before != Before::Nothing, settings.etcd_dir.join(ETCD_DATA));
+        let mut data = again && self.hands.exists(&path).await?;
+        let starts = again
+            && self.hands.exists(&settings.etcd_manifest()).await?
+            && self.hands.exists(&settings.kubelet_dir.join("config.yaml")).await?;
+        // A kubelet that was started a moment ago has not come to etcd yet.
+        if starts && !data {
+            data = self.wait_for_file("init/etcd", &path, ETCD_BEGINS).await.is_ok();
+        }
+        let may_have_started = data || starts || before == Before::All;
         if may_have_started && !data {
             let why = format!("etcd may have begun here, and {} holds nothing of it", settings.etcd_dir.display());
             return Err(Trouble { phase: None, why, hopeless: true });

@@ -32,7 +32,11 @@ impl Ladder {
                 }
                 self.mark_completed(context, KubeadmMarker { attempt, init: true });
             }
-            (Job::Found { attempt }, _) => self.founder.founded(attempt),
+            (Job::Found { attempt }, _) => {
+                self.founder.founded(attempt);
+                context.durable.founded = attempt;
+                context.effects.persist(context.durable).done();
+            }
             (Job::FoundFinish { attempt }, _) => {
                 self.mark_completed(context, KubeadmMarker { attempt, init: true });
             }
@@ -97,7 +101,9 @@ impl Ladder {
                 self.not_before = context.now;
             }
             // What kubeadm says of itself, in a phase of its own, says nothing of etcd's data: with that this machine goes on.
-            Job::Found { attempt } if failure.hopeless && failure.phase.is_none() => self.founder.lost(attempt),
+            Job::Found { attempt } if failure.hopeless && failure.phase.is_none() => {
+                self.founder.lost(attempt, context.ledger.ready().is_some());
+            }
             Job::Join { .. } if crate::planted::planted("failed-join-unmarked") => {
                 self.clean(context);
             }

@@ -9,6 +9,7 @@ use muster_wire::{Entry, KubeadmMarker};
 
 use super::{Context, Job, Ladder};
 use crate::Step;
+use crate::effect::Before;
 use crate::effect::Founding;
 use crate::follow::Subject;
 use crate::ledger::Member;
@@ -24,8 +25,9 @@ pub(super) struct Founder {
     initialises: Option<u32>,
     /// The attempt for which everything that needs no API server is done.
     founded: Option<u32>,
-    /// The attempt of which nothing is left on the disk, although etcd may have begun there.
-    lost: Option<u32>,
+    /// The attempt of which nothing is left on the disk, although etcd may have begun there; and whether it had made the cluster when
+    /// that was seen.
+    lost: Option<(u32, bool)>,
 }
 
 impl Founder {
@@ -33,8 +35,8 @@ impl Founder {
         self.founded = Some(attempt);
     }
 
-    pub(super) fn lost(&mut self, attempt: u32) {
-        self.lost = Some(attempt);
+    pub(super) fn lost(&mut self, attempt: u32, was_made: bool) {
+        self.lost = Some((attempt, was_made));
     }
 }
 
@@ -48,9 +50,13 @@ impl Context<'_> {
 
     /// How the founders of the attempt begin etcd; none if one machine does alone.
     pub(super) fn founding(&self, attempt: u32) -> Option<Founding> {
-        let members = self.ledger.founders().iter().filter_map(|founder| self.ledger.member(*founder));
-        let members: Vec<_> =
-            members.map(|member| (member.admitted.name.clone(), member.admitted.address.clone())).collect();
+        let members = match planted("etcd-list-shrinks") {
+            true => {
+                let members = self.ledger.founders().iter().filter_map(|founder| self.ledger.member(*founder));
+                members.map(|member| (member.admitted.name.clone(), member.admitted.address.clone())).collect()
+            }
+            false => self.ledger.etcd_list().to_vec(),
+        };
         let attempt = if planted("one-etcd-token") { 0 } else { attempt };
         let token = format!("{}-{attempt}", hex::encode(self.ledger.charter()));
         (!members.is_empty()).then_some(Founding { token, members })
@@ -140,16 +146,25 @@ impl Ladder {
             want_to_found(context, attempt);
             return None;
         }
-        if self.founder.lost == Some(attempt) {
+        if let Some((_, was_made)) = self.founder.lost.filter(|(lost, _)| *lost == attempt) {
             context.ledger.ready()?;
-            self.underway = None;
-            return self.forgot_founding(context, attempt);
+            if was_made {
+                self.underway = None;
+                return self.forgot_founding(context, attempt);
+            }
+            // What was not there before the cluster was made may be there by now: it is looked at once more.
+            self.founder.lost = None;
         }
         if self.founder.founded != Some(attempt) {
             let sealed_pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
-            let again = self.founder.marked != Some(attempt) || self.failures.contains_key("found");
+            let first = self.founder.marked == Some(attempt) && !self.failures.contains_key("found");
+            let before = match context.durable.founded == attempt {
+                true => Before::All,
+                false if first => Before::Nothing,
+                false => Before::Part,
+            };
             let founding = context.founding(attempt)?;
-            let step = Step::Found { attempt, name, address, sealed_pki, timing, founding, again };
+            let step = Step::Found { attempt, name, address, sealed_pki, timing, founding, before };
             return Some((Job::Found { attempt }, step));
         }
         context.ledger.ready()?;

@@ -91,11 +91,15 @@ fn next_initialiser(context: &Context<'_>) -> Option<(MachineId, usize)> {
         .min_by_key(|(machine, failures)| (*failures, *machine != context.me(), *machine))
 }
 
+/// So many attempts at most are begun together.
+const TOGETHER: u32 = 2;
+
 /// Who begins etcd together with the holder of the claim: the control planes that are there, an odd number of them. One more would have
 /// to be awaited, and spare nothing. None where the holder begins alone.
 fn founders(context: &Context<'_>, holder: MachineId) -> Vec<MachineId> {
     let ledger = context.ledger;
-    if ledger.level() < level::FOUNDERS {
+    // Together it takes a majority of them, alone it takes one: what failed together twice is begun alone.
+    if ledger.level() < level::FOUNDERS || ledger.last_attempt() >= TOGETHER {
         return Vec::new();
     }
     let there = |machine: &MachineId| context.roster.is_alive(*machine) && context.able(*machine);

@@ -34,6 +34,9 @@ pub(super) struct Init {
     pub(super) abandoned: Vec<(u32, MachineId, String)>,
     /// Who begins etcd together in the attempt that made the cluster or is trying to; none if one machine does alone.
     pub(super) founders: BTreeSet<MachineId>,
+    /// Names and addresses of all that the claim named, those that have left since among them: etcd's members know each other by
+    /// numbers that follow from this list, so it is the same for the first of them and the last (promise S13).
+    pub(super) etcd_list: Vec<(String, String)>,
     /// Those of them on which etcd may have been started.
     pub(super) begun: BTreeSet<MachineId>,
 }
@@ -57,10 +60,17 @@ impl Init {
     }
 
     /// Gives the right to `machine`, after [`Init::may_claim`].
-    pub(super) fn claim(&mut self, attempt: u32, machine: MachineId, founders: &[MachineId]) {
+    pub(super) fn claim(
+        &mut self,
+        attempt: u32,
+        machine: MachineId,
+        founders: BTreeSet<MachineId>,
+        etcd_list: Vec<(String, String)>,
+    ) {
+        self.etcd_list = etcd_list;
         self.attempt = attempt;
         self.claim = Some((attempt, machine));
-        self.founders = founders.iter().copied().collect();
+        self.founders = founders;
         self.begun.clear();
     }
 
@@ -111,6 +121,7 @@ impl Init {
     pub(super) fn abandon(&mut self, why: &str) {
         if let Some((attempt, machine)) = self.claim.take() {
             self.founders.clear();
+            self.etcd_list.clear();
             self.begun.clear();
             self.abandoned.push((attempt, machine, why.to_owned()));
             if !planted("abandoned-unbounded") && self.abandoned.len() > ABANDONED_KEPT {

@@ -60,6 +60,12 @@ impl Ledger {
             wishes: self.wishes.to_proto(),
             founders: self.init.founders.iter().map(id).collect(),
             founding: self.init.begun.iter().map(id).collect(),
+            etcd_list: self
+                .init
+                .etcd_list
+                .iter()
+                .map(|(name, address)| proto::EtcdFounder { name: name.clone(), address: address.clone() })
+                .collect(),
             removed: match crate::planted::planted("snapshot-loses-removed") {
                 true => Vec::new(),
                 false => self.members.removed.iter().map(id).collect(),
@@ -102,6 +108,7 @@ impl Ledger {
                 claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
                 founders: state.founders.iter().map(id).collect::<Result<_, _>>()?,
                 begun: state.founding.iter().map(id).collect::<Result<_, _>>()?,
+                etcd_list: state.etcd_list.into_iter().map(|member| (member.name, member.address)).collect(),
                 ..Init::default()
             },
             turns: Turns::from_proto(&state.turns, &state.last_turns)?,

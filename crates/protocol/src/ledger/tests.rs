@@ -360,6 +360,7 @@ fn a_claim_names_its_founders_and_each_of_them_begins_once() {
     let etcd = |change| turn(TurnKind::Etcd, 4, change, 1);
     apply(&mut ledger, &[etcd(TurnChange::Started)]).expect("takes its turn");
     assert!(!ledger.is_founder(id(4)) && !ledger.has_etcd(id(4)) && ledger.is_founder(id(2)));
+    assert_eq!(ledger.etcd_list().len(), 3, "who comes last is given the list of the beginning");
     apply(&mut ledger, &[etcd(TurnChange::GaveUp)]).expect("gives up");
     apply(&mut ledger, &[Entry::Removed { machine: id(4) }]).expect("is removed");
 }

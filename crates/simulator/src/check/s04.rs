@@ -1,6 +1,6 @@
 //! S4: at most one attempt's init is ever made the cluster; nobody joins an abandoned one.
 
-use muster_protocol::{Machine, Step};
+use muster_protocol::{Before, Machine, Step};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -16,7 +16,7 @@ impl OneInit {
     pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         if let Seen::StepBegan {
             slot,
-            step: step @ (Step::InitCluster { .. } | Step::Found { again: false, .. } | Step::Join { .. }),
+            step: step @ (Step::InitCluster { .. } | Step::Found { before: Before::Nothing, .. } | Step::Join { .. }),
             clean: false,
             ..
         } = seen

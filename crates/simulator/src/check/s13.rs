@@ -1,9 +1,9 @@
 //! S13: etcd starts on an empty directory only where the ledger told this machine, for this attempt, to found or to join; and what was
 //! once begun is not begun again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::Step;
+use muster_protocol::{Founding, Step};
 use muster_wire::MachineId;
 
 use super::Verdict;
@@ -14,10 +14,26 @@ use crate::watch::Seen;
 #[derive(Debug, Default)]
 pub(super) struct Founders {
     begun: BTreeSet<(u32, MachineId)>,
+    /// With whom etcd of an attempt begins, as the first of them was told.
+    lists: BTreeMap<u32, Founding>,
 }
 
 impl Founders {
     pub(super) fn see(&mut self, seen: &Seen<'_>, truth: &Truth) -> Verdict {
+        if let Seen::StepBegan {
+            slot,
+            step: Step::Found { attempt, founding, .. } | Step::InitCluster { attempt, founding: Some(founding), .. },
+            apart: false,
+            ..
+        } = seen
+        {
+            let first = self.lists.entry(*attempt).or_insert_with(|| founding.clone());
+            if first != founding {
+                return Err(format!(
+                    "machine {slot} is told to begin etcd of attempt {attempt} as {founding:?}, and another one was as {first:?}"
+                ));
+            }
+        }
         match seen {
             // What its own ledger says may be old, but never ahead of what was committed.
             Seen::StepBegan { slot, step: Step::Found { attempt, .. }, apart: false, .. }

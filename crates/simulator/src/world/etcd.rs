@@ -82,21 +82,45 @@ impl World {
         };
         let met: Vec<(Slot, Option<usize>)> = data.founding.members.iter().filter_map(runs).collect();
         let majority = data.founding.members.len() / 2 + 1;
-        let known = met.iter().find_map(|(_, cluster)| *cluster);
+        // Who came to the cluster later tells of it, too.
+        let told = || (0..self.site.clusters.len()).find(|number| self.is_member(slot, *number, &data.founding));
+        let known = met.iter().find_map(|(_, cluster)| *cluster).or_else(told);
         let cluster = match (data.cluster, known) {
-            (Some(own), _) if met.iter().filter(|(_, cluster)| *cluster == Some(own)).count() >= majority => own,
+            (Some(own), _) if self.has_quorum(slot, own) => own,
             (Some(_), _) => return Err(End::NoApi),
             (None, Some(known)) if self.site.clusters[known].begun.contains(&slot) => return Err(End::NoApi),
             (None, Some(known)) => known,
             (None, None) if met.len() < majority => return Err(End::NoApi),
             (None, None) => self.etcd_forms(slot, &data.founding),
         };
+        let met = met.into_iter().chain([(slot, data.cluster)]);
         for (member, of) in met {
             if of.is_none() && !self.site.clusters[cluster].begun.contains(&member) {
                 self.comes_to(member, cluster);
             }
         }
         Ok(cluster)
+    }
+
+    /// Whether a cluster that was begun so has this machine among its members, and it reaches one that runs.
+    fn is_member(&self, slot: Slot, number: usize, founding: &Founding) -> bool {
+        let cluster = &self.site.clusters[number];
+        let of = cluster.token.as_ref() == Some(&founding.token) && cluster.etcd.contains(&slot);
+        of && self.reached(slot, number) > 0
+    }
+
+    /// Whether this machine reaches a majority of a cluster's members that vote, itself included.
+    pub(super) fn has_quorum(&self, slot: Slot, number: usize) -> bool {
+        let cluster = &self.site.clusters[number];
+        self.reached(slot, number) > cluster.etcd.difference(&cluster.learners).count() / 2
+    }
+
+    /// How many of a cluster's members this machine reaches that run, itself included.
+    fn reached(&self, slot: Slot, number: usize) -> usize {
+        let runs = |member: &&Slot| {
+            self.hosts[**member as usize].kube.cluster == Some(number) && self.reaches_etcd(slot, **member)
+        };
+        self.site.clusters[number].etcd.iter().filter(runs).count()
     }
 
     /// A majority that knows of no cluster begins one.

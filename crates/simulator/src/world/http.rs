@@ -135,6 +135,9 @@ impl World {
         if request.path == LIST {
             return says(200, &self.member_list(cluster));
         }
+        if !self.has_quorum(other, cluster) {
+            return says(503, &json!({"message": "context deadline exceeded"}));
+        }
         let request: Value = serde_json::from_slice(request.body.expose()).unwrap_or_default();
         let gone = request["ID"].as_str().and_then(|id| id.parse::<Slot>().ok()).and_then(|id| id.checked_sub(1));
         match gone.filter(|gone| self.site.clusters[cluster].etcd.remove(gone)) {
@@ -162,7 +165,7 @@ impl World {
         json!({ "members": self.site.clusters[cluster].etcd.iter().map(member).collect::<Vec<_>>() })
     }
 
-    fn reaches_etcd(&self, slot: Slot, other: Slot) -> bool {
+    pub(super) fn reaches_etcd(&self, slot: Slot, other: Slot) -> bool {
         let runs = self.hosts[other as usize].kube.etcd;
         runs && (other == slot
             || !self.dark[other as usize] && !self.net.cuts(slot, other) && !self.net.cuts(other, slot))

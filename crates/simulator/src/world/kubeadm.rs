@@ -57,6 +57,8 @@ pub struct Cluster {
     pub members: BTreeSet<Slot>,
     /// The machines whose etcd members it has, whether these still run or not.
     pub etcd: BTreeSet<Slot>,
+    /// Those of them that have not been started: kubeadm adds a learner, which has no vote, and promotes it when it runs.
+    pub(super) learners: BTreeSet<Slot>,
     /// Its Node objects, by name.
     pub nodes: BTreeMap<String, NodeObject>,
     /// The objects of the manifests that it has: who applied each first, and when.

@@ -416,11 +416,13 @@ impl World {
             return failed("etcd-join", "etcdserver: Peer URLs already exists");
         }
         let in_turn = self.site.adding_etcd.contains(&slot);
+        self.site.clusters[cluster].learners.insert(slot);
         let members = self.site.clusters[cluster].etcd.clone();
         self.see(Seen::EtcdAdded { slot, in_turn, members: &members });
         self.part()?;
         self.make(slot, &at("manifests/etcd.yaml"));
         // The API server's manifest has been there since the join began: it starts when etcd has.
+        self.site.clusters[cluster].learners.remove(&slot);
         let kube = self.kube(slot);
         (kube.etcd, kube.serves) = (true, true);
         Ok(())

@@ -18,6 +18,9 @@ use super::{build, by_hand, release};
 use crate::command::{output, run};
 use crate::interrupt;
 
+/// What makes the kubelet ask muster before it starts.
+const KUBELET_DROP_IN: &str = include_str!("../../../cli/dist/kubelet.service.d/20-muster.conf");
+
 /// How often the cluster is looked at while it forms. Each look is a kubectl, which costs some 0.1 s of a processor that
 /// the machines need as well.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -114,6 +117,9 @@ fn make_layer(testbed: &Testbed, muster: Option<&Path>) -> Result<()> {
     if let Some(muster) = muster {
         fs::create_dir_all(layer.join("usr/bin"))?;
         fs::copy(muster, layer.join("usr/bin/muster")).context("cannot copy the muster binary")?;
+        let drop_in = layer.join("etc/systemd/system/kubelet.service.d");
+        fs::create_dir_all(&drop_in)?;
+        fs::write(drop_in.join("20-muster.conf"), KUBELET_DROP_IN)?;
     }
     let mut key = [0_u8; 32];
     std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut key)?;

@@ -1,9 +1,9 @@
 //! What a founder that stopped half-way does with what it finds.
 
 use super::*;
-use muster_protocol::{EtcdTiming, Founding};
+use muster_protocol::{Before, EtcdTiming, Founding};
 
-fn found(again: bool) -> Work {
+fn found(before: Before) -> Work {
     let members = ["1", "2", "3"].map(|one| (format!("m{one}"), format!("10.0.0.{one}")));
     let step = Step::Found {
         attempt: 1,
@@ -12,15 +12,15 @@ fn found(again: bool) -> Work {
         sealed_pki: pki(),
         timing: EtcdTiming::Own,
         founding: Founding { token: "site-1".into(), members: members.into() },
-        again,
+        before,
     };
     begin(here(), true, step)
 }
 
 /// With those of etcd's manifest, the kubelet's configuration and etcd's data that are there.
-fn on(again: bool, there: [bool; 3]) -> (Result<StepOutput, StepFailure>, Vec<String>) {
+fn on(before: Before, there: [bool; 3]) -> (Result<StepOutput, StepFailure>, Vec<String>) {
     let mut ran = false;
-    drive(found(again), |ask| match ask {
+    drive(found(before), |ask| match ask {
         Ask::Exists(path) if !ran => Answer::Exists(match path.file_name().and_then(|name| name.to_str()) {
             Some("etcd.yaml") => there[0],
             Some("config.yaml") => there[1],
@@ -40,34 +40,52 @@ fn at(asks: &[String], what: &str) -> Option<usize> {
 
 #[test]
 fn etcd_that_may_have_started_is_gone_on_with_and_never_begun_again() {
-    let (result, asks) = on(false, [false; 3]);
+    let (result, asks) = on(Before::Nothing, [false; 3]);
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
     assert!(at(&asks, "run init/preflight").is_some() && at(&asks, "run reset").is_none(), "{asks:?}");
     assert!(at(&asks, "run init/etcd/local") < at(&asks, "run init/kubelet-start"), "{asks:?}");
     // Half of a run, and etcd cannot have been started by it.
     for there in [[false, false, false], [true, false, false], [false, true, false]] {
-        let (result, asks) = on(true, there);
+        let (result, asks) = on(Before::Part, there);
         assert_eq!(result, Ok(StepOutput::Done), "{there:?}: {asks:?}");
         assert!(at(&asks, "run reset") < at(&asks, "run init/preflight"), "{there:?}: {asks:?}");
     }
     // Its data is proof enough, whatever became of the files around it.
     for there in [[true, true, true], [false, true, true], [true, false, true], [false, false, true]] {
-        let (result, asks) = on(true, there);
+        let (result, asks) = on(Before::Part, there);
         assert_eq!(result, Ok(StepOutput::Done), "{there:?}: {asks:?}");
         let taken = |ask: &String| ask == "run reset" || ask.starts_with("empty");
         assert!(!asks.iter().any(taken), "{there:?}: {asks:?}");
         assert!(at(&asks, "run init/preflight").is_none() && at(&asks, "run init/kubelet-start").is_some(), "{asks:?}");
     }
-    let (result, asks) = on(true, [true, true, false]);
-    let failure = result.expect_err("its data is gone");
-    assert!(failure.hopeless && failure.phase.is_none() && failure.why.contains("holds nothing of it"), "{failure}");
-    assert!(!asks.iter().any(|ask| ask.starts_with("run") || ask.starts_with("write")), "{asks:?}");
+    for (before, there) in
+        [(Before::Part, [true, true, false]), (Before::All, [true, true, false]), (Before::All, [false; 3])]
+    {
+        let (result, asks) = on(before, there);
+        let failure = result.expect_err("its data is gone");
+        assert!(
+            failure.hopeless && failure.phase.is_none() && failure.why.contains("holds nothing of it"),
+            "{failure}"
+        );
+        assert!(!asks.iter().any(|ask| ask.starts_with("run") || ask.starts_with("write")), "{asks:?}");
+        assert_eq!(asks.iter().any(|ask| ask.starts_with("pause")), there[0], "a kubelet that runs is waited for");
+    }
+    // A kubelet that was started a moment ago.
+    let mut looks = 0;
+    let (result, asks) = drive(found(Before::Part), |ask| match ask {
+        Ask::Exists(path) if path.ends_with("member") => {
+            looks += 1;
+            Answer::Exists(looks > 5)
+        }
+        ask => well(ask),
+    });
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
 }
 
 /// A kubeadm that will not do it is no word of etcd's data: what runs here is not given up for it.
 #[test]
 fn what_kubeadm_refuses_is_told_with_its_phase() {
-    let (result, _) = drive(found(true), |ask| match ask {
+    let (result, _) = drive(found(Before::Part), |ask| match ask {
         Ask::Run(command) if command.phase == "init/certs" => {
             Answer::Ran(Ran { exit: Exit::NotStarted("no such file".into()), ..ran(1, "") })
         }
