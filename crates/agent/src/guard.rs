@@ -63,6 +63,13 @@ pub fn before_kubelet(root: &Path, rehearsal: bool) -> Guarded {
     guarded
 }
 
+/// Whether a machine's kubelet must not start, since etcd has run here and its data is gone. What cannot be read now may be there at the
+/// next look.
+pub(crate) fn etcd_gone(settings: &Settings) -> bool {
+    let Some(root) = settings.dir.ancestors().nth(2) else { return false };
+    matches!(look(settings, root), Ok((Verdict::Withhold { .. }, _)))
+}
+
 /// What is to become of the start, and whether etcd's data is there.
 fn look(settings: &Settings, root: &Path) -> Result<(Verdict, bool), String> {
     let manifest = read(&settings.etcd_manifest())?;

@@ -22,6 +22,7 @@ struct Found {
     kubelet: Option<Digest>,
     certificates_end_s: u64,
     sync_us: u32,
+    etcd_gone: bool,
 }
 
 /// Tells the machine whenever that changes, for as long as the agent runs.
@@ -33,8 +34,8 @@ pub(crate) async fn watch(settings: Settings, inputs: mpsc::Sender<Input>) {
         let now = Found { sync_us, ..look(&settings) };
         if now != told {
             told = now;
-            let Found { kubelet, certificates_end_s, sync_us } = now;
-            if inputs.send(Input::Observed { kubelet, certificates_end_s, sync_us }).await.is_err() {
+            let Found { kubelet, certificates_end_s, sync_us, etcd_gone } = now;
+            if inputs.send(Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }).await.is_err() {
                 return;
             }
         }
@@ -49,6 +50,7 @@ fn look(settings: &Settings) -> Found {
         kubelet: configuration.ok().map(|bytes| Digest::of("muster/kubelet/v1", &[&bytes])),
         certificates_end_s: ends.unwrap_or_default(),
         sync_us: 0,
+        etcd_gone: crate::guard::etcd_gone(settings),
     }
 }
 

@@ -88,6 +88,8 @@ pub enum Input {
         certificates_end_s: u64,
         /// The median of some syncs of its disk, in microseconds; 0 if none was measured.
         sync_us: u32,
+        /// Whether its kubelet must not start, since etcd has run here and its data is gone.
+        etcd_gone: bool,
     },
     /// A step reached a phase, for people.
     Progress {

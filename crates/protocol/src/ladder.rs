@@ -43,6 +43,7 @@ enum Job {
     JoinEtcd { attempt: u32, number: u32 },
     JoinFinish { attempt: u32 },
     AwaitReady,
+    LeaveEtcd,
     Reset,
 }
 
@@ -61,6 +62,7 @@ impl Job {
             Job::JoinEtcd { .. } => "join-etcd",
             Job::JoinFinish { .. } => "join-finish",
             Job::AwaitReady => "await-ready",
+            Job::LeaveEtcd => "strike",
             Job::Reset => "reset",
         }
     }
@@ -112,6 +114,8 @@ pub(crate) struct Ladder {
     /// The etcd turn that the join under way has asked for, and when.
     asked_turn: Option<(u32, Time)>,
     node_ready: bool,
+    /// Whether etcd has run here and its data is gone, as the device sees it.
+    etcd_gone: bool,
     /// What failed since the climb was last at its end, by step, how often in a row, and what was said last.
     failures: BTreeMap<&'static str, Failed>,
     /// How often this machine was reset in this start.
@@ -176,7 +180,9 @@ impl Ladder {
             return;
         }
         if self.version.is_none() {
-            let fresh = context.durable.started.is_none();
+            // What the ledger knows of is muster's own, whatever the disk has forgotten.
+            let known = context.member().is_some_and(|member| member.joined || context.ledger.has_begun(context.me));
+            let fresh = context.durable.started.is_none() && !known;
             self.start(context, Job::Check, Step::Check { fresh });
             return;
         }
@@ -262,6 +268,19 @@ impl Ladder {
             Ok(output) => self.succeeded(running.job, output, context),
             Err(failure) => self.failed(running.job, &failure, context),
         }
+    }
+
+    /// Whether the device sees that etcd has run here and its data is gone.
+    pub(crate) fn etcd_gone(&mut self, gone: bool) {
+        self.etcd_gone = gone;
+    }
+
+    /// What is wrong with this machine's etcd, if anything is.
+    pub(crate) fn lost_etcd(&self) -> Option<&'static str> {
+        self.etcd_gone.then_some(
+            "etcd's data is gone from this machine, so its kubelet does not start: its member is taken out of etcd, which takes \
+             a majority of the others, and it joins anew; or put the data back",
+        )
     }
 
     /// Why this machine cannot run kubeadm, if it cannot.

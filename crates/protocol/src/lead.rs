@@ -117,7 +117,8 @@ impl Lead {
             if pki::lacks(pki, member) {
                 self.pki.seal(context, &mut self.runs, member, &own);
             }
-            if Some(*machine) != initialiser && !member.joined && tickets::is_needed(ledger, *machine, attempt) {
+            let comes = Some(*machine) != initialiser || member.left;
+            if comes && !member.joined && tickets::is_needed(ledger, *machine, attempt) {
                 self.tickets.make(context, &mut self.runs, member, attempt, &own);
             }
         }

@@ -76,6 +76,7 @@ impl Ledger {
             Entry::Admitted(admitted) => self.admit(admitted)?,
             Entry::Removed { machine } => self.remove(*machine)?,
             Entry::InitClaimed { attempt, machine, founders } => self.claim(*attempt, *machine, founders)?,
+            Entry::Left { machine } => self.members.leave(*machine)?,
             Entry::Founds { attempt, machine } => self.init.begin(*attempt, *machine)?,
             Entry::PkiSealed { attempt, ca_hash, sealed } => self.seal_pki(*attempt, *ca_hash, sealed)?,
             Entry::InitReady { attempt, ca_hash, endpoints, tokens } => {
@@ -118,6 +119,13 @@ impl Ledger {
                     self.attempt_ended();
                 }
                 self.init.leave(*machine);
+            }
+            // Its token was deleted when it had joined: it is given another ticket, and its token registered anew.
+            Entry::Left { machine } => {
+                self.tickets.remove(*machine);
+                if let Some(ready) = &mut self.init.ready {
+                    ready.tokens.remove(machine);
+                }
             }
             Entry::InitReady { .. } => {
                 if let Some(ready) = &self.init.ready {

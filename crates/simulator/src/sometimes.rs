@@ -22,6 +22,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("late-finisher-reset", "such a machine reset itself"),
     ("step-failed", "a kubeadm step failed"),
     ("step-repeated", "a kubeadm step was run again"),
+    ("joined-anew", "a machine that had joined lost what it had joined with, and joined anew"),
     ("etcd-founded-together", "several control planes began etcd together"),
     ("founder-late", "a founder came to etcd after the cluster was made"),
     ("founder-went-on", "a founder that stopped or failed went on with what was on its disk"),

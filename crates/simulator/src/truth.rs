@@ -419,6 +419,7 @@ impl Truth {
                     self.abandon();
                 }
             }
+            Entry::Left { .. } => sometimes.reached("joined-anew"),
             Entry::Founds { attempt, machine } => drop(self.begins.insert((*attempt, *machine))),
             Entry::InitClaimed { attempt, machine, founders } => {
                 self.founders_of.insert(*attempt, founders.iter().copied().collect());

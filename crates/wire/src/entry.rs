@@ -125,6 +125,11 @@ pub enum Entry {
         /// Who joined.
         machine: MachineId,
     },
+    /// What the machine had joined with is gone from it: it joins anew.
+    Left {
+        /// Who left.
+        machine: MachineId,
+    },
     /// From here on the ledger may hold what needs this level.
     LevelRaised {
         /// The level, see [`level`].
@@ -148,6 +153,7 @@ impl Entry {
             Entry::Ticket { .. } => "ticket",
             Entry::Turn(_) => "turn",
             Entry::Joined { .. } => "joined",
+            Entry::Left { .. } => "left",
             Entry::LevelRaised { .. } => "level-raised",
             Entry::Wished(_) => "wished",
         }
@@ -158,7 +164,7 @@ impl Entry {
         match self {
             Entry::LevelRaised { level } => *level,
             Entry::Wished(_) => level::WISHES,
-            Entry::Founds { .. } => level::FOUNDERS,
+            Entry::Founds { .. } | Entry::Left { .. } => level::FOUNDERS,
             Entry::InitClaimed { founders, .. } if !founders.is_empty() => level::FOUNDERS,
             Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => level::WISHES,
             _ => level::FOUNDED,
@@ -199,6 +205,7 @@ fn to_proto(entry: &Entry) -> Change {
             machine: machine_bytes(machine),
             founders: founders.iter().map(machine_bytes).collect(),
         }),
+        Entry::Left { machine } => Change::Left(proto::Left { machine: machine_bytes(machine) }),
         Entry::Founds { attempt, machine } => {
             Change::Founds(proto::Founds { attempt: *attempt, machine: machine_bytes(machine) })
         }
@@ -241,6 +248,7 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
                 .map(machine)
                 .collect::<Result<_, _>>()?,
         },
+        Change::Left(left) => Entry::Left { machine: machine(&left.machine)? },
         Change::Founds(founds) => Entry::Founds { attempt: founds.attempt, machine: machine(&founds.machine)? },
         Change::PkiSealed(pki) => Entry::PkiSealed {
             attempt: pki.attempt,

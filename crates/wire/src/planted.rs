@@ -26,6 +26,8 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("founder-founds-again", "S13", "a founder that stopped half-way is reset, and begins etcd once more"),
     ("founder-unrecorded", "S13", "a founder starts etcd before the ledger has it"),
     ("one-etcd-token", "S13", "etcd of every attempt is begun with the same token"),
+    ("kubelet-unguarded", "S13", "a kubelet starts etcd on an empty directory although it has run there"),
+    ("left-untold", "L1", "a machine that lost what it had joined with asks for no new ticket"),
     ("etcd-list-shrinks", "S13", "who founds late is told of those alone that are founders still"),
     ("etcd-list-uploaded", "S13", "with whom etcd began goes into what later members are given"),
     ("seats-uncounted", "S11", "the ledger takes more control planes than the image asks for"),

@@ -140,6 +140,7 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("removed", Entry::Removed { machine }),
         ("init-claimed", Entry::InitClaimed { attempt: 1, machine, founders: Vec::new() }),
         ("init-claimed-together", Entry::InitClaimed { attempt: 2, machine, founders: vec![machine] }),
+        ("left", Entry::Left { machine }),
         ("founds", Entry::Founds { attempt: 2, machine }),
         (
             "pki-sealed",

@@ -50,6 +50,7 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
             (Job::AwaitReady, _) => self.node_ready = true,
+            (Job::LeaveEtcd, _) => self.take_back(context),
             (Job::Reset, _) => self.clean(context),
             (job, output) => {
                 let why = format!("an answer that does not fit: {output:?}");
@@ -72,6 +73,7 @@ impl Ladder {
         self.leave_join();
         self.initialised = None;
         self.node_ready = false;
+        self.etcd_gone = false;
         context.effects.persist(context.durable).done();
     }
 
@@ -124,6 +126,7 @@ impl Ladder {
             | Job::FoundFinish { .. }
             | Job::JoinFinish { .. }
             | Job::AwaitReady
+            | Job::LeaveEtcd
             | Job::Reset => {}
         }
         false

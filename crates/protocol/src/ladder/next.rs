@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use muster_wire::entry::Admitted;
-use muster_wire::{KubeadmMarker, Role, TurnKind};
+use muster_wire::{Entry, KubeadmMarker, Role, TurnKind, level};
 
 use super::{Context, Job, JoinStage, Ladder};
+use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
@@ -23,6 +24,12 @@ impl Ladder {
             (Some(marker), completed) if completed == Some(marker) => self.next_completed(context, marker, &member),
             (Some(marker), _) if self.underway == Some(marker) => self.next_underway(context, marker, &member),
             (Some(marker), _) => self.mend(context, marker),
+            // What it had joined with is gone: the disk is an older copy, or all was taken away here.
+            (None, _) if member.joined && context.ledger.level() >= level::FOUNDERS && !planted("left-untold") => {
+                let machine = context.me;
+                context.wants.insert(Subject("left", machine, 0), Entry::Left { machine });
+                None
+            }
             (None, _) => {
                 if let Some(attempt) = context.claims_init() {
                     return self.next_claimed(context, attempt, &member);
@@ -195,8 +202,30 @@ impl Ladder {
         if ready.attempt != marker.attempt {
             return Some((Job::Reset, Step::Reset { member: None, node: None }));
         }
+        if self.etcd_gone && member.admitted.role == Role::ControlPlane {
+            // Nothing is taken away here before it is known to be no member: until then the data may be put back.
+            let (address, node) = (member.admitted.address.clone(), member.admitted.name.clone());
+            return Some((Job::LeaveEtcd, Step::Strike { member: Some(address), node }));
+        }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))
+    }
+
+    /// This machine is no member of etcd any more, whose data it has lost: what is left of it here is reset, and it joins anew.
+    pub(super) fn take_back(&mut self, context: &mut Context<'_>) {
+        let Some(marker) = context.durable.completed else { return };
+        if context.ledger.is_founder(context.me) {
+            context.durable.founding = context.durable.founding.max(marker.attempt);
+        }
+        context.durable.started = Some(KubeadmMarker { attempt: marker.attempt, init: false });
+        context.durable.completed = None;
+        context.durable.etcd_joined = 0;
+        self.underway = None;
+        self.leave_join();
+        context.effects.persist(context.durable).done();
+        let text =
+            "etcd's data was gone from this machine, and its member is taken out of etcd: it is reset, and joins anew";
+        context.effects.notice(NoticeKind::DiskForgot, text.to_owned());
     }
 
     /// Work was begun and is not going on: by an earlier start of this machine, or it failed.

@@ -74,6 +74,7 @@ impl Tokens {
     /// A machine's token has served.
     pub(super) fn served(&mut self, machine: MachineId) {
         self.to_delete.insert(machine);
+        self.registered.remove(&machine);
     }
 
     pub(super) fn registered(&mut self, machine: MachineId) {

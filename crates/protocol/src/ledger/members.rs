@@ -19,6 +19,8 @@ pub struct Member {
     pub admitted: Admitted,
     /// Whether its Node has been Ready.
     pub joined: bool,
+    /// Whether it had joined, and has left since.
+    pub left: bool,
 }
 
 /// The control planes that there may be, as the charter says.
@@ -76,7 +78,7 @@ impl Members {
         if admitted.role == Role::ControlPlane && !self.has_seat(machine) && !planted("seats-uncounted") {
             return Err(Refusal::NoSeat { machine, count: self.seats.count });
         }
-        self.insert(Member { admitted: admitted.clone(), joined: false });
+        self.insert(Member { admitted: admitted.clone(), joined: false, left: false });
         Ok(())
     }
 
@@ -101,8 +103,22 @@ impl Members {
         self.all.insert(machine, member);
     }
 
+    /// # Errors
+    /// It has not joined.
+    pub(super) fn leave(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        let member = self.get_mut(machine)?;
+        if !member.joined {
+            return Err(Refusal::NotJoined(machine));
+        }
+        (member.joined, member.left) = (false, true);
+        self.joined -= 1;
+        Ok(())
+    }
+
     pub(super) fn join(&mut self, machine: MachineId) -> Result<(), Refusal> {
-        let first = !std::mem::replace(&mut self.get_mut(machine)?.joined, true);
+        let member = self.get_mut(machine)?;
+        member.left = false;
+        let first = !std::mem::replace(&mut member.joined, true);
         self.joined += usize::from(first);
         Ok(())
     }

@@ -70,6 +70,9 @@ pub enum Refusal {
     /// Only a founder of the attempt may.
     #[error("{0} is no founder of the attempt")]
     NoFounder(MachineId),
+    /// Only who has joined can leave.
+    #[error("{0} has not joined")]
+    NotJoined(MachineId),
     /// A founder begins etcd once (promise S13).
     #[error("{0} has begun etcd already")]
     HasBegun(MachineId),

@@ -150,6 +150,7 @@ impl Ledger {
                 ciphertext: ciphertext.clone(),
             }),
             joined: member.joined,
+            left: member.left,
             etcd_member: self.has_etcd(machine),
         }
     }
@@ -164,7 +165,7 @@ impl Ledger {
         if member.etcd_member {
             self.turns.etcd_members.insert(admitted.machine);
         }
-        self.members.insert(Member { admitted, joined: member.joined });
+        self.members.insert(Member { admitted, joined: member.joined, left: member.left });
         Ok(())
     }
 }

@@ -366,6 +366,23 @@ fn a_claim_names_its_founders_and_each_of_them_begins_once() {
 }
 
 #[test]
+fn who_has_left_joins_anew_with_another_ticket() {
+    let mut ledger = at_the_level_of_founders();
+    let left = |number| Entry::Left { machine: id(number) };
+    apply(&mut ledger, &[together(1, 1, &[1, 2, 4]), pki(1, "ca", &[1, 2, 4]), ready(1, &[3])]).expect("is made");
+    assert_eq!(apply(&mut ledger, &[left(3)]), Err(Refusal::NotJoined(id(3))));
+    let ticket = || Entry::Ticket { machine: id(3), attempt: 1, ciphertext: Bytes::from_static(b"t") };
+    let joined = || Entry::Joined { machine: id(3) };
+    apply(&mut ledger, &[ticket(), joined(), left(3)]).expect("leaves");
+    let member = ledger.member(id(3)).expect("it belongs to the cluster as before");
+    assert!(member.left && !member.joined && ledger.ticket(id(3)).is_none());
+    assert!(!ledger.ready().expect("is made").tokens.contains(&id(3)), "its token was deleted");
+    assert_eq!(Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes"), ledger);
+    apply(&mut ledger, &[ticket(), joined()]).expect("joins anew");
+    assert!(ledger.member(id(3)).is_some_and(|member| member.joined && !member.left));
+}
+
+#[test]
 fn founders_go_with_their_attempt() {
     let mut ledger = at_the_level_of_founders();
     let abandoned = Entry::InitAbandoned { attempt: 1, why: String::new() };

@@ -26,6 +26,9 @@ impl Machine {
                     if others.is_empty() { String::new() } else { format!(", together with {}", others.join(", ")) };
                 (NoticeKind::InitClaimed, format!("attempt {attempt}: {} may run kubeadm init{with}", name(machine)))
             }
+            Entry::Left { machine } => {
+                (NoticeKind::Left, format!("{} has lost what it had joined with, and joins anew", name(machine)))
+            }
             Entry::Founds { attempt, machine } => {
                 (NoticeKind::Founds, format!("attempt {attempt}: {} starts etcd as a founder", name(machine)))
             }

@@ -248,7 +248,7 @@ impl Machine {
         let Some(member) = ledger.member(from) else { return false };
         let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
         match entry {
-            Entry::Joined { machine } => *machine == from,
+            Entry::Joined { machine } | Entry::Left { machine } => *machine == from,
             Entry::Founds { machine, .. } => *machine == from && ledger.is_founder(from),
             Entry::Turn(turn) => {
                 turn.holder == from && (turn.kind != TurnKind::Etcd || member.admitted.role == Role::ControlPlane)

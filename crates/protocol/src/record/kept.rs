@@ -54,6 +54,8 @@ pub(super) enum Kept {
         certificates_end_s: u64,
         #[serde(default)]
         sync_us: u32,
+        #[serde(default)]
+        etcd_gone: bool,
     },
     Progress {
         run: u64,
@@ -114,8 +116,8 @@ impl From<&Input> for Kept {
                 },
             },
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
-            Input::Observed { kubelet, certificates_end_s, sync_us } => {
-                Kept::Observed { kubelet, certificates_end_s, sync_us }
+            Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
+                Kept::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }
             }
             Input::Progress { run, phase } => Kept::Progress { run: run.0, phase },
             Input::Finished { run, result } => {
@@ -150,8 +152,8 @@ impl TryFrom<Kept> for Input {
                 },
             },
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
-            Kept::Observed { kubelet, certificates_end_s, sync_us } => {
-                Input::Observed { kubelet, certificates_end_s, sync_us }
+            Kept::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
+                Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }
             }
             Kept::Progress { run, phase } => Input::Progress { run: RunId(run), phase },
             Kept::Finished { run, result } => {

@@ -67,6 +67,8 @@ pub enum NoticeKind {
     Wish,
     /// A machine is Ready.
     Joined,
+    /// A machine has lost what it had joined with.
+    Left,
     /// A step of kubeadm's failed.
     StepFailed,
     /// This disk is an old copy.

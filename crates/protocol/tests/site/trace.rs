@@ -141,6 +141,7 @@ impl Trace {
                 let with = if founders.is_empty() { String::new() } else { format!(" with {}", self.names(founders)) };
                 format!("init-claimed {attempt} {}{with}", self.name(*machine))
             }
+            Entry::Left { machine } => format!("left {}", self.name(*machine)),
             Entry::Founds { attempt, machine } => format!("founds {attempt} {}", self.name(*machine)),
             Entry::PkiSealed { attempt, sealed, .. } => {
                 format!("pki-sealed {attempt} to {}", self.names(sealed.iter().map(|one| &one.machine)))

@@ -138,6 +138,7 @@ impl Rights {
             | Entry::LevelRaised { .. }
             | Entry::Ticket { .. } => Ok(()),
             Entry::Joined { .. }
+            | Entry::Left { .. }
             | Entry::Turn(_)
             | Entry::Wished(_)
             | Entry::Founds { .. }
@@ -174,7 +175,9 @@ impl Rights {
         }
         let claimed = |attempt: &u32| truth.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
-            Entry::Joined { machine: joined } => (*joined == machine, "that is for the machine itself to say"),
+            Entry::Joined { machine: joined } | Entry::Left { machine: joined } => {
+                (*joined == machine, "that is for the machine itself to say")
+            }
             Entry::Founds { machine: begins, .. } => (*begins == machine, "that is for the machine itself to say"),
             Entry::Turn(turn) => (turn.holder == machine, "the turn is another machine's"),
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => {
@@ -199,6 +202,7 @@ fn name(entry: &Entry) -> &'static str {
         Entry::Admitted(_) => "Admitted",
         Entry::Removed { .. } => "Removed",
         Entry::InitClaimed { .. } => "InitClaimed",
+        Entry::Left { .. } => "Left",
         Entry::Founds { .. } => "Founds",
         Entry::PkiSealed { .. } => "PkiSealed",
         Entry::InitReady { .. } => "InitReady",

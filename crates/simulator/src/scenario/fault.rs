@@ -61,6 +61,8 @@ pub enum Sort {
     BitRot,
     /// Raft's file is gone when the machine comes back.
     LogLost,
+    /// The machine loses power, and etcd's directory is empty when it comes back.
+    EtcdEmptied,
     /// The disk is empty when the machine comes back.
     Wipe,
     /// The disk is an older copy of itself when the machine comes back, any one of those that are kept unless `copy` says which.

@@ -158,7 +158,7 @@ impl Site {
             }
             Entry::Joined { .. } => Moment::Joined,
             // What comes after founding is not told apart by states.
-            Entry::LevelRaised { .. } | Entry::Wished(_) => return None,
+            Entry::LevelRaised { .. } | Entry::Wished(_) | Entry::Left { .. } => return None,
         };
         Some(moment)
     }

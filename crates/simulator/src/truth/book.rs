@@ -15,7 +15,7 @@ pub(crate) fn needs(entry: &Entry) -> u32 {
         Entry::LevelRaised { level } => *level,
         Entry::Wished(_) => 2,
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
-        Entry::Founds { .. } => 3,
+        Entry::Founds { .. } | Entry::Left { .. } => 3,
         Entry::InitClaimed { founders, .. } if !founders.is_empty() => 3,
         _ => 1,
     }
@@ -206,6 +206,14 @@ impl Book {
                 line.map(|line| line.ticket = Some((*attempt, ciphertext.clone()))).is_some()
             }
             Some(Entry::Turn(turn)) => self.take_turn(turn),
+            Some(Entry::Left { machine }) => {
+                let Some(line) = self.lines.get_mut(machine).filter(|line| line.joined) else { return false };
+                (line.joined, line.ticket) = (false, None);
+                if let Some((.., tokens)) = &mut self.ready {
+                    tokens.remove(machine);
+                }
+                true
+            }
             Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
         }
     }

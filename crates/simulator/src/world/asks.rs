@@ -96,7 +96,7 @@ impl World {
     }
 
     /// A machine's files at or below a path.
-    fn below(&self, slot: Slot, path: &Path) -> impl Iterator<Item = &Path> {
+    pub(super) fn below(&self, slot: Slot, path: &Path) -> impl Iterator<Item = &Path> {
         let files = self.hosts[slot as usize].kube.files.keys();
         files.map(Path::new).filter(move |file| file.starts_with(path))
     }

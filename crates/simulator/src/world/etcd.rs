@@ -7,7 +7,9 @@
 //! majority that has lost its data: that is how a site loses everything (etcd's issue 12227).
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use muster_kubeadm::guard::{Found, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +21,8 @@ use crate::watch::Seen;
 
 /// Where a member keeps what it knows.
 const DATA: &str = "/var/lib/etcd/member/data";
+/// What the guard keeps.
+const MARK: &str = "muster-etcd.json";
 pub(super) const ETCD_MANIFEST: &str = "manifests/etcd.yaml";
 
 /// What a founder's manifest says.
@@ -53,6 +57,49 @@ impl World {
     fn write_data(&mut self, slot: Slot, data: &Data) {
         let bytes = serde_json::to_vec(data).unwrap_or_default();
         self.hosts[slot as usize].kube.files.insert(DATA.to_owned(), bytes);
+    }
+
+    /// A kubelet starts, after what its unit runs before (`muster guard`): says whether it may. etcd whose directory is empty begins.
+    pub(super) fn kubelet_starts(&mut self, slot: Slot) -> bool {
+        if !self.has(slot, KUBELET) || !self.has(slot, &at(ETCD_MANIFEST)) {
+            return true;
+        }
+        if !muster_wire::planted::planted("kubelet-unguarded") {
+            let (manifest, ca) = (self.manifest_of_etcd(slot), self.file(slot, "pki/etcd/ca.crt"));
+            let mark = Some(self.file(slot, MARK)).filter(|mark| !mark.is_empty());
+            let found =
+                Found { manifest: Some(&manifest), ca: ca.as_bytes(), mark: mark.as_deref(), ran: true, started: true };
+            let holds = |directory: &Path| self.below(slot, directory).next().is_some();
+            match found.verdict(Path::new("/var/lib/etcd"), holds) {
+                Verdict::Withhold { .. } => return false,
+                Verdict::Start { mark: Some(mark), .. } => {
+                    self.hosts[slot as usize].kube.files.insert(at(MARK), mark.into_bytes());
+                }
+                Verdict::Start { .. } => {}
+            }
+        }
+        self.etcd_starts(slot);
+        true
+    }
+
+    /// What the guard reads of etcd's manifest.
+    fn manifest_of_etcd(&self, slot: Slot) -> String {
+        match self.founds(slot) {
+            true => "- --data-dir=/var/lib/etcd\n".to_owned(),
+            false => "- --data-dir=/var/lib/etcd\n- --initial-cluster-state=existing\n".to_owned(),
+        }
+    }
+
+    /// etcd's directory is emptied. Says whether anything was in it.
+    pub(super) fn empty_etcd(&mut self, slot: Slot) -> bool {
+        let kube = &mut self.hosts[slot as usize].kube;
+        (kube.etcd, kube.serves) = (false, false);
+        kube.files.remove(DATA).is_some()
+    }
+
+    /// etcd that was begun alone, or came to others, keeps what it knows.
+    pub(super) fn keeps_data(&mut self, slot: Slot) {
+        self.hosts[slot as usize].kube.files.entry(DATA.to_owned()).or_insert_with(|| b"{}".to_vec());
     }
 
     /// The kubelet starts etcd once its manifest is there. What it has never begun it begins.

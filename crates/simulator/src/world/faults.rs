@@ -88,9 +88,10 @@ impl World {
                 // What is named for the disk is about the disk.
                 return if matches!(kind, Sort::Crash | Sort::Restart | Sort::Image) { runs } else { changed };
             }
-            Sort::PowerLoss => {
+            Sort::PowerLoss | Sort::EtcdEmptied => {
                 self.dark[at] = true;
                 self.crash(slot);
+                let emptied = *kind == Sort::EtcdEmptied && self.empty_etcd(slot);
                 let host = &mut self.hosts[at];
                 host.held_down += 1;
                 // What was in memory only.
@@ -100,7 +101,7 @@ impl World {
                     self.took_on(slot, &[Sort::LyingSync]);
                     self.see(Seen::Forgot { slot });
                 }
-                return runs;
+                return if *kind == Sort::PowerLoss { runs } else { emptied };
             }
             Sort::Pause => {
                 self.dark[at] = true;
@@ -277,6 +278,7 @@ impl World {
             | Sort::OldCopy
             | Sort::BitRot
             | Sort::LogLost
+            | Sort::EtcdEmptied
             | Sort::PowerLoss => {
                 self.hosts[at].held_down = self.hosts[at].held_down.saturating_sub(1);
                 let after = self.chance.draw(self.scenario.boots.restart_s, S);

@@ -27,7 +27,7 @@ impl World {
             // It would be up by now.
             return self.took_on(slot, &[Sort::Crash, Sort::Restart, Sort::Image, Sort::PowerLoss]);
         }
-        self.dark[slot as usize] = false;
+        let powered = std::mem::replace(&mut self.dark[slot as usize], false);
         let generation = host.disk.generation;
         let (file, durable) = match host.disk.read() {
             Found::Broken => return self.refuse_start(slot, "the state file's checksum does not hold".into()),
@@ -80,6 +80,10 @@ impl World {
                 self.directory.insert(me, slot);
                 self.links_of_new(slot);
                 self.faults_on_boot(slot);
+                if powered && !self.kubelet_starts(slot) {
+                    let gone = Input::Observed { kubelet: None, certificates_end_s: 0, sync_us: 0, etcd_gone: true };
+                    self.feed(slot, gone);
+                }
                 self.carry_on(slot);
                 self.follow_links(slot);
                 let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);

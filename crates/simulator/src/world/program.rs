@@ -193,7 +193,7 @@ impl World {
             "kubelet-start" => {
                 self.needs(slot, "kubelet-start", &["kubelet.conf"])?;
                 self.make(slot, KUBELET);
-                self.etcd_starts(slot);
+                self.kubelet_starts(slot);
             }
             "bootstrap-token" => {
                 let cluster = self.own_cluster(slot)?;
@@ -259,6 +259,8 @@ impl World {
         let ca = self.file(slot, "pki/ca.crt");
         let kube = self.kube(slot);
         (kube.cluster, kube.etcd, kube.serves) = (Some(number), true, true);
+        self.keeps_data(slot);
+        let kube = self.kube(slot);
         let (attempt, members) = (kube.attempt, BTreeSet::from([slot]));
         let etcd = members.clone();
         let node = NodeObject { slot, stopped: None };
@@ -421,6 +423,7 @@ impl World {
         self.see(Seen::EtcdAdded { slot, in_turn, members: &members });
         self.part()?;
         self.make(slot, &at("manifests/etcd.yaml"));
+        self.keeps_data(slot);
         // The API server's manifest has been there since the join began: it starts when etcd has.
         self.site.clusters[cluster].learners.remove(&slot);
         let kube = self.kube(slot);

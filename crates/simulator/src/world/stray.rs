@@ -108,6 +108,8 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             let name = if named { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
             Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
         }
+        // Late it is as true as it ever was: it would have a machine join anew that has.
+        Entry::Left { .. } => return None,
         Entry::Removed { .. } | Entry::Joined { .. } | Entry::LevelRaised { .. } | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine, founders: Vec::new() },

@@ -8,7 +8,7 @@ pub const FOUNDED: u32 = 1;
 /// From here on there are wishes, accepted images, and turns to disrupt.
 pub const WISHES: u32 = 2;
 
-/// From here on a claim names the control planes that begin etcd together.
+/// From here on a claim names the control planes that begin etcd together, and who has lost what it had joined with says so.
 pub const FOUNDERS: u32 = 3;
 
 /// The highest level that this version knows.

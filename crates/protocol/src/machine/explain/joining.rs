@@ -45,6 +45,9 @@ impl Machine {
             let text = format!("attempt {attempt} of {machine} to initialise the cluster was given up: {why}");
             add(Topic::Init, text, &[*machine]);
         }
+        if let Some(why) = self.ladder.lost_etcd() {
+            add(Topic::Etcd, why.to_owned(), &[me]);
+        }
         let Some(member) = ledger.member(me) else {
             let why = if self.follow.turned_down {
                 "a voter says that this machine is not admitted yet"
