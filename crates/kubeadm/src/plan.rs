@@ -359,8 +359,8 @@ impl Plan {
         self.settings.kubelet_dir.join("pki/kubelet-client-current.pem")
     }
 
-    /// A worker whose kubelet began with the certificate of its ticket is not done before that has one of its own. The wait for a control plane's API server is muster's own here, too: kubeadm's phase of that
-    /// name takes no `--config` in any version.
+    /// A worker whose kubelet began with the certificate of its ticket is not done before that has one of its own. The wait for a
+    /// control plane's API server is muster's own here, too: kubeadm's phase of that name takes no `--config` in any version.
     fn join_finish(&self, role: Role, node: &Node, ticket: &Ticket) -> Vec<Action> {
         if role == Role::Worker {
             let (phase, path, limit) = ("join/kubelet-certificate".to_owned(), self.renewed(), phases::READY_LIMIT);

@@ -238,6 +238,14 @@ pub enum Step {
         /// The ticket from the ledger: the step may be taken again after a restart, when nothing of it is on disk.
         ticket: Bytes,
     },
+    /// Take this machine's own member out of etcd, whose data is gone from it, and its Node out of the cluster. Answered with
+    /// [`StepOutput::Noted`] if the data is there again: nothing is done then.
+    LeaveEtcd {
+        /// Its address, by which etcd knows it.
+        address: String,
+        /// Its Node name.
+        node: String,
+    },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// This machine's Node name.
@@ -291,6 +299,7 @@ impl Step {
             Step::JoinEtcd { .. } => "join-etcd",
             Step::JoinFinish { .. } => "join-finish",
             Step::AwaitReady { .. } => "await-ready",
+            Step::LeaveEtcd { .. } => "leave-etcd",
             Step::DeleteToken { .. } => "delete-token",
             Step::ApplyManifests { .. } => "apply-manifests",
             Step::Strike { .. } => "strike",

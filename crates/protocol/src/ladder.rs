@@ -62,7 +62,7 @@ impl Job {
             Job::JoinEtcd { .. } => "join-etcd",
             Job::JoinFinish { .. } => "join-finish",
             Job::AwaitReady => "await-ready",
-            Job::LeaveEtcd => "strike",
+            Job::LeaveEtcd => "leave-etcd",
             Job::Reset => "reset",
         }
     }

@@ -9,7 +9,7 @@
 //! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
 //! - `level I L`: from its next start on I knows the ledger's levels up to L; `other I`: I boots another image, with its disk if it
 //!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `remove I J`: to
-//!   remove J; `images I`: what it says of images
+//!   remove J; `etcd-gone I`: I's device finds that etcd's data is gone from it; `images I`: what it says of images
 //! - `phases`, `explain I`: what people see
 
 use std::collections::BTreeMap;
@@ -129,6 +129,11 @@ impl Stage {
                 site.feed(*numbers.first()?, wish);
                 site.run(Duration::ZERO);
             }
+            "etcd-gone" => {
+                let (kubelet, certificates_end_s, sync_us, etcd_gone) = (None, 0, 0, true);
+                site.feed(*numbers.first()?, Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone });
+                site.run(Duration::ZERO);
+            }
             "images" => {
                 let images = site.seats[numbers.first()?].machine.images();
                 let runs =
@@ -171,7 +176,7 @@ fn topic(word: &str) -> Option<Topic> {
 
 /// The name of a step or of a frame's kind, as the core spells it.
 fn known(word: &str) -> Option<&'static str> {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "check",
         "prepare",
         "make-pki",
@@ -183,6 +188,7 @@ fn known(word: &str) -> Option<&'static str> {
         "join-etcd",
         "join-finish",
         "await-ready",
+        "leave-etcd",
         "reset",
         "accepted",
         "ledger-news",

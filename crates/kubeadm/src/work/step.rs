@@ -111,6 +111,15 @@ impl Deed {
                 self.remove_node(&node).await?;
                 Ok(StepOutput::Done)
             }
+            Step::LeaveEtcd { address, node } => {
+                // What was seen of the disk is some time ago.
+                if self.hands.exists(&self.place.settings.etcd_dir.join(ETCD_DATA)).await? {
+                    return Ok(StepOutput::Noted("etcd's data is there again".to_owned()));
+                }
+                self.strike_out(parsed(&address)?).await?;
+                self.remove_node(&node).await?;
+                Ok(StepOutput::Done)
+            }
             Step::Reset { member, node } => self.reset(member.as_deref(), node.as_deref()).await,
         }
     }

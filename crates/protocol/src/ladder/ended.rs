@@ -50,6 +50,7 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
             (Job::AwaitReady, _) => self.node_ready = true,
+            (Job::LeaveEtcd, StepOutput::Noted(_)) => self.etcd_gone = false,
             (Job::LeaveEtcd, _) => self.take_back(context),
             (Job::Reset, _) => self.clean(context),
             (job, output) => {

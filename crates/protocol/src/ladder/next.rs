@@ -205,7 +205,7 @@ impl Ladder {
         if self.etcd_gone && member.admitted.role == Role::ControlPlane {
             // Nothing is taken away here before it is known to be no member: until then the data may be put back.
             let (address, node) = (member.admitted.address.clone(), member.admitted.name.clone());
-            return Some((Job::LeaveEtcd, Step::Strike { member: Some(address), node }));
+            return Some((Job::LeaveEtcd, Step::LeaveEtcd { address, node }));
         }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))

@@ -213,7 +213,7 @@ impl From<Failure> for StepFailure {
 
 /// Steps by name, as [`crate::Step::name`] has them; a name of another version stays a step.
 pub(super) fn step_name(name: &str) -> &'static str {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 18] = [
         "check",
         "prepare",
         "make-pki",
@@ -227,6 +227,7 @@ pub(super) fn step_name(name: &str) -> &'static str {
         "join-etcd",
         "join-finish",
         "await-ready",
+        "leave-etcd",
         "delete-token",
         "apply-manifests",
         "strike",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::release::Release;
 
@@ -147,6 +147,28 @@ pub(crate) struct MatrixArguments {
     pub(crate) muster: Option<PathBuf>,
 }
 
+/// What a control plane loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Its power: nobody closes its connections
+    Power,
+    /// Its cable: it runs on, and hears nobody
+    Cable,
+    /// Its API server alone, killed: its etcd and its kubelet run on
+    ApiServer,
+}
+
+impl What {
+    /// As people say it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            What::Power => "power",
+            What::Cable => "cable",
+            What::ApiServer => "API server",
+        }
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct FailoverArguments {
     /// How long kubectl may fail after a loss, and how long the machine may take to be back
@@ -158,8 +180,11 @@ pub(crate) struct FailoverArguments {
     /// How often each control plane is lost
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub(crate) rounds: u32,
+    /// What each control plane loses
+    #[arg(long, value_enum, default_value = "power")]
+    pub(crate) what: What,
     /// Give each back with an empty disk: it must come back in its own place; clients are watched until it has
-    #[arg(long)]
+    #[arg(long, conflicts_with = "what")]
     pub(crate) wipe: bool,
 }
 

@@ -1,5 +1,5 @@
-//! `failover`: takes the power of one control plane after the other, asks everywhere whether kubectl still works, and measures for how
-//! long the API was away for clients that go through a machine that stays.
+//! `failover`: takes the power of one control plane after the other, or its cable, or its API server alone, asks everywhere whether
+//! kubectl still works, and measures for how long the API was away for clients that go through a machine that stays.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::arguments::FailoverArguments;
+use super::arguments::{FailoverArguments, What};
 use super::clients::{Clients, Kind};
 use super::host::{busy, processors};
 use super::kubernetes::{Cluster, View, leads_etcd};
 use super::layout::{Paths, Testbed};
 use super::machine::Machine;
 use super::report::{Report, round};
-use super::up;
+use super::{network, up};
 use crate::command::output;
 use crate::interrupt;
 
@@ -58,7 +58,7 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
                 .with_context(|| format!("after the loss of {name}; `start {name}` brings it back"))?;
             report.step(format!(
                 "{name}: everywhere else kubectl had answered within {:.1} s of its loss, and did for {:.0} s on; \
-                 back and whole {:.1} s after it was started",
+                 back and whole {:.1} s after it was given back",
                 loss.works,
                 arguments.steady.as_secs_f64(),
                 loss.back
@@ -66,7 +66,6 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
             losses.push(loss);
         }
     }
-    Clients::tidy(&Cluster::find(&testbed)?)?;
     let used = (busy() - before) / begun.elapsed().as_secs_f64();
     let rows: Vec<Value> = losses.iter().map(Loss::json).collect();
     let text = format!(
@@ -76,8 +75,9 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
         processors(),
         losses.len()
     );
-    report.result(&json!({ "failover": true, "losses": rows, "processors_busy": round(used) }), text);
-    Ok(())
+    let what = arguments.what.word();
+    report.result(&json!({ "failover": true, "what": what, "losses": rows, "processors_busy": round(used) }), text);
+    Clients::tidy(&Cluster::find(&testbed)?)
 }
 
 impl Loss {
@@ -156,16 +156,19 @@ fn lose(
     report: &Report,
 ) -> Result<Loss> {
     let name = &lost.name;
-    let others: Vec<&Machine> = testbed.machines.iter().filter(|machine| machine.name != *name).collect();
+    // Whose API server alone is gone is as well off as the others.
+    let stays = |machine: &&Machine| arguments.what == What::ApiServer || machine.name != *name;
+    let others: Vec<&Machine> = testbed.machines.iter().filter(stays).collect();
     // A control plane's clients go to its own server first.
     let worker = others.iter().find(|machine| planes.iter().all(|plane| plane.name != machine.name));
     let through = worker.or(others.last()).context("nobody stays")?;
     let etcd_leader = leads_etcd(lost)?;
     let clients = Clients::start(testbed, through, WATCHES)?;
     interrupt::sleep(CALM)?;
-    report.step(format!("{name}: the power is gone"));
+    let what = arguments.what;
+    report.step(format!("{name}: its {} is gone", what.word()));
     let (killed, killed_at) = (Instant::now(), up::now());
-    lost.kill()?;
+    take(lost, what)?;
     let works =
         until(arguments.timeout, || others.iter().try_for_each(|machine| kubectl_works(testbed, machine, name)))?;
     let worked = Instant::now();
@@ -173,7 +176,8 @@ fn lose(
         others.iter().try_for_each(|machine| kubectl_works(testbed, machine, name)).context("it had worked again")?;
         interrupt::sleep(ASK_EVERY)?;
     }
-    report.step(format!("{name}: starts, {:.1} s after its power was gone", killed.elapsed().as_secs_f64()));
+    let gone = killed.elapsed().as_secs_f64();
+    report.step(format!("{name}: has it back, {gone:.1} s after its {} was gone", what.word()));
     // How it comes back is watched as well: that its old etcd member is taken away may be felt.
     let mut clients = Some(clients);
     let mut seen = Vec::new();
@@ -184,7 +188,7 @@ fn lose(
     if arguments.wipe {
         lost.wipe()?
     } else {
-        lost.start()?
+        give(lost, what)?
     }
     let back = until(arguments.timeout, || is_back(testbed, lost, started_at))?;
     if let Some(clients) = clients {
@@ -197,6 +201,30 @@ fn lose(
     let gaps = Kind::ALL.map(longest);
     let ended = seen.iter().map(|seen| seen.ends.iter().filter(|end| **end >= killed_at).count()).sum();
     Ok(Loss { machine: name.clone(), etcd_leader, works, back, gaps, ended })
+}
+
+/// Where the API server's manifest is while it is not to run.
+const PUT_BY: &str = "/etc/kubernetes/kube-apiserver.yaml";
+const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+
+/// Takes something away from a machine, without a word to it.
+fn take(machine: &Machine, what: What) -> Result<()> {
+    match what {
+        What::Power => machine.kill(),
+        What::Cable => network::cut(machine),
+        What::ApiServer => {
+            let script = format!("mv {MANIFEST} {PUT_BY} && pkill -KILL -x kube-apiserver");
+            output(&mut machine.exec(&["sh", "-c", &script])?).map(drop)
+        }
+    }
+}
+
+fn give(machine: &Machine, what: What) -> Result<()> {
+    match what {
+        What::Power => machine.start(),
+        What::Cable => network::heal(machine),
+        What::ApiServer => output(&mut machine.exec(&["mv", PUT_BY, MANIFEST])?).map(drop),
+    }
 }
 
 /// Repeats a question until its answer is good, and returns after how many seconds that was there.

@@ -82,6 +82,25 @@ fn etcd_that_may_have_started_is_gone_on_with_and_never_begun_again() {
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
 }
 
+#[test]
+fn a_member_is_given_up_only_while_its_data_is_gone() {
+    let leave = || begin(here(), true, Step::LeaveEtcd { address: "10.0.0.2".into(), node: "m2".into() });
+    let gone = |ask: &Ask| match ask {
+        Ask::Exists(path) if path.ends_with("member") => Answer::Exists(false),
+        Ask::Send(request) if request.path.contains("member/list") => Answer::Heard(Ok((200, LIST.into()))),
+        ask => well(ask),
+    };
+    let (_, asks) = drive(leave(), gone);
+    assert!(asks.iter().any(|ask| ask.contains("/v3/cluster/member/remove")), "{asks:?}");
+    assert!(
+        !asks.iter().any(|ask| ask.starts_with("run") || ask.starts_with("empty")),
+        "nothing is reset yet: {asks:?}"
+    );
+    let (result, asks) = drive(leave(), well);
+    assert!(matches!(result, Ok(StepOutput::Noted(_))), "{result:?}");
+    assert!(!asks.iter().any(|ask| ask.contains("member") && !ask.starts_with("exists")), "{asks:?}");
+}
+
 /// A kubeadm that will not do it is no word of etcd's data: what runs here is not given up for it.
 #[test]
 fn what_kubeadm_refuses_is_told_with_its_phase() {
