@@ -1,13 +1,12 @@
 //! What is looked at, on the disk, before the kubelet starts. It is decided in [`muster_kubeadm::guard`].
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use muster_kubeadm::Settings;
-use muster_kubeadm::guard::{ETCD_LOGS, Found, POD_LOGS, Verdict};
+use muster_kubeadm::guard::{Found, POD_LOGS, Verdict};
 
 /// Where it is noted that a kubelet was started since the machine booted, below the root: what lies there is gone with the next boot.
 const STARTED: &str = "run/muster-guard";
@@ -72,16 +71,19 @@ pub(crate) fn etcd_gone(settings: &Settings) -> bool {
 
 /// What is to become of the start, and whether etcd's data is there.
 fn look(settings: &Settings, root: &Path) -> Result<(Verdict, bool), String> {
-    let manifest = read(&settings.etcd_manifest())?;
+    let Some(manifest) = read(&settings.etcd_manifest())? else {
+        // No etcd is to run here: nothing else need be readable.
+        return Ok((Verdict::Start { manifest: None, mark: None }, true));
+    };
     let ca = read(&settings.pki_dir().join("etcd/ca.crt"))?.unwrap_or_default();
     let mark = read(&settings.etcd_mark())?;
-    let begins = |name: &OsStr| name.as_encoded_bytes().starts_with(ETCD_LOGS.as_bytes());
-    let ran = names(&below(root, Path::new(POD_LOGS)))?.iter().any(|name| begins(name));
+    let logs = names(&below(root, Path::new(POD_LOGS)))?;
+    let logs: Vec<String> = logs.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let found = Found {
-        manifest: manifest.as_deref(),
+        manifest: Some(&manifest),
         ca: ca.as_bytes(),
         mark: mark.as_deref(),
-        ran,
+        logs: &logs,
         started: root.join(STARTED).exists(),
     };
     let (begun, trouble) = (std::cell::Cell::new(false), std::cell::Cell::new(None));
@@ -120,11 +122,8 @@ fn names(directory: &Path) -> Result<Vec<std::ffi::OsString>, String> {
     }
 }
 
-/// Writes a file whole, by way of another one in `beside`: a kubelet takes whatever lies among its manifests for one. No text removes it.
+/// Writes a file whole, by way of another one in `beside`: a kubelet takes whatever lies among its manifests for one.
 fn write(path: &Path, beside: &Path, text: &str) -> std::io::Result<()> {
-    if text.is_empty() {
-        return fs::remove_file(path);
-    }
     let new = beside.join(".muster-guard");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
@@ -137,7 +136,8 @@ fn write(path: &Path, beside: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    const MANIFEST: &str = "    - --data-dir=/var/lib/etcd\n    - --initial-cluster=m1=https://10.0.0.1:2380\n";
+    const MANIFEST: &str =
+        "    - --name=m1\n    - --data-dir=/var/lib/etcd\n    - --initial-cluster=m1=https://10.0.0.1:2380\n";
 
     #[test]
     fn a_machine_begins_etcd_once() {
@@ -168,6 +168,20 @@ mod tests {
         assert!(before().withheld.is_some());
         fs::write(at("var/lib/etcd/member/wal"), "").expect("written");
         assert!(before().withheld.is_none());
+    }
+
+    #[test]
+    fn what_is_gone_is_seen_by_the_agent_as_by_the_guard() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (settings, at) = (Settings::of("site", root.path()), |path: &str| root.path().join(path));
+        assert!(!etcd_gone(&settings), "no etcd is to run here");
+        fs::create_dir_all(at("etc/kubernetes/manifests")).expect("made");
+        fs::create_dir_all(at("var/lib/etcd/member/wal")).expect("made");
+        fs::create_dir_all(at("run")).expect("made");
+        fs::write(at("etc/kubernetes/manifests/etcd.yaml"), MANIFEST).expect("written");
+        assert!(before_kubelet(root.path(), false).withheld.is_none() && !etcd_gone(&settings));
+        fs::remove_dir(at("var/lib/etcd/member/wal")).expect("removed");
+        assert!(etcd_gone(&settings));
     }
 
     #[test]

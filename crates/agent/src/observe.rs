@@ -32,7 +32,8 @@ pub(crate) async fn watch(settings: Settings, inputs: mpsc::Sender<Input>) {
     let sync_us = tokio::task::spawn_blocking(move || disk::typical_sync_us(&disk)).await.unwrap_or_default();
     loop {
         let now = Found { sync_us, ..look(&settings) };
-        if now != told {
+        // That something is gone is said at every look: whoever was told may have found it there meanwhile.
+        if now != told || now.etcd_gone {
             told = now;
             let Found { kubelet, certificates_end_s, sync_us, etcd_gone } = now;
             if inputs.send(Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }).await.is_err() {

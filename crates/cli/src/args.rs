@@ -118,11 +118,11 @@ etcd that starts on an empty directory begins a new cluster, or breaks its word 
 begun is in its directory from then on, or the kubelet does not start (exit code 1), and says why. Once it is, etcd's manifest is made
 to say `existing`, with all members that it ever named.
 
-What was seen is kept in /etc/kubernetes/muster-etcd.json. `kubeadm reset` by hand leaves that, which does no harm: it counts for one
-etcd CA alone. Nobody is asked, and no agent need run.
+What was seen is kept in /etc/kubernetes/muster-etcd.json, for one etcd CA alone. `kubeadm reset` by hand leaves that: it hinders only who puts
+the same etcd CA back, and may then be removed. Nobody is asked, and no agent need run.
 
 Examples:
-  muster guard              what the kubelet's unit runs (ExecStartPre, in kubelet.service.d/20-muster.conf)
+  muster guard              what the kubelet's unit runs (ExecStartPre, see kubelet.service.d/20-muster.conf)
   muster guard --dry-run    says what it would do";
 
 #[derive(Args, Debug)]

@@ -29,8 +29,8 @@ pub struct Found<'a> {
     pub ca: &'a [u8],
     /// The mark that an earlier start left.
     pub mark: Option<&'a str>,
-    /// Whether a kubelet has started etcd's Pod here: it makes a directory for the Pod's logs before ([`POD_LOGS`]).
-    pub ran: bool,
+    /// The names in the kubelet's directory of Pods' logs ([`POD_LOGS`]): it makes one before it starts a Pod.
+    pub logs: &'a [String],
     /// Whether a kubelet has been started since the machine booted. etcd may then run, and another manifest would have it started anew:
     /// on all founders at once, when kubeadm restarts their kubelets at the end of init.
     pub started: bool,
@@ -39,13 +39,10 @@ pub struct Found<'a> {
 /// Where a kubelet keeps the logs of Pods.
 pub const POD_LOGS: &str = "/var/log/pods";
 
-/// How the names of its directories for etcd begin.
-pub const ETCD_LOGS: &str = "kube-system_etcd-";
-
 /// What is to become of the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The kubelet starts. What is here is written first; a mark of no text is removed.
+    /// The kubelet starts. What is here is written first.
     Start {
         /// etcd's manifest, if it must say something else.
         manifest: Option<String>,
@@ -59,6 +56,9 @@ pub enum Verdict {
     },
 }
 
+/// The kubelet starts, and nothing is written.
+const AS_IT_IS: Verdict = Verdict::Start { manifest: None, mark: None };
+
 /// What an earlier start saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Mark {
@@ -68,6 +68,9 @@ struct Mark {
     seen: bool,
     /// etcd's data directory.
     data_dir: PathBuf,
+    /// The directories of etcd's logs that an earlier life had left when this one's first start was let be.
+    #[serde(default)]
+    logs: Vec<String>,
     /// The longest list of members that its manifest has had.
     members: Vec<String>,
 }
@@ -81,6 +84,14 @@ fn value<'a>(line: &'a str, flag: &str) -> Option<&'a str> {
     line.trim().strip_prefix("- --")?.strip_prefix(flag)?.strip_prefix('=')
 }
 
+/// The machine's directory that etcd's container is given, as kubeadm writes it: the last path before the volume's name.
+fn volume(manifest: &str) -> Option<PathBuf> {
+    let volumes = manifest.lines().skip_while(|line| line.trim() != "volumes:");
+    let lines = volumes.map(str::trim).take_while(|line| *line != "name: etcd-data");
+    let path = lines.filter_map(|line| line.strip_prefix("path: ")).last()?;
+    manifest.contains("name: etcd-data").then(|| path.into())
+}
+
 fn members(list: &str) -> Vec<String> {
     list.split(',').filter(|member| !member.is_empty()).map(str::to_owned).collect()
 }
@@ -92,18 +103,26 @@ impl Found<'_> {
             self.mark.filter(|text| text.len() <= MARK_LIMIT).and_then(|text| serde_json::from_str::<Mark>(text).ok());
         let ca = hex::encode(Digest::of("muster/etcd-ca/v1", &[self.ca]).0);
         let mark = mark.filter(|mark| mark.ca == ca);
-        let Some(manifest) = self.manifest else {
-            return Verdict::Start { manifest: None, mark: self.mark.map(|_| String::new()) };
-        };
+        let Some(manifest) = self.manifest else { return AS_IT_IS };
+        let own = format!("kube-system_etcd-{}_", argument(manifest, "name").unwrap_or_default());
+        let logs: Vec<String> = self.logs.iter().filter(|name| name.starts_with(&own)).cloned().collect();
         let said = argument(manifest, "data-dir").map(PathBuf::from);
         let data_dir =
             said.or_else(|| mark.as_ref().map(|mark| mark.data_dir.clone())).unwrap_or_else(|| data_dir.into());
+        // etcd's container has its directory from elsewhere: what lies at this one says nothing.
+        if volume(manifest).is_some_and(|path| path != data_dir) {
+            return AS_IT_IS;
+        }
         let exists = argument(manifest, "initial-cluster-state") == Some("existing");
         let listed = members(argument(manifest, "initial-cluster").unwrap_or_default());
         if !holds(&data_dir.join(ETCD_DATA)) {
-            let begun = self.ran && (exists || mark.is_some()) || mark.is_some_and(|mark| mark.seen);
+            let begun = match &mark {
+                Some(mark) => mark.seen || logs.iter().any(|name| !mark.logs.contains(name)),
+                None => exists && !logs.is_empty(),
+            };
             if !begun {
-                let mark = self.marked(Mark { ca, seen: false, data_dir, members: listed });
+                let logs = mark.map_or(logs, |mark| mark.logs);
+                let mark = self.marked(Mark { ca, seen: false, data_dir, logs, members: listed });
                 return Verdict::Start { manifest: None, mark };
             }
             let why = format!(
@@ -122,7 +141,7 @@ impl Found<'_> {
         let text = Some(existing(manifest, &members)).filter(|text| text != manifest);
         Verdict::Start {
             manifest: text.filter(|_| !self.started),
-            mark: self.marked(Mark { ca, seen: true, data_dir, members }),
+            mark: self.marked(Mark { ca, seen: true, data_dir, logs: Vec::new(), members }),
         }
     }
 
@@ -162,6 +181,7 @@ mod tests {
 
     use super::*;
 
+    const LOGS: &str = "kube-system_etcd-m1_0123";
     const LONE: &str = "apiVersion: v1
 kind: Pod
 spec:
@@ -186,13 +206,20 @@ spec:
         mark: Option<String>,
         ca: &'static [u8],
         data: bool,
-        ran: bool,
+        logs: Vec<String>,
         started: bool,
     }
 
     impl Disk {
         fn new(manifest: &str) -> Self {
-            Self { manifest: Some(manifest.to_owned()), mark: None, ca: b"CA", data: false, ran: true, started: false }
+            Self {
+                manifest: Some(manifest.to_owned()),
+                mark: None,
+                ca: b"CA",
+                data: false,
+                logs: vec![LOGS.to_owned()],
+                started: false,
+            }
         }
 
         fn starts(&mut self) -> bool {
@@ -200,7 +227,7 @@ spec:
                 manifest: self.manifest.as_deref(),
                 ca: self.ca,
                 mark: self.mark.as_deref(),
-                ran: self.ran,
+                logs: &self.logs,
                 started: self.started,
             };
             let data = self.data;
@@ -210,7 +237,7 @@ spec:
             }) {
                 Verdict::Start { manifest, mark } => {
                     self.manifest = manifest.or(self.manifest.take());
-                    self.mark = mark.or(self.mark.take()).filter(|mark| !mark.is_empty());
+                    self.mark = mark.or(self.mark.take());
                     true
                 }
                 Verdict::Withhold { why } => {
@@ -246,13 +273,15 @@ spec:
 
     #[test]
     fn what_may_have_begun_and_never_came_to_its_disk_does_not_begin_again() {
-        let mut disk = Disk { ran: false, ..Disk::new(&together()) };
+        let mut disk = Disk::new(&together());
+        disk.logs =
+            vec!["kube-system_etcd-m1_of-an-earlier-life".to_owned(), "kube-system_etcd-backup-m1_0".to_owned()];
         assert!(disk.starts() && disk.starts(), "a kubelet that died before it came to etcd");
-        disk.ran = true;
+        disk.logs.push(LOGS.to_owned());
         assert!(!disk.starts());
         disk.data = true;
         assert!(disk.starts());
-        (disk.data, disk.ran) = (false, false);
+        (disk.data, disk.logs) = (false, Vec::new());
         assert!(!disk.starts(), "somebody emptied the logs as well");
     }
 
@@ -297,20 +326,38 @@ spec:
 
     #[test]
     fn a_mark_ends_with_its_cluster() {
-        let mut disk = Disk::new(LONE);
+        let mut disk = Disk { logs: Vec::new(), ..Disk::new(LONE) };
         assert!(disk.starts());
         disk.ca = b"another CA, after a reset";
         assert!(disk.starts(), "another cluster begins");
+        disk.logs.push("kube-system_etcd-m1_4567".to_owned());
         assert!(!disk.starts());
-        disk.manifest = None;
+        // As people take etcd out of service for a while.
+        let manifest = disk.manifest.take();
         assert!(disk.starts());
-        assert_eq!(disk.mark, None);
+        disk.manifest = manifest;
+        assert!(!disk.starts());
+    }
+
+    #[test]
+    fn etcd_that_is_given_its_directory_from_elsewhere_is_left_alone() {
+        let mounted = |path: &str| {
+            format!(
+                "{LONE}    livenessProbe:\n      httpGet:\n        path: /livez\n  volumes:\n  - hostPath:\n      path: {path}\n    name: etcd-data\n"
+            )
+        };
+        let mut disk = Disk { data: true, ..Disk::new(&mounted("/var/lib/etcd")) };
+        assert!(disk.starts() && disk.mark.is_some());
+        disk.data = false;
+        assert!(!disk.starts());
+        let mut disk = Disk { manifest: Some(mounted("/data/etcd")), mark: None, data: false, ..disk };
+        assert!(disk.starts() && disk.starts() && disk.mark.is_none());
     }
 
     #[test]
     fn what_kubeadm_did_not_write_is_left_as_it_is_and_guarded_all_the_same() {
         let text = "{\"kind\": \"Pod\"}\n";
-        let found = |mark| Found { manifest: Some(text), ca: b"CA", mark, ran: false, started: false };
+        let found = |mark| Found { manifest: Some(text), ca: b"CA", mark, logs: &[], started: false };
         let Verdict::Start { manifest: None, mark: Some(mark) } = found(None).verdict(Path::new("/e"), |_| true) else {
             panic!("it starts")
         };
@@ -325,7 +372,7 @@ spec:
         #[test]
         fn never_panics_and_never_loses_a_line(text in "[ -~\n]{0,300}", mark in "[ -~]{0,80}", data: bool) {
             let text = format!("{LONE}{text}");
-            let found = Found { manifest: Some(&text), ca: b"CA", mark: Some(&mark), ran: data, started: false };
+            let found = Found { manifest: Some(&text), ca: b"CA", mark: Some(&mark), logs: &[], started: false };
             if let Verdict::Start { manifest: Some(after), .. } = found.verdict(Path::new("/e"), |_| data) {
                 let other = |line: &&str| value(line, "initial-cluster").is_none() && value(line, "initial-cluster-state").is_none();
                 prop_assert!(text.lines().filter(other).eq(after.lines().filter(other)));

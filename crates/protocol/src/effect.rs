@@ -238,13 +238,11 @@ pub enum Step {
         /// The ticket from the ledger: the step may be taken again after a restart, when nothing of it is on disk.
         ticket: Bytes,
     },
-    /// Take this machine's own member out of etcd, whose data is gone from it, and its Node out of the cluster. Answered with
-    /// [`StepOutput::Noted`] if the data is there again: nothing is done then.
+    /// Take this machine's own member out of etcd, whose data is gone from it. Answered with [`StepOutput::Noted`] if the data is there
+    /// again: nothing is done then.
     LeaveEtcd {
         /// Its address, by which etcd knows it.
         address: String,
-        /// Its Node name.
-        node: String,
     },
     /// Wait until this machine's Node is Ready.
     AwaitReady {

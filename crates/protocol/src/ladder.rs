@@ -114,8 +114,8 @@ pub(crate) struct Ladder {
     /// The etcd turn that the join under way has asked for, and when.
     asked_turn: Option<(u32, Time)>,
     node_ready: bool,
-    /// Whether etcd has run here and its data is gone, as the device sees it.
-    etcd_gone: bool,
+    /// Since when etcd's data is gone from here although it has run, as the device sees it.
+    etcd_gone: Option<Time>,
     /// What failed since the climb was last at its end, by step, how often in a row, and what was said last.
     failures: BTreeMap<&'static str, Failed>,
     /// How often this machine was reset in this start.
@@ -271,16 +271,16 @@ impl Ladder {
     }
 
     /// Whether the device sees that etcd has run here and its data is gone.
-    pub(crate) fn etcd_gone(&mut self, gone: bool) {
-        self.etcd_gone = gone;
+    pub(crate) fn etcd_gone(&mut self, now: Time, gone: bool) {
+        self.etcd_gone = gone.then(|| self.etcd_gone.unwrap_or(now));
     }
 
     /// What is wrong with this machine's etcd, if anything is.
     pub(crate) fn lost_etcd(&self) -> Option<&'static str> {
-        self.etcd_gone.then_some(
-            "etcd's data is gone from this machine, so its kubelet does not start: its member is taken out of etcd, which takes \
-             a majority of the others, and it joins anew; or put the data back",
-        )
+        self.etcd_gone.map(|_| {
+            "etcd's data is gone from this machine, so its kubelet must not start: two minutes after that was seen its member is taken \
+             out of etcd, which takes a majority of the others, and it joins anew; or put the data back before"
+        })
     }
 
     /// Why this machine cannot run kubeadm, if it cannot.

@@ -200,7 +200,7 @@ impl Machine {
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
             Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
-                self.ladder.etcd_gone(etcd_gone);
+                self.ladder.etcd_gone(now, etcd_gone);
                 self.change_card(|card| {
                     let running = &mut card.running;
                     (running.kubelet, running.certificates_end_s, running.sync_us) =

@@ -135,7 +135,7 @@ impl Deed {
         }
     }
 
-    pub(super) async fn wait_for_file(&self, phase: &str, path: &Path, limit: Duration) -> Result<(), Trouble> {
+    async fn wait_for_file(&self, phase: &str, path: &Path, limit: Duration) -> Result<(), Trouble> {
         let begun = self.hands.now();
         while !self.hands.exists(path).await? {
             if self.hands.now() - begun >= limit {

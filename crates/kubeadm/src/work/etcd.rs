@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::actions::PATIENCE;
 use super::step::Deed;
-use super::{Request, Trouble};
+use super::{Ask, Request, Trouble};
 use crate::etcd::{self, LIST, Membership, REMOVE};
+use crate::guard::ETCD_DATA;
 use crate::kubeconfig::Kubeconfig;
 use crate::secret::Secret;
 
@@ -31,6 +32,33 @@ impl Deed {
         match self.leave_etcd(them).await? {
             true => Ok(()),
             false => Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it")),
+        }
+    }
+
+    /// Whether etcd's data is on this machine. An empty directory is what a mount leaves that failed.
+    pub(super) async fn has_data(&self) -> Result<bool, Trouble> {
+        let directory = self.place.settings.etcd_dir.join(ETCD_DATA);
+        Ok(!self.hands.list(Ask::List(directory)).await?.is_empty())
+    }
+
+    /// Takes this machine's own member out, as long as its data is gone: it may be put back at any moment. Says whether it did.
+    pub(super) async fn give_up_member(&self, us: IpAddr) -> Result<bool, Trouble> {
+        self.hands.at("etcd/member-remove");
+        let begun = self.hands.now();
+        let Some(identity) = self.etcd_identity().await? else {
+            return Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it"));
+        };
+        loop {
+            if self.has_data().await? {
+                return Ok(false);
+            }
+            match self.round(us, &identity).await? {
+                Ok(()) => return Ok(true),
+                Err(why) if self.hands.now() - begun >= LIMIT => {
+                    return Err(Trouble::new(format!("etcd's membership of {us} cannot be given up: {why}")));
+                }
+                Err(_) => self.hands.pause(PAUSE).await?,
+            }
         }
     }
 

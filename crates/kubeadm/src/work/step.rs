@@ -13,7 +13,6 @@ use zeroize::Zeroizing;
 use super::hands::Hands;
 use super::{Ask, Place, Trouble, secrets};
 use crate::action::Command;
-use crate::guard::ETCD_DATA;
 use crate::outcome::outcome;
 use crate::pki::{PkiBundle, Ticket};
 use crate::plan::{Founding, Node, Plan, StepInput};
@@ -25,6 +24,9 @@ const WAIT: &str = "kubelet-wait-bootstrap";
 
 /// How long a kubelet that was started may take until etcd has written something: it may have to pull etcd's image.
 const ETCD_BEGINS: Duration = Duration::from_secs(60);
+
+/// Pause between two looks for that.
+const ETCD_PAUSE: Duration = Duration::from_millis(500);
 
 /// 2026-01-01T00:00:00Z, before the first muster: a clock that shows less is not set.
 const FIRST: Duration = Duration::from_secs(1_767_225_600);
@@ -111,15 +113,10 @@ impl Deed {
                 self.remove_node(&node).await?;
                 Ok(StepOutput::Done)
             }
-            Step::LeaveEtcd { address, node } => {
-                // What was seen of the disk is some time ago.
-                if self.hands.exists(&self.place.settings.etcd_dir.join(ETCD_DATA)).await? {
-                    return Ok(StepOutput::Noted("etcd's data is there again".to_owned()));
-                }
-                self.strike_out(parsed(&address)?).await?;
-                self.remove_node(&node).await?;
-                Ok(StepOutput::Done)
-            }
+            Step::LeaveEtcd { address } => Ok(match self.give_up_member(parsed(&address)?).await? {
+                true => StepOutput::Done,
+                false => StepOutput::Noted("etcd's data is there again".to_owned()),
+            }),
             Step::Reset { member, node } => self.reset(member.as_deref(), node.as_deref()).await,
         }
     }
@@ -196,14 +193,16 @@ impl Deed {
         before: Before,
     ) -> Result<StepOutput, Trouble> {
         let settings = &self.place.settings;
-        let (again, path) = (before != Before::Nothing, settings.etcd_dir.join(ETCD_DATA));
-        let mut data = again && self.hands.exists(&path).await?;
+        let again = before != Before::Nothing;
+        let mut data = again && self.has_data().await?;
         let starts = again
             && self.hands.exists(&settings.etcd_manifest()).await?
             && self.hands.exists(&settings.kubelet_dir.join("config.yaml")).await?;
         // A kubelet that was started a moment ago has not come to etcd yet.
-        if starts && !data {
-            data = self.wait_for_file("init/etcd", &path, ETCD_BEGINS).await.is_ok();
+        let begun = self.hands.now();
+        while starts && !data && self.hands.now() - begun < ETCD_BEGINS {
+            self.hands.pause(ETCD_PAUSE).await?;
+            data = self.has_data().await?;
         }
         let may_have_started = data || starts || before == Before::All;
         if may_have_started && !data {
@@ -234,6 +233,10 @@ impl Deed {
 
     /// kubeadm that adds a member waits for it in several ways, and each may end badly. What counts is whether etcd has it.
     async fn join_etcd(&self, address: &str) -> Result<StepOutput, Trouble> {
+        // A member of this address whose data is not here would be started on nothing: newer kubeadm goes on with one that is listed.
+        if !self.has_data().await? {
+            self.leave_etcd(parsed(address)?).await?;
+        }
         let Err(trouble) = self.carry_out(&StepInput::JoinEtcd).await else { return Ok(StepOutput::Done) };
         if self.votes(parsed(address)?).await? {
             let why = trouble.why;

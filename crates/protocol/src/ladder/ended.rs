@@ -50,7 +50,7 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
             (Job::AwaitReady, _) => self.node_ready = true,
-            (Job::LeaveEtcd, StepOutput::Noted(_)) => self.etcd_gone = false,
+            (Job::LeaveEtcd, StepOutput::Noted(_)) => self.etcd_gone = None,
             (Job::LeaveEtcd, _) => self.take_back(context),
             (Job::Reset, _) => self.clean(context),
             (job, output) => {
@@ -74,7 +74,7 @@ impl Ladder {
         self.leave_join();
         self.initialised = None;
         self.node_ready = false;
-        self.etcd_gone = false;
+        self.etcd_gone = None;
         context.effects.persist(context.durable).done();
     }
 

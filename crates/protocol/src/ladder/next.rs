@@ -1,5 +1,7 @@
 //! Which step comes next: the ledger, the two markers on disk and what this start has done decide.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use muster_wire::entry::Admitted;
 use muster_wire::{Entry, KubeadmMarker, Role, TurnKind, level};
@@ -11,6 +13,9 @@ use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::{Recipient, Step};
 
+/// How long etcd's data may be gone before its member is given up: a disk may be mounted late, and a person may be at it.
+const ETCD_PATIENCE: Duration = Duration::from_secs(120);
+
 impl Ladder {
     /// The next step, given that none runs.
     pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<(Job, Step)> {
@@ -19,6 +24,9 @@ impl Ladder {
         if !planted("turn-forgotten") && self.forgot_turn(context) {
             self.underway = None;
             self.leave_join();
+        }
+        if let Some(step) = self.next_without_etcd(context, &member) {
+            return Some(step);
         }
         match (context.durable.started, context.durable.completed) {
             (Some(marker), completed) if completed == Some(marker) => self.next_completed(context, marker, &member),
@@ -202,18 +210,31 @@ impl Ladder {
         if ready.attempt != marker.attempt {
             return Some((Job::Reset, Step::Reset { member: None, node: None }));
         }
-        if self.etcd_gone && member.admitted.role == Role::ControlPlane {
-            // Nothing is taken away here before it is known to be no member: until then the data may be put back.
-            let (address, node) = (member.admitted.address.clone(), member.admitted.name.clone());
-            return Some((Job::LeaveEtcd, Step::LeaveEtcd { address, node }));
-        }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))
     }
 
+    /// etcd has worked here, and its data is gone. Nothing is taken away before this machine is known to be no member: until then the data
+    /// may be put back, or its disk be mounted late.
+    fn next_without_etcd(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
+        let (since, marker) = (self.etcd_gone?, context.durable.started?);
+        let made = marker.init && context.made_cluster() == Some(marker.attempt);
+        let worked = context.durable.completed == Some(marker) || context.durable.etcd_joined != 0 || made;
+        let may = worked && member.admitted.role == Role::ControlPlane && context.ledger.level() >= level::FOUNDERS;
+        if !may || context.ledger.ready().map(|ready| ready.attempt) != Some(marker.attempt) {
+            return None;
+        }
+        let due = since + ETCD_PATIENCE;
+        if context.now < due {
+            context.wake_at(due, "etcd's data to be put back");
+            return None;
+        }
+        Some((Job::LeaveEtcd, Step::LeaveEtcd { address: member.admitted.address.clone() }))
+    }
+
     /// This machine is no member of etcd any more, whose data it has lost: what is left of it here is reset, and it joins anew.
     pub(super) fn take_back(&mut self, context: &mut Context<'_>) {
-        let Some(marker) = context.durable.completed else { return };
+        let Some(marker) = context.durable.started else { return };
         if context.ledger.is_founder(context.me) {
             context.durable.founding = context.durable.founding.max(marker.attempt);
         }

@@ -67,8 +67,16 @@ impl World {
         if !muster_wire::planted::planted("kubelet-unguarded") {
             let (manifest, ca) = (self.manifest_of_etcd(slot), self.file(slot, "pki/etcd/ca.crt"));
             let mark = Some(self.file(slot, MARK)).filter(|mark| !mark.is_empty());
-            let found =
-                Found { manifest: Some(&manifest), ca: ca.as_bytes(), mark: mark.as_deref(), ran: true, started: true };
+            // etcd's Pod has been here since its kubelet was first let start, or since it came to others.
+            let has_run = mark.is_some() || !self.founds(slot);
+            let logs: Vec<String> = has_run.then(|| "kube-system_etcd-_0".to_owned()).into_iter().collect();
+            let found = Found {
+                manifest: Some(&manifest),
+                ca: ca.as_bytes(),
+                mark: mark.as_deref(),
+                logs: &logs,
+                started: true,
+            };
             let holds = |directory: &Path| self.below(slot, directory).next().is_some();
             match found.verdict(Path::new("/var/lib/etcd"), holds) {
                 Verdict::Withhold { .. } => return false,
@@ -85,8 +93,8 @@ impl World {
     /// What the guard reads of etcd's manifest.
     fn manifest_of_etcd(&self, slot: Slot) -> String {
         match self.founds(slot) {
-            true => "- --data-dir=/var/lib/etcd\n".to_owned(),
-            false => "- --data-dir=/var/lib/etcd\n- --initial-cluster-state=existing\n".to_owned(),
+            true => "- --data-dir=/var/lib/etcd\n- --name=\n".to_owned(),
+            false => "- --data-dir=/var/lib/etcd\n- --initial-cluster-state=existing\n- --name=\n".to_owned(),
         }
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn failover(paths: &Paths, arguments: &FailoverArguments, report: &Re
         for machine in &planes {
             let name = machine.name.as_str();
             let loss = lose(&testbed, &planes, machine, arguments, report)
-                .with_context(|| format!("after the loss of {name}; `start {name}` brings it back"))?;
+                .with_context(|| format!("after the loss of {name}; what it lost is to be given back by hand"))?;
             report.step(format!(
                 "{name}: everywhere else kubectl had answered within {:.1} s of its loss, and did for {:.0} s on; \
                  back and whole {:.1} s after it was given back",

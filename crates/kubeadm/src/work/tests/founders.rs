@@ -24,9 +24,11 @@ fn on(before: Before, there: [bool; 3]) -> (Result<StepOutput, StepFailure>, Vec
         Ask::Exists(path) if !ran => Answer::Exists(match path.file_name().and_then(|name| name.to_str()) {
             Some("etcd.yaml") => there[0],
             Some("config.yaml") => there[1],
-            Some("member") => there[2],
             _ => true,
         }),
+        Ask::List(path) if path.ends_with("member") && !ran => {
+            Answer::Listed(Ok(there[2].then(|| path.join("wal")).into_iter().collect()))
+        }
         ask => {
             ran |= matches!(ask, Ask::Run(_));
             well(ask)
@@ -73,9 +75,9 @@ fn etcd_that_may_have_started_is_gone_on_with_and_never_begun_again() {
     // A kubelet that was started a moment ago.
     let mut looks = 0;
     let (result, asks) = drive(found(Before::Part), |ask| match ask {
-        Ask::Exists(path) if path.ends_with("member") => {
+        Ask::List(path) if path.ends_with("member") => {
             looks += 1;
-            Answer::Exists(looks > 5)
+            Answer::Listed(Ok((looks > 5).then(|| path.join("wal")).into_iter().collect()))
         }
         ask => well(ask),
     });
@@ -84,9 +86,9 @@ fn etcd_that_may_have_started_is_gone_on_with_and_never_begun_again() {
 
 #[test]
 fn a_member_is_given_up_only_while_its_data_is_gone() {
-    let leave = || begin(here(), true, Step::LeaveEtcd { address: "10.0.0.2".into(), node: "m2".into() });
+    let leave = || begin(here(), true, Step::LeaveEtcd { address: "10.0.0.2".into() });
     let gone = |ask: &Ask| match ask {
-        Ask::Exists(path) if path.ends_with("member") => Answer::Exists(false),
+        Ask::List(path) if path.ends_with("member") => Answer::Listed(Ok(Vec::new())),
         Ask::Send(request) if request.path.contains("member/list") => Answer::Heard(Ok((200, LIST.into()))),
         ask => well(ask),
     };
@@ -96,9 +98,34 @@ fn a_member_is_given_up_only_while_its_data_is_gone() {
         !asks.iter().any(|ask| ask.starts_with("run") || ask.starts_with("empty")),
         "nothing is reset yet: {asks:?}"
     );
-    let (result, asks) = drive(leave(), well);
-    assert!(matches!(result, Ok(StepOutput::Noted(_))), "{result:?}");
-    assert!(!asks.iter().any(|ask| ask.contains("member") && !ask.starts_with("exists")), "{asks:?}");
+    // It may be put back at any moment, before the first request or between two.
+    for rounds in [0, 3] {
+        let mut looks = 0;
+        let (result, asks) = drive(leave(), |ask| match ask {
+            Ask::List(path) if path.ends_with("member") => {
+                looks += 1;
+                Answer::Listed(Ok((looks > rounds).then(|| path.join("wal")).into_iter().collect()))
+            }
+            Ask::Send(_) => Answer::Heard(Err("connection refused".to_owned())),
+            ask => well(ask),
+        });
+        assert!(matches!(result, Ok(StepOutput::Noted(_))), "{result:?} {asks:?}");
+        assert!(!asks.iter().any(|ask| ask.contains("member/remove")), "{asks:?}");
+    }
+}
+
+#[test]
+fn who_joins_with_nothing_takes_what_is_listed_of_it_out_first() {
+    let join = || begin(here(), true, Step::JoinEtcd { attempt: 1, address: "10.0.0.2".into() });
+    let (_, asks) = drive(join(), |ask| match ask {
+        Ask::List(path) if path.ends_with("member") => Answer::Listed(Ok(Vec::new())),
+        Ask::Send(request) if request.path.contains("member/list") => Answer::Heard(Ok((200, LIST.into()))),
+        ask => well(ask),
+    });
+    assert!(asks.iter().any(|ask| ask.contains("/v3/cluster/member/remove")), "{asks:?}");
+    let (result, asks) = drive(join(), well);
+    assert_eq!(result, Ok(StepOutput::Done));
+    assert!(!asks.iter().any(|ask| ask.contains("member/remove")), "what it wrote itself is gone on with: {asks:?}");
 }
 
 /// A kubeadm that will not do it is no word of etcd's data: what runs here is not given up for it.
