@@ -19,6 +19,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How a machine that was to be no member of etcd ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// etcd says that it is none.
+    Out,
+    /// It cannot ever have been one.
+    NeverIn,
+    /// It stays one: its data is there.
+    DataIsThere,
+}
+
 impl Deed {
     /// Whether this machine's own etcd says that it is a member that votes.
     pub(super) async fn votes(&self, us: IpAddr) -> Result<bool, Trouble> {
@@ -29,9 +40,9 @@ impl Deed {
 
     /// Returns once the machine at `them`, which is gone for good, is no member.
     pub(super) async fn strike_out(&self, them: IpAddr) -> Result<(), Trouble> {
-        match self.leave_etcd(them).await? {
-            true => Ok(()),
-            false => Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it")),
+        match self.leave(them, false).await? {
+            Left::Out => Ok(()),
+            _ => Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it")),
         }
     }
 
@@ -43,35 +54,31 @@ impl Deed {
 
     /// Takes this machine's own member out, as long as its data is gone: it may be put back at any moment. Says whether it did.
     pub(super) async fn give_up_member(&self, us: IpAddr) -> Result<bool, Trouble> {
-        self.hands.at("etcd/member-remove");
-        let begun = self.hands.now();
-        let Some(identity) = self.etcd_identity().await? else {
-            return Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it"));
-        };
-        loop {
-            if self.has_data().await? {
-                return Ok(false);
-            }
-            match self.round(us, &identity).await? {
-                Ok(()) => return Ok(true),
-                Err(why) if self.hands.now() - begun >= LIMIT => {
-                    return Err(Trouble::new(format!("etcd's membership of {us} cannot be given up: {why}")));
-                }
-                Err(_) => self.hands.pause(PAUSE).await?,
-            }
+        match self.leave(us, true).await? {
+            Left::Out => Ok(true),
+            Left::DataIsThere => Ok(false),
+            Left::NeverIn => Err(Trouble::new("this machine has no identity for etcd, and cannot take its member out")),
         }
     }
 
-    /// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one. The machines with
-    /// members are asked for in every round: after a start none may be known yet.
+    /// Returns once the machine at `us` is no member: true, or false if it cannot ever have been one.
     pub(super) async fn leave_etcd(&self, us: IpAddr) -> Result<bool, Trouble> {
+        Ok(self.leave(us, false).await? == Left::Out)
+    }
+
+    /// The machines with members are asked for in every round: after a start none may be known yet. `without_data`: only while this
+    /// machine holds nothing of etcd's, which is looked at in every round as well.
+    async fn leave(&self, us: IpAddr, without_data: bool) -> Result<Left, Trouble> {
         self.hands.at("etcd/member-remove");
         let begun = self.hands.now();
         loop {
+            if without_data && self.has_data().await? {
+                return Ok(Left::DataIsThere);
+            }
             // Without an identity for etcd there was never a request to join it.
-            let Some(identity) = self.etcd_identity().await? else { return Ok(false) };
+            let Some(identity) = self.etcd_identity().await? else { return Ok(Left::NeverIn) };
             match self.round(us, &identity).await? {
-                Ok(()) => return Ok(true),
+                Ok(()) => return Ok(Left::Out),
                 Err(why) if self.hands.now() - begun >= LIMIT => {
                     let why = format!("etcd's membership of {us} cannot be given up, so nothing is wiped: {why}");
                     return Err(Trouble::new(why));
