@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use muster_kubeadm::work::{Answer, Ask, Next, Ran};
 use muster_kubeadm::{Command, Place, Plan, Work};
@@ -48,30 +49,38 @@ pub(crate) struct Device {
     pub(crate) plan: Mutex<Option<Arc<Plan>>>,
 }
 
-type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
+/// Longest time for the kernel to end connections.
+const CUT_OFF: Duration = Duration::from_secs(2);
+
+type Progress<'a> = &'a (dyn Fn(&str, Option<&str>) + Send + Sync);
 
 impl Device {
-    /// Carries out a step. `progress` hears of every phase that begins.
+    /// Carries out a step. `progress` hears of every phase that begins, and of what holds it up.
     pub(crate) async fn carry_out(&self, step: Step, progress: Progress<'_>) -> Result<StepOutput, StepFailure> {
         let (name, begun) = (step.name(), Instant::now());
         let plan = self.plan.lock().expect("no holder panics").clone();
         let mut work = Work::begin(self.place.clone(), plan, step, seed());
         let mut phase: Option<(String, Instant)> = None;
+        let mut held: Option<String> = None;
         let mut answer = None;
         let result = loop {
             let next = work.next(self.started.elapsed(), answer.take());
             for words in work.told() {
                 warn!(step = name, "{words}");
             }
-            let now_at = work.phase();
+            let (now_at, holds) = (work.phase(), work.held());
             if phase.as_ref().map(|(name, _)| name) != now_at.as_ref() {
                 if let Some((ended, begun)) = phase.take() {
                     self.note(name, ended, begun);
                 }
                 if let Some(begins) = now_at {
-                    progress(&begins);
+                    progress(&begins, None);
                     phase = Some((begins, Instant::now()));
                 }
+            }
+            if held != holds {
+                held = holds;
+                progress(phase.as_ref().map_or("", |(name, _)| name), held.as_deref());
             }
             match next {
                 Next::Ask(ask) => answer = Some(self.answer(ask).await),
@@ -112,6 +121,7 @@ impl Device {
             Ask::Clock => Answer::Clock(SystemTime::now()),
             Ask::Servers => Answer::Servers(self.balancer.addresses()),
             Ask::Endpoint(address) => Answer::Did(self.mean(address)),
+            Ask::CutOff(at) => Answer::Did(cut_off(at).await),
             Ask::Keep(plan) => {
                 *self.plan.lock().expect("no holder panics") = Some(plan);
                 Answer::Did(Ok(()))
@@ -163,4 +173,19 @@ pub(crate) fn seed() -> Zeroizing<[u8; 32]> {
     // Without entropy there are no keys, and no machine.
     getrandom::fill(&mut seed[..]).expect("the operating system gives entropy");
     seed
+}
+
+/// Has the kernel end the TCP connections from here to `at` (`ss -K` of iproute2, which needs `CONFIG_INET_DIAG_DESTROY`). A connection to a
+/// machine without power has no other end before its retransmissions are over.
+async fn cut_off(at: SocketAddr) -> Result<(), String> {
+    let (host, port) = (at.ip().to_string(), at.port().to_string());
+    let mut command = tokio::process::Command::new("ss");
+    command.args(["-H", "-K", "dst", &host, "dport", "=", &port]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(CUT_OFF, command.status()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("ss ended with {status}")),
+        Ok(Err(why)) => Err(format!("ss: {why}")),
+        Err(_) => Err("ss took too long".to_owned()),
+    }
 }

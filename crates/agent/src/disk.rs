@@ -206,6 +206,23 @@ impl Disk {
         Ok(())
     }
 
+    /// Forgets everything that was this machine's: it starts again as another. Raft's store goes first, which without the state says
+    /// nothing; the lock is held to the end.
+    ///
+    /// # Errors
+    /// What the system said, with the file's name. The machine is then who it was, or another.
+    pub(crate) fn renew(self) -> Result<(), DiskError> {
+        for path in [self.raft_path(), self.path.clone()] {
+            match fs::remove_file(&path) {
+                Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io(&path, "cannot be removed")(why));
+                }
+                _ => self.directory.sync_all().map_err(io(&path, "its directory cannot be synced"))?,
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self) -> Result<(), DiskError> {
         let file = proto::StateFile {
             identity_seed: bytes::Bytes::copy_from_slice(&*self.identity_seed),
@@ -385,6 +402,19 @@ mod tests {
         drop(disk);
         fs::remove_file(&beside).expect("removes");
         assert_eq!(open(directory.path(), 1).expect("opens").durable, durable(1));
+    }
+
+    #[test]
+    fn who_is_renewed_is_another_and_remembers_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
+        disk.persist(durable(7)).expect("writes");
+        disk.raft_begun().expect("writes");
+        fs::write(disk.raft_path(), b"votes").expect("writes");
+        disk.renew().expect("renews");
+        let Loaded { disk, durable } = open(directory.path(), 1).expect("opens");
+        assert_eq!(durable, Durable::default());
+        assert!(!disk.has_begun_raft() && !disk.raft_path().exists());
     }
 
     #[test]

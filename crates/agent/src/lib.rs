@@ -30,4 +30,4 @@ pub use disk::DiskError;
 pub use hardware::Hardware;
 pub use logs::Ring;
 pub use muster_consensus::LOG_DIRECTIVE;
-pub use shell::{AgentError, run};
+pub use shell::{AgentError, Ended, run};

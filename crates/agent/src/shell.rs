@@ -36,8 +36,20 @@ use crate::record::Recorder;
 /// Most inputs that wait for the machine. The mesh stops reading while it is full, which is what bounds a flood.
 const INPUTS_MAX: usize = 1_024;
 
+/// How long the last answers of a machine that starts again as another may take.
+const ANSWERED: Duration = Duration::from_millis(200);
+
 /// Most frames that wait for the mesh.
 const COMMANDS_MAX: usize = 4_096;
+
+/// How an agent ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// Its machine was removed and has forgotten who it was: it is to be started again, as another.
+    Renewed,
+}
 
 /// Why an agent does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -82,13 +94,15 @@ struct Shell {
     started: Instant,
     /// Whether the mesh was told that this machine is Ready.
     at_rest: bool,
+    /// Whether this machine is to start again as another.
+    renewed: bool,
 }
 
-/// Runs the agent until it is told to stop (SIGTERM, SIGINT).
+/// Runs the agent until it is told to stop (SIGTERM, SIGINT), or its machine is to start again as another.
 ///
 /// # Errors
 /// See [`AgentError`]. The process should then end with a failure: it starts again from what is on disk.
-pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
+pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     let system = |what: &str, why: &dyn std::fmt::Display| AgentError::System(format!("{what}: {why}"));
     let hardware = match &config.hardware {
         Some(hardware) => hardware.clone(),
@@ -191,6 +205,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
         common: config.common(),
         started,
         at_rest: false,
+        renewed: false,
     };
     shell.carry_out(&mut effects).await?;
     tokio::spawn(mesh.run());
@@ -201,7 +216,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut watchdog = watchdog();
 
-    loop {
+    while !shell.renewed {
         while let Some(input) = shell.raft.inputs.pop_front() {
             shell.handle(input, &mut effects).await?;
         }
@@ -250,7 +265,13 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<(), AgentError> {
     }
     shell.raft.stop().await;
     let _ = std::fs::remove_file(&socket);
-    Ok(())
+    if shell.renewed {
+        // Whoever asked for it is to read the answer.
+        tokio::time::sleep(ANSWERED).await;
+        shell.disk.renew()?;
+        return Ok(Ended::Renewed);
+    }
+    Ok(Ended::Stopped)
 }
 
 impl Shell {
@@ -301,6 +322,7 @@ impl Shell {
                 }
                 Effect::InitializeRaft => self.raft.initialize(),
                 Effect::StopRaft => self.raft.stop().await,
+                Effect::Renew => self.renewed = true,
                 Effect::SetVoters(voters) => self.raft.set_voters(voters),
                 Effect::Propose { call, entry } => self.raft.propose(call, &entry),
                 Effect::Run { run, step } => self.start(run, step),
@@ -335,9 +357,10 @@ impl Shell {
         let (device, inputs) = (self.device.clone(), self.inputs.clone());
         let task = tokio::spawn(async move {
             let phases = inputs.clone();
-            let progress = move |phase: &str| {
+            let progress = move |phase: &str, held: Option<&str>| {
                 // For people only: a full queue may lose it.
-                let _ = phases.try_send(Input::Progress { run, phase: phase.to_owned() });
+                let _ =
+                    phases.try_send(Input::Progress { run, phase: phase.to_owned(), held: held.map(str::to_owned) });
             };
             let result = device.carry_out(step, &progress).await;
             let _ = inputs.send(Input::Finished { run, result }).await;

@@ -19,6 +19,10 @@ Looking into a machine:
   muster explain           why nothing seems to happen, and for whom it waits
   muster logs --follow     what it does
 
+Machines come and go:
+  muster remove NAME         take a machine out of the cluster
+  muster reset --rejoin      recreate this machine
+
 Later images:
   muster image accept FILE   let machines with this muster.toml join as well
 
@@ -45,6 +49,10 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// Print what a machine does
     Logs(LogsArguments),
+    /// Take a machine out of the cluster for good: drained, out of etcd, its Node deleted
+    Remove(RemoveArguments),
+    /// Take this machine out of the cluster, and undo what Kubernetes has on it
+    Reset(ResetArguments),
     /// Accept a later image, and list the accepted ones and who runs which
     Image {
         #[command(subcommand)]
@@ -254,6 +262,79 @@ pub(crate) struct LogsArguments {
     /// Go on printing what is added
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+const REMOVE_HELP: &str = "\
+What happens, in this order: the machine's Node is closed, and what runs on it is moved away, as `kubectl drain` does it (budgets are
+respected; a Pod that belongs to nobody is gone for good). A control plane leaves etcd, and is taken out only while a majority of the others
+answers. Its Node is deleted, and with it its place in the ledger, its ticket and its token: this identity never returns. The machine
+undoes what Kubernetes has on it and stays out. One that does not answer is not drained; when it comes back it does the rest.
+
+What holds it up is told, with the Pod and the budget, and tried again; `--withdraw` ends that.
+
+Examples:
+  muster remove m4 --dry-run      what would happen
+  muster remove m4                asks first; --yes does not
+  muster remove m4 --withdraw     let it stay after all
+
+Exit code 0 if it is removed, 1 if that is refused or not so in time (it goes on all the same), 2 if there is no such machine, 3 if no agent
+answers.";
+
+#[derive(Args, Debug)]
+#[command(after_help = REMOVE_HELP)]
+pub(crate) struct RemoveArguments {
+    /// Its Node's name, or its identity (m-4f2a91c0, or all of it)
+    pub(crate) name: String,
+    /// Let it stay after all
+    #[arg(long)]
+    pub(crate) withdraw: bool,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
+}
+
+const RESET_HELP: &str = "\
+As `muster remove` of this very machine: it is drained, leaves etcd, and undoes what Kubernetes has on it. With --rejoin it then comes back as a
+new machine, with a new identity, and joins anew: how a machine is recreated. A machine that was removed comes back by --rejoin as well.
+
+Where it would cost the cluster its majority, it is refused. A machine that belongs to no cluster has nothing to leave.
+
+Examples:
+  muster reset --dry-run
+  muster reset                    leaves for good
+  muster reset --rejoin --yes     is recreated
+
+Exit code 0 if it has left (with --rejoin: is another machine), 1 if that is refused or not so in time, 3 if no agent answers.";
+
+#[derive(Args, Debug)]
+#[command(after_help = RESET_HELP)]
+pub(crate) struct ResetArguments {
+    /// Come back at once as a new machine
+    #[arg(long)]
+    pub(crate) rejoin: bool,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
+}
+
+/// How a machine is taken out.
+#[derive(Args, Debug)]
+pub(crate) struct HowArguments {
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Return as soon as it is in the ledger that it is to be
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Wait so many seconds for it
+    #[arg(long, default_value = "900", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// Print one JSON object a line, the last one with the outcome
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) whom: Whom,
 }
 
 const IMAGE_EXAMPLES: &str = "\

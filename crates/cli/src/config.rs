@@ -15,6 +15,7 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use muster_wire::Digest;
@@ -51,6 +52,8 @@ pub(crate) struct Image {
     pub(crate) dns: Option<String>,
     /// What concerns kubeadm.
     pub(crate) kubernetes: Kubernetes,
+    /// How long a control plane may be dead before a worker takes its seat.
+    pub(crate) replace_after: Option<Duration>,
     /// Where the identity and the promises are.
     pub(crate) state_dir: PathBuf,
     /// Whether they survive a restart.

@@ -11,6 +11,7 @@ mod exit;
 mod guard;
 mod image;
 mod lab;
+mod leave;
 mod look;
 mod print;
 mod run;
@@ -48,6 +49,8 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Status(arguments) => runtime()?.block_on(look::status(&arguments)),
         Command::Explain(arguments) => runtime()?.block_on(look::explain(&arguments)),
         Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
+        Command::Remove(arguments) => runtime()?.block_on(leave::remove(&arguments)),
+        Command::Reset(arguments) => runtime()?.block_on(leave::reset(&arguments)),
         Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
         Command::Guard(arguments) => guard::carry_out(&arguments),
         Command::Config { action } => configure::carry_out(&action),

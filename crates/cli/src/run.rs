@@ -1,10 +1,12 @@
 //! `muster run`: from the command line and muster.toml to a running agent.
 
 use std::io::IsTerminal as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context as _;
-use muster_agent::{AgentConfig, Hardware, LOG_DIRECTIVE, Ring};
+use muster_agent::{AgentConfig, Ended, Hardware, LOG_DIRECTIVE, Ring};
 use muster_wire::{Digest, Settings};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::filter::EnvFilter;
@@ -49,8 +51,14 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
     let logs = Ring::default();
     log(filter, &logs);
     let agent = muster_agent::run(config, logs);
-    crate::runtime()?.block_on(agent).context("the agent stops")?;
-    Ok(Exit::Done)
+    match crate::runtime()?.block_on(agent).context("the agent stops")? {
+        Ended::Stopped => Ok(Exit::Done),
+        // The same process: whoever watches it has nothing to mend.
+        Ended::Renewed => {
+            let why = Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec();
+            Err(anyhow::Error::new(why).context("muster cannot start again as another machine"))
+        }
+    }
 }
 
 /// Logs to standard error and to the ring that `muster logs` reads.
@@ -119,7 +127,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         kubeadm_env: Vec::new(),
         // Machines that share one computer share its hardware; each one's directory tells it apart.
         hardware: root.map(|root| Hardware::of(Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()]))),
-        tuning: muster_protocol::Tuning::default(),
+        tuning: muster_protocol::Tuning { replace_after: image.replace_after, ..muster_protocol::Tuning::default() },
         record: arguments.record.clone(),
     }
 }

@@ -199,8 +199,9 @@ impl<R: Runtime> Consensus<R> {
         for learner in voters.iter().filter(|voter| membership.get_node(voter).is_none()) {
             self.inner.raft.add_learner(*learner, EmptyNode::new(), false).await.map_err(write_error)?;
         }
-        // One that does not answer must not get a vote: it would take the quorum's place of one that does.
-        self.caught_up(&voters).await?;
+        // One that does not answer must not get a vote: it would take the quorum's place of one that does. Who has one keeps it.
+        let votes: BTreeSet<MachineId> = membership.voter_ids().collect();
+        self.caught_up(&voters.difference(&votes).copied().collect()).await?;
         self.inner.raft.change_membership(voters.clone(), false).await.map_err(write_error)?;
         self.leave_out(&voters).await
     }

@@ -15,13 +15,22 @@ use crate::settings::Settings;
 pub const CLIENT_PORT: u16 = 2379;
 
 /// Where it serves its peers.
-const PEER_PORT: u16 = 2380;
+pub const PEER_PORT: u16 = 2380;
 
 /// The request that lists the members; its body is an empty object.
 pub const LIST: &str = "/v3/cluster/member/list";
 
+/// The body of [`LIST`] with which a member answers only what a majority agrees on (etcd 3.5 and later; before, every answer is such).
+pub const AGREED: &str = r#"{"linearizable":true}"#;
+
 /// The request that removes one; its body comes from [`membership`].
 pub const REMOVE: &str = "/v3/cluster/member/remove";
+
+/// The request that asks a member for itself and for whom it follows; its body is an empty object.
+pub const STATUS: &str = "/v3/maintenance/status";
+
+/// The request that has a leader hand on to another member; its body comes from [`hand_on`].
+pub const HAND_ON: &str = "/v3/maintenance/transfer-leadership";
 
 /// What a list of members says of one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,17 +76,53 @@ pub fn votes(status: u16, body: &[u8], address: IpAddr) -> bool {
     })
 }
 
+/// Reads an answer to [`STATUS`]: the member that answers, and the one that leads.
+pub fn follows(status: u16, body: &[u8]) -> Option<(u64, u64)> {
+    let answer: Value = serde_json::from_slice(body).ok().filter(|_| status == 200 && body.len() <= ANSWER_LIMIT)?;
+    let number = |value: &Value| value.as_str()?.parse().ok();
+    Some((number(&answer["header"]["member_id"])?, number(&answer["leader"])?))
+}
+
+/// Where a member serves, by an answer to [`LIST`].
+pub fn address_of(status: u16, body: &[u8], number: u64) -> Option<IpAddr> {
+    let members = members(status, body).ok()?;
+    let member = members.iter().find(|member| member["ID"].as_str().is_some_and(|id| id.parse() == Ok(number)))?;
+    let urls = member["clientURLs"].as_array()?;
+    urls.iter().find_map(|url| url.as_str()?.strip_prefix("https://")?.parse::<SocketAddr>().ok()).map(|at| at.ip())
+}
+
+/// The body with which a leader hands on to a member.
+pub fn hand_on(to: u64) -> String {
+    json!({ "targetID": to.to_string() }).to_string()
+}
+
+/// How many members that vote an answer to [`LIST`] shows beside that of the machine at `address`.
+///
+/// # Errors
+/// When it is not such an answer.
+pub fn others(status: u16, body: &[u8], address: IpAddr) -> Result<usize, String> {
+    let members = members(status, body)?;
+    Ok(members.iter().filter(|member| !is_of(member, address) && member["isLearner"] != true).count())
+}
+
+fn members(status: u16, body: &[u8]) -> Result<Vec<Value>, String> {
+    if status != 200 || body.len() > ANSWER_LIMIT {
+        return Err(format!("etcd does not tell its members (status {status})"));
+    }
+    let mut answer: Value =
+        serde_json::from_slice(body).map_err(|_| "etcd's list of members is not JSON".to_owned())?;
+    match answer["members"].take() {
+        Value::Array(members) if !members.is_empty() => Ok(members),
+        _ => Err("etcd's answer lists no members".to_owned()),
+    }
+}
+
 /// Reads an answer to [`LIST`].
 ///
 /// # Errors
 /// When it is not such an answer.
 pub fn membership(status: u16, body: &[u8], address: IpAddr) -> Result<Membership, String> {
-    if status != 200 || body.len() > ANSWER_LIMIT {
-        return Err(format!("etcd does not tell its members (status {status})"));
-    }
-    let answer: Value = serde_json::from_slice(body).map_err(|_| "etcd's list of members is not JSON".to_owned())?;
-    let members = answer["members"].as_array().filter(|members| !members.is_empty());
-    let members = members.ok_or_else(|| "etcd's answer lists no members".to_owned())?;
+    let members = members(status, body)?;
     match if muster_wire::planted::planted("etcd-strikes-another") {
         members.first()
     } else {
@@ -126,6 +171,15 @@ mod tests {
     }
 
     #[test]
+    fn who_leads_and_where_it_serves_is_read() {
+        let status = br#"{"header": {"cluster_id": "7", "member_id": "18249187646912138824"}, "leader": "10276657743932975437"}"#;
+        assert_eq!(follows(200, status), Some((18249187646912138824, 10276657743932975437)));
+        assert_eq!(address_of(200, TWO, 10276657743932975437), "10.0.0.1".parse().ok());
+        assert_eq!((follows(503, status), address_of(200, TWO, 1)), (None, None));
+        assert_eq!(hand_on(7), r#"{"targetID":"7"}"#);
+    }
+
+    #[test]
     fn what_is_no_list_is_not_taken_for_an_empty_one() {
         assert!(membership(503, TWO, US).is_err());
         assert!(membership(200, b"{}", US).is_err());
@@ -137,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(status in any::<u16>(), body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = membership(status, &body, US);
+            let _ = (membership(status, &body, US), others(status, &body, US), follows(status, &body), address_of(status, &body, 7));
         }
     }
 }

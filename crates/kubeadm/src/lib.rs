@@ -35,6 +35,7 @@ pub mod api;
 mod codec;
 pub mod dns;
 mod document;
+pub mod drain;
 pub mod etcd;
 pub mod farewell;
 pub mod guard;

@@ -8,6 +8,7 @@
 
 mod actions;
 mod apply;
+mod drain;
 mod etcd;
 mod hands;
 mod node;
@@ -94,6 +95,8 @@ pub enum Ask {
     Servers,
     /// From here on the endpoint's name means this machine, which is at this address. [`Answer::Did`].
     Endpoint(IpAddr),
+    /// End the TCP connections of this machine to there, which nobody answers any more. [`Answer::Did`].
+    CutOff(SocketAddr),
     /// Steps that begin from here on are given this plan. [`Answer::Did`].
     Keep(Arc<Plan>),
 }
@@ -227,6 +230,11 @@ impl Work {
     /// What it is at, in kubeadm's words as far as there are any.
     pub fn phase(&self) -> Option<String> {
         self.hands.phase()
+    }
+
+    /// What holds it up there, if something does.
+    pub fn held(&self) -> Option<String> {
+        self.hands.what_holds()
     }
 
     /// What people should know of it, since this was last asked.

@@ -51,8 +51,10 @@ pub enum Effect {
     },
     /// Call Raft's `initialize` with exactly the charter's voters. Doing it twice, or from several voters, is harmless.
     InitializeRaft,
-    /// Stop this machine's Raft: its identity is not its own (a cloned disk).
+    /// Stop this machine's Raft: its identity is not its own (a cloned disk), or it was removed.
     StopRaft,
+    /// This machine was removed, and nothing of it is left: forget its identity and all that it knew, and start again as another.
+    Renew,
     /// Let Raft's voters be these (a joint consensus change). Only given to the leader; repeated until it holds.
     SetVoters(std::collections::BTreeSet<MachineId>),
     /// Propose an entry to this machine's Raft.
@@ -269,6 +271,16 @@ pub enum Step {
         /// Its Node's name.
         node: String,
     },
+    /// Let nothing new come to a Node, and have what runs on it moved away. Fails with what holds it.
+    Drain {
+        /// Its name.
+        node: String,
+    },
+    /// Let something come again to a Node that was drained in vain, unless somebody else had closed it before.
+    Open {
+        /// Its name.
+        node: String,
+    },
     /// Undo whatever kubeadm and muster did to this machine for the cluster. Safe to repeat.
     Reset {
         /// Set for a control plane that may have joined etcd: its address there. It is no member any more before anything
@@ -301,6 +313,8 @@ impl Step {
             Step::DeleteToken { .. } => "delete-token",
             Step::ApplyManifests { .. } => "apply-manifests",
             Step::Strike { .. } => "strike",
+            Step::Drain { .. } => "drain",
+            Step::Open { .. } => "open",
             Step::Reset { .. } => "reset",
         }
     }

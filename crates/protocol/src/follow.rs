@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, WireError, limits};
+use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, Removal, WireError, limits};
 
 use crate::ledger::Refusal;
 use crate::planted::planted;
@@ -22,6 +22,10 @@ const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
 
 /// Most proposals of others in this leader's hands at once.
 const RELAYED_MAX: usize = 1_024;
+
+/// How long a voter hears no other leader before it asks the others as well: it may have been removed, and its Raft be heard by nobody. One
+/// that led when it stopped believes that it leads when it is back.
+const ORPHANED: Duration = Duration::from_secs(10);
 
 /// Calls are numbered from the machine's count of boots, so many bits further up.
 const BOOT_BITS: u32 = 32;
@@ -102,6 +106,14 @@ pub(crate) struct Follow {
     calls: u64,
     /// When a voter last said that this machine is not admitted.
     pub(crate) turned_down: bool,
+    /// What a voter said of this machine's removal.
+    removal: Option<Removal>,
+    /// Whether this machine was removed, as far as it knows.
+    gone: bool,
+    /// Whom this machine's own Raft follows, or that it leads.
+    led: Option<MachineId>,
+    /// Since when this machine runs Raft and hears no other leader.
+    orphaned: Option<Time>,
     changed: bool,
 }
 
@@ -120,6 +132,11 @@ impl Follow {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What becomes of this machine, if the ledger says that it was removed.
+    pub(crate) fn removal(&self, me: MachineId) -> Option<Removal> {
+        self.removal.or(self.ledger.removal(me))
     }
 
     /// Whether the ledger or leadership changed since the last call.
@@ -192,6 +209,12 @@ impl Follow {
         self.fed = true;
     }
 
+    /// This machine's own Raft says who leads.
+    pub(crate) fn raft_leading(&mut self, term: u64, leader: Option<MachineId>) {
+        self.led = leader;
+        self.leading(term, leader);
+    }
+
     pub(crate) fn leading(&mut self, term: u64, leader: Option<MachineId>) {
         if (self.term, self.leader) != (term, leader) {
             self.changed = true;
@@ -244,8 +267,13 @@ impl Follow {
     /// A voter answered.
     pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<(Entry, Result<(), Refusal>)> {
         let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
-        // While Raft feeds the ledger, news is at best old.
+        if ours && news.removal.is_some() && self.removal != news.removal {
+            self.removal = news.removal;
+            self.changed = true;
+        }
+        // While Raft feeds the ledger, news is at best old. If this machine was not removed, it is asked again after a while.
         if !ours || self.fed {
+            self.orphaned.take_if(|_| ours);
             return Vec::new();
         }
         if news.leader.is_some() && news.leader != self.leader {
@@ -317,10 +345,30 @@ impl Follow {
     ) {
         self.answer_askers(now, tuning, effects);
         let voters = self.voters(me, charter, roster);
-        if !self.fed {
+        self.gone = self.removal(me).is_some();
+        self.note_leader(now, me);
+        if !self.asks(now) || self.gone {
+            // Whatever was asked before, its answer is not waited for.
+            self.poll = None;
+        } else if voters.is_empty() {
+            // There is nobody to ask; it looks again later.
+            self.orphaned = self.orphaned.map(|_| now);
+        } else {
             self.poll_voters(now, me, &voters, roster, tuning, effects);
         }
         self.send_proposals(now, me, &voters, roster, tuning, effects);
+    }
+
+    fn note_leader(&mut self, now: Time, me: MachineId) {
+        // What others say of a leader is no sign that this machine's own Raft hears one.
+        let led = self.led.is_some_and(|leader| leader != me);
+        self.orphaned = (self.raft && !led).then(|| self.orphaned.unwrap_or(now));
+    }
+
+    /// Whether it hears of the ledger from others.
+    fn asks(&self, now: Time) -> bool {
+        let orphaned = self.orphaned.is_some_and(|since| now.since(since) >= ORPHANED);
+        !self.fed || orphaned && !crate::planted::planted("removed-asks-nobody")
     }
 
     fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
@@ -350,14 +398,16 @@ impl Follow {
         for (machine, asker) in &self.askers {
             let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
             let behind = asker.since < newest || asker.since < self.floor;
-            if (admitted && behind) || now.since(asker.asked) >= tuning.poll_hold {
+            let removed = self.ledger.was_removed(*machine);
+            if (admitted && behind) || removed || now.since(asker.asked) >= tuning.poll_hold {
                 let admitted = admitted && (behind || !crate::planted::planted("admitted-told-stranger"));
                 answers.push((*machine, admitted));
             }
         }
         for (machine, admitted) in answers {
             if let Some(asker) = self.askers.remove(&machine) {
-                effects.send(machine, Frame::LedgerNews(self.answer(&asker, admitted)));
+                let removal = self.ledger.removal(machine);
+                effects.send(machine, Frame::LedgerNews(LedgerNews { removal, ..self.answer(&asker, admitted) }));
             }
         }
     }
@@ -371,6 +421,7 @@ impl Follow {
             state: None,
             not_admitted: !admitted,
             leader: self.leader,
+            removal: None,
         };
         if !admitted && !crate::planted::planted("ledger-for-strangers") {
             return news;
@@ -480,11 +531,12 @@ impl Follow {
     pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
         let held = self.holds.front().map(|(asked, ..)| (*asked + tuning.poll_hold, "a poll to answer"));
         let answer = self.answer_at.map(|due| (due, "polls to answer")).or(held);
-        let poll = self.poll.as_ref().filter(|_| !self.fed);
-        let poll = poll.map(|poll| (poll.sent + self.patience(tuning), "a poll's answer"));
+        let poll = self.poll.as_ref().map(|poll| (poll.sent + self.patience(tuning), "a poll's answer"));
         let due = |asked: &Asked| Some(asked.sent? + asked.patience(&self.ledger, tuning));
         let asked = self.asked.values().filter_map(due).min().map(|due| (due, "a proposal's effect"));
-        answer.into_iter().chain(poll).chain(asked).min()
+        let orphaned = self.orphaned.filter(|_| self.fed && self.poll.is_none() && !self.gone);
+        let orphaned = orphaned.map(|since| (since + ORPHANED, "a leader that is missing"));
+        answer.into_iter().chain(poll).chain(asked).chain(orphaned).min()
     }
 
     /// What this machine wants committed and has not seen committed yet.

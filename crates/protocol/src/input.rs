@@ -97,6 +97,8 @@ pub enum Input {
         run: RunId,
         /// The phase, in kubeadm's words.
         phase: String,
+        /// What holds the step up there, if something does.
+        held: Option<String>,
     },
     /// A step ended.
     Finished {

@@ -191,6 +191,32 @@ impl Ladder {
         }
     }
 
+    /// This machine is of the cluster no more: what was made of it is undone. Returns whether nothing of it is left.
+    pub(crate) fn depart(&mut self, context: &mut Context<'_>) -> bool {
+        if let Some(running) = &mut self.running {
+            let moot =
+                !matches!(running.job, Job::Reset | Job::Check) && !std::mem::replace(&mut running.aborted, true);
+            let run = running.run;
+            if moot {
+                context.effects.push(Effect::Abort { run });
+            }
+            return false;
+        }
+        if context.durable.started.is_none() {
+            return true;
+        }
+        if context.now < self.not_before {
+            context.wake_at(self.not_before, "a step to try again");
+            return false;
+        }
+        match self.version {
+            None => self.start(context, Job::Check, Step::Check { fresh: false }),
+            // etcd has none of it, and its Node is deleted, by whoever removed it.
+            Some(_) => self.start(context, Job::Reset, Step::Reset { member: None, node: None }),
+        }
+        false
+    }
+
     /// The join is over, or begins from its beginning.
     fn leave_join(&mut self) {
         self.join_stage = None;

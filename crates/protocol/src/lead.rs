@@ -4,12 +4,14 @@
 //! does is decided by the apply rules, so two machines that both think they lead can only waste a proposal.
 
 mod address;
+pub(crate) mod disrupt;
 mod init;
 mod level;
 pub(crate) mod manifests;
 mod members;
 mod pass;
 mod pki;
+mod repair;
 mod replace;
 mod runs;
 mod silence;
@@ -20,11 +22,11 @@ mod voters;
 
 use muster_wire::MachineId;
 
+use self::disrupt::Disrupt;
 use self::init::Init;
 use self::members::Members;
 pub(crate) use self::pass::Context;
 use self::pki::Pki;
-use self::replace::Replace;
 use self::runs::{Job, Runs};
 use self::silence::Silence;
 use self::tickets::Tickets;
@@ -44,7 +46,7 @@ const AT_ONCE: usize = 32;
 pub(crate) struct Lead {
     silence: Silence,
     members: Members,
-    replace: Replace,
+    disrupt: Disrupt,
     init: Init,
     voters: Voters,
     pki: Pki,
@@ -59,9 +61,9 @@ impl Lead {
     /// Forgets everything but what is being made, and which tokens were: this machine does not lead (any more).
     pub(crate) fn step_down(&mut self) {
         let (mut runs, pki) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.pki));
-        let tokens = std::mem::take(&mut self.tokens);
+        let (tokens, disrupt) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.disrupt));
         runs.step_down();
-        *self = Self { runs, pki, tokens, ..Self::default() };
+        *self = Self { runs, pki, tokens, disrupt, ..Self::default() };
     }
 
     /// What the duties wait for.
@@ -78,7 +80,7 @@ impl Lead {
 
     /// What a control plane does for a leader that cannot do all of its duties.
     pub(crate) fn assist(&mut self, context: &mut Context<'_>, leader: MachineId) {
-        self.replace.leave(context, &self.runs);
+        self.disrupt.run(context, &mut self.silence, &mut self.runs, leader);
         self.pki.assist(context, &mut self.runs, leader);
         // A leader that was admitted after init began has a token that init did not register, and no API server to register it.
         if !has_joined(context, leader)
@@ -92,7 +94,8 @@ impl Lead {
 
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
         self.members.remove_replaced(context, &mut self.silence);
-        self.replace.run(context, &mut self.silence, &mut self.runs);
+        let me = context.me();
+        self.disrupt.run(context, &mut self.silence, &mut self.runs, me);
         let admitted_all = self.members.admit(context, &mut self.silence);
         // A claim names its founders only at a level that has them, so it comes when the ledger has risen.
         let rises = level::raise(context);
@@ -136,6 +139,14 @@ impl Lead {
         self.tokens.served(machine);
     }
 
+    /// Something holds a run up. Returns whether others are to know it now.
+    pub(crate) fn held(&mut self, now: Time, run: RunId, why: &str) -> bool {
+        match self.runs.job(run) {
+            Some(Job::Drain { machine }) => self.disrupt.held_up(now, machine, why),
+            _ => false,
+        }
+    }
+
     /// A run ended. Returns whether it was one of the leader's.
     pub(crate) fn finished(
         &mut self,
@@ -158,9 +169,15 @@ impl Lead {
             }
             (Job::RenewToken { machine, .. }, Ok(_)) => self.tokens.registered(machine),
             (Job::DeleteToken { .. }, Ok(_)) => {}
-            (Job::Strike { machine }, Ok(_)) => self.replace.struck(machine),
+            (Job::Strike { machine }, Ok(_)) => self.disrupt.struck(machine),
+            (Job::Drain { machine }, Ok(_)) => self.disrupt.drained(machine),
+            (Job::Open { .. }, Ok(_)) => self.disrupt.opened(),
+            (Job::Ended { .. }, _) => {}
             (job, result) => {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
+                if let Err(failure) = result {
+                    self.disrupt.failed(now, job, &failure.why);
+                }
                 self.failed(now, job, &why, tuning, effects);
             }
         }
@@ -177,7 +194,9 @@ impl Lead {
             Job::DeleteToken { .. } => {
                 effects.notice(NoticeKind::Token, format!("the token of {machine} stays until it expires"));
             }
-            Job::Ticket { .. } | Job::SealPki { .. } | Job::Strike { .. } => {}
+            // Whoever looks at the Node sees that it is closed.
+            Job::Open { .. } => self.disrupt.opened(),
+            Job::Ticket { .. } | Job::SealPki { .. } | Job::Strike { .. } | Job::Drain { .. } | Job::Ended { .. } => {}
         }
     }
 }

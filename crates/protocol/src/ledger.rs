@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Charter, Digest, Entry, Image, MachineId, SignedWish, Turn, TurnChange, TurnKind};
+use muster_wire::level as level_of;
+use muster_wire::{Charter, Digest, Entry, Image, MachineId, Removal, SignedWish, Turn, TurnChange, TurnKind};
 
 mod images;
 mod init;
@@ -88,9 +89,11 @@ impl Ledger {
             }
             Entry::Ticket { machine, attempt, ciphertext } => self.ticket_for(*machine, *attempt, ciphertext)?,
             Entry::Turn(turn) => self.turn_changes(turn)?,
-            Entry::Joined { machine } => self.members.join(*machine)?,
+            Entry::Joined { machine } => self.join(*machine)?,
             Entry::LevelRaised { level } => self.level.raise(*level)?,
             Entry::Wished(wish) => self.wished(wish)?,
+            Entry::Promoted { machine } => self.promote(*machine)?,
+            Entry::RemovalHeld { machine, why } => self.wishes.hold(*machine, why)?,
         }
         self.consequences(entry);
         self.close_wishes();
@@ -108,10 +111,31 @@ impl Ledger {
         self.members.remove(machine)
     }
 
+    /// A control plane has a member of etcd when it joins: what a worker said before it became one comes too late.
+    fn join(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        let without = self.members.control_plane(machine).is_ok() && !self.has_etcd(machine);
+        if without && self.level() >= level_of::LEAVING {
+            return Err(Refusal::NotInEtcd(machine));
+        }
+        self.members.join(machine)
+    }
+
+    /// A worker becomes a control plane under a turn to disrupt, in a cluster that is made.
+    fn promote(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        if self.turns.under_way(TurnKind::Disrupt).is_none() {
+            return Err(Refusal::NoSuchTurn(TurnKind::Disrupt));
+        }
+        self.members.promote(machine)
+    }
+
     /// What an entry that one part took does to the others.
     fn consequences(&mut self, taken: &Entry) {
         match taken {
             Entry::Removed { machine } => {
+                if self.wishes.leaving() == Some((*machine, false)) {
+                    self.members.dismissed.insert(*machine);
+                }
+                self.wishes.last.remove(machine);
                 self.tickets.remove(*machine);
                 self.turns.remove(*machine);
                 if self.holds_claim(*machine) {
@@ -121,7 +145,7 @@ impl Ledger {
                 self.init.leave(*machine);
             }
             // Its token was deleted when it had joined: it is given another ticket, and its token registered anew.
-            Entry::Left { machine } => {
+            Entry::Left { machine } | Entry::Promoted { machine } => {
                 self.tickets.remove(*machine);
                 if let Some(ready) = &mut self.init.ready {
                     ready.tokens.remove(machine);
@@ -150,6 +174,7 @@ impl Ledger {
             | Entry::Turn(_)
             | Entry::Joined { .. }
             | Entry::LevelRaised { .. }
+            | Entry::RemovalHeld { .. }
             | Entry::Wished(_) => {}
         }
     }
@@ -283,7 +308,17 @@ impl Ledger {
 
     /// What was wished and is not so yet, oldest first.
     pub fn open_wishes(&self) -> &[SignedWish] {
-        &self.wishes.0
+        &self.wishes.open
+    }
+
+    /// Whose removal is wished.
+    pub fn leaving(&self) -> Option<MachineId> {
+        self.wishes.leaving().map(|(machine, _)| machine)
+    }
+
+    /// Why the wished removal does not go on.
+    pub fn removal_held(&self) -> Option<&str> {
+        self.wishes.held.as_ref().map(|(_, why)| why.as_str())
     }
 
     /// How many machines the founding image counted; 0 before there is a charter.
@@ -319,6 +354,12 @@ impl Ledger {
     /// Whether the identity was removed.
     pub fn was_removed(&self, machine: MachineId) -> bool {
         self.members.removed.contains(&machine)
+    }
+
+    /// What becomes of a machine that was removed; none of one that was not.
+    pub fn removal(&self, machine: MachineId) -> Option<Removal> {
+        let removal = if self.members.dismissed.contains(&machine) { Removal::StaysOut } else { Removal::Returns };
+        self.was_removed(machine).then_some(removal)
     }
 
     /// Whether any identity was removed.

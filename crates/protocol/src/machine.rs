@@ -24,6 +24,7 @@ mod card;
 mod explain;
 mod founding;
 mod images;
+mod leaving;
 mod level;
 mod notices;
 mod place;
@@ -59,6 +60,10 @@ pub struct Machine {
     /// How many accepted images those that are connected were told of.
     images_told: usize,
     cloned: bool,
+    /// Whether it was removed, and nothing of the cluster is left here.
+    departed: bool,
+    /// When it learned that it was removed.
+    removed_at: Option<Time>,
     /// Whether people were told that it cannot read the ledger.
     told_beyond: bool,
     runs: u64,
@@ -195,7 +200,7 @@ impl Machine {
                 if leader.is_some() {
                     self.follow.fed();
                 }
-                self.follow.leading(term, leader);
+                self.follow.raft_leading(term, leader);
             }
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
@@ -207,7 +212,10 @@ impl Machine {
                         (kubelet, certificates_end_s, sync_us);
                 });
             }
-            Input::Progress { run, phase } => {
+            Input::Progress { run, phase, held } => {
+                if held.is_some_and(|why| self.lead.held(now, run, &why)) {
+                    return true;
+                }
                 self.ladder.progress(run, phase);
                 return false;
             }
@@ -280,7 +288,7 @@ impl Machine {
             self.roster.take_touched();
         }
         self.stop_if_beyond(effects);
-        let due = self.due.is_some_and(|(due, _)| due <= now);
+        let due = [self.due, self.departs_at()].into_iter().flatten().any(|(due, _)| due <= now);
         if self.durable.charter.is_some() && !self.stands_still() {
             self.initialize_raft(now, effects);
             let changed = self.follow.take_changed();
@@ -304,6 +312,9 @@ impl Machine {
         if self.stands_still() {
             self.due = None;
             return;
+        }
+        if let Some(removal) = self.departs(now) {
+            return self.depart(now, removal, effects);
         }
         self.start_raft_if_voter(now, effects);
         self.name_endpoint(effects);
@@ -410,7 +421,7 @@ impl Machine {
         let initialize = self.initialize_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
-        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due];
+        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due, self.departs_at()];
         parts.into_iter().flatten().min()
     }
 }

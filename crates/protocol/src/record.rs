@@ -29,7 +29,7 @@ use kept::Kept;
 
 /// How every recording begins.
 pub const MAGIC: &[u8; 16] = b"muster-recording";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 const HEADER_BYTES: usize = MAGIC.len() + 4;
 /// Before the body of a part: its length and its checksum.
 const FRAME_BYTES: usize = 8;
@@ -312,12 +312,12 @@ struct Start {
     seed: [u8; 32],
     manifests: u32,
     level: u32,
-    tuning: [Duration; 10],
+    tuning: [Duration; 11],
 }
 
-fn intervals(tuning: &Tuning) -> [Duration; 10] {
+fn intervals(tuning: &Tuning) -> [Duration; 11] {
     let Tuning { settle, step_in_max, resend, swim_forming, swim_idle, quiet_after, .. } = *tuning;
-    let Tuning { initialiser_patience, init_max, etcd_turn_max, poll_hold, .. } = *tuning;
+    let Tuning { initialiser_patience, init_max, etcd_turn_max, poll_hold, replace_after, .. } = *tuning;
     [
         settle,
         step_in_max,
@@ -329,10 +329,12 @@ fn intervals(tuning: &Tuning) -> [Duration; 10] {
         init_max,
         etcd_turn_max,
         poll_hold,
+        // Never.
+        replace_after.unwrap_or(Duration::MAX),
     ]
 }
 
-fn tuning(intervals: [Duration; 10]) -> Tuning {
+fn tuning(intervals: [Duration; 11]) -> Tuning {
     let [
         settle,
         step_in_max,
@@ -344,6 +346,7 @@ fn tuning(intervals: [Duration; 10]) -> Tuning {
         init_max,
         etcd_turn_max,
         poll_hold,
+        replace_after,
     ] = intervals;
     Tuning {
         settle,
@@ -356,6 +359,7 @@ fn tuning(intervals: [Duration; 10]) -> Tuning {
         init_max,
         etcd_turn_max,
         poll_hold,
+        replace_after: Some(replace_after).filter(|after| *after != Duration::MAX),
     }
 }
 

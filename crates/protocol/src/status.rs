@@ -117,6 +117,31 @@ pub struct ManifestsStatus {
     pub refused: Vec<String>,
 }
 
+/// What has become of a machine that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Departure {
+    /// What Kubernetes has there is being taken away.
+    Undoing,
+    /// Nothing of it is left, and it starts again as another machine.
+    Returns,
+    /// Nothing of it is left, and it stays out.
+    Out,
+}
+
+/// A machine that is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Its identity, in full hexadecimal.
+    pub machine: String,
+    /// Its name in the ledger.
+    pub name: String,
+    /// Who is at it, as people see it.
+    pub by: Option<String>,
+    /// What held it up last.
+    pub held: Option<String>,
+}
+
 /// What `muster status` shows of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -149,6 +174,12 @@ pub struct Status {
     /// How often this machine's kubeadm work was reset since the agent started.
     #[serde(default)]
     pub resets: u32,
+    /// What has become of this machine if it was removed.
+    #[serde(default)]
+    pub removed: Option<Departure>,
+    /// Whose removal is under way.
+    #[serde(default)]
+    pub leaving: Option<Leaving>,
     /// What is waited for.
     pub waiting: Vec<Reason>,
     /// The image's manifests, on a machine that applies them.
@@ -177,7 +208,7 @@ impl Status {
     /// Whether a machine that should be here is not, or this one is not Ready: then what hints came to is worth telling.
     pub fn misses_somebody(&self) -> bool {
         let here = 1 + self.peers.iter().filter(|peer| peer.alive).count();
-        self.phase != Phase::Ready || here < self.machines as usize
+        self.removed.is_none() && (self.phase != Phase::Ready || here < self.machines as usize)
     }
 
     /// What hints came to, as reasons; those first that found nobody.

@@ -23,6 +23,8 @@ pub struct Tuning {
     pub init_max: Duration,
     /// How long the holder of an etcd turn may take before it kills its own work.
     pub etcd_turn_max: Duration,
+    /// How long a control plane may be dead before a worker takes its seat; none: no worker ever does.
+    pub replace_after: Option<Duration>,
     /// How long a ledger poll is held when nothing changed.
     pub poll_hold: Duration,
 }
@@ -40,6 +42,7 @@ impl Default for Tuning {
             initialiser_patience: seconds(20),
             init_max: seconds(600),
             etcd_turn_max: seconds(180),
+            replace_after: Some(seconds(900)),
             poll_hold: seconds(30),
         }
     }

@@ -9,7 +9,7 @@
 //! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
 //! - `level I L`: from its next start on I knows the ledger's levels up to L; `other I`: I boots another image, with its disk if it
 //!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `remove I J`: to
-//!   remove J; `etcd-gone I`: I's device finds that etcd's data is gone from it; `images I`: what it says of images
+//!   remove J, for good unless `returns` follows; `withdraw I J`: not to; `etcd-gone I`: I's device finds that etcd's data is gone from it; `images I`: what it says of images
 //! - `phases`, `explain I`: what people see
 
 use std::collections::BTreeMap;
@@ -123,9 +123,13 @@ impl Stage {
                 site.feed(*numbers.first()?, wish);
                 site.run(Duration::ZERO);
             }
-            "remove" => {
+            "remove" | "withdraw" => {
                 let machine = Identity::from_seed(&site::seed(*numbers.get(1)?)).machine();
-                let wish = Input::Wish { call: 1, wish: Wish::RemoveMachine { machine }, dry_run: false };
+                let wish = match *word {
+                    "remove" => Wish::RemoveMachine { machine, returns: rest.len() > 2 },
+                    _ => Wish::WithdrawRemoval { machine },
+                };
+                let wish = Input::Wish { call: 1, wish, dry_run: false };
                 site.feed(*numbers.first()?, wish);
                 site.run(Duration::ZERO);
             }
@@ -176,7 +180,7 @@ fn topic(word: &str) -> Option<Topic> {
 
 /// The name of a step or of a frame's kind, as the core spells it.
 fn known(word: &str) -> Option<&'static str> {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 18] = [
         "check",
         "prepare",
         "make-pki",
@@ -189,6 +193,9 @@ fn known(word: &str) -> Option<&'static str> {
         "join-finish",
         "await-ready",
         "leave-etcd",
+        "drain",
+        "open",
+        "strike",
         "reset",
         "accepted",
         "ledger-news",

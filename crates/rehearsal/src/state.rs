@@ -49,6 +49,9 @@ struct Token {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Node {
     control_plane: bool,
+    /// Whether it takes nothing new.
+    #[serde(default)]
+    closed: bool,
     /// Milliseconds since 1970 from which it is Ready.
     ready_from: u64,
     /// Milliseconds since 1970 from which its kubelet is missed.
@@ -66,6 +69,8 @@ pub(crate) enum Op {
     PublishClusterInfo { kubeconfig: String },
     RegisterNode { name: String, ready_after_ms: u64 },
     KubeletStopped { name: String, missed_after_ms: u64 },
+    CloseNode { name: String, closed: bool },
+    RemoveNode { name: String },
     MarkControlPlane { name: String },
     AddMember { name: String, address: String },
     MemberStarted { name: String, address: String },
@@ -97,11 +102,21 @@ impl State {
             Op::PublishClusterInfo { kubeconfig } => self.cluster_info = Some(kubeconfig),
             Op::RegisterNode { name, ready_after_ms } => {
                 let control_plane = self.nodes.get(&name).is_some_and(|node| node.control_plane);
-                self.nodes.insert(name, Node { control_plane, ready_from: now + ready_after_ms, missed_from: None });
+                self.nodes.insert(
+                    name,
+                    Node { control_plane, closed: false, ready_from: now + ready_after_ms, missed_from: None },
+                );
             }
             Op::KubeletStopped { name, missed_after_ms } => {
                 let node = self.nodes.get_mut(&name).ok_or_else(|| (404, format!("nodes {name:?} not found")))?;
                 node.missed_from = Some(now + missed_after_ms);
+            }
+            Op::CloseNode { name, closed } => {
+                let node = self.nodes.get_mut(&name).ok_or_else(|| (404, format!("nodes {name:?} not found")))?;
+                node.closed = closed;
+            }
+            Op::RemoveNode { name } => {
+                self.nodes.remove(&name).ok_or_else(|| (404, format!("nodes {name:?} not found")))?;
             }
             Op::MarkControlPlane { name } => {
                 let node = self.nodes.get_mut(&name).ok_or_else(|| (404, format!("nodes {name:?} not found")))?;
@@ -223,6 +238,7 @@ impl State {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": { "name": name, "labels": labels },
+            "spec": { "unschedulable": node.closed },
             "status": { "conditions": [
                 { "type": "Ready", "status": status, "reason": reason, "message": message },
             ]},

@@ -9,6 +9,7 @@ mod l2;
 mod l3;
 mod l4;
 mod l5;
+mod l6;
 pub(crate) mod legible;
 mod liveness;
 mod refuted;
@@ -28,6 +29,7 @@ mod s13;
 mod s14;
 mod s16;
 mod s17;
+mod s18;
 mod silence;
 
 use std::collections::VecDeque;
@@ -77,6 +79,8 @@ pub struct Checks {
     s13: s13::Founders,
     s14: s14::Standing,
     s16: s16::Levels,
+    s18: s18::Leaving,
+    l6: l6::Leaves,
     accused: accused::Accused,
     asked: asked::Asked,
     silence: silence::Silence,
@@ -93,6 +97,8 @@ impl Checks {
     pub(crate) fn begin(&mut self, scenario: &Scenario, truth: &Truth, slots: Slot) {
         self.s10.begin(slots);
         self.s11.begin(scenario);
+        self.s18.begin(scenario);
+        self.l6.begin(scenario);
         self.accused.begin(scenario, truth);
         self.liveness.begin(scenario);
     }
@@ -108,7 +114,8 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
-        let of_the_ledger = matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17");
+        let of_the_ledger =
+            matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18");
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
@@ -142,12 +149,14 @@ impl Checks {
             ("S15", self.accused.see(seen, truth)),
             ("S16", self.s16.see(seen, truth, sometimes)),
             ("S17", s17::see(seen, truth, sometimes)),
+            ("S18", self.s18.see(now, seen, truth)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
             sometimes.reached("votes-forgotten");
         }
         self.silence.see(now, seen);
+        self.l6.see(now, seen, truth);
         self.liveness.see(now, seen, truth);
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict, truth);
@@ -156,6 +165,7 @@ impl Checks {
 
     pub(crate) fn before(&mut self, now: At, slot: Slot, machine: &Machine, input: &Input, truth: &Truth) {
         self.silence.before(now, machine, input, truth);
+        self.s18.before(now, machine, input, truth);
         self.s07.before(slot, machine, input);
         self.halted.before(slot, machine, input, truth);
         self.rights.before(slot, input);
@@ -225,6 +235,8 @@ impl Checks {
         self.judge(world.now, "S6", verdict, truth);
         let verdict = self.asked.end(world, truth, self.liveness.ready_at_us);
         self.judge(world.now, "L1", verdict, truth);
+        let verdict = self.l6.end(world, truth, l1::able(world, truth).is_ok());
+        self.judge(world.now, "L6", verdict, truth);
         let broken = self.liveness.end(world, truth);
         for (promise, what) in broken {
             self.judge(world.now, promise, Err(what), truth);

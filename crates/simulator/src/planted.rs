@@ -61,6 +61,9 @@ const SCENARIOS: &[&str] = &[
     "flapping-initialiser",
     "level-upgrade",
     "level-old-voter",
+    "removal",
+    "removal-away",
+    "repair",
 ];
 
 /// Where a mistake is looked for.

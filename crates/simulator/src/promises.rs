@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 20] = [
+pub const PROMISES: [(&str, &str); 23] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -13,13 +13,19 @@ pub const PROMISES: [(&str, &str); 20] = [
     ("S9", "an identity is never used again after its disk was wiped"),
     ("S10", "every queue, cache and message is bounded"),
     ("S11", "there are never more control planes than the image asks for, whoever proposes them"),
+    ("S13", "etcd starts on an empty directory only where the ledger told this machine to found or to join"),
     ("S14", "what works is not taken down because something else failed"),
     ("S15", "a machine that nothing befell is never told to be a clone, a copy, wiped or a stranger"),
     ("S16", "no machine applies what is of a higher level than it knows, and the ledger rises to what all voters know"),
     ("S17", "what a person is told to be done is in the ledger"),
+    (
+        "S18",
+        "nothing that works leaves the cluster but because the ledger says so, emptied first, and etcd keeps a majority",
+    ),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),
     ("L3", "equal rosters"),
     ("L4", "a dead initialiser is replaced"),
     ("L5", "an idle cluster is quiet"),
+    ("L6", "who is wished away leaves, and a dead control plane's seat is taken"),
 ];

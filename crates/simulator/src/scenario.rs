@@ -101,6 +101,9 @@ pub struct Image {
     pub alike: u32,
     /// The highest level of the ledger that it knows; all that there are unless given.
     pub level: u32,
+    /// How long a control plane may be dead before a worker takes its seat, in seconds; for ever unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_after_s: Option<f64>,
     /// How many objects its manifests have. Every second one waits for something at first, as a custom resource does.
     pub manifests: u32,
     /// How the founding quorum is chosen.
@@ -121,6 +124,7 @@ impl Default for Image {
             durable: true,
             alike: 0,
             level: muster_wire::level::KNOWN,
+            replace_after_s: None,
             manifests: 0,
             policy: Policy::Majority,
             expect: None,
@@ -161,7 +165,7 @@ pub enum Differs {
     MeshKey,
 }
 
-/// Somebody asks a machine to accept an image.
+/// Somebody asks machines for something: one of `accept_other`, `remove` and `withdraw`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wished {
@@ -169,8 +173,18 @@ pub struct Wished {
     pub at_s: f64,
     /// Whom.
     pub machines: Pick,
-    /// The image of the machines of this `[[other]]`, counted from 0.
-    pub accept_other: u32,
+    /// To accept the image of the machines of this `[[other]]`, counted from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_other: Option<u32>,
+    /// To remove who this is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Pick>,
+    /// That whoever is removed comes back at once, as another machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returns: bool,
+    /// To remove after all not who this is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw: Option<Pick>,
 }
 
 /// The network when nothing is wrong.

@@ -95,6 +95,9 @@ impl Trace {
             Seen::LogGone { slot } => (Some(*slot), "disk", "Raft's file is gone".into()),
             Seen::Forgot { slot } => (Some(*slot), "disk", "the disk forgot something".into()),
             Seen::Wiped { slot } => (Some(*slot), "disk", "the disk is empty".into()),
+            Seen::Renewed { slot } => {
+                (Some(*slot), "disk", "it was removed, and starts again as another machine".into())
+            }
             Seen::Healed => (None, "heal", "all faults end".into()),
             _ => return,
         };

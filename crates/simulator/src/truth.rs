@@ -90,6 +90,10 @@ pub struct Truth {
     /// Machines that etcd has had as members since their last turn began. One that stops after that takes its member away
     /// again, while what it said of its success may still be on its way to the log.
     pub(crate) added: BTreeSet<MachineId>,
+    /// Machines whose removal was ever wished.
+    pub(crate) wished_away: BTreeSet<MachineId>,
+    /// Machines that ever had a turn to disrupt.
+    pub(crate) disrupted: BTreeSet<MachineId>,
     /// Machines that ever ended a turn at etcd as done.
     pub(crate) turns_done: BTreeSet<MachineId>,
     /// Machines that joined.
@@ -203,6 +207,7 @@ impl Truth {
                     let member = self.book.etcd_member(*machine) || self.in_etcd.contains(machine);
                     member && !self.struck.contains(machine)
                 });
+                self.wished_away.extend(self.book.leaving().map(|(machine, _)| machine));
                 let effective = self.book.enter(*revision, entry.as_ref());
                 self.etcd_lost = lost.filter(|_| effective);
                 if let Some(entry) = entry.filter(|_| effective) {
@@ -295,7 +300,7 @@ impl Truth {
                 self.excused.extend(originals);
                 self.excused.extend(self.identity.get(copy).copied());
             }
-            Seen::Wiped { slot } => self.wiped.extend(self.identity.get(slot).copied()),
+            Seen::Wiped { slot } | Seen::Renewed { slot } => self.wiped.extend(self.identity.get(slot).copied()),
             Seen::TwoFaced { slot } => {
                 self.two_faced.insert(*slot);
                 self.excused.extend(self.identity.get(slot).copied());
@@ -312,6 +317,11 @@ impl Truth {
             self.etcd_of.insert(slot, machine);
             self.struck.remove(&machine);
         }
+    }
+
+    /// Whether the member of an identity was taken out of etcd.
+    pub(crate) fn was_struck(&self, machine: MachineId) -> bool {
+        self.struck.contains(&machine)
     }
 
     /// The identities whose disks were wiped and that had been admitted.
@@ -413,12 +423,20 @@ impl Truth {
                 }
             }
             Entry::Removed { machine } => {
+                if self.book.is_dismissed(*machine) {
+                    sometimes.reached("machine-dismissed");
+                }
                 self.removed.insert(*machine);
                 self.control_planes.remove(machine);
                 if self.claim.is_some_and(|(_, holder)| holder == *machine) {
                     self.abandon();
                 }
             }
+            Entry::Promoted { machine } => {
+                self.control_planes.insert(*machine);
+                sometimes.reached("worker-promoted");
+            }
+            Entry::RemovalHeld { .. } => sometimes.reached("removal-held"),
             Entry::Left { .. } => sometimes.reached("joined-anew"),
             Entry::Founds { attempt, machine } => drop(self.begins.insert((*attempt, *machine))),
             Entry::InitClaimed { attempt, machine, founders } => {
@@ -438,7 +456,10 @@ impl Truth {
             Entry::Turn(turn) if turn.kind == TurnKind::Etcd => {
                 self.etcd_turn(now, turn.holder, turn.change, sometimes)
             }
-            Entry::Turn(_) => sometimes.reached("disrupt-turn"),
+            Entry::Turn(turn) => {
+                self.disrupted.insert(turn.holder);
+                sometimes.reached("disrupt-turn");
+            }
             Entry::LevelRaised { .. } => sometimes.reached("level-raised"),
             Entry::Joined { machine } => {
                 self.joined.insert(*machine);

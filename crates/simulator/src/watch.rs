@@ -77,8 +77,8 @@ pub enum Seen<'a> {
     EtcdMet { slot: Slot, own: u32, of: u32 },
     /// With whom etcd began goes into what every later member is given.
     EtcdListUploaded { slot: Slot },
-    /// A machine had etcd strike the member of `gone` off.
-    EtcdLeft { slot: Slot, gone: Slot },
+    /// A machine had etcd strike the member of `gone` off; a majority of the others works, or not.
+    EtcdLeft { slot: Slot, gone: Slot, stands: bool },
     /// A machine answers what was wished of it.
     Answered { slot: Slot, wish: &'a Wish, fate: &'a Fate },
     /// People are told.
@@ -99,6 +99,12 @@ pub enum Seen<'a> {
     TwoFaced { slot: Slot },
     /// A disk is empty.
     Wiped { slot: Slot },
+    /// A machine that was removed forgot who it was, to start again as another.
+    Renewed { slot: Slot },
+    /// A Node is to be drained, and holds no Pod any more that could be moved.
+    Drained { slot: Slot, node: &'a str },
+    /// A Node is deleted by another machine.
+    NodeTaken { slot: Slot, node: &'a str },
     /// Time no longer passes, so much happens at once; the last of it.
     Livelock { last: String },
     /// All faults have ended.
@@ -252,7 +258,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::EtcdFormed { slot, attempt, .. } => numbered(36, *slot, u64::from(*attempt)),
         Seen::EtcdMet { slot, of, .. } => numbered(37, *slot, u64::from(*of)),
         Seen::EtcdListUploaded { slot } => numbered(38, *slot, 0),
-        Seen::EtcdLeft { slot, gone } => numbered(31, *slot, u64::from(*gone)),
+        Seen::EtcdLeft { slot, gone, .. } => numbered(31, *slot, u64::from(*gone)),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
         Seen::Forgot { slot } => numbered(19, *slot, 0),
         Seen::TwoFaced { slot } => numbered(26, *slot, 0),
@@ -263,6 +269,9 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Damaged { slot } => numbered(32, *slot, 0),
         Seen::LogGone { slot } => numbered(33, *slot, 0),
         Seen::Answered { slot, fate, .. } => numbered(34, *slot, xxh3_64(format!("{fate:?}").as_bytes())),
+        Seen::Renewed { slot } => numbered(39, *slot, 0),
+        Seen::Drained { slot, node } => numbered(40, *slot, xxh3_64(node.as_bytes())),
+        Seen::NodeTaken { slot, node } => numbered(41, *slot, xxh3_64(node.as_bytes())),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,
         Seen::Restored { slot, revision, .. } => numbered(23, *slot, *revision),

@@ -83,6 +83,8 @@ pub struct World {
     end: At,
     /// The intervals that every machine goes by.
     pub(crate) tuning: Tuning,
+    /// What was wished, by its place in the scenario.
+    asked: BTreeMap<usize, muster_wire::Wish>,
     /// Events handled.
     pub(crate) handled: u64,
     /// Events handled at this very moment.
@@ -126,7 +128,11 @@ impl World {
             effects: Effects::default(),
             healed: None,
             end: heal + seconds(scenario.phases.heal_s),
-            tuning: Tuning::default(),
+            tuning: Tuning {
+                replace_after: scenario.image.replace_after_s.map(std::time::Duration::from_secs_f64),
+                ..Tuning::default()
+            },
+            asked: BTreeMap::new(),
             handled: 0,
             at_once: 0,
         };
@@ -388,7 +394,8 @@ impl World {
     pub(crate) fn expected(&self) -> impl Iterator<Item = &Host> {
         self.hosts
             .iter()
-            .filter(|host| !host.extra && self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_)))
+            .filter(|host| !host.extra && !host.dismissed)
+            .filter(|host| self.differs(host.slot).is_none() && !matches!(host.power, Power::Refuses(_)))
     }
 
     /// The machines that carry the image.

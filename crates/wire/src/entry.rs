@@ -5,7 +5,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, text};
-use crate::{Digest, MachineId, SignedWish, WireError, limits, proto};
+use crate::{Digest, MachineId, SignedWish, WireError, Wish, limits, proto};
 use proto::entry::Change;
 
 pub mod level;
@@ -130,6 +130,18 @@ pub enum Entry {
         /// Who left.
         machine: MachineId,
     },
+    /// A worker becomes a control plane: what it had joined with is taken from it, and it joins anew.
+    Promoted {
+        /// Which.
+        machine: MachineId,
+    },
+    /// The wished removal of a machine does not go on. It is tried again.
+    RemovalHeld {
+        /// Whose.
+        machine: MachineId,
+        /// What holds it, for people.
+        why: String,
+    },
     /// From here on the ledger may hold what needs this level.
     LevelRaised {
         /// The level, see [`level`].
@@ -154,6 +166,8 @@ impl Entry {
             Entry::Turn(_) => "turn",
             Entry::Joined { .. } => "joined",
             Entry::Left { .. } => "left",
+            Entry::Promoted { .. } => "promoted",
+            Entry::RemovalHeld { .. } => "removal-held",
             Entry::LevelRaised { .. } => "level-raised",
             Entry::Wished(_) => "wished",
         }
@@ -163,7 +177,11 @@ impl Entry {
     pub fn level(&self) -> u32 {
         match self {
             Entry::LevelRaised { level } => *level,
-            Entry::Wished(_) => level::WISHES,
+            Entry::Promoted { .. } | Entry::RemovalHeld { .. } => level::LEAVING,
+            Entry::Wished(signed) => match signed.wish {
+                Wish::AcceptImage(_) => level::WISHES,
+                Wish::RemoveMachine { .. } | Wish::WithdrawRemoval { .. } => level::LEAVING,
+            },
             Entry::Founds { .. } | Entry::Left { .. } => level::FOUNDERS,
             Entry::InitClaimed { founders, .. } if !founders.is_empty() => level::FOUNDERS,
             Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => level::WISHES,
@@ -230,6 +248,10 @@ fn to_proto(entry: &Entry) -> Change {
         }),
         Entry::Turn(turn) => Change::Turn(turn.to_proto()),
         Entry::Joined { machine } => Change::Joined(proto::Joined { machine: machine_bytes(machine) }),
+        Entry::Promoted { machine } => Change::Promoted(proto::Promoted { machine: machine_bytes(machine) }),
+        Entry::RemovalHeld { machine, why } => {
+            Change::RemovalHeld(proto::RemovalHeld { machine: machine_bytes(machine), why: why.clone() })
+        }
         Entry::LevelRaised { level } => Change::LevelRaised(proto::LevelRaised { level: *level }),
         Entry::Wished(wish) => Change::Wished(wish.to_proto()),
     }
@@ -277,6 +299,10 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
         },
         Change::Turn(turn) => Entry::Turn(Turn::from_proto(&turn)?),
         Change::Joined(joined) => Entry::Joined { machine: machine(&joined.machine)? },
+        Change::Promoted(promoted) => Entry::Promoted { machine: machine(&promoted.machine)? },
+        Change::RemovalHeld(held) => {
+            Entry::RemovalHeld { machine: machine(&held.machine)?, why: text(held.why, "entry.why")? }
+        }
         Change::LevelRaised(raised) => Entry::LevelRaised { level: raised.level },
         Change::Wished(signed) => Entry::Wished(SignedWish::from_proto(signed)?),
     })

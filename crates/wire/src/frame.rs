@@ -36,6 +36,17 @@ pub struct LedgerNews {
     pub not_admitted: bool,
     /// The Raft leader, a hint.
     pub leader: Option<MachineId>,
+    /// The asker was removed.
+    pub removal: Option<Removal>,
+}
+
+/// What becomes of a machine that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Its hardware comes back as another machine.
+    Returns,
+    /// Somebody wished it away, and it does not come back by itself.
+    StaysOut,
 }
 
 /// One message between two machines. Who sent it is known from the connection, which Noise authenticates.
@@ -321,10 +332,21 @@ fn news_to_proto(news: &LedgerNews) -> proto::LedgerNews {
         state: news.state.clone().unwrap_or_default(),
         not_admitted: news.not_admitted,
         leader: news.leader.as_ref().map(machine_bytes).unwrap_or_default(),
+        removal: match news.removal {
+            None => proto::Removal::NotRemoved,
+            Some(Removal::Returns) => proto::Removal::Returns,
+            Some(Removal::StaysOut) => proto::Removal::StaysOut,
+        }
+        .into(),
     }
 }
 
 fn news_from_proto(news: proto::LedgerNews) -> Result<LedgerNews, WireError> {
+    let removal = match news.removal() {
+        proto::Removal::NotRemoved => None,
+        proto::Removal::Returns => Some(Removal::Returns),
+        proto::Removal::StaysOut => Some(Removal::StaysOut),
+    };
     let entries = bounded(news.entries, limits::NEWS_ENTRIES_MAX, "news.entries")?;
     Ok(LedgerNews {
         call: news.call,
@@ -333,6 +355,7 @@ fn news_from_proto(news: proto::LedgerNews) -> Result<LedgerNews, WireError> {
         state: (!news.state.is_empty()).then_some(news.state),
         not_admitted: news.not_admitted,
         leader: optional_machine(&news.leader, "news.leader")?,
+        removal,
     })
 }
 

@@ -25,7 +25,7 @@ pub mod proto {
 pub use card::{Card, Running, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
 pub use entry::{Entry, Role, Turn, TurnChange, TurnKind, level};
-pub use frame::{Frame, LedgerNews, Promise};
+pub use frame::{Frame, LedgerNews, Promise, Removal};
 pub use id::{Digest, MachineId};
 pub use sign::Identity;
 pub use state::{Durable, KubeadmMarker};

@@ -127,6 +127,12 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("leader-speaks-for-others", "S6", "the leader says of others that they have joined"),
     ("level-raised-early", "S16", "the ledger rises though one of its voters does not know the level"),
     ("unknown-entry-skipped", "S16", "an entry of a higher level than the machine knows is skipped"),
+    ("removal-undrained", "S18", "a machine that lives is taken out without being drained"),
+    ("removal-costs-quorum", "S18", "a machine is removed though the control planes that stay are no majority"),
+    ("removed-asks-nobody", "L6", "a voter that was removed while it was away never hears of it"),
+    ("promotion-unreset", "L6", "a worker that was promoted stays what it was"),
+    ("repair-impatient", "S18", "a control plane that was just lost is given up at once"),
+    ("dismissed-returns", "S18", "a machine that was wished away for good comes back"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

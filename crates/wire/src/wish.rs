@@ -20,6 +20,14 @@ pub enum Wish {
         /// Which.
         #[serde(with = "crate::id::hexadecimal")]
         machine: MachineId,
+        /// Whether its hardware is to come back at once, as another machine.
+        returns: bool,
+    },
+    /// A machine that was to be removed stays.
+    WithdrawRemoval {
+        /// Which.
+        #[serde(with = "crate::id::hexadecimal")]
+        machine: MachineId,
     },
 }
 
@@ -39,6 +47,7 @@ impl Wish {
         match self {
             Wish::AcceptImage(_) => "accept-image",
             Wish::RemoveMachine { .. } => "remove-machine",
+            Wish::WithdrawRemoval { .. } => "withdraw-removal",
         }
     }
 }
@@ -47,7 +56,11 @@ impl std::fmt::Display for Wish {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Wish::AcceptImage(image) => write!(f, "accept {image}"),
-            Wish::RemoveMachine { machine } => write!(f, "remove {machine}"),
+            Wish::RemoveMachine { machine, returns: false } => write!(f, "remove {machine}"),
+            Wish::RemoveMachine { machine, returns: true } => {
+                write!(f, "remove {machine}, which comes back as another")
+            }
+            Wish::WithdrawRemoval { machine } => write!(f, "withdraw the removal of {machine}"),
         }
     }
 }
@@ -105,8 +118,11 @@ impl SignedWish {
 fn to_proto(wish: &Wish) -> What {
     match wish {
         Wish::AcceptImage(image) => What::AcceptImage(image.to_proto()),
-        Wish::RemoveMachine { machine } => {
-            What::RemoveMachine(proto::RemoveMachine { machine: machine_bytes(machine) })
+        Wish::RemoveMachine { machine, returns } => {
+            What::RemoveMachine(proto::RemoveMachine { machine: machine_bytes(machine), returns: *returns })
+        }
+        Wish::WithdrawRemoval { machine } => {
+            What::WithdrawRemoval(proto::WithdrawRemoval { machine: machine_bytes(machine) })
         }
     }
 }
@@ -114,9 +130,13 @@ fn to_proto(wish: &Wish) -> What {
 fn from_proto(what: What) -> Result<Wish, WireError> {
     Ok(match what {
         What::AcceptImage(image) => Wish::AcceptImage(Image::from_proto(image)?),
-        What::RemoveMachine(remove) => {
-            Wish::RemoveMachine { machine: MachineId::from_slice(&remove.machine, "wish.remove_machine.machine")? }
-        }
+        What::RemoveMachine(remove) => Wish::RemoveMachine {
+            machine: MachineId::from_slice(&remove.machine, "wish.remove_machine.machine")?,
+            returns: remove.returns,
+        },
+        What::WithdrawRemoval(withdraw) => Wish::WithdrawRemoval {
+            machine: MachineId::from_slice(&withdraw.machine, "wish.withdraw_removal.machine")?,
+        },
     })
 }
 

@@ -10,7 +10,8 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
     Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Frame, Identity, Image, KubeadmMarker, LedgerNews,
-    MachineId, Promise, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange, TurnKind, Vote, Wish,
+    MachineId, Promise, Removal, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange, TurnKind, Vote,
+    Wish,
 };
 
 fn identity(number: u8) -> Identity {
@@ -114,6 +115,19 @@ fn frames() -> Vec<(&'static str, Frame)> {
                 state: Some(Bytes::from_static(b"state")),
                 not_admitted: true,
                 leader: Some(machine),
+                removal: None,
+            }),
+        ),
+        (
+            "ledger-news-removed",
+            Frame::LedgerNews(LedgerNews {
+                call: 1,
+                revision: 0,
+                entries: Vec::new(),
+                state: None,
+                not_admitted: true,
+                leader: None,
+                removal: Some(Removal::StaysOut),
             }),
         ),
         ("proposal", Frame::Proposal { call: 5, entry: Entry::Joined { machine }.encode() }),
@@ -141,6 +155,8 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("init-claimed", Entry::InitClaimed { attempt: 1, machine, founders: Vec::new() }),
         ("init-claimed-together", Entry::InitClaimed { attempt: 2, machine, founders: vec![machine] }),
         ("left", Entry::Left { machine }),
+        ("promoted", Entry::Promoted { machine }),
+        ("removal-held", Entry::RemovalHeld { machine, why: "default/web-0: a budget".into() }),
         ("founds", Entry::Founds { attempt: 2, machine }),
         (
             "pki-sealed",
@@ -165,7 +181,9 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("joined", Entry::Joined { machine }),
         ("level-raised", Entry::LevelRaised { level: 2 }),
         ("accept-image", wished(Wish::AcceptImage(image))),
-        ("remove-machine", wished(Wish::RemoveMachine { machine })),
+        ("remove-machine", wished(Wish::RemoveMachine { machine, returns: false })),
+        ("recreate-machine", wished(Wish::RemoveMachine { machine, returns: true })),
+        ("withdraw-removal", wished(Wish::WithdrawRemoval { machine })),
     ]
 }
 

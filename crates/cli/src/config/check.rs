@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::disk::{self, Disk};
 use super::key::KEYS;
-use super::kind::{Value, socket_address};
+use super::kind::{Value, after, socket_address};
 use super::problem::{Place, Problem};
 use super::values::Values;
 use super::{Image, Kubernetes, manifests, plan};
@@ -61,6 +61,7 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
         peers: values.texts("discovery.peers").into_iter().filter_map(address).collect(),
         dns: values.text("discovery.dns"),
         kubernetes,
+        replace_after: values.text("repair.replace_after").and_then(|text| after(&text))?,
         state_dir: path("state.dir")?,
         durable: durable?,
         digest,

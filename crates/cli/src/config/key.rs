@@ -179,6 +179,13 @@ pub(crate) const KEYS: &[Key] = &[
         "Where the name of the API is written, in a block of muster's own.",
     ),
     own(
+        "repair.replace_after",
+        Kind::After,
+        Some("15m"),
+        Some("repair.replace_after"),
+        "How long a control plane may be dead before a worker takes its seat: 90s, 15m, 2h, or never.",
+    ),
+    own(
         "state.dir",
         Kind::Path,
         Some("/var/lib/muster"),
@@ -201,7 +208,7 @@ pub(crate) fn find(path: &str) -> Option<&'static Key> {
 
 /// The sections' names.
 pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
-    ["discovery", "kubernetes", "state"].into_iter()
+    ["discovery", "kubernetes", "repair", "state"].into_iter()
 }
 
 /// Which known name somebody who wrote `wrong` meant: at most two slips away, or a third of its length.

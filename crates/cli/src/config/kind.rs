@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -42,6 +43,8 @@ pub(crate) enum Kind {
     Socket,
     /// kubeadm's names of phases or preflight checks.
     Words,
+    /// A time after which something is done, or `never`.
+    After,
 }
 
 /// A value that has its key's form.
@@ -78,6 +81,9 @@ impl Kind {
             }
             Kind::Socket => {
                 "the path or unix:// URL of a socket, such as \"unix:///run/containerd/containerd.sock\"".into()
+            }
+            Kind::After => {
+                "a time such as \"90s\", \"15m\" or \"2h\", at least a minute and at most 30 days, or \"never\"".into()
             }
             Kind::Words => "a list of kubeadm's names, such as [\"addon/coredns\"]".into(),
         }
@@ -167,11 +173,28 @@ impl Kind {
             Kind::Version => is_version(text),
             Kind::Subnet => return subnet(text),
             Kind::Repository => is_repository(text),
+            Kind::After => after(text).is_some(),
             Kind::Socket => is_path(text.strip_prefix("unix://").unwrap_or(text)),
             _ => false,
         };
         if right { Ok(Value::Text(text.to_owned())) } else { Err(format!("is {:?}", clip(text))) }
     }
+}
+
+/// Reads a time after which something is done: none within is `never`.
+pub(crate) fn after(text: &str) -> Option<Option<Duration>> {
+    if text == "never" {
+        return Some(None);
+    }
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let seconds = number.parse::<u64>().ok()?.checked_mul(match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    })?;
+    (60..=30 * 86_400).contains(&seconds).then(|| Some(Duration::from_secs(seconds)))
 }
 
 /// Reads `address`, `address:port`, `[v6]` or `[v6]:port`; the port is [`PORT`] when none is named.

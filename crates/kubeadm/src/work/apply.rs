@@ -108,7 +108,8 @@ impl Deed {
         Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes.expose()).into_owned()))
     }
 
-    async fn ask_api(
+    /// Asks an API server once, through the balancer.
+    pub(super) async fn ask_api(
         &self,
         identity: &Kubeconfig,
         method: &'static str,

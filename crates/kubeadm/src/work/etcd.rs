@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::actions::PATIENCE;
 use super::step::Deed;
 use super::{Ask, Request, Trouble};
-use crate::etcd::{self, LIST, Membership, REMOVE};
+use crate::etcd::{self, AGREED, LIST, Membership, REMOVE};
 use crate::guard::ETCD_DATA;
 use crate::kubeconfig::Kubeconfig;
 use crate::secret::Secret;
@@ -38,12 +38,53 @@ impl Deed {
         Ok(asked.is_ok_and(|(status, body)| etcd::votes(status, &body, us)))
     }
 
-    /// Returns once the machine at `them`, which is gone for good, is no member.
+    /// Returns once the machine at `them`, which leaves for good, is no member.
     pub(super) async fn strike_out(&self, them: IpAddr) -> Result<(), Trouble> {
+        self.stand_without(them).await?;
+        self.lead_without(them).await?;
         match self.leave(them, false).await? {
             Left::Out => Ok(()),
             _ => Err(Trouble::new("this machine has no identity for etcd, and can have nobody taken out of it")),
         }
+    }
+
+    /// A leader that takes a dead member out waits up to 5 s for what it was just writing to it, and leads nobody meanwhile (seen with etcd
+    /// 3.6 and 3.7, `rafthttp`'s peer). So this machine's own member leads, and nothing is left to be written. Where that cannot be, it waits.
+    async fn lead_without(&self, them: IpAddr) -> Result<(), Trouble> {
+        let Some(identity) = self.etcd_identity().await? else { return Ok(()) };
+        let us = IpAddr::from([127, 0, 0, 1]);
+        let status = self.ask_etcd(us, &identity, etcd::STATUS, "{}").await?;
+        if let Some((own, leader)) = status.ok().and_then(|(status, body)| etcd::follows(status, &body))
+            && own != leader
+        {
+            let list = self.ask_etcd(us, &identity, LIST, "{}").await?;
+            let at = list.ok().and_then(|(status, body)| etcd::address_of(status, &body, leader));
+            if let Some(at) = at.filter(|at| *at != them) {
+                let _ = self.ask_etcd(at, &identity, etcd::HAND_ON, &etcd::hand_on(own)).await?;
+            }
+        }
+        let _ = self.hands.does(Ask::CutOff(SocketAddr::new(them, etcd::PEER_PORT))).await;
+        Ok(())
+    }
+
+    /// Sees that a majority of the others answers, each with what a majority agrees on.
+    async fn stand_without(&self, them: IpAddr) -> Result<(), Trouble> {
+        let Some(identity) = self.etcd_identity().await? else { return Ok(()) };
+        let (mut here, mut count) = (0, 0);
+        for address in self.hands.servers().await?.into_iter().filter(|address| *address != them) {
+            let asked = self.ask_etcd(address, &identity, LIST, AGREED).await?;
+            if let Ok(others) = asked.and_then(|(status, body)| etcd::others(status, &body, them)) {
+                (here, count) = (here + 1, others);
+            }
+        }
+        if here * 2 > count || muster_wire::planted::planted("removal-costs-quorum") {
+            return Ok(());
+        }
+        let why = match here {
+            0 => "no other member of etcd answers".to_owned(),
+            _ => format!("without it etcd would have {count} members, of which {here} answer"),
+        };
+        Err(Trouble::new(format!("{them} stays in etcd, which needs it: {why}")))
     }
 
     /// Whether etcd's data is on this machine. An empty directory is what a mount leaves that failed.

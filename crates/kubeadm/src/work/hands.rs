@@ -24,6 +24,7 @@ struct Desk {
     answer: Option<Answer>,
     now: Duration,
     phase: Option<String>,
+    held: Option<String>,
     told: Vec<String>,
 }
 
@@ -55,6 +56,10 @@ impl Hands {
         self.desk().phase.clone()
     }
 
+    pub(super) fn what_holds(&self) -> Option<String> {
+        self.desk().held.clone()
+    }
+
     pub(super) fn told(&self) -> Vec<String> {
         std::mem::take(&mut self.desk().told)
     }
@@ -66,7 +71,13 @@ impl Hands {
 
     /// Says what the step is at.
     pub(super) fn at(&self, phase: &str) {
-        self.desk().phase = Some(phase.to_owned());
+        let mut desk = self.desk();
+        (desk.phase, desk.held) = (Some(phase.to_owned()), None);
+    }
+
+    /// Says what holds the step up in this phase.
+    pub(super) fn held(&self, why: &str) {
+        self.desk().held = Some(why.to_owned());
     }
 
     /// The phase is over.

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::Trouble;
 use super::actions::PATIENCE;
 use super::step::Deed;
-use super::{Request, Trouble};
 use crate::farewell::Farewell;
 use crate::kubeconfig::Kubeconfig;
 use crate::secret::Secret;
@@ -65,17 +65,8 @@ impl Deed {
         let begun = self.hands.now();
         loop {
             let said = farewell.request(node);
-            let request = Request {
-                server: self.place.settings.endpoint.clone(),
-                at: None,
-                identity: identity.clone(),
-                method: said.method,
-                path: said.path,
-                content_type: said.content_type,
-                body: Secret::new(said.body),
-                patience: PATIENCE,
-            };
-            let heard = self.hands.send(request).await?;
+            let body = Secret::new(said.body);
+            let heard = self.ask_api(identity, said.method, said.path, said.content_type, body, PATIENCE).await?;
             match heard.and_then(|(status, _)| Farewell::judge(status)) {
                 Ok(()) => return Ok(()),
                 Err(why) if self.hands.now() - begun >= LIMIT => {

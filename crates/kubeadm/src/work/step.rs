@@ -100,7 +100,14 @@ impl Deed {
                 let node = self.node(name, &address).await?;
                 self.carry_out(&StepInput::JoinFinish { role, node: &node, ticket: &ticket }).await
             }
-            Step::AwaitReady { name } => self.carry_out(&StepInput::AwaitReady { name: &name }).await,
+            Step::AwaitReady { name } => {
+                let ready = self.carry_out(&StepInput::AwaitReady { name: &name }).await?;
+                // A worker that was drained and became a control plane has the Node that it had.
+                if self.hands.exists(&self.place.settings.admin_kubeconfig()).await? {
+                    let _ = self.open(&name).await;
+                }
+                Ok(ready)
+            }
             Step::DeleteToken { sealed_pki, machine } => {
                 let token = secrets::open_pki(&self.place, &sealed_pki)?.token_for(machine);
                 self.carry_out(&StepInput::DeleteToken { token: &token }).await
@@ -111,6 +118,14 @@ impl Deed {
                     self.strike_out(parsed(&member)?).await?;
                 }
                 self.remove_node(&node).await?;
+                Ok(StepOutput::Done)
+            }
+            Step::Drain { node } => {
+                self.drain(&node).await?;
+                Ok(StepOutput::Done)
+            }
+            Step::Open { node } => {
+                self.open(&node).await?;
                 Ok(StepOutput::Done)
             }
             Step::LeaveEtcd { address } => Ok(match self.give_up_member(parsed(&address)?).await? {

@@ -1,3 +1,4 @@
+mod drain;
 mod founders;
 mod remains;
 
@@ -79,6 +80,7 @@ fn short(ask: &Ask) -> String {
         Ask::Clock => "clock".into(),
         Ask::Servers => "servers".into(),
         Ask::Endpoint(address) => format!("endpoint {address}"),
+        Ask::CutOff(at) => format!("cut off {at}"),
         Ask::Keep(_) => "keep".into(),
     }
 }

@@ -16,6 +16,14 @@ use crate::{Recipient, Step};
 /// How long etcd's data may be gone before its member is given up: a disk may be mounted late, and a person may be at it.
 const ETCD_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Whether this machine works as a worker, and the ledger says that it is to be a control plane: whoever joined as one has written by
+/// which turn. Then what it had joined with goes, and it joins anew.
+pub(super) fn is_promoted(context: &Context<'_>, member: &Member) -> bool {
+    let durable = &context.durable;
+    let as_worker = durable.completed.is_some_and(|marker| !marker.init) && durable.etcd_joined == 0;
+    member.left && member.admitted.role == Role::ControlPlane && as_worker && !planted("promotion-unreset")
+}
+
 impl Ladder {
     /// The next step, given that none runs.
     pub(super) fn next(&mut self, context: &mut Context<'_>) -> Option<(Job, Step)> {
@@ -209,6 +217,12 @@ impl Ladder {
         let ready = context.ledger.ready()?;
         if ready.attempt != marker.attempt {
             return Some((Job::Reset, Step::Reset { member: None, node: None }));
+        }
+        if is_promoted(context, member) {
+            // What was prepared was a worker's.
+            self.prepared = false;
+            let member_of = Some(member.admitted.address.clone());
+            return Some((Job::Reset, Step::Reset { member: member_of, node: Some(member.admitted.name.clone()) }));
         }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))

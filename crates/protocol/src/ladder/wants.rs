@@ -18,6 +18,10 @@ impl Ladder {
         if let Some(attempt) = context.claims_init().or_else(|| late().map(|done| done.attempt)) {
             self.want_of_initialiser(context, attempt);
         }
+        // What it did as a worker is no part of its way to be a control plane.
+        if super::next::is_promoted(context, &member) {
+            return;
+        }
         self.want_etcd_turn(context, &member);
         if self.node_ready && !member.joined {
             context.wants.insert(Subject("joined", me, 0), Entry::Joined { machine: me });

@@ -1,83 +1,17 @@
-//! A machine whose disk was wiped comes back under a new identity. Its old one is dead for good: it is taken out of etcd if it was a
-//! control plane, its Node is deleted, which would look Ready for most of a minute and keep the new one out, and then it is taken out of the
-//! ledger, so that the new one can have its name and its role. All of that under a turn to disrupt.
+//! A machine whose disk was wiped comes back under a new identity. Its old one is dead for good, and gives up its name and its role as soon
+//! as that is known; [`super::disrupt`] takes it away.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, Entry, MachineId, Turn, TurnChange, TurnKind, host_of};
+use muster_wire::{Card, MachineId, TurnKind, host_of};
 
 use super::Context;
-use super::runs::{Job, Runs};
 use super::silence::Silence;
-use crate::follow::Subject;
-use crate::planted::planted;
-use crate::{Step, Time};
+use crate::Time;
 
 /// So long nothing must come from a machine while its successor answers at its address.
 const SUPERSEDED: Duration = Duration::from_secs(4);
-
-/// This duty's notes.
-#[derive(Debug, Default)]
-pub(super) struct Replace {
-    /// Who was taken out of etcd in this start, and is not out of the ledger yet.
-    struck: Option<MachineId>,
-    /// The turn that this machine asked for.
-    turn: Option<u32>,
-}
-
-impl Replace {
-    /// One replacement at a time, a step further.
-    pub(super) fn run(&mut self, context: &mut Context<'_>, silence: &mut Silence, runs: &mut Runs) {
-        let gone = gone(context, silence);
-        let me = context.me();
-        match (context.ledger.turn(TurnKind::Disrupt), gone) {
-            (Some((number, holder)), Some(old)) if holder == me => self.replace(context, runs, number, old),
-            (None, Some(old)) if may_strike(context, old) => {
-                let number = context.ledger.last_turn(TurnKind::Disrupt).saturating_add(1);
-                self.turn = Some(number);
-                want(context, number, TurnChange::Started);
-            }
-            (_, None) => self.leave(context, runs),
-            // Another one's turn ends; so does a join at etcd.
-            (_, Some(_)) => {}
-        }
-    }
-
-    /// Ends this machine's turn, if it has one: there is nothing to be done in it, or not by this machine any more.
-    pub(super) fn leave(&mut self, context: &mut Context<'_>, runs: &Runs) {
-        let Some((number, holder)) = context.ledger.turn(TurnKind::Disrupt) else { return };
-        if holder == context.me() && !runs.strikes() {
-            let change = if self.turn == Some(number) { TurnChange::Done } else { TurnChange::GaveUp };
-            want(context, number, change);
-        }
-    }
-
-    fn replace(&mut self, context: &mut Context<'_>, runs: &mut Runs, number: u32, old: MachineId) {
-        self.turn = Some(number);
-        if self.struck == Some(old) || planted("member-left-in-etcd") {
-            context.wants.insert(Subject("remove", old, 0), Entry::Removed { machine: old });
-            return;
-        }
-        let Some(member) = context.ledger.member(old) else { return };
-        let plane = may_be_in_etcd(context, old).then(|| member.admitted.address.clone());
-        let step = Step::Strike { member: plane, node: member.admitted.name.clone() };
-        if runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
-            runs.start(context, Job::Strike { machine: old }, step);
-        }
-    }
-
-    /// A member was taken out of etcd.
-    pub(super) fn struck(&mut self, machine: MachineId) {
-        self.struck = Some(machine);
-    }
-}
-
-fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
-    let holder = context.me();
-    let turn = Turn { kind: TurnKind::Disrupt, number, holder, change };
-    context.wants.insert(Subject("disrupt", holder, number), Entry::Turn(turn));
-}
 
 /// Whether etcd has a member of a machine, or may have one by the turn that is under way or as a founder.
 pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool {
@@ -88,13 +22,6 @@ pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool 
     adding || founds || ledger.has_etcd(machine)
 }
 
-/// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.
-fn may_strike(context: &Context<'_>, old: MachineId) -> bool {
-    let (ledger, me) = (context.ledger, context.me());
-    let free = ledger.turn(TurnKind::Etcd).is_none_or(|(_, holder)| holder == old);
-    super::has_joined(context, me) && ledger.has_etcd(me) && free
-}
-
 /// Whether something of a member must be taken away before the ledger forgets it: a member of etcd, a Node.
 pub(super) fn leaves_something(context: &Context<'_>, machine: MachineId) -> bool {
     let joined = context.ledger.member(machine).is_some_and(|member| member.joined);
@@ -102,7 +29,7 @@ pub(super) fn leaves_something(context: &Context<'_>, machine: MachineId) -> boo
 }
 
 /// A member that is back under another identity, and that is known to be gone.
-fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
+pub(super) fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
     let newcomer = |machine: &MachineId| context.roster.is_alive(*machine) && context.ledger.member(*machine).is_none();
     if !context.roster.known().keys().any(newcomer) {
         return None;

@@ -15,11 +15,34 @@ pub(super) const RETRY_RESENDS: u32 = 4;
 /// What a run of the leader's is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Job {
-    Ticket { machine: MachineId, attempt: u32, registers: bool },
-    SealPki { machine: MachineId },
-    RenewToken { machine: MachineId, known: bool },
-    DeleteToken { machine: MachineId },
-    Strike { machine: MachineId },
+    Ticket {
+        machine: MachineId,
+        attempt: u32,
+        registers: bool,
+    },
+    SealPki {
+        machine: MachineId,
+    },
+    RenewToken {
+        machine: MachineId,
+        known: bool,
+    },
+    DeleteToken {
+        machine: MachineId,
+    },
+    Strike {
+        machine: MachineId,
+    },
+    Drain {
+        machine: MachineId,
+    },
+    Open {
+        machine: MachineId,
+    },
+    /// What was ended, and has not answered yet.
+    Ended {
+        machine: MachineId,
+    },
 }
 
 impl Job {
@@ -29,7 +52,10 @@ impl Job {
             | Job::SealPki { machine }
             | Job::RenewToken { machine, .. }
             | Job::DeleteToken { machine }
-            | Job::Strike { machine } => *machine,
+            | Job::Strike { machine }
+            | Job::Drain { machine }
+            | Job::Open { machine }
+            | Job::Ended { machine } => *machine,
         }
     }
 }
@@ -46,9 +72,21 @@ impl Runs {
         self.jobs.len()
     }
 
-    /// Whether a member is being taken out of etcd.
-    pub(super) fn strikes(&self) -> bool {
-        self.jobs.values().any(|job| matches!(job, Job::Strike { .. }))
+    /// Whether a machine is being drained, or taken out of etcd.
+    pub(super) fn disrupts(&self) -> bool {
+        self.jobs
+            .values()
+            .any(|job| matches!(job, Job::Strike { .. } | Job::Drain { .. } | Job::Open { .. } | Job::Ended { .. }))
+    }
+
+    /// Ends the draining that is under way, if any. It is answered all the same.
+    pub(super) fn end_drain(&mut self, context: &mut Context<'_>) {
+        for (run, job) in &mut self.jobs {
+            if let Job::Drain { machine } = *job {
+                *job = Job::Ended { machine };
+                context.effects.push(Effect::Abort { run: *run });
+            }
+        }
     }
 
     pub(super) fn start(&mut self, context: &mut Context<'_>, job: Job, step: Step) {
@@ -56,6 +94,11 @@ impl Runs {
         let run = RunId(*context.runs);
         self.jobs.insert(run, job);
         context.effects.push(Effect::Run { run, step });
+    }
+
+    /// What a run is for, if it is the leader's.
+    pub(super) fn job(&self, run: RunId) -> Option<Job> {
+        self.jobs.get(&run).copied()
     }
 
     pub(super) fn take(&mut self, run: RunId) -> Option<Job> {

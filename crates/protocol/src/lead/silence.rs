@@ -40,6 +40,11 @@ impl Silence {
         false
     }
 
+    /// What `what` noted of the machine is over.
+    pub(super) fn forget(&mut self, what: &'static str, machine: MachineId) {
+        self.0.remove(&(what, machine));
+    }
+
     /// When `what` first asked for the machine, which is now if it did not yet.
     pub(super) fn since(&mut self, context: &Context<'_>, what: &'static str, machine: MachineId) -> Time {
         *self.0.entry((what, machine)).or_insert(context.now)

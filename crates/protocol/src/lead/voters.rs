@@ -20,16 +20,16 @@ impl Voters {
     pub(super) fn grow(&mut self, context: &mut Context<'_>) {
         let mut voters: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         voters.retain(|voter| !context.ledger.was_removed(*voter) || planted("removed-still-votes"));
-        voters.extend(
-            context.ledger.control_planes().filter(|plane| context.roster.is_alive(*plane) || *plane == context.me()),
-        );
+        // Whoever has joined keeps its vote while it is away: fewer votes would not be safer, and it comes back.
+        let counts = |plane: &MachineId| {
+            *plane == context.me() || context.roster.is_alive(*plane) || super::has_joined(context, *plane)
+        };
+        voters.extend(context.ledger.control_planes().filter(counts));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
-        let untouched = voters == founding && !context.ledger.any_removed();
-        if untouched
-            || voters.len().is_multiple_of(2)
-                && voters.len() < context.control_planes as usize
-                && !planted("even-voters")
-        {
+        let removed = context.ledger.any_removed();
+        // An even number is no better than one less, as long as more are to come. Whoever was removed votes no more, all the same.
+        let even = voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize && !removed;
+        if voters == founding && !removed || even && !planted("even-voters") {
             return;
         }
         let again = context.tuning.resend * 15;

@@ -44,11 +44,13 @@ pub(super) struct Members {
     control_planes: BTreeSet<MachineId>,
     joined: usize,
     pub(super) removed: BTreeSet<MachineId>,
+    /// Of these, whose hardware is not to come back by itself.
+    pub(super) dismissed: BTreeSet<MachineId>,
 }
 
 impl Members {
-    pub(super) fn new(seats: Seats, removed: BTreeSet<MachineId>) -> Self {
-        Self { seats, removed, ..Self::default() }
+    pub(super) fn new(seats: Seats, removed: BTreeSet<MachineId>, dismissed: BTreeSet<MachineId>) -> Self {
+        Self { seats, removed, dismissed, ..Self::default() }
     }
 
     pub(super) fn founded(charter: &Charter) -> Self {
@@ -57,7 +59,7 @@ impl Members {
             count: charter.control_planes,
             voters: charter.voters.iter().copied().collect(),
         };
-        Self::new(seats, BTreeSet::new())
+        Self::new(seats, BTreeSet::new(), BTreeSet::new())
     }
 
     /// Admits a machine, or corrects the address of one that is not `bound` to the address that it has.
@@ -112,6 +114,24 @@ impl Members {
         }
         (member.joined, member.left) = (false, true);
         self.joined -= 1;
+        Ok(())
+    }
+
+    /// A worker takes a seat of a control plane, and joins anew.
+    ///
+    /// # Errors
+    /// It is no worker that has joined, or there is no seat.
+    pub(super) fn promote(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        self.admitted(machine)?;
+        if self.control_planes.contains(&machine) {
+            return Err(Refusal::NotWorker(machine));
+        }
+        if !self.has_seat(machine) && !planted("seats-uncounted") {
+            return Err(Refusal::NoSeat { machine, count: self.seats.count });
+        }
+        self.leave(machine)?;
+        self.get_mut(machine)?.admitted.role = Role::ControlPlane;
+        self.control_planes.insert(machine);
         Ok(())
     }
 

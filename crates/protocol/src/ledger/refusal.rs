@@ -50,6 +50,15 @@ pub enum Refusal {
     /// Only a control plane may.
     #[error("{0} is not a control plane")]
     NotControlPlane(MachineId),
+    /// Only a worker may.
+    #[error("{0} is not a worker")]
+    NotWorker(MachineId),
+    /// A control plane that has joined is in etcd.
+    #[error("{0} is a control plane, and no member of etcd")]
+    NotInEtcd(MachineId),
+    /// Nobody wished the machine away.
+    #[error("no removal of {0} is wished")]
+    NoRemoval(MachineId),
     /// Another CA is already in the ledger.
     #[error("the ledger holds another CA")]
     OtherCa,
@@ -106,6 +115,9 @@ pub enum Refusal {
     /// It is wished of another cluster.
     #[error("it is wished under another charter")]
     OtherCharter,
+    /// The same wish, or one that the machine was asked for before it, came once more.
+    #[error("that wish came before, or comes too late")]
+    Repeated,
     /// The image is on the list.
     #[error("image {0} is accepted already")]
     AcceptedAlready(Digest),

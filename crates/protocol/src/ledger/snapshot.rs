@@ -25,6 +25,7 @@ impl Ledger {
             founders: Vec::new(),
         };
         let (turns, last_turns) = self.turns.to_proto();
+        let (wishes, removal_held) = self.wishes.to_proto();
         proto::LedgerState {
             revision: self.revision,
             members: self.members.all().values().map(|member| self.member_to_proto(member)).collect(),
@@ -57,7 +58,10 @@ impl Ledger {
             images: self.images.to_proto(),
             charter: Bytes::copy_from_slice(&self.charter),
             machines: self.members.seats.machines,
-            wishes: self.wishes.to_proto(),
+            wishes,
+            removal_held,
+            last_wishes: self.wishes.last_to_proto(),
+            dismissed: self.members.dismissed.iter().map(id).collect(),
             founders: self.init.founders.iter().map(id).collect(),
             founding: self.init.begun.iter().map(id).collect(),
             etcd_list: self
@@ -94,7 +98,7 @@ impl Ledger {
             charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
             level: Level(state.level),
             images: Images::from_proto(state.images)?,
-            wishes: Wishes::from_proto(state.wishes)?,
+            wishes: Wishes::from_proto(state.wishes, state.removal_held, &state.last_wishes)?,
             members: Members::new(
                 Seats {
                     machines: state.machines,
@@ -102,6 +106,7 @@ impl Ledger {
                     voters: state.voters.iter().map(id).collect::<Result<_, _>>()?,
                 },
                 state.removed.iter().map(id).collect::<Result<_, _>>()?,
+                state.dismissed.iter().map(id).collect::<Result<_, _>>()?,
             ),
             init: Init {
                 attempt: state.attempt,

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use muster_wire::{Identity, Role, SignedWish, WireError, Wish, level};
+use muster_wire::{Identity, Removal, Role, SignedWish, WireError, Wish, level};
 
 use super::*;
 
@@ -302,10 +302,17 @@ fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
     let asked = Identity::from_seed(&[1; 32]);
     let mut ledger = founded(3, &[1]);
     let mine = Admitted { machine: asked.machine(), ..admitted(7) };
-    let one = [Entry::LevelRaised { level: 2 }, Entry::Admitted(mine), admit(1, Role::ControlPlane)];
+    let one = [Entry::Admitted(mine), admit(1, Role::ControlPlane)];
     apply(&mut ledger, &one).expect("begins");
-    let remove =
-        |number: u8| Entry::Wished(SignedWish::sign(&asked, [1; 16], 1, Wish::RemoveMachine { machine: id(number) }));
+    let mut count = 0;
+    let mut remove = |number: u8| {
+        count += 1;
+        let wish = Wish::RemoveMachine { machine: id(number), returns: number == 2 };
+        Entry::Wished(SignedWish::sign(&asked, [1; 16], count, wish))
+    };
+    assert_eq!(apply(&mut ledger, &[remove(1)]), Err(Refusal::TooEarly { needs: level::LEAVING, level: 1 }));
+    let levels: Vec<Entry> = (2..=level::LEAVING).map(|level| Entry::LevelRaised { level }).collect();
+    apply(&mut ledger, &levels).expect("rises");
     assert_eq!(apply(&mut ledger, &[remove(9)]), Err(Refusal::NotAdmitted(id(9))));
     assert_eq!(apply(&mut ledger, &[remove(1)]), Err(Refusal::LastControlPlane(id(1))));
     let two =
@@ -318,9 +325,65 @@ fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
     assert_eq!(ledger.open_wishes().len(), 1, "until it is gone");
     assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::RemovalUnderWay(id(3))));
     assert_eq!(apply(&mut ledger, &[remove(3)]), Err(Refusal::RemovalUnderWay(id(3))));
+    let held = |number: u8| Entry::RemovalHeld { machine: id(number), why: "a budget".into() };
+    assert_eq!(apply(&mut ledger, &[held(2)]), Err(Refusal::NoRemoval(id(2))));
+    apply(&mut ledger, &[held(3)]).expect("is told");
+    assert_eq!((ledger.leaving(), ledger.removal_held()), (Some(id(3)), Some("a budget")));
     apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
-    assert!(ledger.open_wishes().is_empty());
+    assert!(ledger.open_wishes().is_empty() && ledger.removal_held().is_none());
     apply(&mut ledger, &[remove(2)]).expect("the next may leave");
+    let started = turn(TurnKind::Disrupt, 1, TurnChange::Started, 1);
+    apply(&mut ledger, &[started, Entry::Removed { machine: id(2) }]).expect("is removed");
+    let ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    let removals = [1, 2, 3].map(|number| ledger.removal(id(number)));
+    assert_eq!(removals, [None, Some(Removal::Returns), Some(Removal::StaysOut)]);
+}
+
+#[test]
+fn a_wish_that_was_withdrawn_does_not_come_back_with_a_late_copy() {
+    let asked = Identity::from_seed(&[1; 32]);
+    let mut ledger = at_the_level_of_leaving();
+    let mine = Admitted { machine: asked.machine(), role: Role::Worker, ..admitted(9) };
+    apply(&mut ledger, &[Entry::Admitted(mine)]).expect("is admitted");
+    let wish = |number, wish| Entry::Wished(SignedWish::sign(&asked, [1; 16], number, wish));
+    let remove = |number| wish(number, Wish::RemoveMachine { machine: id(4), returns: false });
+    let withdraw = |number| wish(number, Wish::WithdrawRemoval { machine: id(4) });
+    assert_eq!(apply(&mut ledger, &[withdraw(1)]), Err(Refusal::NoRemoval(id(4))));
+    apply(&mut ledger, &[remove(2), withdraw(3)]).expect("is withdrawn");
+    assert_eq!(ledger.leaving(), None);
+    let mut ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
+    assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::Repeated));
+    apply(&mut ledger, &[remove(4)]).expect("may be wished anew");
+}
+
+#[test]
+fn a_worker_takes_a_free_seat_under_a_turn_and_joins_only_with_etcd() {
+    let mut ledger = at_the_level_of_leaving();
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2]), admit(5, Role::Worker)]).expect("is made");
+    let promote = |number: u8| Entry::Promoted { machine: id(number) };
+    let joined = |number: u8| Entry::Joined { machine: id(number) };
+    assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NoSuchTurn(TurnKind::Disrupt)));
+    apply(&mut ledger, &[turn(TurnKind::Disrupt, 1, TurnChange::Started, 1)]).expect("has its turn");
+    assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NoSeat { machine: id(5), count: 3 }));
+    apply(&mut ledger, &[Entry::Removed { machine: id(4) }]).expect("leaves a seat");
+    assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NotJoined(id(5))));
+    assert_eq!(apply(&mut ledger, &[promote(2)]), Err(Refusal::NotWorker(id(2))));
+    apply(&mut ledger, &[joined(5), promote(5)]).expect("is promoted");
+    assert!(ledger.control_planes().any(|plane| plane == id(5)) && !ledger.member(id(5)).expect("is there").joined);
+    // What it said as a worker comes late.
+    assert_eq!(apply(&mut ledger, &[joined(5)]), Err(Refusal::NotInEtcd(id(5))));
+    let etcd = |change| turn(TurnKind::Etcd, 5, change, 1);
+    apply(&mut ledger, &[etcd(TurnChange::Started), etcd(TurnChange::Done), joined(5)]).expect("joins anew");
+    assert_eq!(Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes"), ledger);
+}
+
+fn at_the_level_of_leaving() -> Ledger {
+    let mut ledger = founded(3, &[1]);
+    let levels: Vec<Entry> = (2..=level::LEAVING).map(|level| Entry::LevelRaised { level }).collect();
+    apply(&mut ledger, &levels).expect("rises");
+    let planes = [1, 2, 4].map(|number| admit(number, Role::ControlPlane));
+    apply(&mut ledger, &planes).expect("admits");
+    ledger
 }
 
 fn together(attempt: u32, holder: u8, founders: &[u8]) -> Entry {

@@ -131,6 +131,8 @@ impl Machine {
             wishes: Wishes::default(),
             images_told: 1,
             cloned: false,
+            departed: false,
+            removed_at: None,
             told_beyond: false,
             runs: 0,
             initialize_at: None,

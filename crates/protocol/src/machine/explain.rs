@@ -60,8 +60,11 @@ impl Machine {
         }
         match &self.durable.charter {
             None => self.explain_founding(now, &mut add),
+            // Who was removed waits for nothing.
+            Some(_) if self.follow.removal(self.id()).is_some() => {}
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_leaving(&mut add);
         self.explain_level(&mut add);
         self.explain_waits(now, &mut add);
         self.explain_look_alikes(now, &mut add);

@@ -29,6 +29,13 @@ impl Machine {
             Entry::Left { machine } => {
                 (NoticeKind::Left, format!("{} has lost what it had joined with, and joins anew", name(machine)))
             }
+            Entry::Promoted { machine } => {
+                (NoticeKind::Promoted, format!("{} is to be a control plane, and joins anew", name(machine)))
+            }
+            Entry::RemovalHeld { machine, why } => (
+                NoticeKind::RemovalHeld,
+                format!("the removal of {} is held up: {why}; it is tried again", name(machine)),
+            ),
             Entry::Founds { attempt, machine } => {
                 (NoticeKind::Founds, format!("attempt {attempt}: {} starts etcd as a founder", name(machine)))
             }
@@ -65,7 +72,7 @@ impl Machine {
     }
 
     pub(super) fn current_phase(&self) -> Phase {
-        if self.stands_still() || self.follow.ledger().was_removed(self.id()) {
+        if self.stands_still() || self.follow.removal(self.id()).is_some() {
             Phase::Halted
         } else if self.durable.charter.is_some() {
             self.ladder.phase(self.id(), self.follow.ledger(), &self.durable)

@@ -250,6 +250,9 @@ impl Machine {
         match entry {
             Entry::Joined { machine } | Entry::Left { machine } => *machine == from,
             Entry::Founds { machine, .. } => *machine == from && ledger.is_founder(from),
+            // A leader does not remove itself: another control plane does, under its turn.
+            Entry::Removed { .. } => ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == from),
+            Entry::RemovalHeld { .. } => member.admitted.role == Role::ControlPlane,
             Entry::Turn(turn) => {
                 turn.holder == from && (turn.kind != TurnKind::Etcd || member.admitted.role == Role::ControlPlane)
             }
@@ -263,7 +266,7 @@ impl Machine {
             // The leader's own.
             Entry::LevelRaised { .. }
             | Entry::Admitted(_)
-            | Entry::Removed { .. }
+            | Entry::Promoted { .. }
             | Entry::InitClaimed { .. }
             | Entry::Ticket { .. } => false,
         }

@@ -42,6 +42,8 @@ impl Machine {
             attempt: ledger.cluster_attempt(),
             doing: self.ladder.doing().map(|(text, since)| format!("{text} ({} s)", now.since(since).as_secs())),
             resets: self.ladder.resets(),
+            removed: self.departure_status(),
+            leaving: self.leaving_status(),
             waiting: self.reasons(now),
             manifests: self.manifests.status(),
             peers: self.peers(now),

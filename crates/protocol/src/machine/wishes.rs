@@ -132,6 +132,10 @@ impl Fate {
 impl Machine {
     /// A person asks. What the ledger as this machine knows it refuses is answered at once.
     pub(super) fn wish(&mut self, now: Time, call: u64, wish: Wish, dry_run: bool, effects: &mut Effects) {
+        if let Some(fate) = self.rejoin(&wish, dry_run, effects) {
+            effects.push(Effect::Answer { call, fate });
+            return;
+        }
         match self.sign_wish(wish) {
             Err(why) => effects.push(Effect::Answer { call, fate: Fate::Refused { why } }),
             Ok(signed) if dry_run => {
@@ -159,6 +163,12 @@ impl Machine {
         // Through the codec: its bounds hold for what people write as for what comes from the wire.
         let entry = Entry::decode(Entry::Wished(signed.clone()).encode()).map_err(|why| why.to_string())?;
         let ledger = self.follow.ledger();
+        if let Some(why) = match &entry {
+            Entry::Wished(signed) => self.unwise(&signed.wish),
+            _ => None,
+        } {
+            return Err(why);
+        }
         let told = ledger.clone().apply(ledger.revision() + 1, &entry);
         told.map(|()| signed).map_err(|why| why.to_string())
     }

@@ -49,6 +49,7 @@ fn text(effect: &Effect) -> String {
         Effect::StartRaft { charter } => format!("starts Raft with {} voters", charter.voters.len()),
         Effect::InitializeRaft => "initializes Raft".to_owned(),
         Effect::StopRaft => "stops Raft".to_owned(),
+        Effect::Renew => "starts again as another machine".to_owned(),
         Effect::SetVoters(voters) => format!("wants {} voters", voters.len()),
         Effect::Propose { entry, .. } => format!("proposes {}", entry.kind()),
         Effect::Run { step, .. } => format!("begins {}", step.name()),

@@ -60,6 +60,8 @@ pub(super) enum Kept {
     Progress {
         run: u64,
         phase: String,
+        #[serde(default)]
+        held: Option<String>,
     },
     Finished {
         run: u64,
@@ -119,7 +121,7 @@ impl From<&Input> for Kept {
             Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
                 Kept::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }
             }
-            Input::Progress { run, phase } => Kept::Progress { run: run.0, phase },
+            Input::Progress { run, phase, held } => Kept::Progress { run: run.0, phase, held },
             Input::Finished { run, result } => {
                 Kept::Finished { run: run.0, result: result.map(Output::from).map_err(Failure::from) }
             }
@@ -155,7 +157,7 @@ impl TryFrom<Kept> for Input {
             Kept::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
                 Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }
             }
-            Kept::Progress { run, phase } => Input::Progress { run: RunId(run), phase },
+            Kept::Progress { run, phase, held } => Input::Progress { run: RunId(run), phase, held },
             Kept::Finished { run, result } => {
                 Input::Finished { run: RunId(run), result: result.map(StepOutput::from).map_err(StepFailure::from) }
             }

@@ -69,6 +69,12 @@ pub enum NoticeKind {
     Joined,
     /// A machine has lost what it had joined with.
     Left,
+    /// A worker becomes a control plane.
+    Promoted,
+    /// The removal of a machine does not go on.
+    RemovalHeld,
+    /// This machine was removed, and nothing of the cluster is left here.
+    Departed,
     /// A step of kubeadm's failed.
     StepFailed,
     /// This disk is an old copy.
@@ -104,6 +110,7 @@ impl NoticeKind {
             | Self::DiskForgot
             | Self::ManifestRefused
             | Self::Hosts
+            | Self::RemovalHeld
             | Self::Outgrown
             | Self::Ledger => Severity::Warning,
             _ => Severity::Info,

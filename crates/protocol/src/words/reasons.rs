@@ -56,6 +56,10 @@ pub enum Topic {
     Etcd,
     /// A turn whose holder is silent.
     Turn,
+    /// A machine that leaves, or has left.
+    Removal,
+    /// A control plane's seat, and who takes it.
+    Repair,
     /// The ledger's level: a machine does not know it, or keeps it from rising.
     Level,
     /// An entry is to be committed.
@@ -80,6 +84,7 @@ impl Topic {
         match self {
             Self::TurnedAway | Self::Stranger => "not ours",
             Self::Hint => "hint",
+            Self::Removal => "leaves",
             _ => "waits",
         }
     }

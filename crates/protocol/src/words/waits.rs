@@ -40,6 +40,40 @@ pub(crate) enum Wait {
         /// When, if it stays silent.
         until: Time,
     },
+    /// A machine that is to be removed is silent, and is given up then.
+    Silent {
+        /// Which.
+        machine: MachineId,
+        /// When, if it stays silent.
+        until: Time,
+    },
+    /// A machine that is to be removed could not be drained; it is tried again then.
+    Held {
+        /// Which.
+        machine: MachineId,
+        /// When.
+        until: Time,
+    },
+    /// A machine is to be removed, and the control planes that are here would be no majority without it.
+    Majority(MachineId),
+    /// A control plane is dead, and a worker takes its seat then.
+    Repair {
+        /// Which.
+        machine: MachineId,
+        /// When, if it stays away.
+        until: Time,
+    },
+    /// A control plane's seat is free, and a worker takes it then.
+    Vacancy {
+        /// When, if nobody comes.
+        until: Time,
+    },
+    /// A seat is, or would be, free, and no worker can take it.
+    NoWorker(Option<MachineId>),
+    /// Nothing is repaired: most machines are away.
+    MostAway,
+    /// Nothing is repaired: this control plane is still joining.
+    Joining(MachineId),
     /// Something that is made for a machine failed, and is tried again then.
     Retry {
         /// For whom.
@@ -53,8 +87,23 @@ impl Wait {
     /// Whether it only takes time: then who leads alone knows since when it waits.
     pub(crate) fn takes_time(self) -> bool {
         match self {
-            Self::NextAttempt(_) | Self::Initialiser { .. } | Self::Holder { .. } | Self::Retry { .. } => true,
-            Self::Address(_) | Self::TooOld(_) | Self::Predecessor { .. } | Self::Voter(_) | Self::NobodyAble => false,
+            Self::NextAttempt(_)
+            | Self::Initialiser { .. }
+            | Self::Holder { .. }
+            | Self::Silent { .. }
+            | Self::Held { .. }
+            | Self::Repair { .. }
+            | Self::Vacancy { .. }
+            | Self::Retry { .. } => true,
+            Self::Address(_)
+            | Self::TooOld(_)
+            | Self::Predecessor { .. }
+            | Self::Voter(_)
+            | Self::Majority(_)
+            | Self::NoWorker(_)
+            | Self::MostAway
+            | Self::Joining(_)
+            | Self::NobodyAble => false,
         }
     }
 }

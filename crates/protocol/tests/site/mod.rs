@@ -60,6 +60,8 @@ pub(crate) struct Site {
     pub(crate) levels: BTreeMap<usize, u32>,
     /// Who refused whom, and what the refusing one's disk held at that moment.
     pub(crate) refused: Vec<(usize, MachineId, Durable)>,
+    /// Machines that are to start again as others.
+    pub(crate) renewed: Vec<usize>,
     /// Whether a refused machine is cut off; if not, it is heard of as through others.
     pub(crate) refusal_cuts: bool,
     ids: BTreeMap<MachineId, BTreeSet<usize>>,
@@ -105,6 +107,7 @@ impl Site {
             endpoints: BTreeMap::new(),
             levels: BTreeMap::new(),
             refused: Vec::new(),
+            renewed: Vec::new(),
             refusal_cuts: true,
             ids: BTreeMap::new(),
             connected: BTreeSet::new(),
@@ -262,6 +265,7 @@ impl Site {
                     }
                     self.seats.get_mut(&seat).expect("is there").notices.push(notice.text);
                 }
+                Effect::Renew => self.renewed.push(seat),
                 Effect::StopRaft => self.seats.get_mut(&seat).expect("is there").raft = false,
                 // A refused machine is cut off, and not dialled again while a transcript lasts.
                 Effect::Refuse { machine, .. } => {
@@ -361,6 +365,12 @@ impl Site {
             self.queue.push_back((seat, Input::Wake));
         }
         self.run_queue();
+        for seat in std::mem::take(&mut self.renewed) {
+            self.trace.say(self.now, Topic::Ledger, seat, "starts again as another machine");
+            self.kill(seat);
+            let settings = self.settings.clone();
+            self.boot_as(seat, seat + 100, Durable::default(), settings, &format!("node-{seat}"));
+        }
         self.now = end;
     }
 

@@ -142,6 +142,8 @@ impl Trace {
                 format!("init-claimed {attempt} {}{with}", self.name(*machine))
             }
             Entry::Left { machine } => format!("left {}", self.name(*machine)),
+            Entry::Promoted { machine } => format!("promoted {}", self.name(*machine)),
+            Entry::RemovalHeld { machine, why } => format!("removal-held {}: {why}", self.name(*machine)),
             Entry::Founds { attempt, machine } => format!("founds {attempt} {}", self.name(*machine)),
             Entry::PkiSealed { attempt, sealed, .. } => {
                 format!("pki-sealed {attempt} to {}", self.names(sealed.iter().map(|one| &one.machine)))

@@ -114,7 +114,12 @@ impl Accused {
                 }
             }
             Seen::Applied { entry, .. } => match decode(entry) {
-                Some(Entry::Removed { machine }) if self.is_sound(machine) => {
+                // Who was wished away, or taken out of etcd because it stayed dead, is judged by S18.
+                Some(Entry::Removed { machine })
+                    if self.is_sound(machine)
+                        && !truth.wished_away.contains(&machine)
+                        && !truth.was_struck(machine) =>
+                {
                     Err(format!("{machine} is removed, whose disk is as it was"))
                 }
                 _ => Ok(()),
@@ -137,7 +142,11 @@ impl Accused {
                 }
             }
             Seen::Copied { copy, original } => self.touched.extend([*copy, *original]),
-            Seen::Forgot { slot } | Seen::Wiped { slot } | Seen::Damaged { slot } | Seen::TwoFaced { slot } => {
+            Seen::Forgot { slot }
+            | Seen::Wiped { slot }
+            | Seen::Renewed { slot }
+            | Seen::Damaged { slot }
+            | Seen::TwoFaced { slot } => {
                 self.touched.insert(*slot);
             }
             Seen::FaultBegins { fault, targets, .. } if matches!(fault.kind, Sort::Full | Sort::IoError) => {

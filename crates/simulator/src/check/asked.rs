@@ -61,7 +61,8 @@ impl Asked {
         }
         let asked = truth.control_planes_wanted;
         let all = planes.len() == asked || planes.len() % 2 == 1;
-        if all && voters != planes || voters.len() % 2 == 0 && voters.len() != asked {
+        let even = voters.len() % 2 == 0 && voters.len() != asked && truth.removed.is_empty();
+        if all && voters != planes || even {
             return Err(format!(
                 "of {} control planes {} vote in Raft, where the image asks for {asked}: {}",
                 planes.len(),

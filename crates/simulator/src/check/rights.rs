@@ -133,6 +133,8 @@ impl Rights {
             Entry::Turn(turn) if turn.change == TurnChange::GaveUp => Ok(()),
             Entry::InitAbandoned { .. }
             | Entry::Admitted(_)
+            | Entry::Promoted { .. }
+            | Entry::RemovalHeld { .. }
             | Entry::Removed { .. }
             | Entry::InitClaimed { .. }
             | Entry::LevelRaised { .. }
@@ -187,9 +189,11 @@ impl Rights {
                 (claimed(attempt) || self.holders.contains(&machine), "it never had a copy of the CA")
             }
             Entry::Wished(signed) => (signed.machine == machine, "another machine was asked"),
+            Entry::RemovalHeld { .. } => (truth.control_planes.contains(&machine), "it is no control plane"),
+            Entry::Removed { .. } => (truth.disrupted.contains(&machine), "it never had a turn to disrupt"),
             Entry::LevelRaised { .. }
             | Entry::Admitted(_)
-            | Entry::Removed { .. }
+            | Entry::Promoted { .. }
             | Entry::InitClaimed { .. }
             | Entry::Ticket { .. } => (false, "that is the leader's own"),
         };
@@ -203,6 +207,8 @@ fn name(entry: &Entry) -> &'static str {
         Entry::Removed { .. } => "Removed",
         Entry::InitClaimed { .. } => "InitClaimed",
         Entry::Left { .. } => "Left",
+        Entry::Promoted { .. } => "Promoted",
+        Entry::RemovalHeld { .. } => "RemovalHeld",
         Entry::Founds { .. } => "Founds",
         Entry::PkiSealed { .. } => "PkiSealed",
         Entry::InitReady { .. } => "InitReady",

@@ -25,11 +25,11 @@ impl EtcdTurns {
                 Err(format!("machine {slot} adds its etcd member while {others} other is being added"))
             }
             // To etcd, too, a copied disk is the machine that it was copied from.
-            Seen::EtcdLeft { slot, gone } if truth.identity.get(slot) != truth.identity.get(gone) => {
-                // Nobody but the holder of a turn to disrupt, and nobody's but one whose disk is no more.
+            Seen::EtcdLeft { slot, gone, .. } if truth.identity.get(slot) != truth.identity.get(gone) => {
+                // Nobody but the holder of a turn to disrupt; whose member may be taken, S18 says.
                 let holds = truth.book.turn(TurnKind::Disrupt).map(|(_, holder)| holder);
                 let may = holds.is_some() && holds == truth.identity.get(slot).copied();
-                match truth.left_etcd.filter(|owner| may && truth.is_wiped(*owner)) {
+                match truth.left_etcd.filter(|_| may) {
                     Some(_) => Ok(()),
                     None => Err(format!("machine {slot} has etcd strike off the member of machine {gone}")),
                 }

@@ -101,6 +101,8 @@ pub enum Sort {
     KubeadmLate,
     /// The API server refuses to take the Nodes of the machines back when they are reset.
     NodeStays,
+    /// A Pod on the machine is held there by a budget: the machine cannot be drained.
+    Budget,
 }
 
 impl Sort {

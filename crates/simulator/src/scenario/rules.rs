@@ -97,14 +97,32 @@ fn wishes(scenario: &Scenario, say: Say<'_>) -> Checked {
         let time = (0.0..end).contains(&wish.at_s);
         say(time, "wish", nth, "at_s", format!("must be 0 to less than {end}, when the run ends, or nobody is asked"))?;
         let others = scenario.others.len();
-        let rule = format!("names [[other]] {}, and there are {others}, counted from 0", wish.accept_other);
-        say((wish.accept_other as usize) < others, "wish", nth, "accept_other", rule)?;
-        let rule = "must name machines, or who they are when it is wished: nothing is drawn for a wish".to_owned();
-        let drawn = matches!(&wish.machines, Pick::Random(_) | Pick::Half);
-        say(!drawn, "wish", nth, "machines", rule)?;
-        if let Pick::These(these) = &wish.machines {
-            let named = !these.is_empty() && these.iter().all(|machine| *machine < scenario.machines);
-            say(named, "wish", nth, "machines", format!("must name machines up to {}", scenario.machines - 1))?;
+        let accepts = wish.accept_other.unwrap_or_default();
+        let rule = format!("names [[other]] {accepts}, and there are {others}, counted from 0");
+        say(wish.accept_other.is_none() || (accepts as usize) < others, "wish", nth, "accept_other", rule)?;
+        let count = [wish.accept_other.is_some(), wish.remove.is_some(), wish.withdraw.is_some()];
+        let one = count.iter().filter(|there| **there).count() == 1;
+        say(
+            one,
+            "wish",
+            nth,
+            "remove",
+            "must stand alone: a wish is one of accept_other, remove and withdraw".to_owned(),
+        )?;
+        let rule = "is for remove only".to_owned();
+        say(!wish.returns || wish.remove.is_some(), "wish", nth, "returns", rule)?;
+        let whom = [
+            ("machines", Some(&wish.machines)),
+            ("remove", wish.remove.as_ref()),
+            ("withdraw", wish.withdraw.as_ref()),
+        ];
+        for (key, pick) in whom.into_iter().filter_map(|(key, pick)| Some((key, pick?))) {
+            let rule = "must name machines, or who they are when it is wished: nothing is drawn for a wish".to_owned();
+            say(!matches!(pick, Pick::Random(_) | Pick::Half), "wish", nth, key, rule)?;
+            if let Pick::These(these) = pick {
+                let named = !these.is_empty() && these.iter().all(|machine| *machine < scenario.machines);
+                say(named, "wish", nth, key, format!("must name machines up to {}", scenario.machines - 1))?;
+            }
         }
     }
     Ok(())

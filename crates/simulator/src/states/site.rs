@@ -158,7 +158,11 @@ impl Site {
             }
             Entry::Joined { .. } => Moment::Joined,
             // What comes after founding is not told apart by states.
-            Entry::LevelRaised { .. } | Entry::Wished(_) | Entry::Left { .. } => return None,
+            Entry::LevelRaised { .. }
+            | Entry::Wished(_)
+            | Entry::Left { .. }
+            | Entry::Promoted { .. }
+            | Entry::RemovalHeld { .. } => return None,
         };
         Some(moment)
     }

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, MachineId, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
+use muster_wire::{Digest, Entry, MachineId, Removal, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
 
 /// The level of the ledger at which an entry can be read, by what `docs/protocol.md` says of levels.
 pub(crate) fn needs(entry: &Entry) -> u32 {
     match entry {
         Entry::LevelRaised { level } => *level,
-        Entry::Wished(_) => 2,
+        Entry::Wished(signed) if matches!(signed.wish, Wish::AcceptImage(_)) => 2,
+        Entry::Wished(_) | Entry::Promoted { .. } | Entry::RemovalHeld { .. } => 4,
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
         Entry::Founds { .. } | Entry::Left { .. } => 3,
         Entry::InitClaimed { founders, .. } if !founders.is_empty() => 3,
@@ -27,6 +28,8 @@ struct Line {
     admitted: Admitted,
     ticket: Option<(u32, Bytes)>,
     joined: bool,
+    /// It was a worker once.
+    promoted: bool,
     etcd: bool,
 }
 
@@ -39,6 +42,12 @@ pub(crate) struct Book {
     voters: BTreeSet<MachineId>,
     lines: BTreeMap<MachineId, Line>,
     removed: BTreeSet<MachineId>,
+    /// Of these, who was wished away for good.
+    dismissed: BTreeSet<MachineId>,
+    /// Whose removal is said to be held up, and by what.
+    held: Option<(MachineId, String)>,
+    /// The number of the last wish of each machine that was asked.
+    asked: BTreeMap<MachineId, u64>,
     level: u32,
     /// The accepted images.
     images: Vec<Digest>,
@@ -158,6 +167,8 @@ impl Book {
         let mut open = std::mem::take(&mut self.open);
         open.retain(|signed| !self.is_so(&signed.wish));
         self.open = open;
+        let leaving = self.leaving().map(|(machine, _)| machine);
+        self.held.take_if(|(machine, _)| Some(*machine) != leaving);
         took_effect
     }
 
@@ -214,12 +225,74 @@ impl Book {
                 }
                 true
             }
-            Some(Entry::Joined { machine }) => self.lines.get_mut(machine).map(|line| line.joined = true).is_some(),
+            Some(Entry::Joined { machine }) => {
+                // Since level 4 a control plane that joins is in etcd.
+                let fit = self.level < 4 || !self.control_plane(*machine) || self.etcd_member(*machine);
+                self.lines.get_mut(machine).filter(|_| fit).map(|line| line.joined = true).is_some()
+            }
+            Some(Entry::Promoted { machine }) => self.promote(*machine),
+            Some(Entry::RemovalHeld { machine, why }) => {
+                let may = self.leaving().is_some_and(|(leaving, _)| leaving == *machine);
+                if may {
+                    self.held = Some((*machine, why.clone()));
+                }
+                may
+            }
         }
     }
 
+    /// Who was wished away and is still there, and whether it comes back as another.
+    pub(crate) fn leaving(&self) -> Option<(MachineId, bool)> {
+        self.open.iter().find_map(|open| match open.wish {
+            Wish::RemoveMachine { machine, returns } => Some((machine, returns)),
+            _ => None,
+        })
+    }
+
+    /// Whether it was wished away for good.
+    pub(crate) fn is_dismissed(&self, machine: MachineId) -> bool {
+        self.dismissed.contains(&machine)
+    }
+
+    /// The machine with that name.
+    pub(crate) fn named(&self, name: &str) -> Option<MachineId> {
+        self.lines.iter().find(|(_, line)| line.admitted.name == name).map(|(machine, _)| *machine)
+    }
+
+    /// Whether it was a worker and is to be a control plane, and has not joined as one.
+    pub(crate) fn is_promoted(&self, machine: MachineId) -> bool {
+        self.control_plane(machine) && self.lines.get(&machine).is_some_and(|line| line.promoted && !line.joined)
+    }
+
+    fn promote(&mut self, machine: MachineId) -> bool {
+        let under_turn = self.turn(TurnKind::Disrupt).is_some();
+        let seat =
+            self.seated().len() < self.wanted || self.voters.difference(&self.removed).any(|voter| *voter == machine);
+        let worker = !self.control_plane(machine);
+        let Some(line) = self.lines.get_mut(&machine).filter(|line| line.joined && worker && seat && under_turn) else {
+            return false;
+        };
+        (line.joined, line.ticket, line.promoted) = (false, None, true);
+        line.admitted.role = Role::ControlPlane;
+        if let Some((.., tokens)) = &mut self.ready {
+            tokens.remove(&machine);
+        }
+        true
+    }
+
+    /// The control planes, and the voters of the charter that are still to come.
+    fn seated(&self) -> BTreeSet<MachineId> {
+        let seated = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));
+        seated.chain(self.voters.difference(&self.removed).copied()).collect()
+    }
+
     fn wished(&mut self, signed: &SignedWish) -> bool {
-        let may = self.lines.contains_key(&signed.machine) && self.grant(&signed.wish);
+        let counted = self.level >= 4;
+        let fresh = !counted || self.asked.get(&signed.machine).is_none_or(|last| signed.number > *last);
+        let may = self.lines.contains_key(&signed.machine) && fresh && self.grant(&signed.wish);
+        if may && counted {
+            self.asked.insert(signed.machine, signed.number);
+        }
         if may && !self.is_so(&signed.wish) {
             self.open.push(signed.clone());
         }
@@ -230,7 +303,8 @@ impl Book {
     pub(crate) fn is_so(&self, wish: &Wish) -> bool {
         match wish {
             Wish::AcceptImage(image) => self.accepts(image.digest),
-            Wish::RemoveMachine { machine } => !self.lines.contains_key(machine),
+            Wish::RemoveMachine { machine, .. } => !self.lines.contains_key(machine),
+            Wish::WithdrawRemoval { machine } => self.leaving().is_none_or(|(leaving, _)| leaving != *machine),
         }
     }
 
@@ -246,7 +320,12 @@ impl Book {
                 self.images.extend(may.then_some(image.digest));
                 may
             }
-            Wish::RemoveMachine { machine } => {
+            Wish::WithdrawRemoval { machine } => {
+                let may = self.leaving().is_some_and(|(leaving, _)| leaving == *machine);
+                self.open.retain(|open| !may || !matches!(open.wish, Wish::RemoveMachine { .. }));
+                may
+            }
+            Wish::RemoveMachine { machine, .. } => {
                 let planes = self.lines.values().filter(|line| line.admitted.role == Role::ControlPlane).count();
                 let last = planes == 1 && self.control_plane(*machine);
                 let at_it = self.turns.values().any(|(_, holder)| *holder == Some(*machine));
@@ -287,13 +366,12 @@ impl Book {
         if taken || self.removed.contains(&admitted.machine) {
             return false;
         }
-        let seated = self.lines.keys().copied().filter(|machine| self.control_plane(*machine));
-        let seated: BTreeSet<MachineId> = seated.chain(self.voters.difference(&self.removed).copied()).collect();
+        let seated = self.seated();
         let seat = seated.contains(&admitted.machine) || seated.len() < self.wanted;
         if admitted.role == Role::ControlPlane && !seat {
             return false;
         }
-        let line = Line { admitted: admitted.clone(), ticket: None, joined: false, etcd: false };
+        let line = Line { admitted: admitted.clone(), ticket: None, joined: false, promoted: false, etcd: false };
         self.lines.insert(admitted.machine, line);
         true
     }
@@ -309,6 +387,10 @@ impl Book {
         if self.lines.remove(&machine).is_none() {
             return false;
         }
+        if self.leaving() == Some((machine, false)) {
+            self.dismissed.insert(machine);
+        }
+        self.asked.remove(&machine);
         self.removed.insert(machine);
         for (_, holder) in self.turns.values_mut() {
             holder.take_if(|holder| *holder == machine);
@@ -431,6 +513,22 @@ impl Book {
         }
         if ledger.open_wishes() != self.open {
             return wrong("S17", "what is wished", format!("{:?}", ledger.open_wishes()), format!("{:?}", self.open));
+        }
+        let leaving = self.leaving().map(|(machine, _)| machine);
+        let held = self.held.as_ref().map(|(_, why)| why.as_str());
+        if (ledger.leaving(), ledger.removal_held()) != (leaving, held) {
+            let theirs = format!("{:?}", (ledger.leaving(), ledger.removal_held()));
+            return wrong("S17", "who is to be removed", theirs, format!("{:?}", (leaving, held)));
+        }
+        let returns = |gone: &MachineId| match self.dismissed.contains(gone) {
+            true => Some(Removal::StaysOut),
+            false => Some(Removal::Returns),
+        };
+        if let Some(other) =
+            self.removed.iter().find(|gone| ledger.was_removed(**gone) && ledger.removal(**gone) != returns(gone))
+        {
+            let (theirs, ours) = (ledger.removal(*other), returns(other));
+            return wrong("S17", &format!("what becomes of {other}"), format!("{theirs:?}"), format!("{ours:?}"));
         }
         if let Some(back) = self.removed.iter().find(|gone| !ledger.was_removed(**gone)) {
             return wrong("S9", &format!("whether {back} was removed"), "false".into(), "true".into());

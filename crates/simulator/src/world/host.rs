@@ -99,6 +99,8 @@ pub(crate) struct Host {
     pub(crate) held_down: u32,
     /// A fault has taken its assumption from it: votes may be forgotten, or told in two ways.
     pub(crate) excused: bool,
+    /// Somebody was told that it is removed for good.
+    pub(crate) dismissed: bool,
     /// An extra machine of a fault.
     pub(crate) extra: bool,
     pub(crate) sent: u64,
@@ -144,6 +146,7 @@ impl Host {
             api_servers: Vec::new(),
             held_down: 0,
             excused: false,
+            dismissed: false,
             extra,
             sent: 0,
             sent_bytes: 0,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use muster_kubeadm::etcd::{CLIENT_PORT, LIST};
+use muster_kubeadm::etcd::{AGREED, CLIENT_PORT, LIST, REMOVE};
 use muster_kubeadm::kubeconfig::Material;
 use muster_kubeadm::work::Request;
 use serde_json::{Value, json};
@@ -57,7 +57,12 @@ impl World {
         let path = request.path.split('?').next().unwrap_or_default();
         if let Some(name) = path.strip_prefix("/api/v1/nodes/") {
             return match (request.method, name.strip_suffix("/status")) {
+                ("GET", None) if self.hosts[slot as usize].kube.name != name => {
+                    let there = self.site.clusters[cluster].nodes.contains_key(name);
+                    says(if there { 200 } else { 404 }, &json!({ "spec": {} }))
+                }
                 ("GET", None) => self.hear_of_node(slot, cluster, name),
+                ("PATCH", None) => says(200, &Value::Null),
                 // An administrator may delete any Node.
                 ("DELETE", None) => self.take_node(slot, cluster, name, self.has(slot, &at("admin.conf"))),
                 ("PATCH", Some(name)) => self.take_node(slot, cluster, name, false),
@@ -65,6 +70,8 @@ impl World {
             };
         }
         match (request.method, path) {
+            ("GET", "/api/v1/pods") => self.hear_of_pods(slot, cluster, &request.path),
+            ("POST", path) if path.ends_with("/eviction") => says(429, &held()),
             ("GET", "/api/v1") => says(
                 200,
                 &json!({"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": true, "verbs": ["patch"]}]}),
@@ -75,6 +82,22 @@ impl World {
             },
             _ => says(404, &Value::Null),
         }
+    }
+
+    /// A Pod that a budget holds, while it does; those that can be moved have been by the time that somebody looks.
+    fn hear_of_pods(&mut self, slot: Slot, cluster: usize, path: &str) -> Heard {
+        let node = path.split("spec.nodeName%3D").nth(1).and_then(|rest| rest.split('&').next()).unwrap_or_default();
+        let there = self.site.clusters[cluster].nodes.get(node).map(|node| node.slot);
+        let holds = |slot: Slot| {
+            let faults = self.active.iter().filter(|fault| fault.targets.contains(&slot));
+            faults.into_iter().any(|fault| self.plan[fault.index].kind == Sort::Budget)
+        };
+        if let Some(held) = there.filter(|there| holds(*there)) {
+            self.took_on(held, &[Sort::Budget]);
+            return says(200, &json!({ "items": [{ "metadata": { "namespace": "default", "name": "held" } }] }));
+        }
+        self.see(Seen::Drained { slot, node });
+        says(200, &json!({ "items": [] }))
     }
 
     /// Whether a machine's Node is Ready: it is as soon as it is a member.
@@ -105,8 +128,12 @@ impl World {
                 self.took_on(slot, &[Sort::NodeStays]);
                 says(403, &Value::Null)
             }
-            Some(_) => {
+            Some(node) => {
+                let another = node.slot != slot;
                 nodes.remove(name);
+                if another {
+                    self.see(Seen::NodeTaken { slot, node: name });
+                }
                 says(200, &Value::Null)
             }
         }
@@ -132,8 +159,12 @@ impl World {
         if self.etcd_ca(slot) != self.etcd_ca(other) {
             return Err("x509: certificate signed by unknown authority".to_owned());
         }
-        if request.path == LIST {
+        let agreed = request.body.expose() == AGREED.as_bytes();
+        if request.path == LIST && (!agreed || self.has_quorum(other, cluster)) {
             return says(200, &self.member_list(cluster));
+        }
+        if request.path != REMOVE && request.path != LIST {
+            return says(404, &Value::Null);
         }
         if !self.has_quorum(other, cluster) {
             return says(503, &json!({"message": "context deadline exceeded"}));
@@ -142,7 +173,8 @@ impl World {
         let gone = request["ID"].as_str().and_then(|id| id.parse::<Slot>().ok()).and_then(|id| id.checked_sub(1));
         match gone.filter(|gone| self.site.clusters[cluster].etcd.remove(gone)) {
             Some(gone) => {
-                self.see(Seen::EtcdLeft { slot, gone });
+                let stands = self.has_quorum(other, cluster);
+                self.see(Seen::EtcdLeft { slot, gone, stands });
                 says(200, &Value::Null)
             }
             None => says(404, &json!({"message": "etcdserver: member not found"})),
@@ -176,6 +208,12 @@ impl World {
         let others = self.hosts[slot as usize].api_servers.iter().filter_map(|server| self.slot_at(server));
         others.chain([slot]).any(|other| self.reaches_etcd(slot, other))
     }
+}
+
+/// What an API server says of a Pod that a budget holds.
+fn held() -> Value {
+    let cause = json!({ "reason": "DisruptionBudget", "message": "The disruption budget held needs 1 healthy pods and has 1 currently" });
+    json!({ "message": "Cannot evict pod as it would violate the pod's disruption budget.", "details": { "causes": [cause] } })
 }
 
 /// A kubeconfig whose CA is this one.

@@ -169,7 +169,11 @@ impl World {
             Step::Join { .. } => times.join_s,
             Step::JoinEtcd { .. } => times.etcd_s,
             Step::JoinFinish { .. } | Step::AwaitReady { .. } => times.ready_s,
-            Step::Reset { .. } | Step::Strike { .. } | Step::LeaveEtcd { .. } => [0.3, 1.0],
+            Step::Reset { .. }
+            | Step::Strike { .. }
+            | Step::LeaveEtcd { .. }
+            | Step::Drain { .. }
+            | Step::Open { .. } => [0.3, 1.0],
             Step::Check { .. } | Step::MakePki { .. } | Step::SealPki { .. } | Step::IssueTicket { .. } => {
                 [0.001, 0.03]
             }

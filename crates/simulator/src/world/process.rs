@@ -280,6 +280,15 @@ impl World {
         self.events.push(self.now + after, Event::Boot { slot });
     }
 
+    /// Everything that the machine knew is gone, and its process starts again.
+    fn renew(&mut self, slot: Slot) {
+        let host = &mut self.hosts[slot as usize];
+        host.disk.wipe();
+        host.platter = super::platter::Platter::default();
+        self.see(Seen::Renewed { slot });
+        self.crash_and_restart(slot);
+    }
+
     /// The number of the hardware that a machine shows.
     fn hardware(&self, slot: Slot) -> Slot {
         if slot < self.scenario.image.alike { 0 } else { slot }
@@ -294,6 +303,7 @@ impl World {
             Effect::StartRaft { charter } => self.raft_start(slot, &charter),
             Effect::InitializeRaft => self.raft_initialize(slot),
             Effect::StopRaft => self.raft_stops(slot),
+            Effect::Renew => self.renew(slot),
             Effect::SetVoters(voters) => self.raft_voters(slot, voters),
             Effect::Propose { call, entry } => self.raft_propose(slot, call, entry),
             Effect::Run { run, step } => self.run_step(slot, run, step),

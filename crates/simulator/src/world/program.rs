@@ -471,7 +471,7 @@ impl World {
         let cluster = self.kube(slot).cluster;
         if let Some(cluster) = cluster.filter(|_| leaves) {
             self.site.clusters[cluster].etcd.remove(&slot);
-            self.see(Seen::EtcdLeft { slot, gone: slot });
+            self.see(Seen::EtcdLeft { slot, gone: slot, stands: true });
         }
         self.part()?;
         let mut kube = std::mem::take(self.kube(slot));

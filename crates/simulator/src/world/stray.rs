@@ -109,8 +109,12 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
         }
         // Late it is as true as it ever was: it would have a machine join anew that has.
-        Entry::Left { .. } => return None,
-        Entry::Removed { .. } | Entry::Joined { .. } | Entry::LevelRaised { .. } | Entry::Wished(_) => entry.clone(),
+        Entry::Left { .. } | Entry::RemovalHeld { .. } => return None,
+        Entry::Removed { .. }
+        | Entry::Promoted { .. }
+        | Entry::Joined { .. }
+        | Entry::LevelRaised { .. }
+        | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine, founders: Vec::new() },
             // A worker begins no etcd.

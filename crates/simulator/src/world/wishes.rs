@@ -5,27 +5,48 @@ use muster_wire::{Image, Wish};
 
 use super::World;
 use super::event::Slot;
+use crate::scenario::Pick;
 use crate::watch::Seen;
 
 impl World {
     /// Asks whoever the scenario names. A wish's number is its place there.
     pub(super) fn wish(&mut self, index: usize) {
         let Some(wish) = self.wished(index) else { return };
+        self.asked.insert(index, wish.clone());
         for slot in self.targets(&self.scenario.wishes[index].machines) {
             self.feed(slot, Input::Wish { call: index as u64, wish: wish.clone(), dry_run: false });
         }
     }
 
-    fn wished(&self, index: usize) -> Option<Wish> {
-        let wish = self.scenario.wishes.get(index)?;
-        let others: u32 = self.scenario.others.iter().skip(wish.accept_other as usize).map(|other| other.count).sum();
+    fn wished(&mut self, index: usize) -> Option<Wish> {
+        let wish = self.scenario.wishes.get(index)?.clone();
+        if let Some(pick) = &wish.remove {
+            return self.one(pick).map(|machine| Wish::RemoveMachine { machine, returns: wish.returns });
+        }
+        if let Some(pick) = &wish.withdraw {
+            return self.one(pick).map(|machine| Wish::WithdrawRemoval { machine });
+        }
+        let accepts = wish.accept_other? as usize;
+        let others: u32 = self.scenario.others.iter().skip(accepts).map(|other| other.count).sum();
         let settings = self.settings(self.scenario.machines.checked_sub(others)?);
         Some(Wish::AcceptImage(Image { digest: settings.digest, kubernetes_version: settings.kubernetes_version }))
     }
 
+    fn one(&mut self, pick: &Pick) -> Option<muster_wire::MachineId> {
+        let slot = *self.targets(pick).first()?;
+        Some(self.hosts[slot as usize].me)
+    }
+
     pub(super) fn wish_answered(&mut self, slot: Slot, call: u64, fate: &Fate) {
-        if let Some(wish) = self.wished(call as usize) {
-            self.see(Seen::Answered { slot, wish: &wish, fate });
+        let Some(wish) = self.asked.get(&(call as usize)).cloned() else { return };
+        if let Wish::RemoveMachine { machine, returns: false } = &wish
+            && matches!(fate, Fate::Done { .. } | Fate::Unknown { .. })
+        {
+            self.hosts.iter_mut().filter(|host| host.me == *machine).for_each(|host| host.dismissed = true);
         }
+        if let (Wish::WithdrawRemoval { machine }, Fate::Done { .. }) = (&wish, fate) {
+            self.hosts.iter_mut().filter(|host| host.me == *machine).for_each(|host| host.dismissed = false);
+        }
+        self.see(Seen::Answered { slot, wish: &wish, fate });
     }
 }

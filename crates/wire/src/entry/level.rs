@@ -11,5 +11,8 @@ pub const WISHES: u32 = 2;
 /// From here on a claim names the control planes that begin etcd together, and who has lost what it had joined with says so.
 pub const FOUNDERS: u32 = 3;
 
+/// From here on machines are removed because somebody wished so, and workers become control planes.
+pub const LEAVING: u32 = 4;
+
 /// The highest level that this version knows.
-pub const KNOWN: u32 = FOUNDERS;
+pub const KNOWN: u32 = LEAVING;

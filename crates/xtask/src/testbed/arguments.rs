@@ -92,6 +92,8 @@ pub(crate) enum Action {
     Start(NameArguments),
     /// Kill each control plane in turn, see that kubectl works everywhere else and for how long the API was away, and start it again
     Failover(FailoverArguments),
+    /// Take the power of all machines away, give it back, and measure until the site is whole again
+    Outage(OutageArguments),
     /// Unplug a machine's network
     Cut(NameArguments),
     /// Plug every machine's network in again
@@ -186,6 +188,16 @@ pub(crate) struct FailoverArguments {
     /// Give each back with an empty disk: it must come back in its own place; clients are watched until it has
     #[arg(long, conflicts_with = "what")]
     pub(crate) wipe: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct OutageArguments {
+    /// How often
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub(crate) rounds: u32,
+    /// Give one control plane its power back so long before all others
+    #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) alone: Duration,
 }
 
 #[derive(Args)]

@@ -132,7 +132,7 @@ fn table(losses: &[Loss]) -> String {
 }
 
 /// A look at a cluster that lacks nothing.
-fn whole(testbed: &Testbed) -> Result<View> {
+pub(super) fn whole(testbed: &Testbed) -> Result<View> {
     let view = Cluster::find(testbed)?.view(testbed)?;
     let missing = view.missing(testbed);
     if !missing.is_empty() {
@@ -228,7 +228,7 @@ fn give(machine: &Machine, what: What) -> Result<()> {
 }
 
 /// Repeats a question until its answer is good, and returns after how many seconds that was there.
-fn until(timeout: Duration, question: impl Fn() -> Result<()>) -> Result<f64> {
+pub(super) fn until(timeout: Duration, question: impl Fn() -> Result<()>) -> Result<f64> {
     let started = Instant::now();
     loop {
         match question() {

@@ -14,6 +14,7 @@ mod layout;
 mod machine;
 mod matrix;
 mod network;
+mod outage;
 mod parts;
 mod release;
 mod report;
@@ -88,6 +89,10 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         Action::Failover(arguments) => {
             interrupt::watch()?;
             failover::failover(&paths, &arguments, report)?;
+        }
+        Action::Outage(arguments) => {
+            interrupt::watch()?;
+            outage::outage(&paths, &arguments, report)?;
         }
         Action::Cut(names) => each(&paths, &names, network::cut)?,
         Action::Heal => {

@@ -93,6 +93,63 @@ impl Machine {
                         format!("whoever holds the {} turn is silent ({who}): the turn is ended {when}", kind.word());
                     add(Topic::Turn, text, &[machine]);
                 }
+                Wait::Silent { machine, until } => {
+                    let text = format!(
+                        "{} is to be removed, and is silent: it is taken for dead {}",
+                        self.called(machine),
+                        in_s(until)
+                    );
+                    add(Topic::Removal, text, &[machine]);
+                }
+                Wait::Held { machine, until } => {
+                    add(
+                        Topic::Removal,
+                        format!("{} is drained once more {}", self.called(machine), in_s(until)),
+                        &[machine],
+                    );
+                }
+                Wait::Majority(machine) => {
+                    let text = format!(
+                        "{} is not removed: the control planes that are here would be no majority without it",
+                        self.called(machine)
+                    );
+                    add(Topic::Removal, text, &[machine]);
+                }
+                Wait::Repair { machine, until } => {
+                    let text = format!(
+                        "{} is dead: it is given up, and a worker takes its seat, {}",
+                        self.called(machine),
+                        in_s(until)
+                    );
+                    add(Topic::Repair, text, &[machine]);
+                }
+                Wait::Vacancy { until } => {
+                    let text = format!(
+                        "there is a control plane too few: a worker becomes one {}, unless a new machine comes",
+                        in_s(until)
+                    );
+                    add(Topic::Repair, text, &[]);
+                }
+                Wait::NoWorker(dead) => {
+                    let text = match dead {
+                        Some(dead) => {
+                            format!("{} is dead, and no worker that is here can take its seat", self.called(dead))
+                        }
+                        None => {
+                            "there is a control plane too few, and no worker that is here can become one".to_owned()
+                        }
+                    };
+                    add(Topic::Repair, text, dead.as_slice());
+                }
+                Wait::MostAway => {
+                    let text = "control planes are missing, and nothing is repaired as long as most machines are away: this looks like a site \
+                                that lost its power, or a cut";
+                    add(Topic::Repair, text.to_owned(), &[]);
+                }
+                Wait::Joining(machine) => {
+                    let text = format!("nothing is repaired before control plane {} has joined", self.called(machine));
+                    add(Topic::Repair, text, &[machine]);
+                }
                 Wait::Retry { machine, until } => {
                     let text = format!("what failed for {} is tried again {}", self.called(machine), in_s(until));
                     add(Topic::Ticket, text, &[machine]);

@@ -1,0 +1,319 @@
+//! What is taken down on purpose, one thing at a time and under a turn to disrupt: a machine that is gone for good ([`super::replace`],
+//! [`super::repair`]), one that somebody wished away, and a worker that becomes a control plane.
+//!
+//! A machine that lives is drained first. Then it is taken out of etcd if it was a control plane, its Node is deleted, which would look
+//! Ready for most of a minute and keep its successor out, and then it is taken out of the ledger.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind, level};
+
+use super::repair::{self, Repair};
+use super::runs::{Job, Runs};
+use super::silence::Silence;
+use super::{Context, replace};
+use crate::follow::Subject;
+use crate::planted::planted;
+use crate::words::waits::Wait;
+use crate::{Step, Time};
+
+/// Pause before a machine is drained once more after something held it; it doubles, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// How long a worker that was promoted may take to join before the turn is ended: others wait for it.
+const PROMOTION_MAX: Duration = Duration::from_secs(900);
+
+/// Longest reason put into the ledger, in characters.
+const WHY_CHARS_MAX: usize = 240;
+
+/// How long something holds a machine before it is told, and pause until it is told anew.
+const TELL_AFTER: Duration = Duration::from_secs(10);
+
+/// What is to be done under the turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// A machine is gone for good.
+    Strike(MachineId),
+    /// A machine lives, and is to leave.
+    Dismiss(MachineId),
+    /// A worker is to be a control plane.
+    Promote(MachineId),
+    /// It joins as one.
+    Await(MachineId),
+}
+
+/// Why a machine cannot be drained.
+#[derive(Debug)]
+struct Held {
+    why: String,
+    times: u32,
+    until: Time,
+}
+
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Disrupt {
+    /// Who was taken out of etcd in this start, and is not out of the ledger yet.
+    struck: Option<MachineId>,
+    /// Who was drained last.
+    drained: Option<MachineId>,
+    /// Whose Node this machine has closed, in vain so far.
+    closed: Option<MachineId>,
+    held: BTreeMap<MachineId, Held>,
+    /// Who was to leave at the last look.
+    leaving: Option<MachineId>,
+    /// Since when a machine is being drained, and when it was last told what holds it.
+    draining: Option<Time>,
+    told: Option<Time>,
+    /// Since when a worker that was promoted is waited for.
+    promoted: Option<Time>,
+    repair: Repair,
+    /// The turn that this machine asked for.
+    turn: Option<u32>,
+}
+
+impl Disrupt {
+    /// One thing at a time, a step further.
+    pub(super) fn run(&mut self, context: &mut Context<'_>, silence: &mut Silence, runs: &mut Runs, leader: MachineId) {
+        self.tell_held(context);
+        let task = self.task(context, silence, leader);
+        let me = context.me();
+        match (context.ledger.turn(TurnKind::Disrupt), task) {
+            (Some((number, holder)), Some(task)) if holder == me => self.carry_on(context, runs, number, task),
+            // What waits for a join that was begun needs no other turn.
+            (None, Some(Task::Await(_))) => {}
+            (None, Some(task)) if may_disrupt(context, task) => {
+                let number = context.ledger.last_turn(TurnKind::Disrupt).saturating_add(1);
+                self.turn = Some(number);
+                want(context, number, TurnChange::Started);
+            }
+            (_, None) => self.leave(context, runs),
+            // Another one's turn ends; so does a join at etcd.
+            (_, Some(_)) => {}
+        }
+    }
+
+    /// Ends this machine's turn, if it has one: there is nothing to be done in it, or not by this machine any more.
+    fn leave(&mut self, context: &mut Context<'_>, runs: &mut Runs) {
+        let turn = context.ledger.turn(TurnKind::Disrupt).filter(|(_, holder)| *holder == context.me());
+        let Some((number, _)) = turn else {
+            (self.drained, self.promoted) = (None, None);
+            return;
+        };
+        runs.end_drain(context);
+        if self.opens(context, runs) {
+            return;
+        }
+        if !runs.disrupts() {
+            let change = if self.turn == Some(number) { TurnChange::Done } else { TurnChange::GaveUp };
+            want(context, number, change);
+        }
+    }
+
+    /// What was closed for nothing is opened again. Returns whether that is under way.
+    fn opens(&mut self, context: &mut Context<'_>, runs: &mut Runs) -> bool {
+        let Some(machine) = self.closed else { return false };
+        let Some(member) = context.ledger.member(machine).filter(|member| member.joined) else {
+            self.closed = None;
+            return false;
+        };
+        let step = Step::Open { node: member.admitted.name.clone() };
+        if !runs.disrupts() {
+            runs.start(context, Job::Open { machine }, step);
+        }
+        true
+    }
+
+    fn task(&mut self, context: &mut Context<'_>, silence: &mut Silence, leader: MachineId) -> Option<Task> {
+        // etcd has none of it any more: it must not stay a member here.
+        if let Some(struck) = self.struck.filter(|struck| context.ledger.member(*struck).is_some()) {
+            return Some(Task::Strike(struck));
+        }
+        let leads = leader == context.me();
+        if leads && let Some(old) = replace::gone(context, silence) {
+            return Some(Task::Strike(old));
+        }
+        if let Some(promoted) = self.awaited(context) {
+            return Some(Task::Await(promoted));
+        }
+        if let Some(leaving) = context.ledger.leaving() {
+            return self.dismissal(context, silence, leader, leaving);
+        }
+        if !leads {
+            return None;
+        }
+        let held: Vec<MachineId> =
+            self.held.iter().filter(|(_, held)| context.now < held.until).map(|(who, _)| *who).collect();
+        repair::task(context, silence, &mut self.repair, &held)
+    }
+
+    /// The worker that was promoted and has not joined yet.
+    fn awaited(&mut self, context: &mut Context<'_>) -> Option<MachineId> {
+        let machine = self.drained.filter(|drained| context.ledger.leaving() != Some(*drained))?;
+        let member = context.ledger.member(machine)?;
+        if member.admitted.role != Role::ControlPlane || member.joined || !context.roster.is_alive(machine) {
+            return None;
+        }
+        let until = *self.promoted.get_or_insert(context.now) + PROMOTION_MAX;
+        context.wake_at(until, "a worker that becomes a control plane");
+        (context.now < until).then_some(machine)
+    }
+
+    /// Somebody wished a machine away. It is for the leader to do; if that is the machine itself, for another control plane.
+    fn dismissal(
+        &self,
+        context: &mut Context<'_>,
+        silence: &mut Silence,
+        leader: MachineId,
+        leaving: MachineId,
+    ) -> Option<Task> {
+        let me = context.me();
+        let works = |plane: &MachineId| super::has_joined(context, *plane) && context.ledger.has_etcd(*plane);
+        let alive = |plane: &MachineId| *plane == me || context.roster.is_alive(*plane);
+        let mut others = context.ledger.control_planes().filter(|plane| *plane != leaving);
+        let by = if leader == leaving { others.find(|plane| works(plane) && alive(plane)) } else { Some(leader) };
+        if by != Some(me) {
+            return None;
+        }
+        if costs_majority(context, leaving) {
+            context.waits.push(Wait::Majority(leaving));
+            return None;
+        }
+        if let Some(held) = self.held.get(&leaving).filter(|held| context.now < held.until) {
+            let until = held.until;
+            context.wake_at(until, "a machine to drain once more");
+            context.waits.push(Wait::Held { machine: leaving, until });
+            return None;
+        }
+        if context.roster.is_alive(leaving) {
+            silence.forget("leaving", leaving);
+            return Some(Task::Dismiss(leaving));
+        }
+        let patience = context.tuning.initialiser_patience;
+        let wait = |until| Some(Wait::Silent { machine: leaving, until });
+        silence.dead_for(context, "leaving", leaving, patience, wait).then_some(Task::Strike(leaving))
+    }
+
+    fn carry_on(&mut self, context: &mut Context<'_>, runs: &mut Runs, number: u32, task: Task) {
+        self.turn = Some(number);
+        match task {
+            Task::Strike(machine) => self.strike(context, runs, machine),
+            Task::Dismiss(machine) if self.drained == Some(machine) || planted("removal-undrained") => {
+                self.strike(context, runs, machine)
+            }
+            Task::Promote(machine) if self.drained == Some(machine) => {
+                context.wants.insert(Subject("promote", machine, 0), Entry::Promoted { machine });
+            }
+            Task::Dismiss(machine) | Task::Promote(machine) => self.drain(context, runs, machine),
+            Task::Await(_) => {}
+        }
+    }
+
+    fn drain(&mut self, context: &mut Context<'_>, runs: &mut Runs, machine: MachineId) {
+        let Some(member) = context.ledger.member(machine) else { return };
+        let step = Step::Drain { node: member.admitted.name.clone() };
+        if runs.idle(context, machine, |job| matches!(job, Job::Drain { .. })) {
+            self.closed = Some(machine);
+            (self.draining, self.told) = (None, None);
+            runs.start(context, Job::Drain { machine }, step);
+        }
+    }
+
+    fn strike(&mut self, context: &mut Context<'_>, runs: &mut Runs, old: MachineId) {
+        if self.struck == Some(old) || planted("member-left-in-etcd") {
+            context.wants.insert(Subject("remove", old, 0), Entry::Removed { machine: old });
+            return;
+        }
+        let Some(member) = context.ledger.member(old) else { return };
+        let plane = replace::may_be_in_etcd(context, old).then(|| member.admitted.address.clone());
+        let step = Step::Strike { member: plane, node: member.admitted.name.clone() };
+        if runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
+            runs.start(context, Job::Strike { machine: old }, step);
+        }
+    }
+
+    /// A member was taken out of etcd.
+    pub(super) fn struck(&mut self, machine: MachineId) {
+        self.struck = Some(machine);
+    }
+
+    /// Nothing that is to be moved runs on a machine any more.
+    pub(super) fn drained(&mut self, machine: MachineId) {
+        self.drained = Some(machine);
+        self.held.remove(&machine);
+    }
+
+    /// What holds a machine that is being drained: told now and then, and not each time that it is something else. Returns whether it is.
+    pub(super) fn held_up(&mut self, now: Time, machine: MachineId, why: &str) -> bool {
+        let since = *self.draining.get_or_insert(now);
+        let due = now.since(since) >= TELL_AFTER && self.told.is_none_or(|told| now.since(told) >= TELL_AFTER);
+        if due {
+            self.told = Some(now);
+            self.holds(now, machine, why, 0);
+        }
+        due
+    }
+
+    /// A Node is open again, or nobody could open it.
+    pub(super) fn opened(&mut self) {
+        self.closed = None;
+    }
+
+    /// Something holds what runs on a machine, or etcd needs it. The turn ends, and others may have theirs.
+    pub(super) fn failed(&mut self, now: Time, job: Job, why: &str) {
+        let (Job::Drain { machine } | Job::Strike { machine }) = job else { return };
+        let times = self.held.get(&machine).map_or(0, |held| held.times);
+        let pause = (PAUSE * (1 << times.min(8))).min(PAUSE_MAX);
+        (self.draining, self.told) = (None, None);
+        self.holds(now + pause, machine, why, times + 1);
+    }
+
+    fn holds(&mut self, until: Time, machine: MachineId, why: &str, times: u32) {
+        let why: String = why.chars().filter(|c| c.is_ascii() && !c.is_control()).take(WHY_CHARS_MAX).collect();
+        let times = times.max(self.held.get(&machine).map_or(0, |held| held.times));
+        self.held.insert(machine, Held { why, times, until });
+    }
+
+    /// Why a wished removal does not go on is for everybody to know.
+    fn tell_held(&mut self, context: &mut Context<'_>) {
+        let leaving = context.ledger.leaving();
+        // What held it when it was wished away before says nothing of the next time.
+        if let Some(stays) = std::mem::replace(&mut self.leaving, leaving).filter(|before| Some(*before) != leaving) {
+            self.held.remove(&stays);
+        }
+        let waits = |machine: &MachineId| Some(*machine) == leaving;
+        self.held.retain(|machine, held| waits(machine) || context.now < held.until + PAUSE_MAX);
+        let Some((machine, held)) = self.held.iter().find(|(machine, _)| waits(machine)) else { return };
+        if context.ledger.removal_held() != Some(&held.why) {
+            let entry = Entry::RemovalHeld { machine: *machine, why: held.why.clone() };
+            context.wants.insert(Subject("held", *machine, held.times), entry);
+        }
+    }
+}
+
+/// Whether the control planes that are here would be no majority without this one.
+pub(crate) fn costs_majority(context: &Context<'_>, machine: MachineId) -> bool {
+    let planes: Vec<MachineId> = context.ledger.control_planes().collect();
+    let others = planes.iter().filter(|plane| **plane != machine);
+    let here = others.clone().filter(|plane| **plane == context.me() || context.roster.is_alive(**plane)).count();
+    planes.contains(&machine) && here * 2 <= others.count() && !planted("removal-costs-quorum")
+}
+
+fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
+    let holder = context.me();
+    let turn = Turn { kind: TurnKind::Disrupt, number, holder, change };
+    context.wants.insert(Subject("disrupt", holder, number), Entry::Turn(turn));
+}
+
+/// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.
+fn may_disrupt(context: &Context<'_>, task: Task) -> bool {
+    let (ledger, me) = (context.ledger, context.me());
+    let (Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine)) = task;
+    let free = ledger.turn(TurnKind::Etcd).is_none_or(|(_, holder)| holder == machine);
+    let wished = !matches!(task, Task::Dismiss(_) | Task::Promote(_)) || ledger.level() >= level::LEAVING;
+    super::has_joined(context, me) && ledger.has_etcd(me) && free && wished
+}
