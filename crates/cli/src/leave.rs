@@ -66,18 +66,30 @@ pub(crate) async fn remove(arguments: &RemoveArguments) -> anyhow::Result<Exit> 
     let agent = agent(&how.whom)?;
     let ledger: Ledger = agent.json("/v1/ledger").await?;
     let Some(member) = ledger.called(&arguments.name).cloned() else {
-        let known: Vec<&str> = ledger.members.iter().map(|member| member.name.as_str()).collect();
+        let mut known: Vec<&str> = ledger.members.iter().map(|member| member.name.as_str()).collect();
+        known.sort_unstable();
         let known = if known.is_empty() { "nobody".to_owned() } else { known.join(", ") };
-        print::complaint(&format!("error: {:?} is no member of the cluster; these are: {known}", arguments.name));
+        let why = format!("{:?} is no member of the cluster; these are: {known}", arguments.name);
+        if how.json {
+            print::line(&json!(Fate::Refused { why: why.clone() }).to_string())?;
+        }
+        print::complaint(&format!("error: {why}"));
         return Ok(Exit::Wrong);
     };
     let Some(machine) = member.id() else { return Ok(Exit::Wrong) };
     if arguments.withdraw {
         let fate = ask(&agent, &Wish::WithdrawRemoval { machine }, how.dry_run).await?;
-        let so = format!("{} stays. If its Node is still closed: kubectl uncordon {}", member.name, member.name);
+        let so = format!(
+            "{0} is to stay. If it is being taken out of etcd just now it goes all the same, and comes back as another machine. If its \
+             Node is still closed: kubectl uncordon {0}",
+            member.name
+        );
         return told(how, &fate, &so);
     }
-    let steps = steps(&member, &ledger, false);
+    let status: Status = agent.json("/v1/status").await?;
+    let peer = |peer: &muster_protocol::status::Peer| peer.machine == member.machine && peer.alive;
+    let alive = status.machine == member.machine || status.peers.iter().any(peer);
+    let steps = steps(&member, &ledger, false, alive);
     leave(&agent, how, &member, Wish::RemoveMachine { machine, returns: false }, &steps).await
 }
 
@@ -109,17 +121,21 @@ pub(crate) async fn reset(arguments: &ResetArguments) -> anyhow::Result<Exit> {
             return Ok(Exit::Done);
         }
         Some(_) => vec!["this machine was removed: it comes back as another one".to_owned()],
-        None => steps(&member, &ledger, arguments.rejoin),
+        None => steps(&member, &ledger, arguments.rejoin, true),
     };
     leave(&agent, how, &member, Wish::RemoveMachine { machine, returns: arguments.rejoin }, &steps).await
 }
 
 /// What happens to a machine that leaves, for people.
-fn steps(member: &Member, ledger: &Ledger, returns: bool) -> Vec<String> {
+fn steps(member: &Member, ledger: &Ledger, returns: bool, alive: bool) -> Vec<String> {
     let at = if member.address.is_empty() { String::new() } else { format!(" at {}", member.address) };
     let mut steps = vec![format!("{} ({}, {}{at})", member.name, member.role, member.short())];
-    steps
-        .push("is drained: its Node takes nothing new, and what runs there is moved away, as budgets allow".to_owned());
+    steps.push(match alive {
+        true => {
+            "is drained: its Node takes nothing new, and what runs there is moved away, as budgets allow".to_owned()
+        }
+        false => "is not drained, since it does not answer: what ran there is started elsewhere".to_owned(),
+    });
     if member.etcd_member {
         let left = ledger.members.iter().filter(|other| other.etcd_member).count().saturating_sub(1);
         let members = if left == 1 { "1 member, and can lose none".to_owned() } else { format!("{left} members") };
@@ -128,7 +144,8 @@ fn steps(member: &Member, ledger: &Ledger, returns: bool) -> Vec<String> {
     steps.push("is deleted as a Node, and forgotten by the ledger with its ticket and its token".to_owned());
     steps.push(match returns {
         true => "undoes what Kubernetes has on it, and comes back as a new machine".to_owned(),
-        false => "undoes what Kubernetes has on it, and stays out for good".to_owned(),
+        false if alive => "undoes what Kubernetes has on it, and stays out for good".to_owned(),
+        false => "undoes what Kubernetes has on it if it ever comes back, and stays out for good".to_owned(),
     });
     if member.role == Role::ControlPlane && !returns {
         steps.push(
@@ -149,7 +166,13 @@ async fn leave(
     // What is refused need not be asked.
     let fate = ask(agent, &wish, true).await?;
     if !matches!(fate, Fate::Would { .. } | Fate::Done { .. }) || how.dry_run {
-        if how.dry_run && !how.json && matches!(fate, Fate::Would { .. }) {
+        if how.dry_run && how.json && matches!(fate, Fate::Would { .. }) {
+            let mut fate = json!(fate);
+            fate["steps"] = json!(steps);
+            print::line(&fate.to_string())?;
+            return Ok(Exit::Done);
+        }
+        if how.dry_run && matches!(fate, Fate::Would { .. }) {
             print::line(&format!("nothing is changed. It would be so:\n  {}", steps.join("\n  - ")))?;
             return Ok(Exit::Done);
         }
@@ -348,13 +371,13 @@ mod tests {
     #[test]
     fn what_would_happen_is_told_for_what_it_is() {
         let (ledger, plane) = (ledger(), member('1', "m1", Role::ControlPlane));
-        let text = steps(&plane, &ledger, false).join("; ");
+        let text = steps(&plane, &ledger, false, true).join("; ");
         assert!(
             text.contains("etcd, which then has 1 member, and can lose none")
                 && text.contains("a control plane's seat"),
             "{text}"
         );
-        let text = steps(&member('3', "m3", Role::Worker), &ledger, true).join("; ");
+        let text = steps(&member('3', "m3", Role::Worker), &ledger, true, true).join("; ");
         assert!(!text.contains("etcd") && text.contains("comes back as a new machine"), "{text}");
     }
 }

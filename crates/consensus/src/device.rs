@@ -307,7 +307,14 @@ fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, Em
     (metrics.current_term, leader)
 }
 
-/// Tells who leads whenever that changes, and the end.
+/// Who takes part in Raft, and so has a vote or may be given one. What is not applied may never be: then whoever took part before does, too.
+fn members(metrics: &RaftMetrics<MachineId, EmptyNode>, before: &BTreeSet<MachineId>) -> BTreeSet<MachineId> {
+    let applied = *metrics.membership_config.log_id() <= metrics.last_applied;
+    let now = metrics.membership_config.membership().nodes().map(|(machine, _)| *machine);
+    now.chain(before.iter().copied().filter(|_| !applied)).collect()
+}
+
+/// Tells who leads and who takes part whenever that changes, and the end.
 async fn report<R: Runtime>(
     me: MachineId,
     silence: Duration,
@@ -317,11 +324,11 @@ async fn report<R: Runtime>(
 ) {
     let mut metrics = raft.metrics();
     drop(raft);
-    let mut told = None;
+    let (mut told, mut told_members) = (None, BTreeSet::new());
     loop {
-        let (state, now) = {
+        let (state, now, members) = {
             let metrics = metrics.borrow_and_update();
-            (metrics.running_state.clone(), leading(me, silence, &metrics))
+            (metrics.running_state.clone(), leading(me, silence, &metrics), members(&metrics, &told_members))
         };
         if let Err(fatal) = state {
             let why = match fatal {
@@ -338,6 +345,12 @@ async fn report<R: Runtime>(
         }
         if told.replace(now) != Some(now) && events.send(Event::Leading { term: now.0, leader: now.1 }).await.is_err() {
             return;
+        }
+        if told_members != members {
+            told_members.clone_from(&members);
+            if events.send(Event::Members(members)).await.is_err() {
+                return;
+            }
         }
         if metrics.changed().await.is_err() {
             // Its task ended without a word: it panicked.

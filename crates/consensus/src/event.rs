@@ -1,5 +1,7 @@
 //! What consensus tells its machine.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use muster_wire::MachineId;
 
@@ -31,6 +33,8 @@ pub enum Event {
         /// Who leads, if that is known.
         leader: Option<MachineId>,
     },
+    /// Who takes part in Raft, and so has a vote or may be given one; while that changes, by what was before as well.
+    Members(BTreeSet<MachineId>),
     /// Raft has stopped on this machine and will not start again in this process.
     Stopped {
         /// What broke; nothing if it was asked to stop, or if the last event before was of what this machine cannot read.

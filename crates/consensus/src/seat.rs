@@ -278,6 +278,7 @@ impl<R: Runtime> Seat<R> {
             Event::Restored { ledger, .. } => Input::Restored { ledger },
             Event::Applied { revision, entry } => Input::Applied { revision, entry },
             Event::Leading { term, leader } => Input::Leading { term, leader },
+            Event::Members(members) => Input::Members(members),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! Following the ledger: voters hear from their own Raft, everyone else asks a voter "what changed since revision R?"
 //! and is answered when something did. Proposals go the other way, to whoever leads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,12 @@ const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
 
 /// Most proposals of others in this leader's hands at once.
 const RELAYED_MAX: usize = 1_024;
+
+/// After so many polls without an answer whoever else is here is asked as well.
+const UNANSWERED_MAX: u32 = 3;
+
+/// How long a voter is told nothing by its Raft before it asks the others as well, whoever leads: nobody tells one that was taken out.
+const UNTOLD: Duration = Duration::from_secs(60);
 
 /// How long a voter hears no other leader before it asks the others as well: it may have been removed, and its Raft be heard by nobody. One
 /// that led when it stopped believes that it leads when it is back.
@@ -94,6 +100,8 @@ pub(crate) struct Follow {
     pub(crate) term: u64,
     poll: Option<Poll>,
     poll_turn: usize,
+    /// How many polls in a row were not answered: who was known as a voter may have been removed, and answer nobody.
+    unanswered: u32,
     askers: BTreeMap<MachineId, Asker>,
     /// The askers in the order of their polls, with the poll's number: the next hold to end is the first of them.
     holds: VecDeque<(Time, MachineId, u64)>,
@@ -108,11 +116,16 @@ pub(crate) struct Follow {
     pub(crate) turned_down: bool,
     /// What a voter said of this machine's removal.
     removal: Option<Removal>,
-    /// Whether this machine was removed, as far as it knows.
+    /// Whether this machine is admitted.
+    member: bool,
+    /// Whether this machine was removed, and nothing is to be asked any more.
     gone: bool,
+    /// Who takes part in Raft, as this machine's own has it; none if it has not said.
+    members: BTreeSet<MachineId>,
     /// Whom this machine's own Raft follows, or that it leads.
     led: Option<MachineId>,
-    /// Since when this machine runs Raft and hears no other leader.
+    /// Since when this machine runs Raft and was told nothing by it, and how long that may be.
+    quiet: Duration,
     orphaned: Option<Time>,
     changed: bool,
 }
@@ -132,6 +145,26 @@ impl Follow {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// This machine's Raft says who takes part.
+    pub(crate) fn takes_part(&mut self, me: MachineId, members: BTreeSet<MachineId>) {
+        self.changed = true;
+        // Whoever is taken out of Raft is told nothing by it any more, and asks as everybody else does.
+        self.fed &= members.contains(&me);
+        self.news = true;
+        self.members = members;
+    }
+
+    /// Who takes part in Raft, as this machine's own has it; none if it has not said.
+    pub(crate) fn members(&self) -> &BTreeSet<MachineId> {
+        &self.members
+    }
+
+    /// Whether this machine has a vote in Raft, or may be given one, as far as it knows. One that was told by another voter that it was removed has none: nobody
+    /// says so before.
+    pub(crate) fn votes(&self, me: MachineId) -> bool {
+        self.raft && self.removal.is_none() && (self.members.is_empty() || self.members.contains(&me))
     }
 
     /// What becomes of this machine, if the ledger says that it was removed.
@@ -205,8 +238,11 @@ impl Follow {
     }
 
     /// This machine's own Raft spoke.
-    pub(crate) fn fed(&mut self) {
-        self.fed = true;
+    pub(crate) fn fed(&mut self, me: MachineId) {
+        self.fed = self.members.is_empty() || self.members.contains(&me);
+        if self.led.is_some_and(|leader| leader != me) {
+            self.orphaned = None;
+        }
     }
 
     /// This machine's own Raft says who leads.
@@ -267,6 +303,9 @@ impl Follow {
     /// A voter answered.
     pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<(Entry, Result<(), Refusal>)> {
         let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
+        if ours {
+            self.unanswered = 0;
+        }
         if ours && news.removal.is_some() && self.removal != news.removal {
             self.removal = news.removal;
             self.changed = true;
@@ -345,7 +384,8 @@ impl Follow {
     ) {
         self.answer_askers(now, tuning, effects);
         let voters = self.voters(me, charter, roster);
-        self.gone = self.removal(me).is_some();
+        self.member = self.ledger.member(me).is_some();
+        self.gone = self.removal.is_some() || self.ledger.was_removed(me) && !self.votes(me);
         self.note_leader(now, me);
         if !self.asks(now) || self.gone {
             // Whatever was asked before, its answer is not waited for.
@@ -359,15 +399,23 @@ impl Follow {
         self.send_proposals(now, me, &voters, roster, tuning, effects);
     }
 
+    /// Whether a machine was removed, and has no vote in Raft any more: what takes a vote away may need it.
+    fn is_out(&self, machine: MachineId) -> bool {
+        // Who knows nothing of Raft's members yet cannot say that it is none.
+        let known = !self.members.is_empty();
+        self.ledger.was_removed(machine) && known && !self.members.contains(&machine)
+    }
+
     fn note_leader(&mut self, now: Time, me: MachineId) {
-        // What others say of a leader is no sign that this machine's own Raft hears one.
-        let led = self.led.is_some_and(|leader| leader != me);
-        self.orphaned = (self.raft && !led).then(|| self.orphaned.unwrap_or(now));
+        // What others say of a leader is no sign that this machine's own Raft hears one; and one that is taken out of Raft is told nothing more.
+        let led = self.led.is_some_and(|leader| leader != me) && self.ledger.leaving() != Some(me);
+        self.quiet = if led { UNTOLD } else { ORPHANED };
+        self.orphaned = self.raft.then(|| self.orphaned.unwrap_or(now));
     }
 
     /// Whether it hears of the ledger from others.
     fn asks(&self, now: Time) -> bool {
-        let orphaned = self.orphaned.is_some_and(|since| now.since(since) >= ORPHANED);
+        let orphaned = self.orphaned.is_some_and(|since| now.since(since) >= self.quiet);
         !self.fed || orphaned && !crate::planted::planted("removed-asks-nobody")
     }
 
@@ -398,7 +446,7 @@ impl Follow {
         for (machine, asker) in &self.askers {
             let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
             let behind = asker.since < newest || asker.since < self.floor;
-            let removed = self.ledger.was_removed(*machine);
+            let removed = self.is_out(*machine);
             if (admitted && behind) || removed || now.since(asker.asked) >= tuning.poll_hold {
                 let admitted = admitted && (behind || !crate::planted::planted("admitted-told-stranger"));
                 answers.push((*machine, admitted));
@@ -406,7 +454,7 @@ impl Follow {
         }
         for (machine, admitted) in answers {
             if let Some(asker) = self.askers.remove(&machine) {
-                let removal = self.ledger.removal(machine);
+                let removal = self.ledger.removal(machine).filter(|_| self.is_out(machine));
                 effects.send(machine, Frame::LedgerNews(LedgerNews { removal, ..self.answer(&asker, admitted) }));
             }
         }
@@ -450,7 +498,8 @@ impl Follow {
         voters.sort_unstable();
         voters.dedup();
         voters.retain(|voter| *voter != me && !self.ledger.was_removed(*voter));
-        if !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter)) && !planted("founders-alone-asked") {
+        let nobody = !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter));
+        if (nobody || self.unanswered >= UNANSWERED_MAX) && !planted("founders-alone-asked") {
             let ours = Some(charter.charter_hash());
             let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
             voters.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
@@ -477,6 +526,7 @@ impl Follow {
                 return;
             }
             self.poll_turn += 1;
+            self.unanswered = self.unanswered.saturating_add(1);
         }
         if voters.is_empty() {
             return;
@@ -494,7 +544,7 @@ impl Follow {
     /// How long a poll may take. A voter holds one of who is up to date; of who knows nothing yet it is held for as long as
     /// admission takes, which is a moment, so that this one is rather lost, with a connection that made way for another.
     fn patience(&self, tuning: &Tuning) -> Duration {
-        let newcomer = self.ledger.revision() == 0 && !self.turned_down;
+        let newcomer = !self.member && !self.turned_down;
         if newcomer { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
     }
 
@@ -535,7 +585,7 @@ impl Follow {
         let due = |asked: &Asked| Some(asked.sent? + asked.patience(&self.ledger, tuning));
         let asked = self.asked.values().filter_map(due).min().map(|due| (due, "a proposal's effect"));
         let orphaned = self.orphaned.filter(|_| self.fed && self.poll.is_none() && !self.gone);
-        let orphaned = orphaned.map(|since| (since + ORPHANED, "a leader that is missing"));
+        let orphaned = orphaned.map(|since| (since + self.quiet, "a leader that is missing"));
         answer.into_iter().chain(poll).chain(asked).chain(orphaned).min()
     }
 

@@ -1,5 +1,7 @@
 //! Everything that can happen to a machine.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Digest, Frame, MachineId, Wish};
@@ -64,6 +66,8 @@ pub enum Input {
         /// Who leads, if it is known.
         leader: Option<MachineId>,
     },
+    /// Who takes part in Raft, and so has a vote or may be given one, as this machine's Raft has it.
+    Members(BTreeSet<MachineId>),
     /// Raft answers an [`crate::Effect::Propose`].
     Proposed {
         /// The proposal's number.

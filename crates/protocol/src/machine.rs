@@ -62,8 +62,6 @@ pub struct Machine {
     cloned: bool,
     /// Whether it was removed, and nothing of the cluster is left here.
     departed: bool,
-    /// When it learned that it was removed.
-    removed_at: Option<Time>,
     /// Whether people were told that it cannot read the ledger.
     told_beyond: bool,
     runs: u64,
@@ -183,7 +181,7 @@ impl Machine {
                 return false;
             }
             Input::Applied { revision, entry } => {
-                self.follow.fed();
+                self.follow.fed(self.identity.machine());
                 if let Some((entry, told)) = self.follow.applied(revision, entry) {
                     if let (Entry::Joined { machine }, Ok(())) = (&entry, &told) {
                         self.lead.joined(*machine);
@@ -198,10 +196,11 @@ impl Machine {
             }
             Input::Leading { term, leader } => {
                 if leader.is_some() {
-                    self.follow.fed();
+                    self.follow.fed(self.identity.machine());
                 }
                 self.follow.raft_leading(term, leader);
             }
+            Input::Members(members) => self.follow.takes_part(self.identity.machine(), members),
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
             Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
@@ -288,7 +287,7 @@ impl Machine {
             self.roster.take_touched();
         }
         self.stop_if_beyond(effects);
-        let due = [self.due, self.departs_at()].into_iter().flatten().any(|(due, _)| due <= now);
+        let due = self.due.is_some_and(|(due, _)| due <= now);
         if self.durable.charter.is_some() && !self.stands_still() {
             self.initialize_raft(now, effects);
             let changed = self.follow.take_changed();
@@ -313,7 +312,7 @@ impl Machine {
             self.due = None;
             return;
         }
-        if let Some(removal) = self.departs(now) {
+        if let Some(removal) = self.departs() {
             return self.depart(now, removal, effects);
         }
         self.start_raft_if_voter(now, effects);
@@ -333,6 +332,7 @@ impl Machine {
                 tuning: &self.tuning,
                 roster: &self.roster,
                 ledger: self.follow.ledger(),
+                raft_members: self.follow.members(),
                 runs: &mut self.runs,
                 wants: &mut wants,
                 waits: &mut waits,
@@ -421,7 +421,7 @@ impl Machine {
         let initialize = self.initialize_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
-        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due, self.departs_at()];
+        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due];
         parts.into_iter().flatten().min()
     }
 }

@@ -135,6 +135,7 @@ fn text(input: &Input) -> String {
         }
         Input::Restored { .. } => "gets the ledger as a whole".to_owned(),
         Input::Leading { term, leader: Some(leader) } => format!("hears that {leader} leads in term {term}"),
+        Input::Members(members) => format!("hears that {} take part in Raft", members.len()),
         Input::Leading { term, leader: None } => format!("hears that nobody leads in term {term}"),
         Input::Proposed { call, outcome } => format!("proposal {call}: {outcome:?}"),
         Input::Wish { wish, dry_run: false, .. } => format!("is asked to {wish}"),

@@ -90,6 +90,8 @@ pub struct Truth {
     /// Machines that etcd has had as members since their last turn began. One that stops after that takes its member away
     /// again, while what it said of its success may still be on its way to the log.
     pub(crate) added: BTreeSet<MachineId>,
+    /// Machines that others began to take out; whether they might, S18 says.
+    pub(crate) given_up: BTreeSet<MachineId>,
     /// Machines whose removal was ever wished.
     pub(crate) wished_away: BTreeSet<MachineId>,
     /// Machines that ever had a turn to disrupt.
@@ -216,6 +218,9 @@ impl Truth {
             }
             Seen::EtcdMet { of, .. } if self.ready == Some(*of) => sometimes.reached("founder-late"),
             Seen::StepBegan { slot, step, .. } => {
+                if let muster_protocol::Step::Strike { node, .. } = step {
+                    self.given_up.extend(self.book.named(node));
+                }
                 if matches!(
                     step,
                     muster_protocol::Step::Found {
@@ -319,9 +324,9 @@ impl Truth {
         }
     }
 
-    /// Whether the member of an identity was taken out of etcd.
+    /// Whether another machine has begun to take an identity out.
     pub(crate) fn was_struck(&self, machine: MachineId) -> bool {
-        self.struck.contains(&machine)
+        self.given_up.contains(&machine)
     }
 
     /// The identities whose disks were wiped and that had been admitted.

@@ -287,6 +287,10 @@ impl World {
         };
         if !elsewhere {
             self.watch.see(self.now, &seen);
+            if matches!(seen, Seen::Applied { .. } | Seen::Booting { .. }) && !self.watch.truth.removed.is_empty() {
+                let book = &self.watch.truth.book;
+                self.hosts.iter_mut().for_each(|host| host.dismissed = book.is_dismissed(host.me));
+            }
         }
     }
 

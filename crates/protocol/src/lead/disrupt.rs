@@ -140,8 +140,11 @@ impl Disrupt {
         if let Some(promoted) = self.awaited(context) {
             return Some(Task::Await(promoted));
         }
-        if let Some(leaving) = context.ledger.leaving() {
-            return self.dismissal(context, silence, leader, leaving);
+        // While it is held up, what is broken is repaired all the same.
+        if let Some(leaving) = context.ledger.leaving()
+            && let Some(task) = self.dismissal(context, silence, leader, leaving)
+        {
+            return Some(task);
         }
         if !leads {
             return None;
@@ -176,6 +179,9 @@ impl Disrupt {
         let alive = |plane: &MachineId| *plane == me || context.roster.is_alive(*plane);
         let mut others = context.ledger.control_planes().filter(|plane| *plane != leaving);
         let by = if leader == leaving { others.find(|plane| works(plane) && alive(plane)) } else { Some(leader) };
+        if by.is_none() && leader == me {
+            context.waits.push(Wait::NobodyToRemove(leaving));
+        }
         if by != Some(me) {
             return None;
         }
@@ -190,6 +196,11 @@ impl Disrupt {
             return None;
         }
         if context.roster.is_alive(leaving) {
+            // Its Node may come at any moment, and would stay.
+            if !super::has_joined(context, leaving) && context.ledger.ticket(leaving).is_some() {
+                context.waits.push(Wait::JoinsFirst(leaving));
+                return None;
+            }
             silence.forget("leaving", leaving);
             return Some(Task::Dismiss(leaving));
         }
@@ -216,7 +227,7 @@ impl Disrupt {
     fn drain(&mut self, context: &mut Context<'_>, runs: &mut Runs, machine: MachineId) {
         let Some(member) = context.ledger.member(machine) else { return };
         let step = Step::Drain { node: member.admitted.name.clone() };
-        if runs.idle(context, machine, |job| matches!(job, Job::Drain { .. })) {
+        if !runs.disrupts() && runs.idle(context, machine, |job| matches!(job, Job::Drain { .. })) {
             self.closed = Some(machine);
             (self.draining, self.told) = (None, None);
             runs.start(context, Job::Drain { machine }, step);
@@ -224,6 +235,11 @@ impl Disrupt {
     }
 
     fn strike(&mut self, context: &mut Context<'_>, runs: &mut Runs, old: MachineId) {
+        // Who lives gives its vote in Raft back before it is removed, since nobody hears it afterwards.
+        if gives_vote_back(context) == Some(old) && context.roster.is_alive(old) && takes_part(context, old) {
+            context.wake_at(context.now + context.tuning.resend, "Raft's voters");
+            return;
+        }
         if self.struck == Some(old) || planted("member-left-in-etcd") {
             context.wants.insert(Subject("remove", old, 0), Entry::Removed { machine: old });
             return;
@@ -231,7 +247,7 @@ impl Disrupt {
         let Some(member) = context.ledger.member(old) else { return };
         let plane = replace::may_be_in_etcd(context, old).then(|| member.admitted.address.clone());
         let step = Step::Strike { member: plane, node: member.admitted.name.clone() };
-        if runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
+        if !runs.disrupts() && runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
             runs.start(context, Job::Strike { machine: old }, step);
         }
     }
@@ -295,11 +311,27 @@ impl Disrupt {
     }
 }
 
+/// Who is being taken out because somebody wished so: it votes in Raft no more.
+pub(super) fn gives_vote_back(context: &Context<'_>) -> Option<MachineId> {
+    let under_way = context.ledger.turn(TurnKind::Disrupt).is_some();
+    context
+        .ledger
+        .leaving()
+        .filter(|leaving| under_way && context.ledger.control_planes().any(|plane| plane == *leaving))
+}
+
+/// Whether a machine has, or may be given, a vote in Raft. Who knows nothing of that waits.
+fn takes_part(context: &Context<'_>, machine: MachineId) -> bool {
+    context.raft_members.is_empty() || context.raft_members.contains(&machine)
+}
+
 /// Whether the control planes that are here would be no majority without this one.
 pub(crate) fn costs_majority(context: &Context<'_>, machine: MachineId) -> bool {
     let planes: Vec<MachineId> = context.ledger.control_planes().collect();
     let others = planes.iter().filter(|plane| **plane != machine);
-    let here = others.clone().filter(|plane| **plane == context.me() || context.roster.is_alive(**plane)).count();
+    // Control planes are connected with each other: a connection that ended says more, and sooner, than what SWIM holds for alive.
+    let is_here = |plane: &MachineId| context.roster.is_alive(*plane) && context.roster.is_connected(*plane);
+    let here = others.clone().filter(|plane| **plane == context.me() || is_here(plane)).count();
     planes.contains(&machine) && here * 2 <= others.count() && !planted("removal-costs-quorum")
 }
 

@@ -1,6 +1,6 @@
 //! What one pass of the leader's may read, and what it may want.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::{Charter, Entry, MachineId, SignedCard};
 
@@ -19,6 +19,8 @@ pub(crate) struct Context<'a> {
     pub(crate) tuning: &'a Tuning,
     pub(crate) roster: &'a Roster,
     pub(crate) ledger: &'a Ledger,
+    /// Who takes part in Raft, as this machine's own has it; none if it has not said.
+    pub(crate) raft_members: &'a BTreeSet<MachineId>,
     pub(crate) runs: &'a mut u64,
     pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
     /// What the duties wait for.

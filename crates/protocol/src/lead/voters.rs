@@ -25,8 +25,10 @@ impl Voters {
             *plane == context.me() || context.roster.is_alive(*plane) || super::has_joined(context, *plane)
         };
         voters.extend(context.ledger.control_planes().filter(counts));
+        // Whoever leaves gives its vote back while it has one: a change of voters takes those of the former, too.
+        let leaving = super::disrupt::gives_vote_back(context).filter(|leaving| voters.remove(leaving));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
-        let removed = context.ledger.any_removed();
+        let removed = context.ledger.any_removed() || leaving.is_some();
         // An even number is no better than one less, as long as more are to come. Whoever was removed votes no more, all the same.
         let even = voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize && !removed;
         if voters == founding && !removed || even && !planted("even-voters") {

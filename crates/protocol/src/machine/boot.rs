@@ -132,7 +132,6 @@ impl Machine {
             images_told: 1,
             cloned: false,
             departed: false,
-            removed_at: None,
             told_beyond: false,
             runs: 0,
             initialize_at: None,

@@ -1,7 +1,5 @@
 //! A machine that was removed undoes what was made of it. Its hardware comes back as another machine, unless somebody wished it away.
 
-use std::time::Duration;
-
 use muster_wire::{MachineId, Removal, TurnKind, Wish};
 
 use super::{Fate, Machine};
@@ -11,22 +9,10 @@ use crate::words::notices::NoticeKind;
 use crate::words::reasons::Topic;
 use crate::{Effect, Effects, Time, ladder};
 
-/// How long a leader that was removed goes on with it.
-const HANDS_ON: Duration = Duration::from_secs(3);
-
 impl Machine {
-    /// Whether it was removed, and leads no more, or has had the time to hand that on: whoever is taken out of Raft's voters may not be told
-    /// that another one leads. The others are a majority without it.
-    pub(super) fn departs(&mut self, now: Time) -> Option<Removal> {
-        let removal = self.follow.removal(self.id())?;
-        let until = *self.removed_at.get_or_insert(now) + HANDS_ON;
-        (self.follow.leader != Some(self.id()) || now >= until).then_some(removal)
-    }
-
-    /// When a leader that was removed departs, whoever leads by then.
-    pub(super) fn departs_at(&self) -> Option<(Time, &'static str)> {
-        let at = self.removed_at.filter(|_| !self.departed && self.follow.raft)?;
-        Some((at + HANDS_ON, "leadership to be handed on"))
+    /// Whether it was removed, and Raft needs its vote no more: a change of voters takes the votes of those that go, too.
+    pub(super) fn departs(&self) -> Option<Removal> {
+        self.follow.removal(self.id()).filter(|_| !self.follow.votes(self.id()))
     }
 
     /// A step on the way out.
@@ -82,7 +68,7 @@ impl Machine {
     }
 
     /// Somebody asks this machine, which was removed and is to stay out, to come back as another. Says what becomes of that.
-    pub(super) fn rejoin(&self, wish: &Wish, dry_run: bool, effects: &mut Effects) -> Option<Fate> {
+    pub(super) fn rejoin(&self, wish: &Wish, dry_run: bool) -> Option<Fate> {
         let ours = matches!(wish, Wish::RemoveMachine { machine, returns: true } if *machine == self.id());
         let departure = self.departure_status().filter(|_| ours)?;
         Some(match departure {
@@ -92,10 +78,7 @@ impl Machine {
             Departure::Returns | Departure::Out if dry_run => {
                 Fate::Would { change: "come back as another machine".to_owned() }
             }
-            Departure::Returns | Departure::Out => {
-                effects.push(Effect::Renew);
-                Fate::Done { revision: self.follow.ledger().revision() }
-            }
+            Departure::Returns | Departure::Out => Fate::Done { revision: self.follow.ledger().revision() },
         })
     }
 
@@ -115,6 +98,7 @@ impl Machine {
         let (ledger, me) = (self.follow.ledger(), self.id());
         if let Some(removal) = self.follow.removal(me) {
             add(Topic::Removal, self.departure(removal), &[me]);
+            return;
         }
         let Some(leaving) = ledger.leaving() else { return };
         let name = ledger.member(leaving).map_or(String::new(), |member| format!(" ({})", member.admitted.name));

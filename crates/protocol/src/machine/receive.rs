@@ -247,15 +247,15 @@ impl Machine {
         let ledger = self.follow.ledger();
         let Some(member) = ledger.member(from) else { return false };
         let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
+        let plane = member.admitted.role == Role::ControlPlane;
         match entry {
             Entry::Joined { machine } | Entry::Left { machine } => *machine == from,
             Entry::Founds { machine, .. } => *machine == from && ledger.is_founder(from),
             // A leader does not remove itself: another control plane does, under its turn.
-            Entry::Removed { .. } => ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == from),
-            Entry::RemovalHeld { .. } => member.admitted.role == Role::ControlPlane,
-            Entry::Turn(turn) => {
-                turn.holder == from && (turn.kind != TurnKind::Etcd || member.admitted.role == Role::ControlPlane)
-            }
+            Entry::Removed { .. } => plane && ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == from),
+            Entry::RemovalHeld { .. } => plane,
+            // What turns are for is for control planes to do.
+            Entry::Turn(turn) => turn.holder == from && plane,
             // Whoever has the CA may seal it to another control plane.
             Entry::PkiSealed { attempt, .. } => {
                 holds(*attempt) || ledger.pki().is_some_and(|pki| pki.sealed.contains_key(&from))

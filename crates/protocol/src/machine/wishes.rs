@@ -132,8 +132,12 @@ impl Fate {
 impl Machine {
     /// A person asks. What the ledger as this machine knows it refuses is answered at once.
     pub(super) fn wish(&mut self, now: Time, call: u64, wish: Wish, dry_run: bool, effects: &mut Effects) {
-        if let Some(fate) = self.rejoin(&wish, dry_run, effects) {
+        if let Some(fate) = self.rejoin(&wish, dry_run) {
+            let renews = matches!(fate, Fate::Done { .. });
             effects.push(Effect::Answer { call, fate });
+            if renews {
+                effects.push(Effect::Renew);
+            }
             return;
         }
         match self.sign_wish(wish) {
@@ -153,6 +157,9 @@ impl Machine {
         if self.stands_still() {
             return Err("this machine takes no part in the ledger: see `muster explain`".to_owned());
         }
+        if self.follow.removal(self.id()).is_some() {
+            return Err("this machine was removed from the cluster: ask another one".to_owned());
+        }
         let Some(certificate) = &self.durable.charter else { return Err("no cluster is founded yet".to_owned()) };
         if self.wishes.pending.len() >= WISHES_MAX {
             return Err(format!("{WISHES_MAX} wishes are under way at this machine: wait for their fates"));
@@ -163,13 +170,11 @@ impl Machine {
         // Through the codec: its bounds hold for what people write as for what comes from the wire.
         let entry = Entry::decode(Entry::Wished(signed.clone()).encode()).map_err(|why| why.to_string())?;
         let ledger = self.follow.ledger();
-        if let Some(why) = match &entry {
-            Entry::Wished(signed) => self.unwise(&signed.wish),
-            _ => None,
-        } {
-            return Err(why);
-        }
         let told = ledger.clone().apply(ledger.revision() + 1, &entry);
-        told.map(|()| signed).map_err(|why| why.to_string())
+        told.map_err(|why| why.to_string())?;
+        match self.unwise(&signed.wish) {
+            Some(why) => Err(why),
+            None => Ok(signed),
+        }
     }
 }

@@ -36,6 +36,7 @@ pub(super) enum Kept {
     Restored {
         ledger: Vec<u8>,
     },
+    Members(Vec<MachineId>),
     Leading {
         term: u64,
         leader: Option<MachineId>,
@@ -108,6 +109,7 @@ impl From<&Input> for Kept {
             Input::HostsFile { troubles } => Kept::HostsFile(troubles),
             Input::Applied { revision, entry } => Kept::Applied { revision, entry: entry.into() },
             Input::Restored { ledger } => Kept::Restored { ledger: ledger.into() },
+            Input::Members(members) => Kept::Members(members.into_iter().collect()),
             Input::Leading { term, leader } => Kept::Leading { term, leader },
             Input::Proposed { call, outcome } => Kept::Proposed {
                 call,
@@ -144,6 +146,7 @@ impl TryFrom<Kept> for Input {
             Kept::HostsFile(troubles) => Input::HostsFile { troubles },
             Kept::Applied { revision, entry } => Input::Applied { revision, entry: entry.into() },
             Kept::Restored { ledger } => Input::Restored { ledger: ledger.into() },
+            Kept::Members(members) => Input::Members(members.into_iter().collect()),
             Kept::Leading { term, leader } => Input::Leading { term, leader },
             Kept::Proposed { call, outcome } => Input::Proposed {
                 call,

@@ -107,6 +107,7 @@ fn inputs() -> Vec<Input> {
         },
         Input::Observed { kubelet: Some(Digest([5; 32])), certificates_end_s: 6, sync_us: 7, etcd_gone: true },
         Input::Leading { term: 2, leader: None },
+        Input::Members([MachineId([3; 32])].into()),
         Input::Progress { run: RunId(1), phase: "certs".into(), held: Some("a budget".into()) },
         Input::Finished { run: RunId(1), result: Err(failure) },
         Input::Disconnected(machine),

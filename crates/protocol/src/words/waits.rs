@@ -56,6 +56,10 @@ pub(crate) enum Wait {
     },
     /// A machine is to be removed, and the control planes that are here would be no majority without it.
     Majority(MachineId),
+    /// The leader is to be removed, and no other control plane that is here could do that.
+    NobodyToRemove(MachineId),
+    /// A machine is to be removed that is just joining.
+    JoinsFirst(MachineId),
     /// A control plane is dead, and a worker takes its seat then.
     Repair {
         /// Which.
@@ -100,6 +104,8 @@ impl Wait {
             | Self::Predecessor { .. }
             | Self::Voter(_)
             | Self::Majority(_)
+            | Self::NobodyToRemove(_)
+            | Self::JoinsFirst(_)
             | Self::NoWorker(_)
             | Self::MostAway
             | Self::Joining(_)

@@ -278,7 +278,12 @@ impl Site {
                 Effect::Answer { fate, .. } => {
                     self.trace.say(self.now, Topic::Ledger, seat, &format!("answers {fate:?}"));
                 }
-                Effect::Learn { .. } | Effect::SetVoters(_) | Effect::ApiServers(_) => {}
+                Effect::SetVoters(voters) => {
+                    self.seats.iter().filter(|(_, seat)| seat.raft).for_each(|(seat, _)| {
+                        self.queue.push_back((*seat, Input::Members(voters.clone())));
+                    });
+                }
+                Effect::Learn { .. } | Effect::ApiServers(_) => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use muster_wire::MachineId;
 use crate::scenario::{Scenario, Sort};
 use crate::truth::Truth;
 use crate::watch::Seen;
-use crate::world::{At, Host, Power, World};
+use crate::world::{At, Host, Power, Slot, World};
 
 /// So long after heal a wished machine has left: a join that is under way, a drain, and two turns.
 const LEAVES: At = 150_000_000;
@@ -49,6 +49,23 @@ impl Leaves {
     }
 
     pub(super) fn end(&self, world: &World, truth: &Truth, able: bool) -> Result<(), String> {
+        // What takes a vote away may need it: who goes before leaves a majority behind that can never be.
+        let removed_long_ago = |machine: &MachineId, healed: At| {
+            self.removed.get(machine).is_some_and(|at| world.now >= healed.max(*at) + LEAVES)
+        };
+        if let Some(healed) = world.healed.filter(|_| truth.excused.is_empty() && truth.damaged.is_empty()) {
+            // Whoever was removed itself knows what was.
+            let on = |slot: &Slot| {
+                let host = &world.hosts[*slot as usize];
+                host.power == Power::On && !truth.removed.contains(&host.me)
+            };
+            let voting = world.image_slots().filter(on).filter_map(|slot| Some((slot, world.raft_members(slot)?)));
+            let gone =
+                |voters: &BTreeSet<MachineId>| voters.iter().find(|voter| removed_long_ago(voter, healed)).copied();
+            if let Some((slot, gone)) = voting.into_iter().find_map(|(slot, voters)| Some((slot, gone(&voters)?))) {
+                return Err(format!("{gone} was removed, and votes in the Raft of machine {slot} still"));
+            }
+        }
         let Some(healed) = world.healed.filter(|_| able && truth.excused.is_empty() && truth.damaged.is_empty()) else {
             return Ok(());
         };
@@ -62,8 +79,7 @@ impl Leaves {
                 (world.now - since) / 1_000_000
             ));
         }
-        let late =
-            |machine: &MachineId| self.removed.get(machine).is_some_and(|at| world.now >= healed.max(*at) + LEAVES);
+        let late = |machine: &MachineId| removed_long_ago(machine, healed);
         let left = |host: &&Host| host.power == Power::On && (host.kube.cluster.is_some() || host.kube.dirty);
         if let Some(host) = world.hosts.iter().filter(left).find(|host| late(&host.me)) {
             return Err(format!("{} was removed, and what Kubernetes made of it is still there", host.me));

@@ -181,7 +181,10 @@ impl Rights {
                 (*joined == machine, "that is for the machine itself to say")
             }
             Entry::Founds { machine: begins, .. } => (*begins == machine, "that is for the machine itself to say"),
-            Entry::Turn(turn) => (turn.holder == machine, "the turn is another machine's"),
+            Entry::Turn(turn) => {
+                let plane = truth.control_planes.contains(&machine) || truth.removed.contains(&machine);
+                (turn.holder == machine && plane, "the turn is another machine's, or it is no control plane")
+            }
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => {
                 (claimed(attempt), "the attempt is another machine's")
             }

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::{Input, Machine, Step};
-use muster_wire::MachineId;
+use muster_protocol::{Fate, Input, Machine, Step};
+use muster_wire::{MachineId, Wish};
 
 use super::Verdict;
 use crate::scenario::{Scenario, Sort};
@@ -30,6 +30,10 @@ pub(super) struct Leaving {
     disturbed: BTreeSet<Slot>,
     /// Machines whose Nodes held nothing that could be moved, since they were last wished away or promoted.
     drained: BTreeSet<MachineId>,
+    /// Who was asked to have come back whom it had wished away.
+    rejoins: BTreeSet<MachineId>,
+    /// Whose strikes against whom began when they might.
+    struck: BTreeSet<(Slot, MachineId)>,
     /// Workers that have joined.
     workers: BTreeSet<MachineId>,
 }
@@ -62,15 +66,13 @@ impl Leaving {
             Seen::Drained { node, .. } => self.drained.extend(truth.book.named(node)),
             Seen::NodeTaken { slot, node } => {
                 let Some(machine) = truth.book.named(node) else { return Ok(()) };
-                self.may_go(now, *slot, machine, truth)?;
-                let by = truth.identity.get(slot).copied().unwrap_or_default();
-                let heard = self.heard.get(&(by, machine)).is_some_and(|heard| now < heard + SLACK);
-                if heard && truth.runs(machine) && !truth.is_wiped(machine) && !self.drained.contains(&machine) {
-                    return Err(format!("the Node of {machine} is deleted, which runs, and nobody has drained it"));
+                if !self.struck.contains(&(*slot, machine)) {
+                    self.may_go(now, *slot, machine, truth)?;
+                    self.may_lose_its_node(now, *slot, machine, truth)?;
                 }
             }
             Seen::EtcdLeft { slot, gone, stands } if slot != gone => {
-                if let Some(machine) = truth.left_etcd {
+                if let Some(machine) = truth.left_etcd.filter(|machine| !self.struck.contains(&(*slot, *machine))) {
                     self.may_go(now, *slot, machine, truth)?;
                 }
                 if !stands {
@@ -87,15 +89,39 @@ impl Leaving {
                     return Err(format!("{machine} is reset, which works, and was neither removed nor promoted"));
                 }
             }
+            Seen::Answered {
+                wish: Wish::RemoveMachine { machine, returns: true }, fate: Fate::Done { .. }, ..
+            } => {
+                self.rejoins.insert(*machine);
+            }
+            // What a strike may do is decided when it begins: it is over in a moment, or nobody can tell how far it came.
+            Seen::StepBegan { slot, step: Step::Strike { node, .. }, .. } => {
+                if let Some(machine) = truth.book.named(node) {
+                    self.may_go(now, *slot, machine, truth)?;
+                    self.may_lose_its_node(now, *slot, machine, truth)?;
+                    self.struck.insert((*slot, machine));
+                }
+            }
             Seen::Renewed { slot } => {
                 let Some(machine) = truth.identity.get(slot) else { return Ok(()) };
-                if !truth.removed.contains(machine) || truth.book.is_dismissed(*machine) {
+                let stays_out = truth.book.is_dismissed(*machine) && !self.rejoins.contains(machine);
+                if !truth.removed.contains(machine) || stays_out {
                     return Err(format!(
                         "{machine} starts again as another machine, and was not removed, or is to stay out"
                     ));
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether nobody misses what runs on a machine.
+    fn may_lose_its_node(&self, now: At, slot: Slot, machine: MachineId, truth: &Truth) -> Verdict {
+        let by = truth.identity.get(&slot).copied().unwrap_or_default();
+        let heard = self.heard.get(&(by, machine)).is_some_and(|heard| now < heard + SLACK);
+        if heard && truth.runs(machine) && !truth.is_wiped(machine) && !self.drained.contains(&machine) {
+            return Err(format!("the Node of {machine} is deleted, which runs, and nobody has drained it"));
         }
         Ok(())
     }

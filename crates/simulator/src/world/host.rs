@@ -99,7 +99,7 @@ pub(crate) struct Host {
     pub(crate) held_down: u32,
     /// A fault has taken its assumption from it: votes may be forgotten, or told in two ways.
     pub(crate) excused: bool,
-    /// Somebody was told that it is removed for good.
+    /// It was wished away for good, and removed.
     pub(crate) dismissed: bool,
     /// An extra machine of a fault.
     pub(crate) extra: bool,

@@ -288,7 +288,7 @@ impl World {
                     self.see(Seen::Leads { slot, machine, term: *term });
                 }
             }
-            RaftEvent::Leading { leader: None, .. } | RaftEvent::Stopped { .. } => {}
+            RaftEvent::Leading { leader: None, .. } | RaftEvent::Members(_) | RaftEvent::Stopped { .. } => {}
         }
         match self.hosts[slot as usize].seat.heard(event) {
             Ok(Some(input)) => self.feed(slot, input),

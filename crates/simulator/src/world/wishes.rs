@@ -39,14 +39,6 @@ impl World {
 
     pub(super) fn wish_answered(&mut self, slot: Slot, call: u64, fate: &Fate) {
         let Some(wish) = self.asked.get(&(call as usize)).cloned() else { return };
-        if let Wish::RemoveMachine { machine, returns: false } = &wish
-            && matches!(fate, Fate::Done { .. } | Fate::Unknown { .. })
-        {
-            self.hosts.iter_mut().filter(|host| host.me == *machine).for_each(|host| host.dismissed = true);
-        }
-        if let (Wish::WithdrawRemoval { machine }, Fate::Done { .. }) = (&wish, fate) {
-            self.hosts.iter_mut().filter(|host| host.me == *machine).for_each(|host| host.dismissed = false);
-        }
         self.see(Seen::Answered { slot, wish: &wish, fate });
     }
 }

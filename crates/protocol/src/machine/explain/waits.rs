@@ -27,6 +27,7 @@ impl Machine {
             tuning: &self.tuning,
             roster: &self.roster,
             ledger: self.follow.ledger(),
+            raft_members: self.follow.members(),
             runs: &mut 0,
             wants: &mut wants,
             waits: &mut waits,
@@ -111,6 +112,20 @@ impl Machine {
                 Wait::Majority(machine) => {
                     let text = format!(
                         "{} is not removed: the control planes that are here would be no majority without it",
+                        self.called(machine)
+                    );
+                    add(Topic::Removal, text, &[machine]);
+                }
+                Wait::NobodyToRemove(machine) => {
+                    let text = format!(
+                        "{} leads and is to be removed, which another control plane has to do: none that works is here",
+                        self.called(machine)
+                    );
+                    add(Topic::Removal, text, &[machine]);
+                }
+                Wait::JoinsFirst(machine) => {
+                    let text = format!(
+                        "{} is just joining: it is removed when it has joined, or answers no more",
                         self.called(machine)
                     );
                     add(Topic::Removal, text, &[machine]);
