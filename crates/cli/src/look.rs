@@ -223,6 +223,8 @@ mod tests {
                 machines: vec!["c".repeat(64)],
             }],
             resets: 0,
+            removed: None,
+            leaving: None,
             strangers: Vec::new(),
             hints: Vec::new(),
             manifests: Some(muster_protocol::status::ManifestsStatus {

@@ -32,9 +32,10 @@ impl Lab {
         let mut child = muster(dir.path(), &["lab", "--json"]).stdout(Stdio::piped()).spawn().expect("the lab starts");
         let output = child.stdout.take().expect("its output");
         let lab = Self { child, dir };
-        let mut lines = BufReader::new(output).lines().map(|line| line.expect("a line"));
-        let ready = lines.find(|line| line.contains("\"ready\"")).expect("it says what came of it");
-        assert!(ready.contains("\"ready\":true"), "{ready}");
+        let lines = BufReader::new(output).lines().map(|line| line.expect("a line"));
+        let mut events = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
+        let last = events.find(|event| event["ready"].is_boolean()).expect("it says what came of it");
+        assert_eq!(last["ready"], true, "{last:#}");
         lab
     }
 
