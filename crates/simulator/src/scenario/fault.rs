@@ -89,7 +89,7 @@ pub enum Sort {
     /// Every `period_s` Raft is handed an entry that the ledger's rules must refuse: one that was committed before, as it was or
     /// with a number, a machine or a CA that is wrong now.
     StrayProposals,
-    /// Every `period_s` Raft is handed a turn to disrupt for some member, and the end of the one that is under way.
+    /// Every `period_s` Raft is handed a turn to disrupt for some control plane, and the end of the one that is under way.
     DisruptTurns,
     /// kubeadm hangs at `step`.
     KubeadmHang,

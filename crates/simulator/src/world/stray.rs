@@ -48,7 +48,8 @@ impl World {
     /// Has this machine's Raft begin a turn to disrupt for a member that chance names, and end the one that is under way.
     pub(super) fn propose_disruption(&mut self, slot: Slot) {
         let book = &self.watch.truth.book;
-        let members: Vec<MachineId> = book.members().collect();
+        // Turns are for control planes to ask for.
+        let members: Vec<MachineId> = self.watch.truth.control_planes.iter().copied().collect();
         let draw = self.chance.fixed("disruption", slot.into(), self.now) as usize;
         let Some(holder) = members.get(draw % members.len().max(1)).copied() else { return };
         let (kind, number) = (TurnKind::Disrupt, book.last_turn(TurnKind::Disrupt) + 1);
