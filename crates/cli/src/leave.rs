@@ -100,7 +100,15 @@ pub(crate) async fn remove(arguments: &RemoveArguments) -> anyhow::Result<Exit> 
 pub(crate) async fn reset(arguments: &ResetArguments) -> anyhow::Result<Exit> {
     let how = &arguments.how;
     let agent = agent(&how.whom)?;
-    let status: Status = agent.json("/v1/status").await?;
+    let mut status: Status = agent.json("/v1/status").await?;
+    let begun = Instant::now();
+    if status.removed == Some(Departure::Undoing) && arguments.rejoin && !how.dry_run {
+        say(how, "this machine was removed, and what Kubernetes has here is still being taken away", "undoing")?;
+        while status.removed == Some(Departure::Undoing) && begun.elapsed() < how.timeout {
+            tokio::time::sleep(PAUSE).await;
+            status = agent.json("/v1/status").await?;
+        }
+    }
     let ledger: Ledger = agent.json("/v1/ledger").await?;
     let member = ledger.members.iter().find(|member| member.machine == status.machine).cloned();
     let member = member.unwrap_or(Member {
