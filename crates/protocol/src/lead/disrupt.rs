@@ -80,6 +80,11 @@ impl Disrupt {
     /// One thing at a time, a step further.
     pub(super) fn run(&mut self, context: &mut Context<'_>, silence: &mut Silence, runs: &mut Runs, leader: MachineId) {
         self.tell_held(context);
+        // What was done in a turn that is over says nothing of now: the machine may have come to etcd again.
+        let ours = context.ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == context.me());
+        if !ours {
+            self.struck = None;
+        }
         let task = self.task(context, silence, leader);
         let me = context.me();
         match (context.ledger.turn(TurnKind::Disrupt), task) {

@@ -19,7 +19,9 @@ pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool 
     // The list that etcd begins with is fixed by the claim; a claim whose holder is gone is given up.
     let ledger = context.ledger;
     let founds = ledger.is_founder(machine) && ledger.live_claim().is_none_or(|(_, holder)| holder != machine);
-    adding || founds || ledger.has_etcd(machine)
+    // One whose turn was given up for it may have left its member behind.
+    let tried = ledger.last_turn(TurnKind::Etcd) > 0 && ledger.control_planes().any(|plane| plane == machine);
+    adding || founds || tried || ledger.has_etcd(machine)
 }
 
 /// Whether something of a member must be taken away before the ledger forgets it: a member of etcd, a Node.
