@@ -33,8 +33,18 @@ impl World {
             let ready = truth.ready.is_some();
             let (ca, claimed) = (truth.book.ca(), truth.book.claimed());
             let ticket = worker.and_then(|worker| truth.book.ticket(worker));
-            let known =
-                Known { attempts, turns, ca, worker, ticket, members: truth.book.etcd_members(), ready, claimed, kept };
+            let known = Known {
+                level: truth.book.level(),
+                attempts,
+                turns,
+                ca,
+                worker,
+                ticket,
+                members: truth.book.etcd_members(),
+                ready,
+                claimed,
+                kept,
+            };
             let stray = changed(entry, draw("change"), &known)?;
             truth.book.refuses(&stray).then_some(stray)
         });
@@ -64,6 +74,7 @@ impl World {
 
 /// What is known of the ledger when an entry is made wrong.
 struct Known {
+    level: u32,
     attempts: u32,
     turns: u32,
     ca: Option<Digest>,
@@ -79,7 +90,7 @@ struct Known {
 /// The entry with something wrong about it, or one that may follow it, and not now. What is wrong must stay wrong, since a
 /// proposal may be committed much later: numbers only ever grow, so one that is over is over.
 fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
-    let &Known { attempts, turns, ca, worker, ref ticket, ref members, ready, claimed, kept } = known;
+    let &Known { level: _, attempts, turns, ca, worker, ref ticket, ref members, ready, claimed, kept } = known;
     let over = |last: u32| if last == 0 { 0 } else { (draw >> 8) as u32 % (last + 1) };
     let nobodys = Digest::of("a CA of nobody", &[]);
     let made = |attempt: u32, ca_hash: Digest| Entry::InitReady { attempt, ca_hash, endpoints: vec![], tokens: vec![] };
@@ -119,7 +130,8 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine, founders: Vec::new() },
             // A worker begins no etcd.
-            (2, Some(worker)) => {
+            // Only where the ledger may hold one with founders: else it stops whoever cannot read it.
+            (2, Some(worker)) if known.level >= 3 => {
                 Entry::InitClaimed { attempt: attempts + 1, machine: *machine, founders: vec![*machine, worker] }
             }
             (1, _) => made(attempts, nobodys),
