@@ -155,6 +155,9 @@ impl Checks {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
             sometimes.reached("votes-forgotten");
         }
+        if let Err((promise, what)) = self.copies.see(seen, truth) {
+            self.judge(now, promise, Err(what), truth);
+        }
         self.silence.see(now, seen);
         self.l6.see(now, seen, truth);
         self.liveness.see(now, seen, truth);

@@ -37,6 +37,8 @@ pub struct Truth {
     pub(crate) two_charters: bool,
     /// The ledger by rules of its own.
     pub(crate) book: Book,
+    /// The same before the last entry that was told.
+    pub(crate) book_before: Book,
     /// The image that the first charter was founded with.
     founded_with: Option<Digest>,
     /// Whether a baseline policy runs in muster's place.
@@ -210,6 +212,7 @@ impl Truth {
                     member && !self.struck.contains(machine)
                 });
                 self.wished_away.extend(self.book.leaving().map(|(machine, _)| machine));
+                self.book_before.clone_from(&self.book);
                 let effective = self.book.enter(*revision, entry.as_ref());
                 self.etcd_lost = lost.filter(|_| effective);
                 if let Some(entry) = entry.filter(|_| effective) {
