@@ -182,20 +182,19 @@ impl Ladder {
                 (ours || planted("etcd-turn-unwaited"))
                     .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt, address }))
             }
-            // The turn's end is committed first, so that the next machine can begin while this one goes on.
-            JoinStage::Etcd(_) if context.ledger.has_etcd(context.me) => Self::finish(context, attempt, member),
             // A copy of the ledger from before the turn began says nothing of its end.
             JoinStage::Etcd(number) if context.ledger.last_turn(TurnKind::Etcd) < number => None,
-            JoinStage::Etcd(number) => {
-                // The leader ended the turn before its success was known: what was added is taken away again.
-                if context.ledger.turn(TurnKind::Etcd) != Some((number, context.me)) {
-                    self.underway = None;
-                    self.leave_join();
-                    context.durable.etcd_joined = 0;
-                    context.effects.persist(context.durable).done();
-                    return self.mend(context, marker);
-                }
-                None
+            // The turn's end is committed first, so that the next machine can begin while this one goes on. That etcd has had a member of
+            // this machine says nothing of it: whoever made the cluster and joins anew had one before.
+            JoinStage::Etcd(number) if context.ledger.turn(TurnKind::Etcd) == Some((number, context.me)) => None,
+            JoinStage::Etcd(_) if context.ledger.has_etcd(context.me) => Self::finish(context, attempt, member),
+            // The leader ended the turn before its success was known: what was added is taken away again.
+            JoinStage::Etcd(_) => {
+                self.underway = None;
+                self.leave_join();
+                context.durable.etcd_joined = 0;
+                context.effects.persist(context.durable).done();
+                self.mend(context, marker)
             }
         }
     }
