@@ -64,6 +64,8 @@ struct Poll {
     call: u64,
     to: MachineId,
     sent: Time,
+    /// Whether this machine knows of no vote that it has: then it may answer nobody.
+    by_chance: bool,
 }
 
 #[derive(Debug)]
@@ -383,18 +385,15 @@ impl Follow {
         effects: &mut Effects,
     ) {
         self.answer_askers(now, tuning, effects);
-        let voters = self.voters(me, charter, roster);
+        let voters = self.voters(me, charter);
         self.member = self.ledger.member(me).is_some();
         self.gone = self.removal.is_some() || self.ledger.was_removed(me) && !self.votes(me);
         self.note_leader(now, me);
         if !self.asks(now) || self.gone {
             // Whatever was asked before, its answer is not waited for.
             self.poll = None;
-        } else if voters.is_empty() {
-            // There is nobody to ask; it looks again later.
-            self.orphaned = self.orphaned.map(|_| now);
-        } else {
-            self.poll_voters(now, me, &voters, roster, tuning, effects);
+        } else if !self.waits_for_answer(now, roster, tuning) {
+            self.ask(now, me, &voters, charter, roster, effects);
         }
         self.send_proposals(now, me, &voters, roster, tuning, effects);
     }
@@ -490,62 +489,85 @@ impl Follow {
         news
     }
 
-    /// Whom to ask: the charter's voters and the control planes admitted later. Where none of these is there any more, as for a newcomer
-    /// to a cluster whose founders were all replaced, everyone who is here and follows the charter: those that vote answer.
-    fn voters(&self, me: MachineId, charter: &Certificate, roster: &Roster) -> Vec<MachineId> {
+    /// Who votes as far as this machine knows: the charter's voters and the control planes admitted later.
+    fn voters(&self, me: MachineId, charter: &Certificate) -> Vec<MachineId> {
         let mut voters = charter.charter().voters.clone();
         voters.extend(self.ledger.control_planes());
         voters.sort_unstable();
         voters.dedup();
         voters.retain(|voter| *voter != me && !self.ledger.was_removed(*voter));
-        let nobody = !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter));
-        if (nobody || self.unanswered >= UNANSWERED_MAX) && !planted("founders-alone-asked") {
-            let ours = Some(charter.charter_hash());
-            let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
-            voters.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
-            voters.sort_unstable();
-            voters.dedup();
-        }
         voters
     }
 
-    fn poll_voters(
+    /// Whether those who are known to vote may have been replaced: none of them is there any more, or none answers.
+    fn is_lost(&self, voters: &[MachineId], roster: &Roster) -> bool {
+        let nobody = !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter));
+        (nobody || self.unanswered >= UNANSWERED_MAX) && !planted("founders-alone-asked")
+    }
+
+    /// Whom to ask where the voters may have been replaced, as for a newcomer to a cluster whose founders are all gone: each second question is
+    /// for whoever is here and follows the charter, since those that vote answer. The others are still for the voters, who may merely not be
+    /// connected, and are dialled for it.
+    fn whom_else_to_ask(&self, voters: &[MachineId], charter: &Certificate, roster: &Roster) -> Vec<MachineId> {
+        if self.poll_turn.is_multiple_of(2) && !voters.is_empty() {
+            return voters.to_vec();
+        }
+        let ours = Some(charter.charter_hash());
+        let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
+        let mut all = voters.to_vec();
+        all.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether a poll is under way whose answer may still come.
+    fn waits_for_answer(&mut self, now: Time, roster: &Roster, tuning: &Tuning) -> bool {
+        let Some(poll) = &self.poll else { return false };
+        let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
+        let lost = gone && now.since(poll.sent) >= tuning.resend;
+        if !lost && now.since(poll.sent) < self.patience(poll, tuning) || crate::planted::planted("polls-stop") {
+            return true;
+        }
+        self.poll_turn += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
+        false
+    }
+
+    fn ask(
         &mut self,
         now: Time,
         me: MachineId,
         voters: &[MachineId],
+        charter: &Certificate,
         roster: &Roster,
-        tuning: &Tuning,
         effects: &mut Effects,
     ) {
-        if let Some(poll) = &self.poll {
-            let patience = self.patience(tuning);
-            let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
-            let lost = gone && now.since(poll.sent) >= tuning.resend;
-            if !lost && now.since(poll.sent) < patience || crate::planted::planted("polls-stop") {
-                return;
-            }
-            self.poll_turn += 1;
-            self.unanswered = self.unanswered.saturating_add(1);
-        }
-        if voters.is_empty() {
+        // Both lists are gone through, each at its own turns.
+        let (asks, turn) = match self.is_lost(voters, roster) {
+            true => (self.whom_else_to_ask(voters, charter, roster), self.poll_turn / 2),
+            false => (voters.to_vec(), self.poll_turn),
+        };
+        if asks.is_empty() {
+            // There is nobody to ask; it looks again later.
+            self.orphaned = self.orphaned.map(|_| now);
             return;
         }
         // Machines begin at different voters, which spreads the load; connected ones come first.
-        let start = usize::from(me.0[31]) + self.poll_turn;
-        let order = (0..voters.len()).map(|step| voters[(start + step) % voters.len()]);
-        let to = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.clone().next());
-        let Some(to) = to else { return };
+        let start = usize::from(me.0[31]) + turn;
+        let mut order = (0..asks.len()).map(|step| asks[(start + step) % asks.len()]);
+        let Some(to) = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.next()) else { return };
         self.calls += 1;
-        self.poll = Some(Poll { call: self.calls, to, sent: now });
+        self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance: !voters.contains(&to) });
         effects.send(to, Frame::LedgerPoll { call: self.calls, since: self.ledger.revision() });
     }
 
     /// How long a poll may take. A voter holds one of who is up to date; of who knows nothing yet it is held for as long as
-    /// admission takes, which is a moment, so that this one is rather lost, with a connection that made way for another.
-    fn patience(&self, tuning: &Tuning) -> Duration {
+    /// admission takes, which is a moment, so that this one is rather lost, with a connection that made way for another. Whoever has news is
+    /// not long about it, and one who is asked by chance may have no vote.
+    fn patience(&self, poll: &Poll, tuning: &Tuning) -> Duration {
         let newcomer = !self.member && !self.turned_down;
-        if newcomer { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
+        if newcomer || poll.by_chance { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
     }
 
     fn send_proposals(
@@ -581,7 +603,7 @@ impl Follow {
     pub(crate) fn next_wakeup(&self, tuning: &Tuning) -> Option<(Time, &'static str)> {
         let held = self.holds.front().map(|(asked, ..)| (*asked + tuning.poll_hold, "a poll to answer"));
         let answer = self.answer_at.map(|due| (due, "polls to answer")).or(held);
-        let poll = self.poll.as_ref().map(|poll| (poll.sent + self.patience(tuning), "a poll's answer"));
+        let poll = self.poll.as_ref().map(|poll| (poll.sent + self.patience(poll, tuning), "a poll's answer"));
         let due = |asked: &Asked| Some(asked.sent? + asked.patience(&self.ledger, tuning));
         let asked = self.asked.values().filter_map(due).min().map(|due| (due, "a proposal's effect"));
         let orphaned = self.orphaned.filter(|_| self.fed && self.poll.is_none() && !self.gone);

@@ -72,6 +72,15 @@ pub(super) fn able(world: &World, truth: &Truth) -> Result<(), String> {
     if truth.history_lost {
         return Err("a voter lost its records, and Raft went on from it".into());
     }
+    // Whoever comes only when the ledger has risen beyond its image is not taken in, as it should be.
+    let level = truth.book.level();
+    let admitted = |machine: MachineId| truth.book.members().any(|member| member == machine);
+    if let Some(old) = world.expected().find(|host| host.level < level && !admitted(host.me)) {
+        return Err(format!(
+            "machine {} knows level {} alone, and came when the ledger was at {level}",
+            old.slot, old.level
+        ));
+    }
     let alive: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
     let charter = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| machine.charter());
