@@ -2,11 +2,13 @@
 
 mod disk;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use muster_kubeadm::Settings;
-use muster_protocol::Input;
+use muster_kubeadm::kubeconfig::{Identity, Kubeconfig, Material};
+use muster_kubeadm::renewal::{Certificate, Standing, Whose};
+use muster_protocol::{Input, Renewal};
 use muster_wire::Digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -20,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Found {
     kubelet: Option<Digest>,
-    certificates_end_s: u64,
+    certificates: Standing,
     sync_us: u32,
     etcd_gone: bool,
 }
@@ -32,11 +34,12 @@ pub(crate) async fn watch(settings: Settings, inputs: mpsc::Sender<Input>) {
     let sync_us = tokio::task::spawn_blocking(move || disk::typical_sync_us(&disk)).await.unwrap_or_default();
     loop {
         let now = Found { sync_us, ..look(&settings) };
-        // That something is gone is said at every look: whoever was told may have found it there meanwhile.
-        if now != told || now.etcd_gone {
+        // What is wrong is said at every look: whoever was told may have found it right, or mended it, meanwhile.
+        if now != told || now.etcd_gone || now.certificates.renewal == Renewal::Overdue {
             told = now;
-            let Found { kubelet, certificates_end_s, sync_us, etcd_gone } = now;
-            if inputs.send(Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }).await.is_err() {
+            let Found { kubelet, certificates: Standing { renewal, end_s, ca_ends_s }, sync_us, etcd_gone } = now;
+            let found = Input::Observed { kubelet, certificates_end_s: end_s, renewal, ca_ends_s, sync_us, etcd_gone };
+            if inputs.send(found).await.is_err() {
                 return;
             }
         }
@@ -46,35 +49,56 @@ pub(crate) async fn watch(settings: Settings, inputs: mpsc::Sender<Input>) {
 
 fn look(settings: &Settings) -> Found {
     let configuration = std::fs::read(settings.kubelet_dir.join("config.yaml"));
-    let ends = certificates(settings).into_iter().filter_map(|file| first_end(&file)).min();
     Found {
         kubelet: configuration.ok().map(|bytes| Digest::of("muster/kubelet/v1", &[&bytes])),
-        certificates_end_s: ends.unwrap_or_default(),
+        certificates: Standing::of(&certificates(settings), SystemTime::now()),
         sync_us: 0,
         etcd_gone: crate::guard::etcd_gone(settings),
     }
 }
 
-/// kubeadm's, and the kubelet's own.
-fn certificates(settings: &Settings) -> Vec<PathBuf> {
+/// kubeadm's, and the kubelet's own: the one that it renews, or before that the one in its kubeconfig.
+fn certificates(settings: &Settings) -> Vec<Certificate> {
     let pki = settings.pki_dir();
     let directories = [pki.join("etcd"), pki];
     let files = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
-    let mut all: Vec<PathBuf> =
-        files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "crt")).collect();
-    all.push(settings.kubelet_dir.join("pki/kubelet-client-current.pem"));
+    let files = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "crt"));
+    let mut all: Vec<Certificate> = files.flat_map(|file| in_file(&file, Whose::Kubeadm)).collect();
+    all.extend(settings.kubeconfigs().iter().flat_map(|file| in_kubeconfig(file, Whose::Kubeadm)));
+    let own = in_file(&settings.kubelet_dir.join("pki/kubelet-client-current.pem"), Whose::Kubelet);
+    all.extend(match own.is_empty() {
+        true => in_kubeconfig(&settings.kubelet_kubeconfig(), Whose::Kubelet),
+        false => own,
+    });
     all
 }
 
-/// When the first certificate in a file ends. What is no certificate ends never: whoever uses it says so.
-fn first_end(file: &Path) -> Option<u64> {
+fn in_file(file: &Path, whose: Whose) -> Vec<Certificate> {
     // The kubelet's has its key beside it.
-    let pem = Zeroizing::new(std::fs::read(file).ok()?);
-    let end = |certificate: CertificateDer<'_>| {
+    let pem = Zeroizing::new(std::fs::read(file).unwrap_or_default());
+    in_pem(&pem, whose)
+}
+
+fn in_kubeconfig(file: &Path, whose: Whose) -> Vec<Certificate> {
+    let text = Zeroizing::new(std::fs::read_to_string(file).unwrap_or_default());
+    match Kubeconfig::parse(&text).ok().and_then(|config| config.identity) {
+        Some(Identity::Certificate { certificate: Material::Inline(pem), .. }) => in_pem(pem.expose(), whose),
+        _ => Vec::new(),
+    }
+}
+
+/// What is no certificate ends never: whoever uses it says so.
+fn in_pem(pem: &[u8], whose: Whose) -> Vec<Certificate> {
+    let read = |certificate: CertificateDer<'_>| {
         let (_, certificate) = x509_parser::parse_x509_certificate(&certificate).ok()?;
-        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+        let validity = certificate.validity();
+        Some(Certificate {
+            begins_s: validity.not_before.timestamp(),
+            ends_s: validity.not_after.timestamp(),
+            whose: if certificate.is_ca() { Whose::Ca } else { whose },
+        })
     };
-    CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).filter_map(end).min()
+    CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).filter_map(read).collect()
 }
 
 #[cfg(test)]
@@ -82,19 +106,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_certificate_to_end_counts_and_what_is_none_does_not() {
+    fn certificates_are_found_with_whose_they_are_and_what_is_none_is_not_one() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("both.crt");
-        let made = |year| {
+        let made = |year, ca| {
             let key = rcgen::KeyPair::generate().expect("a key");
             let mut params = rcgen::CertificateParams::default();
-            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            (params.not_before, params.not_after) =
+                (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+            if ca {
+                params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            }
             params.self_signed(&key).expect("signed").pem()
         };
-        std::fs::write(&file, made(2040) + &made(2030)).expect("written");
-        assert_eq!(first_end(&file), Some(1_893_456_000), "the first of January 2030");
+        std::fs::write(&file, made(2040, true) + &made(2030, false)).expect("written");
+        let begins_s = 1_767_225_600;
+        let expected = [(2_208_988_800, Whose::Ca), (1_893_456_000, Whose::Kubeadm)];
+        let expected = expected.map(|(ends_s, whose)| Certificate { begins_s, ends_s, whose });
+        assert_eq!(in_file(&file, Whose::Kubeadm), expected);
         std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
-        assert_eq!(first_end(&file), None);
-        assert_eq!(first_end(&directory.path().join("missing.crt")), None);
+        assert_eq!(in_file(&file, Whose::Kubeadm), []);
+        assert_eq!(in_file(&directory.path().join("missing.crt"), Whose::Kubeadm), []);
+    }
+
+    #[test]
+    fn a_kubeconfigs_own_certificate_counts() {
+        use base64::Engine as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = Settings::of("site", directory.path());
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let pem = rcgen::CertificateParams::default().self_signed(&key).expect("signed").pem();
+        let text = |data: &str| {
+            format!(
+                "current-context: c\ncontexts: [{{name: c, context: {{cluster: s, user: u}}}}]\n\
+                 clusters: [{{name: s, cluster: {{server: 'https://a', certificate-authority-data: Q0E=}}}}]\n\
+                 users: [{{name: u, user: {{client-certificate-data: {data}, client-key-data: S0VZ}}}}]\n"
+            )
+        };
+        std::fs::create_dir_all(&settings.dir).expect("made");
+        let data = base64::engine::general_purpose::STANDARD.encode(pem);
+        std::fs::write(settings.dir.join("scheduler.conf"), text(&data)).expect("written");
+        std::fs::write(settings.kubelet_kubeconfig(), text(&data)).expect("written");
+        let whose: Vec<Whose> = certificates(&settings).iter().map(|one| one.whose).collect();
+        assert_eq!(whose, [Whose::Kubeadm, Whose::Kubelet]);
     }
 }

@@ -52,6 +52,11 @@ pub enum Action {
     },
     /// Let the kubelet ask another API server from its next start on. See [`KubeletServer`].
     KubeletServer(KubeletServer),
+    /// Have the kubelet start a static Pod anew, by another text in its manifest.
+    Restart {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// Create CoreDNS' ConfigMap if this machine knows no DNS server and the ConfigMap is not there. See [`LocalDns`].
     LocalDns(LocalDns),
     /// Ask an API server again and again until it answers as wished. See [`Wait`].

@@ -47,6 +47,7 @@ mod phases;
 mod pki;
 mod plan;
 mod ports;
+pub mod renewal;
 pub mod schema;
 mod secret;
 mod settings;

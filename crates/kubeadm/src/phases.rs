@@ -89,6 +89,8 @@ pub(crate) const CONTROL_PLANE_LIMIT: Duration = Duration::from_secs(5 * 60);
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// `config images pull`.
 pub(crate) const PULL_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// `certs renew`.
+pub(crate) const RENEW_LIMIT: Duration = Duration::from_secs(120);
 /// `token create`, `token delete`.
 pub(crate) const TOKEN_LIMIT: Duration = Duration::from_secs(60);
 /// `reset`: it waits for etcd to give the member up, and for containers to stop.
@@ -177,6 +179,11 @@ const WAIT: &str = "kubelet-wait-bootstrap";
 /// The kubelet's kubeconfig, made from the CA on this machine: see [`crate::kubelet`].
 pub(crate) fn kubelet_kubeconfig() -> Run {
     Run::new(Reads::Kubelet, Form::Phase(vec!["kubeconfig", "kubelet"]), Duration::from_secs(60))
+}
+
+/// The kubelet is given its configuration, and started anew.
+pub(crate) fn kubelet_start(version: &Version) -> Vec<Run> {
+    runs(Reads::Kubelet, version.minor, &["kubelet-start"], &[])
 }
 
 /// The one part of a join that is taken in turn. Where the cluster's feature gates decide which of two phases adds the member, the

@@ -102,6 +102,20 @@ pub enum StepInput<'a> {
         /// Its ticket.
         ticket: &'a Ticket,
     },
+    /// Renew what kubeadm has signed on a control plane. Safe to repeat.
+    Renew {
+        /// This machine.
+        node: &'a Node,
+        /// Whether the kubelet is given a certificate, too, and started anew.
+        overdue: bool,
+    },
+    /// Give a worker's kubelet another certificate. Safe to repeat.
+    RenewKubelet {
+        /// This machine.
+        node: &'a Node,
+        /// Its ticket.
+        ticket: &'a Ticket,
+    },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// Its name.
@@ -212,6 +226,8 @@ impl Plan {
             StepInput::Join { role, node, ticket, pki } => self.join(*role, node, ticket, *pki),
             StepInput::JoinEtcd => self.join_etcd(),
             StepInput::JoinFinish { role, node, ticket } => self.join_finish(*role, node, ticket),
+            StepInput::Renew { node, overdue } => self.renew(node, *overdue),
+            StepInput::RenewKubelet { node, ticket } => self.renew_kubelet(node, ticket),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],
@@ -391,6 +407,40 @@ impl Plan {
 
     fn kubelet_server(&self, server: String, renewed: Option<PathBuf>) -> Action {
         Action::KubeletServer(KubeletServer { path: self.settings.kubelet_kubeconfig(), server, renewed })
+    }
+
+    /// The kubelet comes first: as long as others are over as well, the machine knows that it is not done. kubeadm keeps a kubeconfig that is
+    /// there, whatever has become of its certificate.
+    fn renew(&self, node: &Node, overdue: bool) -> Vec<Action> {
+        let document = self.work("kubelet.yaml");
+        let mut actions = vec![self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own))];
+        if overdue {
+            actions.push(remove(self.settings.kubelet_kubeconfig()));
+            actions.extend(self.run(&phases::kubelet_kubeconfig()));
+            actions.push(remove(self.renewed()));
+        }
+        let renew = self.command("certs/renew", &["certs", "renew", "all"], phases::RENEW_LIMIT);
+        actions.push(Action::Run(with_config(renew, &document)));
+        let pods = ["kube-controller-manager", "kube-scheduler"];
+        actions.extend(pods.map(|pod| Action::Restart { path: self.settings.manifest(pod) }));
+        match overdue {
+            true => actions.extend(phases::kubelet_start(&self.kubeadm).iter().flat_map(|run| self.run(run))),
+            false => actions.push(self.await_serving(node, "renew", "/readyz")),
+        }
+        actions.push(remove(document));
+        actions
+    }
+
+    /// As its join began: see [`crate::kubelet`] for control planes. What a kubelet has no certificate for it asks for with this one.
+    fn renew_kubelet(&self, node: &Node, ticket: &Ticket) -> Vec<Action> {
+        let known_by = ticket.node.as_ref().map(|pair| self.documents.node_kubeconfig(node, ticket, pair));
+        let path = self.settings.kubelet_kubeconfig();
+        let mut actions = vec![self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own))];
+        actions.extend(known_by.map(|contents| Action::WriteFile { path, mode: 0o600, contents }));
+        actions.push(remove(self.renewed()));
+        actions.extend(phases::kubelet_start(&self.kubeadm).iter().flat_map(|run| self.run(run)));
+        actions.push(remove(self.work("kubelet.yaml")));
+        actions
     }
 
     fn await_ready(&self, name: &str) -> Action {

@@ -79,7 +79,17 @@ impl Settings {
 
     /// The manifest by which the kubelet runs etcd.
     pub fn etcd_manifest(&self) -> PathBuf {
-        self.dir.join("manifests/etcd.yaml")
+        self.manifest("etcd")
+    }
+
+    /// The manifest of a static Pod of kubeadm's.
+    pub(crate) fn manifest(&self, pod: &str) -> PathBuf {
+        self.dir.join("manifests").join(format!("{pod}.yaml"))
+    }
+
+    /// Kubeconfigs that hold certificates which kubeadm signed, the kubelet's apart.
+    pub fn kubeconfigs(&self) -> [PathBuf; 4] {
+        ["admin", "super-admin", "controller-manager", "scheduler"].map(|name| self.dir.join(format!("{name}.conf")))
     }
 
     /// What was seen of etcd before starts of the kubelet: see [`crate::guard`].

@@ -86,6 +86,9 @@ fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
         ("JoinFinish, worker", StepInput::JoinFinish { role: worker, node: &node, ticket: &ticket }),
         ("Join, worker with a certificate", StepInput::Join { role: worker, node: &node, ticket: &known, pki: None }),
         ("JoinFinish, worker with a certificate", StepInput::JoinFinish { role: worker, node: &node, ticket: &known }),
+        ("Renew", StepInput::Renew { node: &node, overdue: false }),
+        ("Renew, overdue", StepInput::Renew { node: &node, overdue: true }),
+        ("RenewKubelet", StepInput::RenewKubelet { node: &node, ticket: &known }),
         ("AwaitReady", StepInput::AwaitReady { name: "m1" }),
         ("CreateToken", StepInput::CreateToken { token: &ticket.token }),
         ("DeleteToken", StepInput::DeleteToken { token: &ticket.token }),
@@ -136,6 +139,7 @@ fn describe(action: &Action) -> String {
             let renewed = change.renewed.as_ref().map(|path| format!(" with {}", path.display())).unwrap_or_default();
             format!("kubelet asks {} by {}{renewed}\n", change.server, change.path.display())
         }
+        Action::Restart { path } => format!("restart what is in {}\n", path.display()),
         Action::LocalDns(dns) => format!("local DNS for {} by {}\n", dns.domain, dns.kubelet_config.display()),
         Action::Await(wait) => format!(
             "await {} https://{}{} by {} until {:?} (at most {} s)\n",

@@ -246,6 +246,26 @@ pub enum Step {
         /// Its address, by which etcd knows it.
         address: String,
     },
+    /// Renew what kubeadm has signed on this control plane.
+    Renew {
+        /// This machine's Node name.
+        name: String,
+        /// Address its API server advertises.
+        address: String,
+        /// Whether one of them is good no more: then the kubelet is given one, too, and started anew.
+        overdue: bool,
+    },
+    /// Give a worker's kubelet another certificate, from a new ticket, and start it anew: its own is good no more.
+    RenewKubelet {
+        /// The attempt.
+        attempt: u32,
+        /// This machine's Node name.
+        name: String,
+        /// This machine's address.
+        address: String,
+        /// The ticket from the ledger.
+        ticket: Bytes,
+    },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// This machine's Node name.
@@ -308,6 +328,8 @@ impl Step {
             Step::Join { .. } => "join",
             Step::JoinEtcd { .. } => "join-etcd",
             Step::JoinFinish { .. } => "join-finish",
+            Step::Renew { .. } => "renew",
+            Step::RenewKubelet { .. } => "renew-kubelet",
             Step::AwaitReady { .. } => "await-ready",
             Step::LeaveEtcd { .. } => "leave-etcd",
             Step::DeleteToken { .. } => "delete-token",

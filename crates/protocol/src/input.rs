@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Digest, Frame, MachineId, Wish};
+use serde::{Deserialize, Serialize};
 
 use crate::effect::{RunId, StepFailure, StepOutput};
 
@@ -90,6 +91,10 @@ pub enum Input {
         kubelet: Option<Digest>,
         /// When the first of its certificates ends, in seconds since 1970; 0 if it has none.
         certificates_end_s: u64,
+        /// Whether kubeadm's certificates here are to be renewed, or the kubelet's own can no longer be used.
+        renewal: Renewal,
+        /// Whether a CA's certificate here ends within a year, and when, in seconds since 1970; 0 if none does.
+        ca_ends_s: u64,
         /// The median of some syncs of its disk, in microseconds; 0 if none was measured.
         sync_us: u32,
         /// Whether its kubelet must not start, since etcd has run here and its data is gone.
@@ -111,4 +116,16 @@ pub enum Input {
         /// What came of it.
         result: Result<StepOutput, StepFailure>,
     },
+}
+
+/// How kubeadm's certificates on a machine stand, the CAs' apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Renewal {
+    /// Nothing is to be done.
+    #[default]
+    NotYet,
+    /// Of one of them more than two thirds of its life are over. All of them still serve.
+    Due,
+    /// One of them, or the kubelet's own, is good no more, or not yet.
+    Overdue,
 }

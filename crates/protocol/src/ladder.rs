@@ -6,10 +6,12 @@
 mod ended;
 mod founders;
 mod next;
+mod renewal;
 mod timing;
 mod wants;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use muster_wire::entry::Sealed;
@@ -19,7 +21,7 @@ use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
-use crate::{Effect, Effects, Ledger, Phase, RunId, Step, StepFailure, StepOutput, Time};
+use crate::{Effect, Effects, Ledger, Phase, Renewal, RunId, Step, StepFailure, StepOutput, Time};
 
 pub use timing::EtcdTiming;
 
@@ -43,6 +45,8 @@ enum Job {
     JoinEtcd { attempt: u32, number: u32 },
     JoinFinish { attempt: u32 },
     AwaitReady,
+    Renew,
+    RenewKubelet,
     LeaveEtcd,
     Reset,
 }
@@ -62,6 +66,8 @@ impl Job {
             Job::JoinEtcd { .. } => "join-etcd",
             Job::JoinFinish { .. } => "join-finish",
             Job::AwaitReady => "await-ready",
+            Job::Renew => "renew",
+            Job::RenewKubelet => "renew-kubelet",
             Job::LeaveEtcd => "leave-etcd",
             Job::Reset => "reset",
         }
@@ -116,6 +122,10 @@ pub(crate) struct Ladder {
     node_ready: bool,
     /// Since when etcd's data is gone from here although it has run, as the device sees it.
     etcd_gone: Option<Time>,
+    /// How the certificates stand, as the device sees it.
+    renewal: Renewal,
+    /// When a CA's certificate ends, in seconds since 1970, if that is soon.
+    ca_ends_s: Option<NonZeroU64>,
     /// What failed since the climb was last at its end, by step, how often in a row, and what was said last.
     failures: BTreeMap<&'static str, Failed>,
     /// How often this machine was reset in this start.

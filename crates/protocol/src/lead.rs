@@ -11,6 +11,7 @@ pub(crate) mod manifests;
 mod members;
 mod pass;
 mod pki;
+mod renewal;
 mod repair;
 mod replace;
 mod runs;
@@ -172,6 +173,7 @@ impl Lead {
             (Job::Strike { machine }, Ok(_)) => self.disrupt.struck(machine),
             (Job::Drain { machine }, Ok(_)) => self.disrupt.drained(machine),
             (Job::Open { .. }, Ok(_)) => self.disrupt.opened(),
+            (Job::Renew { .. }, Ok(_)) => self.disrupt.renewing.renewed(effects),
             (Job::Ended { .. }, _) => {}
             (job, result) => {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
@@ -196,6 +198,7 @@ impl Lead {
             }
             // Whoever looks at the Node sees that it is closed.
             Job::Open { .. } => self.disrupt.opened(),
+            Job::Renew { .. } => self.disrupt.renewing.failed(now),
             Job::Ticket { .. } | Job::SealPki { .. } | Job::Strike { .. } | Job::Drain { .. } | Job::Ended { .. } => {}
         }
     }

@@ -30,7 +30,7 @@ mod tuning;
 pub mod words;
 
 pub use effect::{Before, Effect, Effects, Founding, Recipient, RunId, Step, StepFailure, StepOutput};
-pub use input::Input;
+pub use input::{Input, Renewal};
 pub use ladder::EtcdTiming;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::Ledger;

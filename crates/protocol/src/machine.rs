@@ -203,8 +203,9 @@ impl Machine {
             Input::Members(members) => self.follow.takes_part(self.identity.machine(), members),
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
-            Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
+            Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 self.ladder.etcd_gone(now, etcd_gone);
+                self.ladder.certificates(renewal, ca_ends_s);
                 self.change_card(|card| {
                     let running = &mut card.running;
                     (running.kubelet, running.certificates_end_s, running.sync_us) =
@@ -333,6 +334,7 @@ impl Machine {
                 roster: &self.roster,
                 ledger: self.follow.ledger(),
                 raft_members: self.follow.members(),
+                renewal: self.ladder.renewal(),
                 runs: &mut self.runs,
                 wants: &mut wants,
                 waits: &mut waits,

@@ -9,7 +9,8 @@
 //! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
 //! - `level I L`: from its next start on I knows the ledger's levels up to L; `other I`: I boots another image, with its disk if it
 //!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `remove I J`: to
-//!   remove J, for good unless `returns` follows; `withdraw I J`: not to; `etcd-gone I`: I's device finds that etcd's data is gone from it; `images I`: what it says of images
+//!   remove J, for good unless `returns` follows; `withdraw I J`: not to; `etcd-gone I`: I's device finds that etcd's data is gone from it; `certificates I fine|due|overdue`: how I's device finds its certificates;
+//!   `images I`: what it says of images
 //! - `phases`, `explain I`: what people see
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
-use muster_protocol::{ImageStatus, Input};
+use muster_protocol::{ImageStatus, Input, Renewal};
 use muster_wire::{Durable, Identity, Image, Wish};
 
 #[allow(dead_code, reason = "other transcripts use the rest of it")]
@@ -72,6 +73,10 @@ fn play(text: &str, file: &Path) -> String {
         }
     }
     out
+}
+
+fn observed(renewal: Renewal, etcd_gone: bool) -> Input {
+    Input::Observed { kubelet: None, certificates_end_s: 0, renewal, ca_ends_s: 0, sync_us: 0, etcd_gone }
 }
 
 #[derive(Default)]
@@ -134,8 +139,16 @@ impl Stage {
                 site.run(Duration::ZERO);
             }
             "etcd-gone" => {
-                let (kubelet, certificates_end_s, sync_us, etcd_gone) = (None, 0, 0, true);
-                site.feed(*numbers.first()?, Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone });
+                site.feed(*numbers.first()?, observed(Renewal::NotYet, true));
+                site.run(Duration::ZERO);
+            }
+            "certificates" => {
+                let renewal = match *rest.get(1)? {
+                    "due" => Renewal::Due,
+                    "overdue" => Renewal::Overdue,
+                    _ => Renewal::NotYet,
+                };
+                site.feed(*numbers.first()?, observed(renewal, false));
                 site.run(Duration::ZERO);
             }
             "images" => {
@@ -180,7 +193,9 @@ fn topic(word: &str) -> Option<Topic> {
 
 /// The name of a step or of a frame's kind, as the core spells it.
 fn known(word: &str) -> Option<&'static str> {
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 20] = [
+        "renew",
+        "renew-kubelet",
         "check",
         "prepare",
         "make-pki",

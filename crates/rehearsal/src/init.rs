@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::client::Identity;
 use crate::document::{Documents, seconds};
 use crate::failure::{Failure, fail};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::preflight::Checks;
 use crate::say::say;
 use crate::setting::{Setting, Version};
@@ -163,6 +163,26 @@ pub(crate) fn ignored(line: &CommandLine, own: &Value) -> Result<Vec<String>, Fa
         )));
     }
     Ok(names)
+}
+
+/// Signs anew what the CAs of this machine have signed, the kubelet's apart, as `certs renew all` does.
+pub(crate) fn renew(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
+    workflow::run(setting, "", "certs-renew", || {
+        let machine = &Init::load(setting, line)?.machine;
+        setting.take(0.5);
+        for (part, file) in machine::SIGNED {
+            say!("[renew] certificate {part} renewed");
+            pki::remove_pair(&machine.pki_dir, file)?;
+            machine.certificates(part)?;
+        }
+        for part in ["admin", "controller-manager", "scheduler"] {
+            machine.kubeconfig(part, false)?;
+        }
+        say!(
+            "Done renewing certificates. You must restart the kube-apiserver, kube-controller-manager, kube-scheduler and etcd"
+        );
+        Ok(())
+    })
 }
 
 /// Runs init, or one phase of it.

@@ -91,6 +91,7 @@ fn run(words: &[String]) -> Result<(), Failure> {
         ["init", ..] => init::run(&setting, &line),
         ["join", ..] => join::run(&setting, &line),
         ["reset", ..] => reset::run(&setting, &line),
+        ["certs", "renew", "all"] => init::renew(&setting, &line),
         ["token", command] => token(&setting, &line, command),
         ["config", ..] => config::run(&setting, &line),
         _ => Err(fail("the rehearsal does nothing of this kind")),

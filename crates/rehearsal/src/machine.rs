@@ -34,6 +34,17 @@ pub(crate) struct Machine<'a> {
     extra_names: Vec<String>,
 }
 
+/// What `kubeadm certs renew` calls what the CAs have signed, and where it lies below the certificates' directory.
+pub(crate) const SIGNED: [(&str, &str); 7] = [
+    ("apiserver", "apiserver"),
+    ("apiserver-kubelet-client", "apiserver-kubelet-client"),
+    ("front-proxy-client", "front-proxy-client"),
+    ("etcd-server", "etcd/server"),
+    ("etcd-peer", "etcd/peer"),
+    ("etcd-healthcheck-client", "etcd/healthcheck-client"),
+    ("apiserver-etcd-client", "apiserver-etcd-client"),
+];
+
 impl<'a> Machine<'a> {
     /// `own` is the InitConfiguration or JoinConfiguration, `local` its localAPIEndpoint.
     pub(crate) fn new(setting: &'a Setting, own: &Value, local: &Value, cluster: &Value) -> Result<Self, Failure> {

@@ -126,6 +126,15 @@ fn write_pair(pki: &Path, base: &str, pair: &Pair) -> Result<(), Failure> {
     write(&pki.join(format!("{base}.key")), &pair.key)
 }
 
+/// Removes a certificate and its key, which must be there.
+pub(crate) fn remove_pair(pki: &Path, base: &str) -> Result<(), Failure> {
+    for end in ["crt", "key"] {
+        let path = pki.join(format!("{base}.{end}"));
+        fs::remove_file(&path).doing(format!("failed to renew {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Writes a file that everybody may read, with its directories.
 pub(crate) fn write_open(path: &Path, text: &str) -> Result<(), Failure> {
     write_with(path, text, 0o644)

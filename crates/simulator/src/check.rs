@@ -10,6 +10,7 @@ mod l3;
 mod l4;
 mod l5;
 mod l6;
+mod l7;
 pub(crate) mod legible;
 mod liveness;
 mod refuted;
@@ -30,6 +31,7 @@ mod s14;
 mod s16;
 mod s17;
 mod s18;
+mod s19;
 mod silence;
 
 use std::collections::VecDeque;
@@ -80,7 +82,9 @@ pub struct Checks {
     s14: s14::Standing,
     s16: s16::Levels,
     s18: s18::Leaving,
+    s19: s19::Renewals,
     l6: l6::Leaves,
+    l7: l7::Renewed,
     accused: accused::Accused,
     asked: asked::Asked,
     silence: silence::Silence,
@@ -115,7 +119,7 @@ impl Checks {
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
         let of_the_ledger =
-            matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18");
+            matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19");
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
@@ -150,6 +154,7 @@ impl Checks {
             ("S16", self.s16.see(seen, truth, sometimes)),
             ("S17", s17::see(seen, truth, sometimes)),
             ("S18", self.s18.see(now, seen, truth)),
+            ("S19", self.s19.see(seen, truth)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
@@ -160,6 +165,7 @@ impl Checks {
         }
         self.silence.see(now, seen);
         self.l6.see(now, seen, truth);
+        self.l7.see(now, seen);
         self.liveness.see(now, seen, truth);
         for (promise, verdict) in verdicts {
             self.judge(now, promise, verdict, truth);
@@ -240,6 +246,8 @@ impl Checks {
         self.judge(world.now, "L1", verdict, truth);
         let verdict = self.l6.end(world, truth, l1::able(world, truth).is_ok());
         self.judge(world.now, "L6", verdict, truth);
+        let verdict = self.l7.end(world, truth, l1::able(world, truth).is_ok());
+        self.judge(world.now, "L7", verdict, truth);
         let broken = self.liveness.end(world, truth);
         for (promise, what) in broken {
             self.judge(world.now, promise, Err(what), truth);

@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 23] = [
+pub const PROMISES: [(&str, &str); 25] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -22,10 +22,12 @@ pub const PROMISES: [(&str, &str); 23] = [
         "S18",
         "nothing that works leaves the cluster but because the ledger says so, emptied first, and etcd keeps a majority",
     ),
+    ("S19", "certificates that still serve are renewed in the machine's own turn to disrupt"),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),
     ("L3", "equal rosters"),
     ("L4", "a dead initialiser is replaced"),
     ("L5", "an idle cluster is quiet"),
     ("L6", "who is wished away leaves, and a dead control plane's seat is taken"),
+    ("L7", "certificates are renewed before they end, and afterwards as well"),
 ];

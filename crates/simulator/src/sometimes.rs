@@ -38,6 +38,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("machine-dismissed", "a machine was wished away for good, and removed"),
     ("removal-held", "it was told what holds a removal up"),
     ("reset-run", "a machine undid what kubeadm had done"),
+    ("certificates-renewed", "a machine was given new certificates"),
     ("suspicion-refuted", "a machine held for dead was held for alive again"),
     ("clone-found", "a cloned disk was found"),
     ("peer-refused", "a machine refused another one"),

@@ -242,6 +242,8 @@ impl Truth {
             Seen::StepEnded { slot, step, result } => {
                 if result.is_err() {
                     sometimes.reached("step-failed");
+                } else if step.name().starts_with("renew") {
+                    sometimes.reached("certificates-renewed");
                 } else if step.name() == "reset" {
                     sometimes.reached("reset-run");
                     let me = self.identity.get(slot);

@@ -49,6 +49,8 @@ pub(crate) const KUBERNETES: &str = "v1.31.4";
 /// The cluster's name in the image.
 pub(crate) const CLUSTER: &str = "site";
 const PORT: u16 = 7390;
+/// How often an agent looks at what lies on its machine.
+const AGENT_LOOKS: At = 60_000_000;
 /// How often what no single event shows is looked at, and after heal liveness.
 const LOOK_EVERY: At = 500_000;
 /// More events than this at one moment mean that machines keep each other busy without time passing.
@@ -262,6 +264,9 @@ impl World {
     }
 
     fn look(&mut self) {
+        if self.now.is_multiple_of(AGENT_LOOKS) {
+            (0..self.scenario.machines).for_each(|slot| self.look_at_certificates(slot));
+        }
         let mut watch = std::mem::take(&mut self.watch);
         watch.look(self);
         self.watch = watch;

@@ -133,6 +133,8 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("promotion-unreset", "L6", "a worker that was promoted stays what it was"),
     ("repair-impatient", "S18", "a control plane that was just lost is given up at once"),
     ("dismissed-returns", "S18", "a machine that was wished away for good comes back"),
+    ("overdue-unrenewed", "L7", "certificates that are good no more are left as they are"),
+    ("renewed-outside-turn", "S19", "certificates that still serve are renewed in nobody's turn"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

@@ -77,6 +77,9 @@ pub const OTHERS: &[Row] = &[
         .takes(usize::MAX),
     row("token delete", &[], "token.go").takes(usize::MAX),
     row("token list", &[ALLOW_MISSING_KEYS, OUTPUT, SHOW_MANAGED], "token.go"),
+    row("certs", &[], "certs.go"),
+    row("certs renew", &[], "certs.go"),
+    row("certs renew all", &[CERT_DIR, CONFIG, KUBECONFIG], "certs.go"),
     row("config", &[KUBECONFIG], "config.go"),
     row("config images", &[], "config.go"),
     row(

@@ -1,7 +1,7 @@
 //! Carrying out a plan's actions, in order, stopping at the first that fails.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use muster_protocol::StepOutput;
 
@@ -12,6 +12,7 @@ use crate::api::Wait;
 use crate::kubelet::KubeletServer;
 use crate::outcome::{Failure, outcome};
 use crate::plan::StepInput;
+use crate::renewal::restarted;
 use crate::secret::Secret;
 
 /// Pause between two questions of a wait.
@@ -62,6 +63,7 @@ impl Deed {
                 self.hands.past();
             }
             Action::KubeletServer(change) => self.change_server(&change).await?,
+            Action::Restart { path } => self.restart(path).await?,
             Action::LocalDns(dns) => {
                 self.hands.at("local-dns");
                 return self.local_dns(&dns).await;
@@ -144,6 +146,16 @@ impl Deed {
             self.hands.pause(ASK_PAUSE).await?;
         }
         Ok(())
+    }
+
+    /// Where there is no such manifest there is no such Pod.
+    async fn restart(&self, path: PathBuf) -> Result<(), Trouble> {
+        let Some(text) = self.hands.read(&path).await? else { return Ok(()) };
+        let now = self.hands.clock().await?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let Some(text) = restarted(text.expose_str(), &now.as_secs().to_string()) else {
+            return Err(Trouble::new(format!("{}: not a manifest of kubeadm's", path.display())));
+        };
+        self.hands.does(Ask::Write { path, mode: 0o600, contents: Secret::new(text.as_bytes()) }).await
     }
 
     /// Rewrites the kubelet's kubeconfig in its place, readable by its owner alone. What is no kubeconfig stays as it was.

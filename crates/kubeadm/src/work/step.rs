@@ -100,6 +100,16 @@ impl Deed {
                 let node = self.node(name, &address).await?;
                 self.carry_out(&StepInput::JoinFinish { role, node: &node, ticket: &ticket }).await
             }
+            Step::Renew { name, address, overdue } => {
+                clock_is_set(self.hands.clock().await?).map_err(Trouble::new)?;
+                let node = self.node(name, &address).await?;
+                self.carry_out(&StepInput::Renew { node: &node, overdue }).await
+            }
+            Step::RenewKubelet { attempt, name, address, ticket } => {
+                let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
+                let node = self.node(name, &address).await?;
+                self.carry_out(&StepInput::RenewKubelet { node: &node, ticket: &ticket }).await
+            }
             Step::AwaitReady { name } => {
                 let ready = self.carry_out(&StepInput::AwaitReady { name: &name }).await?;
                 // A worker that was drained and became a control plane has the Node that it had.

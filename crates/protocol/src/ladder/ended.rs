@@ -50,6 +50,7 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
             (Job::AwaitReady, _) => self.node_ready = true,
+            (Job::Renew | Job::RenewKubelet, _) => self.renewed(context),
             (Job::LeaveEtcd, StepOutput::Noted(_)) => self.etcd_gone = None,
             (Job::LeaveEtcd, _) => self.take_back(context),
             (Job::Reset, _) => self.clean(context),
@@ -127,6 +128,8 @@ impl Ladder {
             | Job::FoundFinish { .. }
             | Job::JoinFinish { .. }
             | Job::AwaitReady
+            | Job::Renew
+            | Job::RenewKubelet
             | Job::LeaveEtcd
             | Job::Reset => {}
         }

@@ -36,6 +36,9 @@ impl Ladder {
         if let Some(step) = self.next_without_etcd(context, &member) {
             return Some(step);
         }
+        if self.is_overdue(context, &member) {
+            return self.next_overdue(context, &member);
+        }
         match (context.durable.started, context.durable.completed) {
             (Some(marker), completed) if completed == Some(marker) => self.next_completed(context, marker, &member),
             (Some(marker), _) if self.underway == Some(marker) => self.next_underway(context, marker, &member),

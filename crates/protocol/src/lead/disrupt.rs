@@ -1,5 +1,6 @@
 //! What is taken down on purpose, one thing at a time and under a turn to disrupt: a machine that is gone for good ([`super::replace`],
-//! [`super::repair`]), one that somebody wished away, and a worker that becomes a control plane.
+//! [`super::repair`]), one that somebody wished away, a worker that becomes a control plane, and what certificates are renewed for
+//! ([`super::renewal`]).
 //!
 //! A machine that lives is drained first. Then it is taken out of etcd if it was a control plane, its Node is deleted, which would look
 //! Ready for most of a minute and keep its successor out, and then it is taken out of the ledger.
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind, level};
 
+use super::renewal::Renewing;
 use super::repair::{self, Repair};
 use super::runs::{Job, Runs};
 use super::silence::Silence;
@@ -44,6 +46,8 @@ pub(super) enum Task {
     Promote(MachineId),
     /// It joins as one.
     Await(MachineId),
+    /// This machine's certificates are to be renewed.
+    Renew,
 }
 
 /// Why a machine cannot be drained.
@@ -72,6 +76,7 @@ pub(super) struct Disrupt {
     /// Since when a worker that was promoted is waited for.
     promoted: Option<Time>,
     repair: Repair,
+    pub(super) renewing: Renewing,
     /// The turn that this machine asked for.
     turn: Option<u32>,
 }
@@ -152,11 +157,11 @@ impl Disrupt {
             return Some(task);
         }
         if !leads {
-            return None;
+            return self.renewing.task(context);
         }
         let held: Vec<MachineId> =
             self.held.iter().filter(|(_, held)| context.now < held.until).map(|(who, _)| *who).collect();
-        repair::task(context, silence, &mut self.repair, &held)
+        repair::task(context, silence, &mut self.repair, &held).or_else(|| self.renewing.task(context))
     }
 
     /// The worker that was promoted and has not joined yet.
@@ -225,6 +230,7 @@ impl Disrupt {
                 context.wants.insert(Subject("promote", machine, 0), Entry::Promoted { machine });
             }
             Task::Dismiss(machine) | Task::Promote(machine) => self.drain(context, runs, machine),
+            Task::Renew => Renewing::carry_on(context, runs),
             Task::Await(_) => {}
         }
     }
@@ -349,7 +355,10 @@ fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.
 fn may_disrupt(context: &Context<'_>, task: Task) -> bool {
     let (ledger, me) = (context.ledger, context.me());
-    let (Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine)) = task;
+    let machine = match task {
+        Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine) => machine,
+        Task::Renew => me,
+    };
     let free = ledger.turn(TurnKind::Etcd).is_none_or(|(_, holder)| holder == machine);
     let wished = !matches!(task, Task::Dismiss(_) | Task::Promote(_)) || ledger.level() >= level::LEAVING;
     super::has_joined(context, me) && ledger.has_etcd(me) && free && wished

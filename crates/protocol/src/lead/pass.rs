@@ -8,7 +8,7 @@ use crate::follow::Subject;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::words::waits::Wait;
-use crate::{Effects, Ledger, Time};
+use crate::{Effects, Ledger, Renewal, Time};
 
 /// What leading needs to know and may change.
 pub(crate) struct Context<'a> {
@@ -21,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(crate) ledger: &'a Ledger,
     /// Who takes part in Raft, as this machine's own has it; none if it has not said.
     pub(crate) raft_members: &'a BTreeSet<MachineId>,
+    /// How this machine's certificates stand.
+    pub(crate) renewal: Renewal,
     pub(crate) runs: &'a mut u64,
     pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
     /// What the duties wait for.

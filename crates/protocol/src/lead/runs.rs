@@ -39,6 +39,9 @@ pub(super) enum Job {
     Open {
         machine: MachineId,
     },
+    Renew {
+        machine: MachineId,
+    },
     /// What was ended, and has not answered yet.
     Ended {
         machine: MachineId,
@@ -55,6 +58,7 @@ impl Job {
             | Job::Strike { machine }
             | Job::Drain { machine }
             | Job::Open { machine }
+            | Job::Renew { machine }
             | Job::Ended { machine } => *machine,
         }
     }
@@ -72,11 +76,15 @@ impl Runs {
         self.jobs.len()
     }
 
-    /// Whether a machine is being drained, or taken out of etcd.
+    /// Whether something is under way that needs a turn to disrupt.
     pub(super) fn disrupts(&self) -> bool {
-        self.jobs
-            .values()
-            .any(|job| matches!(job, Job::Strike { .. } | Job::Drain { .. } | Job::Open { .. } | Job::Ended { .. }))
+        let disrupts = |job: &Job| {
+            matches!(
+                job,
+                Job::Strike { .. } | Job::Drain { .. } | Job::Open { .. } | Job::Renew { .. } | Job::Ended { .. }
+            )
+        };
+        self.jobs.values().any(disrupts)
     }
 
     /// Ends the draining that is under way, if any. It is answered all the same.

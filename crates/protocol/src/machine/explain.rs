@@ -2,6 +2,7 @@
 //! [`crate::words::waits::Wait`]; the rest is told by subject, a file each.
 
 mod addresses;
+mod certificates;
 mod founding;
 mod joining;
 mod waits;
@@ -65,6 +66,7 @@ impl Machine {
             Some(_) => self.explain_joining(now, &mut add),
         }
         self.explain_leaving(&mut add);
+        self.explain_certificates(&mut add);
         self.explain_level(&mut add);
         self.explain_waits(now, &mut add);
         self.explain_look_alikes(now, &mut add);

@@ -129,7 +129,7 @@ impl Machine {
     }
 
     /// A machine with its Node's name.
-    fn named_member(&self, machine: MachineId) -> String {
+    pub(super) fn named_member(&self, machine: MachineId) -> String {
         let member = self.follow.ledger().member(machine);
         member.map_or_else(|| machine.to_string(), |member| format!("{} ({machine})", member.admitted.name))
     }

@@ -6,6 +6,7 @@ use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Digest, Frame, MachineId, WireError, Wish};
 use serde::{Deserialize, Serialize};
 
+use crate::input::Renewal;
 use crate::lead::manifests::ManifestResult;
 use crate::{Input, RunId, StepFailure, StepOutput};
 
@@ -53,6 +54,10 @@ pub(super) enum Kept {
     Observed {
         kubelet: Option<Digest>,
         certificates_end_s: u64,
+        #[serde(default)]
+        renewal: Renewal,
+        #[serde(default)]
+        ca_ends_s: u64,
         #[serde(default)]
         sync_us: u32,
         #[serde(default)]
@@ -120,8 +125,8 @@ impl From<&Input> for Kept {
                 },
             },
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
-            Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
-                Kept::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }
+            Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
+                Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone }
             }
             Input::Progress { run, phase, held } => Kept::Progress { run: run.0, phase, held },
             Input::Finished { run, result } => {
@@ -157,8 +162,8 @@ impl TryFrom<Kept> for Input {
                 },
             },
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
-            Kept::Observed { kubelet, certificates_end_s, sync_us, etcd_gone } => {
-                Input::Observed { kubelet, certificates_end_s, sync_us, etcd_gone }
+            Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
+                Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone }
             }
             Kept::Progress { run, phase, held } => Input::Progress { run: RunId(run), phase, held },
             Kept::Finished { run, result } => {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::kept::step_name;
 use super::*;
+use crate::input::Renewal;
 use crate::{Machine, ManifestOutcome, ManifestResult, RunId, Step, StepFailure, StepOutput};
 
 fn settings() -> Settings {
@@ -105,7 +106,14 @@ fn inputs() -> Vec<Input> {
             }),
             dry_run: true,
         },
-        Input::Observed { kubelet: Some(Digest([5; 32])), certificates_end_s: 6, sync_us: 7, etcd_gone: true },
+        Input::Observed {
+            kubelet: Some(Digest([5; 32])),
+            certificates_end_s: 6,
+            renewal: Renewal::Due,
+            ca_ends_s: 8,
+            sync_us: 7,
+            etcd_gone: true,
+        },
         Input::Leading { term: 2, leader: None },
         Input::Members([MachineId([3; 32])].into()),
         Input::Progress { run: RunId(1), phase: "certs".into(), held: Some("a budget".into()) },

@@ -89,6 +89,8 @@ pub enum NoticeKind {
     ManifestRefused,
     /// The endpoint's name does not mean what it should.
     Hosts,
+    /// Certificates were renewed.
+    Renewed,
     /// Raft handed over what is no ledger.
     Ledger,
 }

@@ -60,6 +60,8 @@ pub enum Topic {
     Removal,
     /// A control plane's seat, and who takes it.
     Repair,
+    /// Certificates that end, or have ended.
+    Certificates,
     /// The ledger's level: a machine does not know it, or keeps it from rising.
     Level,
     /// An entry is to be committed.

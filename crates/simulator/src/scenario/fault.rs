@@ -103,6 +103,10 @@ pub enum Sort {
     NodeStays,
     /// A Pod on the machine is held there by a budget: the machine cannot be drained.
     Budget,
+    /// Two thirds of the life of what kubeadm has signed on the machine are over.
+    CertificatesDue,
+    /// The machine's certificates are good no more: nobody believes its kubelet or its API server.
+    CertificatesOver,
 }
 
 impl Sort {

@@ -1,5 +1,6 @@
 //! Faults begin, turn and end.
 
+use muster_protocol::Renewal;
 use muster_wire::MachineId;
 
 use super::World;
@@ -130,6 +131,8 @@ impl World {
                 self.hosts[at].disk.begin_lying();
                 self.hosts[at].platter.set_lying(true);
             }
+            Sort::CertificatesDue => return self.certificates_age(slot, Renewal::Due),
+            Sort::CertificatesOver => return self.certificates_age(slot, Renewal::Overdue),
             Sort::ClockDrift => {
                 self.hosts[at].clock.drift(self.now, ppm);
                 self.reset_alarm(slot);
@@ -156,6 +159,21 @@ impl World {
         } else {
             host.next_write = Some(next);
         }
+    }
+
+    /// What has become of a machine's certificates, as its files say. Says whether that changed anything.
+    fn certificates_age(&mut self, slot: Slot, renewal: Renewal) -> bool {
+        let kube = &mut self.hosts[slot as usize].kube;
+        // They last for longer than it takes to be Ready.
+        if !kube.ready || kube.renewal as u8 >= renewal as u8 {
+            return false;
+        }
+        kube.renewal = renewal;
+        if renewal == Renewal::Overdue {
+            (kube.ready, kube.serves) = (false, false);
+        }
+        self.look_at_certificates(slot);
+        true
     }
 
     /// Says whether it is another disk now.

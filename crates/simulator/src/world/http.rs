@@ -8,6 +8,7 @@ use bytes::Bytes;
 use muster_kubeadm::etcd::{AGREED, CLIENT_PORT, LIST, REMOVE};
 use muster_kubeadm::kubeconfig::Material;
 use muster_kubeadm::work::Request;
+use muster_protocol::Renewal;
 use serde_json::{Value, json};
 
 use super::World;
@@ -103,7 +104,7 @@ impl World {
     /// Whether a machine's Node is Ready: it is as soon as it is a member.
     fn hear_of_node(&mut self, slot: Slot, cluster: usize, name: &str) -> Heard {
         let kube = &mut self.hosts[slot as usize].kube;
-        if kube.cluster != Some(cluster) {
+        if kube.cluster != Some(cluster) || kube.renewal == Renewal::Overdue {
             return says(401, &Value::Null);
         }
         if kube.name != name {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_kubeadm::Work;
 use muster_kubeadm::work::{Ask, Next};
-use muster_protocol::{Input, RunId, Step, StepFailure, StepOutput};
+use muster_protocol::{Input, Renewal, RunId, Step, StepFailure, StepOutput};
 use muster_wire::MachineId;
 use zeroize::Zeroizing;
 
@@ -32,6 +32,11 @@ pub(crate) struct Kube {
     pub(crate) serves: bool,
     /// Its Node is Ready.
     pub(crate) ready: bool,
+    /// How its certificates stand, and how the agent found them last.
+    pub(crate) renewal: Renewal,
+    pub(crate) seen: Renewal,
+    /// Whether its etcd's data was gone when it started last.
+    pub(crate) etcd_gone: bool,
     /// The attempt that kubeadm was last run for.
     pub(crate) attempt: u32,
     /// Its Node's name.
@@ -177,6 +182,7 @@ impl World {
             Step::Check { .. } | Step::MakePki { .. } | Step::SealPki { .. } | Step::IssueTicket { .. } => {
                 [0.001, 0.03]
             }
+            Step::Renew { .. } | Step::RenewKubelet { .. } => [1.0, 4.0],
             Step::DeleteToken { .. } | Step::ApplyManifests { .. } => [0.01, 0.2],
         };
         let step_max = seconds(times.step_max_s);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_consensus::Seat;
-use muster_protocol::{Boot, Effect, Effects, Input, Machine};
+use muster_protocol::{Boot, Effect, Effects, Input, Machine, Renewal};
 use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity};
 
@@ -80,9 +80,12 @@ impl World {
                 self.directory.insert(me, slot);
                 self.links_of_new(slot);
                 self.faults_on_boot(slot);
-                if powered && !self.kubelet_starts(slot) {
-                    let gone = Input::Observed { kubelet: None, certificates_end_s: 0, sync_us: 0, etcd_gone: true };
-                    self.feed(slot, gone);
+                let gone = powered && !self.kubelet_starts(slot);
+                let kube = &mut self.hosts[slot as usize].kube;
+                (kube.seen, kube.etcd_gone) = (kube.renewal, gone);
+                if gone || self.hosts[slot as usize].kube.renewal != Renewal::NotYet {
+                    let seen = self.observed(slot, gone);
+                    self.feed(slot, seen);
                 }
                 self.carry_on(slot);
                 self.follow_links(slot);
@@ -90,6 +93,24 @@ impl World {
                 self.events.push(self.now + delay, Event::Discover { slot, life });
             }
             Err(refusal) => self.refuse_start(slot, refusal.to_string()),
+        }
+    }
+
+    /// What the device sees of a machine.
+    pub(super) fn observed(&self, slot: Slot, etcd_gone: bool) -> Input {
+        let renewal = self.hosts[slot as usize].kube.renewal;
+        Input::Observed { kubelet: None, certificates_end_s: 0, renewal, ca_ends_s: 0, sync_us: 0, etcd_gone }
+    }
+
+    /// The agent tells what has changed, and what is wrong each time.
+    pub(super) fn look_at_certificates(&mut self, slot: Slot) {
+        let kube = &mut self.hosts[slot as usize].kube;
+        let news = kube.seen != kube.renewal || kube.renewal == Renewal::Overdue;
+        // What is told of etcd's data is told at a start.
+        if news && !kube.etcd_gone {
+            kube.seen = kube.renewal;
+            let seen = self.observed(slot, false);
+            self.feed(slot, seen);
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster_kubeadm::{Command, Exit};
+use muster_protocol::Renewal;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -101,6 +102,7 @@ impl World {
                 self.join_phases(slot, &args, &ran, phase.get(1).copied())
             }
             ["join"] => self.join_skipping(slot, &args),
+            ["certs", "renew", "all"] => self.renew_certificates(slot, &args),
             ["token", "create"] => self.create_token(slot, &args),
             ["token", "delete", id] => self.delete_token(slot, id),
             ["reset"] => self.reset(slot, args.contains(&"--skip-phases=remove-etcd-member")),
@@ -194,6 +196,7 @@ impl World {
                 self.needs(slot, "kubelet-start", &["kubelet.conf"])?;
                 self.make(slot, KUBELET);
                 self.kubelet_starts(slot);
+                self.kubelet_starts_anew(slot);
             }
             "bootstrap-token" => {
                 let cluster = self.own_cluster(slot)?;
@@ -220,6 +223,29 @@ impl World {
         if !init["bootstrapTokens"].as_array().into_iter().flatten().all(ends) {
             self.see(Seen::Exposed { slot, place: "a token that never ends" });
         }
+    }
+
+    /// What the kubelet has is its own affair.
+    fn renew_certificates(&mut self, slot: Slot, args: &[&str]) -> Done {
+        document(&self.documents(slot, args)?, "ClusterConfiguration")?;
+        self.needs(slot, "certs", &["pki/ca.crt", "pki/ca.key", "pki/etcd/ca.key", "pki/front-proxy-ca.key"])?;
+        let kube = self.kube(slot);
+        if kube.renewal == Renewal::Due {
+            kube.renewal = Renewal::NotYet;
+        }
+        Ok(())
+    }
+
+    /// A kubelet whose own certificate was over has a new one if that was taken away: it takes the one in its kubeconfig then.
+    fn kubelet_starts_anew(&mut self, slot: Slot) {
+        let taken = !self.has(slot, KUBELETS_OWN);
+        let kube = self.kube(slot);
+        if kube.renewal != Renewal::Overdue || !taken {
+            return;
+        }
+        kube.renewal = Renewal::NotYet;
+        (kube.ready, kube.serves) = (kube.etcd, kube.etcd);
+        self.make(slot, KUBELETS_OWN);
     }
 
     fn preflight(&self, slot: Slot, args: &[&str]) -> Done {

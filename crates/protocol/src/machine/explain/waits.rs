@@ -28,6 +28,7 @@ impl Machine {
             roster: &self.roster,
             ledger: self.follow.ledger(),
             raft_members: self.follow.members(),
+            renewal: self.ladder.renewal(),
             runs: &mut 0,
             wants: &mut wants,
             waits: &mut waits,

@@ -1,0 +1,76 @@
+//! Certificates that are good no more: with them nothing of Kubernetes works here, so that nothing is taken down by renewing them, and
+//! nobody's leave is asked. A control plane has the CAs and helps itself; a worker says that it has lost what it had joined with, and goes
+//! on with a new ticket.
+//!
+//! Certificates that still serve are renewed in a turn, see `lead/renewal.rs`.
+
+use std::num::NonZeroU64;
+
+use muster_wire::{Entry, Role, level};
+
+use super::next::is_promoted;
+use super::{Context, Job, Ladder};
+use crate::follow::Subject;
+use crate::ledger::Member;
+use crate::planted::planted;
+use crate::words::notices::NoticeKind;
+use crate::{Renewal, Step};
+
+impl Ladder {
+    /// What the device sees of this machine's certificates.
+    pub(crate) fn certificates(&mut self, renewal: Renewal, ca_ends_s: u64) {
+        (self.renewal, self.ca_ends_s) = (renewal, NonZeroU64::new(ca_ends_s));
+    }
+
+    /// How they stand.
+    pub(crate) fn renewal(&self) -> Renewal {
+        self.renewal
+    }
+
+    /// When a CA's certificate ends, in seconds since 1970, if that is soon.
+    pub(crate) fn ca_ends_s(&self) -> Option<u64> {
+        self.ca_ends_s.map(NonZeroU64::get)
+    }
+
+    /// Whether this machine works no more for want of a certificate that is good. Who is still joining is given new ones anyway.
+    pub(super) fn is_overdue(&self, context: &Context<'_>, member: &Member) -> bool {
+        let ready = context.ledger.ready().map(|ready| ready.attempt);
+        let completed = context.durable.completed.filter(|marker| context.durable.started == Some(*marker));
+        let works = completed.is_some_and(|marker| Some(marker.attempt) == ready) && !is_promoted(context, member);
+        let overdue = self.renewal == Renewal::Overdue && !planted("overdue-unrenewed");
+        works && (overdue || self.renewal == Renewal::Due && planted("renewed-outside-turn"))
+    }
+
+    /// The next step of such a machine.
+    pub(super) fn next_overdue(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
+        let (name, address) = (member.admitted.name.clone(), member.admitted.address.clone());
+        if member.admitted.role == Role::ControlPlane {
+            return Some((Job::Renew, Step::Renew { name, address, overdue: true }));
+        }
+        // It is Ready again when its kubelet has been started anew, and not before.
+        self.node_ready = false;
+        if member.joined {
+            if context.ledger.level() >= level::FOUNDERS {
+                let machine = context.me;
+                context.wants.insert(Subject("left", machine, 0), Entry::Left { machine });
+            }
+            return None;
+        }
+        // The ticket here is the one that it joined with first, and as old. Either this copy of the ledger is from before it said that it had
+        // joined, or it was stopped before it could.
+        if !member.left {
+            context.wants.insert(Subject("joined", context.me, 0), Entry::Joined { machine: context.me });
+            return None;
+        }
+        let attempt = context.ledger.ready()?.attempt;
+        let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
+        Some((Job::RenewKubelet, Step::RenewKubelet { attempt, name, address, ticket }))
+    }
+
+    /// They are renewed. Should the device see it otherwise, it says so again.
+    pub(super) fn renewed(&mut self, context: &mut Context<'_>) {
+        self.renewal = Renewal::NotYet;
+        let text = "certificates were good no more, and are renewed";
+        context.effects.notice(NoticeKind::Renewed, text.to_owned());
+    }
+}
