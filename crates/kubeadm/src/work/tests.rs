@@ -394,3 +394,55 @@ fn an_answer_to_another_question_fails_the_step_and_nothing_more() {
     let (result, _) = drive(begin(here(), true, Step::AwaitReady { name: "m2".into() }), |_| Answer::Exists(true));
     assert!(result.expect_err("a mistake").why.contains("a mistake in muster"));
 }
+
+#[test]
+fn renewing_starts_anew_what_reads_its_certificate_once_and_touches_the_kubelet_only_if_it_is_over() {
+    let renew = |overdue| Step::Renew { name: "m1".into(), address: "10.0.0.1".into(), overdue };
+    let manifest = "apiVersion: v1\nmetadata:\n  name: kube-scheduler\n";
+    let mut written = Vec::new();
+    let mut answer = |ask: &Ask| match ask {
+        Ask::Read(path) if path.extension().is_some_and(|end| end == "yaml") => {
+            Answer::Read(Ok(Some(Secret::new(manifest))))
+        }
+        Ask::Write { path, contents, .. } if path.ends_with("manifests/kube-scheduler.yaml") => {
+            written.push(contents.expose_str().to_owned());
+            Answer::Did(Ok(()))
+        }
+        ask => well(ask),
+    };
+    let (result, asks) = drive(begin(here(), true, renew(false)), &mut answer);
+    assert_eq!(result, Ok(StepOutput::Done));
+    let expected = [
+        "clock",
+        "endpoint 10.0.0.1",
+        "write kubelet.yaml 600",
+        "run certs/renew",
+        "read kube-controller-manager.yaml",
+        "clock",
+        "write kube-controller-manager.yaml 600",
+        "read kube-scheduler.yaml",
+        "clock",
+        "write kube-scheduler.yaml 600",
+        "read admin.conf",
+        "GET 10.0.0.1:6443 /readyz",
+        "remove kubelet.yaml",
+    ];
+    assert_eq!(asks, expected);
+    let (result, asks) = drive(begin(here(), true, renew(true)), &mut answer);
+    assert_eq!(result, Ok(StepOutput::Done));
+    assert_eq!(
+        asks[3..8],
+        [
+            "remove kubelet.conf",
+            "run init/kubeconfig/kubelet",
+            "exists kubelet.conf",
+            "remove kubelet-client-current.pem",
+            "run certs/renew"
+        ]
+    );
+    assert!(asks.contains(&"run init/kubelet-start".to_owned()), "{asks:?}");
+    assert!(written.iter().all(|text| text.contains("muster/renewed: \"1800000000\"")), "{written:?}");
+    let unset = |ask: &Ask| if matches!(ask, Ask::Clock) { Answer::Clock(SystemTime::UNIX_EPOCH) } else { well(ask) };
+    let (result, asks) = drive(begin(here(), true, renew(true)), unset);
+    assert!(result.is_err() && asks == ["clock"], "with a clock of 1970 nothing is signed: {asks:?}");
+}

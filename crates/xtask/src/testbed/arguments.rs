@@ -198,6 +198,9 @@ pub(crate) struct OutageArguments {
     /// Give one control plane its power back so long before all others
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) alone: Duration,
+    /// Keep all of them off for so long: with `up --certificates`, until their certificates are over
+    #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) off: Duration,
 }
 
 #[derive(Args)]
@@ -230,6 +233,7 @@ impl FormArguments {
             cluster: "testbed".to_owned(),
             prefix: "m".to_owned(),
             hostname: None,
+            certificates: None,
             subnet: None,
             muster: None,
             bare: false,
@@ -279,6 +283,9 @@ pub(crate) struct FormArguments {
     /// Start one machine this many seconds after the other
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) stagger: Duration,
+    /// What kubeadm and the controller manager sign lasts so long, and not a year; with kubeadm 1.31 or later
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) certificates: Option<Duration>,
     /// Drop this share of the packets each machine receives from the others
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90), value_name = "PERCENT")]
     pub(crate) loss: u8,

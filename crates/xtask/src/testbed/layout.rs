@@ -184,7 +184,7 @@ impl Testbed {
             endpoint_port: if form.by_hand { 6443 } else { 7443 },
             bare: form.bare,
             kubernetes: images.release.version.clone(),
-            container_images: images.release.documents()?,
+            container_images: images.release.documents()? + &form.certificates.map(short_lived).unwrap_or_default(),
             kubectl: images.built.kubernetes.join("kubectl"),
             state: paths.state.clone(),
         };
@@ -273,6 +273,14 @@ fn parse_subnet(text: &str) -> Result<Ipv4Addr> {
     let address = text.strip_suffix(".0/24").map(|start| format!("{start}.0"));
     let address = address.and_then(|text| text.parse::<Ipv4Addr>().ok()).filter(Ipv4Addr::is_private);
     address.with_context(|| format!("--subnet {text:?}: a private network such as 10.77.3.0/24 is needed"))
+}
+
+/// What belongs to the cluster's document so that certificates end soon.
+fn short_lived(life: Duration) -> String {
+    let life = format!("{}s", life.as_secs());
+    format!(
+        "certificateValidityPeriod: {life}\ncontrollerManager:\n  extraArgs:\n  - name: cluster-signing-duration\n    value: {life}\n"
+    )
 }
 
 #[cfg(test)]

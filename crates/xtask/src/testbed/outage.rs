@@ -34,7 +34,7 @@ pub(crate) fn outage(paths: &Paths, arguments: &OutageArguments, report: &Report
     let mut all = Vec::new();
     for round in 1..=arguments.rounds {
         whole(&testbed)?;
-        let outage = one(&testbed, arguments.alone, round, report)?;
+        let outage = one(&testbed, arguments, round, report)?;
         report.step(format!(
             "outage {round}: the API answered through every machine {:.1} s after the last one was started, all was whole after {:.1} s",
             outage.answers, outage.whole
@@ -44,7 +44,7 @@ pub(crate) fn outage(paths: &Paths, arguments: &OutageArguments, report: &Report
     let lost: usize = all.iter().map(|outage| outage.lost).sum();
     let rows: Vec<Value> = all.iter().map(Outage::json).collect();
     report.result(
-        &json!({ "outage": lost == 0, "alone_seconds": arguments.alone.as_secs(), "outages": rows }),
+        &json!({ "outage": lost == 0, "off_seconds": arguments.off.as_secs(), "alone_seconds": arguments.alone.as_secs(), "outages": rows }),
         table(&all),
     );
     if lost > 0 {
@@ -67,7 +67,8 @@ fn table(all: &[Outage]) -> String {
     text + "Counted from the start of the last machine. Whole: every kubelet heard since, every Node Ready, every etcd member there."
 }
 
-fn one(testbed: &Testbed, alone: Duration, round: u32, report: &Report) -> Result<Outage> {
+fn one(testbed: &Testbed, arguments: &OutageArguments, round: u32, report: &Report) -> Result<Outage> {
+    let alone = arguments.alone;
     let names: Vec<String> = (0..WRITTEN).map(|number| format!("outage-{round}-{number}")).collect();
     let cluster = Cluster::find(testbed)?;
     for name in &names {
@@ -81,6 +82,10 @@ fn one(testbed: &Testbed, alone: Duration, round: u32, report: &Report) -> Resul
         machine.kill()?;
     }
     report.step(format!("outage {round}: {} machines have lost their power", testbed.machines.len()));
+    if !arguments.off.is_zero() {
+        report.step(format!("outage {round}: they stay off for {} s", arguments.off.as_secs()));
+        interrupt::sleep(arguments.off)?;
+    }
     if !alone.is_zero() {
         first.start()?;
         report.step(format!("outage {round}: {} has it back, the others in {} s", first.name, alone.as_secs()));
@@ -92,6 +97,8 @@ fn one(testbed: &Testbed, alone: Duration, round: u32, report: &Report) -> Resul
     let (started, started_at) = (Instant::now(), up::now());
     let limit = Duration::from_secs(900);
     let answers = until(limit, || {
+        // An administrator's certificate may be another one since.
+        Cluster::find(testbed)?;
         testbed.machines.iter().try_for_each(|machine| Cluster::through(testbed, machine).raw("/readyz").map(drop))
     })?;
     until(limit, || {
