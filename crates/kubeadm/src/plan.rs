@@ -431,15 +431,15 @@ impl Plan {
         actions
     }
 
-    /// As its join began: see [`crate::kubelet`] for control planes. What a kubelet has no certificate for it asks for with this one.
+    /// Its kubelet begins as it did when it joined. It ends again and again for want of a certificate, and the system starts it anew; one that
+    /// still runs ends when it has been refused for five minutes (`pkg/kubelet/certificate`). kubeadm would not do it: to `init phase
+    /// kubelet-start` a worker is a control plane that lacks its certificates.
     fn renew_kubelet(&self, node: &Node, ticket: &Ticket) -> Vec<Action> {
         let known_by = ticket.node.as_ref().map(|pair| self.documents.node_kubeconfig(node, ticket, pair));
         let path = self.settings.kubelet_kubeconfig();
-        let mut actions = vec![self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own))];
-        actions.extend(known_by.map(|contents| Action::WriteFile { path, mode: 0o600, contents }));
+        let mut actions: Vec<Action> =
+            known_by.map(|contents| Action::WriteFile { path, mode: 0o600, contents }).into_iter().collect();
         actions.push(remove(self.renewed()));
-        actions.extend(phases::kubelet_start(&self.kubeadm).iter().flat_map(|run| self.run(run)));
-        actions.push(remove(self.work("kubelet.yaml")));
         actions
     }
 

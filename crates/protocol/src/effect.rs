@@ -255,7 +255,7 @@ pub enum Step {
         /// Whether one of them is good no more: then the kubelet is given one, too, and started anew.
         overdue: bool,
     },
-    /// Give a worker's kubelet another certificate, from a new ticket, and start it anew: its own is good no more.
+    /// Give a worker's kubelet another certificate, from a new ticket: its own is good no more, and it ends until it has one.
     RenewKubelet {
         /// The attempt.
         attempt: u32,

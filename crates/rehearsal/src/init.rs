@@ -185,10 +185,24 @@ pub(crate) fn renew(setting: &Setting, line: &CommandLine) -> Result<(), Failure
     })
 }
 
+/// A CA without its key is an external one, which has signed all that there is to sign (`newInitData` in cmd/init.go).
+fn complete(pki: &std::path::Path) -> Result<(), Failure> {
+    let (there, key) = (|file: &str| pki.join(file).exists(), pki.join("apiserver.key"));
+    if !there("ca.crt") || there("ca.key") || there("apiserver.key") {
+        return Ok(());
+    }
+    let key = key.display();
+    Err(fail(format!(
+        "invalid or incomplete external CA: failure loading key for apiserver: couldn't load the private key file {key}: open {key}: no \
+         such file or directory"
+    )))
+}
+
 /// Runs init, or one phase of it.
 pub(crate) fn run(setting: &Setting, line: &CommandLine) -> Result<(), Failure> {
     let init = Init::load(setting, line)?;
     ignored(line, &init.init)?;
+    complete(&init.machine.pki_dir)?;
     let leaves = workflow::selected(Workflow::Init, setting.version.minor, line)?;
     for leaf in leaves {
         workflow::run(setting, "init", &leaf, || init.phase(&leaf, line))?;

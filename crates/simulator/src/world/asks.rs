@@ -138,6 +138,8 @@ impl World {
                 self.hosts[slot as usize].kube.dirty = false;
                 self.see(Seen::Initialised { slot, attempt: *attempt });
             }
+            // A kubelet that ends for want of a certificate is started anew and anew.
+            (Step::RenewKubelet { .. }, _) => self.kubelet_starts_anew(slot),
             (Step::Found { .. }, _) => self.hosts[slot as usize].kube.dirty = false,
             (Step::MakePki { recipients, .. }, StepOutput::PkiMade { sealed, .. }) => {
                 for (recipient, sealed) in recipients.iter().zip(sealed) {

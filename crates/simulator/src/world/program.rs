@@ -193,7 +193,8 @@ impl World {
                 self.make(slot, &at("manifests/kube-apiserver.yaml"));
             }
             "kubelet-start" => {
-                self.needs(slot, "kubelet-start", &["kubelet.conf"])?;
+                // A CA without its key is an external one to init, which has signed all that there is to sign.
+                self.needs(slot, "kubelet-start", &["kubelet.conf", "pki/ca.key"])?;
                 self.make(slot, KUBELET);
                 self.kubelet_starts(slot);
                 self.kubelet_starts_anew(slot);
@@ -237,7 +238,7 @@ impl World {
     }
 
     /// A kubelet whose own certificate was over has a new one if that was taken away: it takes the one in its kubeconfig then.
-    fn kubelet_starts_anew(&mut self, slot: Slot) {
+    pub(super) fn kubelet_starts_anew(&mut self, slot: Slot) {
         let taken = !self.has(slot, KUBELETS_OWN);
         let kube = self.kube(slot);
         if kube.renewal != Renewal::Overdue || !taken {
