@@ -1,15 +1,19 @@
 //! Following the ledger: voters hear from their own Raft, everyone else asks a voter "what changed since revision R?"
 //! and is answered when something did. Proposals go the other way, to whoever leads.
 
+mod answers;
+mod polls;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, Removal, WireError, limits};
+use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, Removal, WireError};
 
+use self::answers::Asker;
+use self::polls::Poll;
 use crate::ledger::Refusal;
-use crate::planted::planted;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::{Effect, Effects, Ledger, Time};
@@ -17,21 +21,8 @@ use crate::{Effect, Effects, Ledger, Time};
 /// Entries kept for pollers that are a little behind; who is further behind gets the whole ledger.
 const RECENT_MAX: usize = 256;
 
-/// Most polls held at once: every machine of the largest site has at most one.
-const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
-
 /// Most proposals of others in this leader's hands at once.
 const RELAYED_MAX: usize = 1_024;
-
-/// After so many polls without an answer whoever else is here is asked as well.
-const UNANSWERED_MAX: u32 = 3;
-
-/// How long a voter is told nothing by its Raft before it asks the others as well, whoever leads: nobody tells one that was taken out.
-const UNTOLD: Duration = Duration::from_secs(60);
-
-/// How long a voter hears no other leader before it asks the others as well: it may have been removed, and its Raft be heard by nobody. One
-/// that led when it stopped believes that it leads when it is back.
-const ORPHANED: Duration = Duration::from_secs(10);
 
 /// Calls are numbered from the machine's count of boots, so many bits further up.
 const BOOT_BITS: u32 = 32;
@@ -57,22 +48,6 @@ impl Asked {
         let on_its_way = self.committed.is_some_and(|revision| revision > ledger.revision());
         if on_its_way { tuning.poll_hold } else { tuning.resend * 2 }
     }
-}
-
-#[derive(Debug)]
-struct Poll {
-    call: u64,
-    to: MachineId,
-    sent: Time,
-    /// Whether this machine knows of no vote that it has: then it may answer nobody.
-    by_chance: bool,
-}
-
-#[derive(Debug)]
-struct Asker {
-    call: u64,
-    since: u64,
-    asked: Time,
 }
 
 /// What this machine came to in the ledger and cannot read: from there on it applies nothing, and skips nothing.
@@ -126,9 +101,10 @@ pub(crate) struct Follow {
     members: BTreeSet<MachineId>,
     /// Whom this machine's own Raft follows, or that it leads.
     led: Option<MachineId>,
-    /// Since when this machine runs Raft and was told nothing by it, and how long that may be.
-    quiet: Duration,
+    /// Since when this machine runs Raft and was told nothing by it.
     orphaned: Option<Time>,
+    /// How long that may be.
+    quiet: Duration,
     changed: bool,
 }
 
@@ -163,8 +139,8 @@ impl Follow {
         &self.members
     }
 
-    /// Whether this machine has a vote in Raft, or may be given one, as far as it knows. One that was told by another voter that it was removed has none: nobody
-    /// says so before.
+    /// Whether this machine has a vote in Raft, or may be given one, as far as it knows. One that was told by another voter that it was removed has
+    /// none: nobody says so before.
     pub(crate) fn votes(&self, me: MachineId) -> bool {
         self.raft && self.removal.is_none() && (self.members.is_empty() || self.members.contains(&me))
     }
@@ -289,19 +265,6 @@ impl Follow {
         }
     }
 
-    /// A voter was asked for news by `from`.
-    pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64) {
-        let known = self.askers.get(&from).map(|asker| asker.call);
-        // A question that waited for a connection may come after a later one, whose answer is the one that is waited for.
-        let late = known.is_some_and(|known| known >> BOOT_BITS == call >> BOOT_BITS && call < known);
-        let late = late && !crate::planted::planted("poll-overtaken");
-        if self.raft && !late && (self.askers.len() < ASKERS_MAX || known.is_some()) {
-            self.askers.insert(from, Asker { call, since, asked: now });
-            self.holds.push_back((now, from, call));
-            self.news = true;
-        }
-    }
-
     /// A voter answered.
     pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<(Entry, Result<(), Refusal>)> {
         let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
@@ -398,178 +361,6 @@ impl Follow {
         self.send_proposals(now, me, &voters, roster, tuning, effects);
     }
 
-    /// Whether a machine was removed, and has no vote in Raft any more: what takes a vote away may need it.
-    fn is_out(&self, machine: MachineId) -> bool {
-        // Who knows nothing of Raft's members yet cannot say that it is none.
-        let known = !self.members.is_empty();
-        self.ledger.was_removed(machine) && known && !self.members.contains(&machine)
-    }
-
-    fn note_leader(&mut self, now: Time, me: MachineId) {
-        // What others say of a leader is no sign that this machine's own Raft hears one; and one that is taken out of Raft is told nothing more.
-        let led = self.led.is_some_and(|leader| leader != me) && self.ledger.leaving() != Some(me);
-        self.quiet = if led { UNTOLD } else { ORPHANED };
-        self.orphaned = self.raft.then(|| self.orphaned.unwrap_or(now));
-    }
-
-    /// Whether it hears of the ledger from others.
-    fn asks(&self, now: Time) -> bool {
-        let orphaned = self.orphaned.is_some_and(|since| now.since(since) >= self.quiet);
-        !self.fed || orphaned && !crate::planted::planted("removed-asks-nobody")
-    }
-
-    fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
-        // A machine's disk may be an old copy, and count its calls anew: the number alone does not tell a later poll from a
-        // held one.
-        let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64, asked: Time| {
-            askers.get(machine).is_some_and(|asker| asker.call == call && asker.asked == asked)
-        };
-        while let Some((asked, machine, call)) = self.holds.front().copied() {
-            if current(&self.askers, &machine, call, asked) {
-                if now.since(asked) < tuning.poll_hold {
-                    break;
-                }
-                self.news = true;
-                break;
-            }
-            self.holds.pop_front();
-        }
-        if std::mem::take(&mut self.news) {
-            self.answer_at.get_or_insert(now + gather(self.askers.len()));
-        }
-        if self.answer_at.take_if(|due| *due <= now).is_none() {
-            return;
-        }
-        let newest = self.recent.back().map_or(self.floor, |(revision, _)| *revision);
-        let mut answers = Vec::new();
-        for (machine, asker) in &self.askers {
-            let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
-            let behind = asker.since < newest || asker.since < self.floor;
-            let removed = self.is_out(*machine);
-            if (admitted && behind) || removed || now.since(asker.asked) >= tuning.poll_hold {
-                let admitted = admitted && (behind || !crate::planted::planted("admitted-told-stranger"));
-                answers.push((*machine, admitted));
-            }
-        }
-        for (machine, admitted) in answers {
-            if let Some(asker) = self.askers.remove(&machine) {
-                let removal = self.ledger.removal(machine).filter(|_| self.is_out(machine));
-                effects.send(machine, Frame::LedgerNews(LedgerNews { removal, ..self.answer(&asker, admitted) }));
-            }
-        }
-    }
-
-    /// News for one asker. Who is not admitted reads nothing of the ledger (promise S6).
-    fn answer(&self, asker: &Asker, admitted: bool) -> LedgerNews {
-        let mut news = LedgerNews {
-            call: asker.call,
-            revision: 0,
-            entries: Vec::new(),
-            state: None,
-            not_admitted: !admitted,
-            leader: self.leader,
-            removal: None,
-        };
-        if !admitted && !crate::planted::planted("ledger-for-strangers") {
-            return news;
-        }
-        news.revision = self.ledger.revision();
-        if asker.since < self.floor {
-            news.state = Some(self.ledger.encode().into());
-            return news;
-        }
-        let mut bytes = 0;
-        for (revision, entry) in self.recent.iter().filter(|(revision, _)| *revision > asker.since) {
-            bytes += entry.len();
-            if news.entries.len() >= limits::NEWS_ENTRIES_MAX || bytes > limits::FRAME_BYTES_MAX / 2 {
-                break;
-            }
-            news.entries.push((*revision, entry.clone()));
-        }
-        news
-    }
-
-    /// Who votes as far as this machine knows: the charter's voters and the control planes admitted later.
-    fn voters(&self, me: MachineId, charter: &Certificate) -> Vec<MachineId> {
-        let mut voters = charter.charter().voters.clone();
-        voters.extend(self.ledger.control_planes());
-        voters.sort_unstable();
-        voters.dedup();
-        voters.retain(|voter| *voter != me && !self.ledger.was_removed(*voter));
-        voters
-    }
-
-    /// Whether those who are known to vote may have been replaced: none of them is there any more, or none answers.
-    fn is_lost(&self, voters: &[MachineId], roster: &Roster) -> bool {
-        let nobody = !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter));
-        (nobody || self.unanswered >= UNANSWERED_MAX) && !planted("founders-alone-asked")
-    }
-
-    /// Whom to ask where the voters may have been replaced, as for a newcomer to a cluster whose founders are all gone: each second question is
-    /// for whoever is here and follows the charter, since those that vote answer. The others are still for the voters, who may merely not be
-    /// connected, and are dialled for it.
-    fn whom_else_to_ask(&self, voters: &[MachineId], charter: &Certificate, roster: &Roster) -> Vec<MachineId> {
-        if self.poll_turn.is_multiple_of(2) && !voters.is_empty() {
-            return voters.to_vec();
-        }
-        let ours = Some(charter.charter_hash());
-        let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
-        let mut all = voters.to_vec();
-        all.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// Whether a poll is under way whose answer may still come.
-    fn waits_for_answer(&mut self, now: Time, roster: &Roster, tuning: &Tuning) -> bool {
-        let Some(poll) = &self.poll else { return false };
-        let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
-        let lost = gone && now.since(poll.sent) >= tuning.resend;
-        if !lost && now.since(poll.sent) < self.patience(poll, tuning) || crate::planted::planted("polls-stop") {
-            return true;
-        }
-        self.poll_turn += 1;
-        self.unanswered = self.unanswered.saturating_add(1);
-        false
-    }
-
-    fn ask(
-        &mut self,
-        now: Time,
-        me: MachineId,
-        voters: &[MachineId],
-        charter: &Certificate,
-        roster: &Roster,
-        effects: &mut Effects,
-    ) {
-        // Both lists are gone through, each at its own turns.
-        let (asks, turn) = match self.is_lost(voters, roster) {
-            true => (self.whom_else_to_ask(voters, charter, roster), self.poll_turn / 2),
-            false => (voters.to_vec(), self.poll_turn),
-        };
-        if asks.is_empty() {
-            // There is nobody to ask; it looks again later.
-            self.orphaned = self.orphaned.map(|_| now);
-            return;
-        }
-        // Machines begin at different voters, which spreads the load; connected ones come first.
-        let start = usize::from(me.0[31]) + turn;
-        let mut order = (0..asks.len()).map(|step| asks[(start + step) % asks.len()]);
-        let Some(to) = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.next()) else { return };
-        self.calls += 1;
-        self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance: !voters.contains(&to) });
-        effects.send(to, Frame::LedgerPoll { call: self.calls, since: self.ledger.revision() });
-    }
-
-    /// How long a poll may take. A voter holds one of who is up to date; of who knows nothing yet it is held for as long as
-    /// admission takes, which is a moment, so that this one is rather lost, with a connection that made way for another. Whoever has news is
-    /// not long about it, and one who is asked by chance may have no vote.
-    fn patience(&self, poll: &Poll, tuning: &Tuning) -> Duration {
-        let newcomer = !self.member && !self.turned_down;
-        if newcomer || poll.by_chance { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
-    }
-
     fn send_proposals(
         &mut self,
         now: Time,
@@ -614,30 +405,5 @@ impl Follow {
     /// What this machine wants committed and has not seen committed yet.
     pub(crate) fn waiting_for(&self) -> impl Iterator<Item = &Entry> + '_ {
         self.asked.values().map(|asked| &asked.entry)
-    }
-}
-
-/// How long news is gathered for this many askers. In a small site every entry is told at once; in one of a thousand machines,
-/// whose joins are thousands of entries, telling each of them to everybody by itself would be millions of frames.
-fn gather(askers: usize) -> Duration {
-    if askers <= limits::MESH_FULL { Duration::ZERO } else { Duration::from_micros(100) * askers as u32 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_poll_that_comes_late_leaves_the_later_one_in_place() {
-        let (mut voter, follower) = (Follow { raft: true, ..Follow::default() }, MachineId([1; 32]));
-        let mut asked = |call: u64| {
-            voter.asked(Time::default(), follower, call, 0);
-            voter.askers[&follower].call
-        };
-        assert_eq!(asked(3 << BOOT_BITS | 2), 3 << BOOT_BITS | 2);
-        assert_eq!(asked(3 << BOOT_BITS | 1), 3 << BOOT_BITS | 2);
-        assert_eq!(asked(3 << BOOT_BITS | 3), 3 << BOOT_BITS | 3);
-        // Of a machine whose disk is an old copy, and counts its calls anew.
-        assert_eq!(asked(2 << BOOT_BITS | 1), 2 << BOOT_BITS | 1);
     }
 }

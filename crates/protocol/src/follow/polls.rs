@@ -1,0 +1,126 @@
+//! Asking: voters hear from their own Raft, everyone else asks one voter after the other.
+
+use std::time::Duration;
+
+use muster_wire::{Certificate, Frame, MachineId};
+
+use super::Follow;
+use crate::planted::planted;
+use crate::roster::Roster;
+use crate::tuning::Tuning;
+use crate::{Effects, Time};
+
+/// After so many polls without an answer whoever else is here is asked as well.
+const UNANSWERED_MAX: u32 = 3;
+
+/// How long a voter is told nothing by its Raft before it asks the others as well, whoever leads: nobody tells one that was taken out.
+const UNTOLD: Duration = Duration::from_secs(60);
+
+/// How long a voter hears no other leader before it asks the others as well: it may have been removed, and its Raft be heard by nobody. One
+/// that led when it stopped believes that it leads when it is back.
+const ORPHANED: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Poll {
+    pub(super) call: u64,
+    pub(super) to: MachineId,
+    pub(super) sent: Time,
+    /// Whether this machine knows of no vote that it has: then it may answer nobody.
+    by_chance: bool,
+}
+
+impl Follow {
+    pub(super) fn note_leader(&mut self, now: Time, me: MachineId) {
+        // What others say of a leader is no sign that this machine's own Raft hears one; and one that is taken out of Raft is told nothing more.
+        let led = self.led.is_some_and(|leader| leader != me) && self.ledger.leaving() != Some(me);
+        self.quiet = if led { UNTOLD } else { ORPHANED };
+        self.orphaned = self.raft.then(|| self.orphaned.unwrap_or(now));
+    }
+
+    /// Whether it hears of the ledger from others.
+    pub(super) fn asks(&self, now: Time) -> bool {
+        let orphaned = self.orphaned.is_some_and(|since| now.since(since) >= self.quiet);
+        !self.fed || orphaned && !crate::planted::planted("removed-asks-nobody")
+    }
+
+    /// Who votes as far as this machine knows: the charter's voters and the control planes admitted later.
+    pub(super) fn voters(&self, me: MachineId, charter: &Certificate) -> Vec<MachineId> {
+        let mut voters = charter.charter().voters.clone();
+        voters.extend(self.ledger.control_planes());
+        voters.sort_unstable();
+        voters.dedup();
+        voters.retain(|voter| *voter != me && !self.ledger.was_removed(*voter));
+        voters
+    }
+
+    /// Whether those who are known to vote may have been replaced: none of them is there any more, or none answers.
+    fn is_lost(&self, voters: &[MachineId], roster: &Roster) -> bool {
+        let nobody = !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter));
+        (nobody || self.unanswered >= UNANSWERED_MAX) && !planted("founders-alone-asked")
+    }
+
+    /// Whom to ask where the voters may have been replaced, as for a newcomer to a cluster whose founders are all gone: each second question is
+    /// for whoever is here and follows the charter, since those that vote answer. The others are still for the voters, who may merely not be
+    /// connected, and are dialled for it.
+    fn whom_else_to_ask(&self, voters: &[MachineId], charter: &Certificate, roster: &Roster) -> Vec<MachineId> {
+        if self.poll_turn.is_multiple_of(2) && !voters.is_empty() {
+            return voters.to_vec();
+        }
+        let ours = Some(charter.charter_hash());
+        let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
+        let mut all = voters.to_vec();
+        all.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether a poll is under way whose answer may still come.
+    pub(super) fn waits_for_answer(&mut self, now: Time, roster: &Roster, tuning: &Tuning) -> bool {
+        let Some(poll) = &self.poll else { return false };
+        let gone = !roster.is_connected(poll.to) || !roster.is_alive(poll.to);
+        let lost = gone && now.since(poll.sent) >= tuning.resend;
+        if !lost && now.since(poll.sent) < self.patience(poll, tuning) || crate::planted::planted("polls-stop") {
+            return true;
+        }
+        self.poll_turn += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
+        false
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        me: MachineId,
+        voters: &[MachineId],
+        charter: &Certificate,
+        roster: &Roster,
+        effects: &mut Effects,
+    ) {
+        // Both lists are gone through, each at its own turns.
+        let (asks, turn) = match self.is_lost(voters, roster) {
+            true => (self.whom_else_to_ask(voters, charter, roster), self.poll_turn / 2),
+            false => (voters.to_vec(), self.poll_turn),
+        };
+        if asks.is_empty() {
+            // There is nobody to ask; it looks again later.
+            self.orphaned = self.orphaned.map(|_| now);
+            return;
+        }
+        // Machines begin at different voters, which spreads the load; connected ones come first.
+        let start = usize::from(me.0[31]) + turn;
+        let mut order = (0..asks.len()).map(|step| asks[(start + step) % asks.len()]);
+        let Some(to) = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.next()) else { return };
+        self.calls += 1;
+        self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance: !voters.contains(&to) });
+        effects.send(to, Frame::LedgerPoll { call: self.calls, since: self.ledger.revision() });
+    }
+
+    /// How long a poll may take. A voter holds one of who is up to date; of who knows nothing yet it is held for as long as
+    /// admission takes, which is a moment, so that this one is rather lost, with a connection that made way for another. Whoever has news is
+    /// not long about it, and one who is asked by chance may have no vote.
+    pub(super) fn patience(&self, poll: &Poll, tuning: &Tuning) -> Duration {
+        let newcomer = !self.member && !self.turned_down;
+        if newcomer || poll.by_chance { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
+    }
+}
