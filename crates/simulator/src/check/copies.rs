@@ -32,8 +32,10 @@ impl Copies {
             return Ok(());
         }
         let told = truth.book.revision();
-        let reached = |_: &Slot, ledger: &mut Ledger| ledger.revision() <= told;
-        for (slot, ledger) in self.ahead.extract_if(.., reached) {
+        let later = std::mem::take(&mut self.ahead);
+        let (reached, later) = later.into_iter().partition(|(_, ledger)| ledger.revision() <= told);
+        self.ahead = later;
+        for (slot, ledger) in BTreeMap::into_iter(reached) {
             // Between two entries that are told stand only blank ones of Raft's own.
             let book = if ledger.revision() == told { &truth.book } else { &truth.book_before };
             compare(slot, book, &ledger)?;
