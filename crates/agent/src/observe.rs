@@ -59,17 +59,18 @@ fn look(settings: &Settings) -> Found {
 
 /// kubeadm's, and the kubelet's own: the one that it renews, or before that the one in its kubeconfig.
 fn certificates(settings: &Settings) -> Vec<Certificate> {
-    let pki = settings.pki_dir();
-    let directories = [pki.join("etcd"), pki];
-    let files = directories.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
-    let files = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "crt"));
-    let mut all: Vec<Certificate> = files.flat_map(|file| in_file(&file, Whose::Kubeadm)).collect();
+    let mut all: Vec<Certificate> =
+        settings.certificates().iter().flat_map(|file| in_file(file, Whose::Kubeadm)).collect();
     all.extend(settings.kubeconfigs().iter().flat_map(|file| in_kubeconfig(file, Whose::Kubeadm)));
-    let own = in_file(&settings.kubelet_dir.join("pki/kubelet-client-current.pem"), Whose::Kubelet);
-    all.extend(match own.is_empty() {
-        true => in_kubeconfig(&settings.kubelet_kubeconfig(), Whose::Kubelet),
-        false => own,
-    });
+    let mut own = in_file(&settings.kubelet_dir.join("pki/kubelet-client-current.pem"), Whose::Kubelet);
+    if own.is_empty() {
+        own = in_kubeconfig(&settings.kubelet_kubeconfig(), Whose::Kubelet);
+    }
+    // A renewal that was cut short has taken away what it was to replace.
+    if own.is_empty() && settings.kubelet_dir.join("config.yaml").exists() && !settings.kubelet_kubeconfig().exists() {
+        own.push(Certificate::MISSING);
+    }
+    all.extend(own);
     all
 }
 
@@ -144,10 +145,18 @@ mod tests {
             )
         };
         std::fs::create_dir_all(&settings.dir).expect("made");
-        let data = base64::engine::general_purpose::STANDARD.encode(pem);
+        let data = base64::engine::general_purpose::STANDARD.encode(&pem);
         std::fs::write(settings.dir.join("scheduler.conf"), text(&data)).expect("written");
         std::fs::write(settings.kubelet_kubeconfig(), text(&data)).expect("written");
-        let whose: Vec<Whose> = certificates(&settings).iter().map(|one| one.whose).collect();
-        assert_eq!(whose, [Whose::Kubeadm, Whose::Kubelet]);
+        let whose = || certificates(&settings).iter().map(|one| one.whose).collect::<Vec<Whose>>();
+        assert_eq!(whose(), [Whose::Kubeadm, Whose::Kubelet]);
+        std::fs::create_dir_all(settings.pki_dir()).expect("made");
+        std::fs::write(settings.pki_dir().join("somebodys.crt"), &pem).expect("written");
+        assert_eq!(whose(), [Whose::Kubeadm, Whose::Kubelet], "what somebody has laid there is nobody's affair");
+        std::fs::remove_file(settings.kubelet_kubeconfig()).expect("removed");
+        assert_eq!(whose(), [Whose::Kubeadm], "no kubelet is to run here");
+        std::fs::create_dir_all(&settings.kubelet_dir).expect("made");
+        std::fs::write(settings.kubelet_dir.join("config.yaml"), "").expect("written");
+        assert_eq!(certificates(&settings)[1], Certificate::MISSING);
     }
 }

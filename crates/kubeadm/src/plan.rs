@@ -409,23 +409,22 @@ impl Plan {
         Action::KubeletServer(KubeletServer { path: self.settings.kubelet_kubeconfig(), server, renewed })
     }
 
-    /// The kubelet comes first: as long as others are over as well, the machine knows that it is not done. kubeadm keeps a kubeconfig that is
+    /// The kubelet comes last: where kubeadm can sign nothing, as without a CA's key, nothing is taken from it. kubeadm keeps a kubeconfig that is
     /// there, whatever has become of its certificate.
     fn renew(&self, node: &Node, overdue: bool) -> Vec<Action> {
         let document = self.work("kubelet.yaml");
         let mut actions = vec![self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own))];
-        if overdue {
-            actions.push(remove(self.settings.kubelet_kubeconfig()));
-            actions.extend(self.run(&phases::kubelet_kubeconfig()));
-            actions.push(remove(self.renewed()));
-        }
         let renew = self.command("certs/renew", &["certs", "renew", "all"], phases::RENEW_LIMIT);
         actions.push(Action::Run(with_config(renew, &document)));
         let pods = ["kube-controller-manager", "kube-scheduler"];
         actions.extend(pods.map(|pod| Action::Restart { path: self.settings.manifest(pod) }));
-        match overdue {
-            true => actions.extend(phases::kubelet_start(&self.kubeadm).iter().flat_map(|run| self.run(run))),
-            false => actions.push(self.await_serving(node, "renew", "/readyz")),
+        if overdue {
+            actions.push(remove(self.settings.kubelet_kubeconfig()));
+            actions.extend(self.run(&phases::kubelet_kubeconfig()));
+            actions.push(remove(self.renewed()));
+            actions.extend(phases::kubelet_start(&self.kubeadm).iter().flat_map(|run| self.run(run)));
+        } else {
+            actions.push(self.await_serving(node, "renew", "/readyz"));
         }
         actions.push(remove(document));
         actions

@@ -64,13 +64,16 @@ impl Standing {
         let ca_end = cas.iter().filter(|ca| ca.ends_s < now.saturating_add(seconds(CA_WARNING))).map(end).min();
         Self {
             renewal: renewal.filter(|_| worth).unwrap_or_default(),
-            end_s: certificates.iter().map(end).min().unwrap_or_default(),
+            end_s: certificates.iter().map(end).filter(|end| *end > 0).min().unwrap_or_default(),
             ca_ends_s: ca_end.unwrap_or_default(),
         }
     }
 }
 
 impl Certificate {
+    /// A kubelet that has none begins with nothing.
+    pub const MISSING: Self = Self { begins_s: 0, ends_s: 0, whose: Whose::Kubelet };
+
     fn renewal(&self, now: i64) -> Renewal {
         let life = self.ends_s.saturating_sub(self.begins_s);
         if now >= self.ends_s || now.saturating_add(seconds(SKEW)) < self.begins_s {

@@ -87,9 +87,24 @@ impl Settings {
         self.dir.join("manifests").join(format!("{pod}.yaml"))
     }
 
-    /// Kubeconfigs that hold certificates which kubeadm signed, the kubelet's apart.
-    pub fn kubeconfigs(&self) -> [PathBuf; 4] {
-        ["admin", "super-admin", "controller-manager", "scheduler"].map(|name| self.dir.join(format!("{name}.conf")))
+    /// The certificates that kubeadm makes and renews on a control plane, and those of its CAs; none that somebody has laid beside them.
+    pub fn certificates(&self) -> [PathBuf; 10] {
+        let made = [
+            "apiserver",
+            "apiserver-kubelet-client",
+            "apiserver-etcd-client",
+            "front-proxy-client",
+            "ca",
+            "front-proxy-ca",
+        ];
+        let etcds = ["etcd/server", "etcd/peer", "etcd/healthcheck-client", "etcd/ca"];
+        let mut names = made.iter().chain(&etcds);
+        std::array::from_fn(|_| self.pki_dir().join(format!("{}.crt", names.next().copied().unwrap_or_default())))
+    }
+
+    /// Kubeconfigs that hold certificates which kubeadm signed, and without which a control plane does not work.
+    pub fn kubeconfigs(&self) -> [PathBuf; 2] {
+        ["controller-manager", "scheduler"].map(|name| self.dir.join(format!("{name}.conf")))
     }
 
     /// What was seen of etcd before starts of the kubelet: see [`crate::guard`].

@@ -124,6 +124,8 @@ pub(crate) struct Ladder {
     etcd_gone: Option<Time>,
     /// How the certificates stand, as the device sees it.
     renewal: Renewal,
+    /// When what was good no more was renewed last in this start.
+    renewed: Option<Time>,
     /// When a CA's certificate ends, in seconds since 1970, if that is soon.
     ca_ends_s: Option<NonZeroU64>,
     /// What failed since the climb was last at its end, by step, how often in a row, and what was said last.

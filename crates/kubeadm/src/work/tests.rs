@@ -430,17 +430,15 @@ fn renewing_starts_anew_what_reads_its_certificate_once_and_touches_the_kubelet_
     assert_eq!(asks, expected);
     let (result, asks) = drive(begin(here(), true, renew(true)), &mut answer);
     assert_eq!(result, Ok(StepOutput::Done));
-    assert_eq!(
-        asks[3..8],
-        [
-            "remove kubelet.conf",
-            "run init/kubeconfig/kubelet",
-            "exists kubelet.conf",
-            "remove kubelet-client-current.pem",
-            "run certs/renew"
-        ]
-    );
-    assert!(asks.contains(&"run init/kubelet-start".to_owned()), "{asks:?}");
+    let kubelets = [
+        "write kube-scheduler.yaml 600",
+        "remove kubelet.conf",
+        "run init/kubeconfig/kubelet",
+        "exists kubelet.conf",
+        "remove kubelet-client-current.pem",
+        "run init/kubelet-start",
+    ];
+    assert_eq!(asks[9..15], kubelets);
     assert!(written.iter().all(|text| text.contains("muster/renewed: \"1800000000\"")), "{written:?}");
     let unset = |ask: &Ask| if matches!(ask, Ask::Clock) { Answer::Clock(SystemTime::UNIX_EPOCH) } else { well(ask) };
     let (result, asks) = drive(begin(here(), true, renew(true)), unset);

@@ -5,6 +5,7 @@
 //! Certificates that still serve are renewed in a turn, see `lead/renewal.rs`.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use muster_wire::{Entry, Role, level};
 
@@ -15,6 +16,9 @@ use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::{Renewal, Step};
+
+/// Pause before what was renewed, and is good no more all the same, is renewed again.
+const PAUSE: Duration = Duration::from_secs(600);
 
 impl Ladder {
     /// What the device sees of this machine's certificates.
@@ -32,6 +36,13 @@ impl Ladder {
         self.ca_ends_s.map(NonZeroU64::get)
     }
 
+    /// Should renewing not have helped, it is not tried again at once: each time the kubelet is started anew.
+    fn waits_to_renew(&self, context: &mut Context<'_>) -> bool {
+        let Some(until) = self.renewed.map(|at| at + PAUSE).filter(|until| context.now < *until) else { return false };
+        context.wake_at(until, "certificates to renew once more");
+        true
+    }
+
     /// Whether this machine works no more for want of a certificate that is good. Who is still joining is given new ones anyway.
     pub(super) fn is_overdue(&self, context: &Context<'_>, member: &Member) -> bool {
         let ready = context.ledger.ready().map(|ready| ready.attempt);
@@ -43,6 +54,9 @@ impl Ladder {
 
     /// The next step of such a machine.
     pub(super) fn next_overdue(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
+        if self.waits_to_renew(context) {
+            return None;
+        }
         let (name, address) = (member.admitted.name.clone(), member.admitted.address.clone());
         if member.admitted.role == Role::ControlPlane {
             return Some((Job::Renew, Step::Renew { name, address, overdue: true }));
@@ -69,7 +83,7 @@ impl Ladder {
 
     /// They are renewed. Should the device see it otherwise, it says so again.
     pub(super) fn renewed(&mut self, context: &mut Context<'_>) {
-        self.renewal = Renewal::NotYet;
+        (self.renewal, self.renewed) = (Renewal::NotYet, Some(context.now));
         let text = "certificates were good no more, and are renewed";
         context.effects.notice(NoticeKind::Renewed, text.to_owned());
     }
