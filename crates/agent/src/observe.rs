@@ -153,6 +153,9 @@ mod tests {
         std::fs::create_dir_all(settings.pki_dir()).expect("made");
         std::fs::write(settings.pki_dir().join("somebodys.crt"), &pem).expect("written");
         assert_eq!(whose(), [Whose::Kubeadm, Whose::Kubelet], "what somebody has laid there is nobody's affair");
+        std::fs::write(settings.pki_dir().join("apiserver.crt"), &pem).expect("written");
+        assert_eq!(whose().len(), 3);
+        std::fs::remove_file(settings.pki_dir().join("apiserver.crt")).expect("removed");
         std::fs::remove_file(settings.kubelet_kubeconfig()).expect("removed");
         assert_eq!(whose(), [Whose::Kubeadm], "no kubelet is to run here");
         std::fs::create_dir_all(&settings.kubelet_dir).expect("made");

@@ -1,5 +1,7 @@
 //! From a step of the ladder to the actions that carry it out.
 
+mod renewal;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -115,6 +117,8 @@ pub enum StepInput<'a> {
         node: &'a Node,
         /// Its ticket.
         ticket: &'a Ticket,
+        /// The certificate that the ticket holds, and its key.
+        pair: &'a Pair,
     },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
@@ -227,7 +231,7 @@ impl Plan {
             StepInput::JoinEtcd => self.join_etcd(),
             StepInput::JoinFinish { role, node, ticket } => self.join_finish(*role, node, ticket),
             StepInput::Renew { node, overdue } => self.renew(node, *overdue),
-            StepInput::RenewKubelet { node, ticket } => self.renew_kubelet(node, ticket),
+            StepInput::RenewKubelet { node, ticket, pair } => self.renew_kubelet(node, ticket, pair),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],
@@ -407,39 +411,6 @@ impl Plan {
 
     fn kubelet_server(&self, server: String, renewed: Option<PathBuf>) -> Action {
         Action::KubeletServer(KubeletServer { path: self.settings.kubelet_kubeconfig(), server, renewed })
-    }
-
-    /// The kubelet comes last: where kubeadm can sign nothing, as without a CA's key, nothing is taken from it. kubeadm keeps a kubeconfig that is
-    /// there, whatever has become of its certificate.
-    fn renew(&self, node: &Node, overdue: bool) -> Vec<Action> {
-        let document = self.work("kubelet.yaml");
-        let mut actions = vec![self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own))];
-        let renew = self.command("certs/renew", &["certs", "renew", "all"], phases::RENEW_LIMIT);
-        actions.push(Action::Run(with_config(renew, &document)));
-        let pods = ["kube-controller-manager", "kube-scheduler"];
-        actions.extend(pods.map(|pod| Action::Restart { path: self.settings.manifest(pod) }));
-        if overdue {
-            actions.push(remove(self.settings.kubelet_kubeconfig()));
-            actions.extend(self.run(&phases::kubelet_kubeconfig()));
-            actions.push(remove(self.renewed()));
-            actions.extend(phases::kubelet_start(&self.kubeadm).iter().flat_map(|run| self.run(run)));
-        } else {
-            actions.push(self.await_serving(node, "renew", "/readyz"));
-        }
-        actions.push(remove(document));
-        actions
-    }
-
-    /// Its kubelet begins as it did when it joined. It ends again and again for want of a certificate, and the system starts it anew; one that
-    /// still runs ends when it has been refused for five minutes (`pkg/kubelet/certificate`). kubeadm would not do it: to `init phase
-    /// kubelet-start` a worker is a control plane that lacks its certificates.
-    fn renew_kubelet(&self, node: &Node, ticket: &Ticket) -> Vec<Action> {
-        let known_by = ticket.node.as_ref().map(|pair| self.documents.node_kubeconfig(node, ticket, pair));
-        let path = self.settings.kubelet_kubeconfig();
-        let mut actions: Vec<Action> =
-            known_by.map(|contents| Action::WriteFile { path, mode: 0o600, contents }).into_iter().collect();
-        actions.push(remove(self.renewed()));
-        actions
     }
 
     fn await_ready(&self, name: &str) -> Action {

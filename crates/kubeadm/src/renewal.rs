@@ -60,7 +60,7 @@ impl Standing {
             certificates.iter().partition(|certificate| certificate.whose == Whose::Ca);
         // What a CA that is over has signed is no better for being signed again.
         let worth = cas.iter().all(|ca| now < ca.ends_s);
-        let renewal = leaves.iter().map(|leaf| leaf.renewal(now)).max_by_key(|renewal| *renewal as u8);
+        let renewal = leaves.iter().map(|leaf| leaf.renewal(now)).max();
         let ca_end = cas.iter().filter(|ca| ca.ends_s < now.saturating_add(seconds(CA_WARNING))).map(end).min();
         Self {
             renewal: renewal.filter(|_| worth).unwrap_or_default(),

@@ -88,7 +88,10 @@ fn every_step(plan: &Plan, mut see: impl FnMut(&str, Vec<Action>)) {
         ("JoinFinish, worker with a certificate", StepInput::JoinFinish { role: worker, node: &node, ticket: &known }),
         ("Renew", StepInput::Renew { node: &node, overdue: false }),
         ("Renew, overdue", StepInput::Renew { node: &node, overdue: true }),
-        ("RenewKubelet", StepInput::RenewKubelet { node: &node, ticket: &known }),
+        (
+            "RenewKubelet",
+            StepInput::RenewKubelet { node: &node, ticket: &known, pair: known.node.as_ref().expect("one") },
+        ),
         ("AwaitReady", StepInput::AwaitReady { name: "m1" }),
         ("CreateToken", StepInput::CreateToken { token: &ticket.token }),
         ("DeleteToken", StepInput::DeleteToken { token: &ticket.token }),

@@ -119,7 +119,7 @@ pub enum Input {
 }
 
 /// How kubeadm's certificates on a machine stand, the CAs' apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Renewal {
     /// Nothing is to be done.
     #[default]

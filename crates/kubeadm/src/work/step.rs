@@ -107,8 +107,11 @@ impl Deed {
             }
             Step::RenewKubelet { attempt, name, address, ticket } => {
                 let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
+                let lacks =
+                    || Trouble::new("the ticket holds no certificate for a kubelet, and nothing was taken away");
+                let pair = ticket.node.as_ref().ok_or_else(lacks)?;
                 let node = self.node(name, &address).await?;
-                self.carry_out(&StepInput::RenewKubelet { node: &node, ticket: &ticket }).await
+                self.carry_out(&StepInput::RenewKubelet { node: &node, ticket: &ticket, pair }).await
             }
             Step::AwaitReady { name } => {
                 let ready = self.carry_out(&StepInput::AwaitReady { name: &name }).await?;

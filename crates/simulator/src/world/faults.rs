@@ -165,7 +165,7 @@ impl World {
     fn certificates_age(&mut self, slot: Slot, renewal: Renewal) -> bool {
         let kube = &mut self.hosts[slot as usize].kube;
         // They last for longer than it takes to be Ready.
-        if !kube.ready || kube.renewal as u8 >= renewal as u8 {
+        if !kube.ready || kube.renewal >= renewal {
             return false;
         }
         kube.renewal = renewal;
