@@ -137,6 +137,37 @@ pub fn membership(status: u16, body: &[u8], address: IpAddr) -> Result<Membershi
     }
 }
 
+/// A member that nobody answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Its peers' URLs, for people.
+    pub at: String,
+    /// The body of the request that removes it.
+    pub request: String,
+}
+
+/// Reads an answer to [`LIST`] for members that were added and left behind, for the machine at `us` whose turn it is to be added: those
+/// that never started, beside the ones of the machines that the ledger knows `with` a member, and whatever there is of machines that it
+/// knows `without`. One that has started somewhere else is somebody's, and stays.
+///
+/// # Errors
+/// When it is not such an answer.
+pub fn strays(status: u16, body: &[u8], us: IpAddr, with: &[IpAddr], without: &[IpAddr]) -> Result<Vec<Stray>, String> {
+    let members = members(status, body)?;
+    let any_of = |member: &Value, addresses: &[IpAddr]| addresses.iter().any(|address| is_of(member, *address));
+    let left_behind = |member: &&Value| {
+        let started = member["name"].as_str().is_some_and(|name| !name.is_empty());
+        !is_of(member, us) && !any_of(member, with) && (!started || any_of(member, without))
+    };
+    let stray = |member: &Value| {
+        let id: u64 = member["ID"].as_str()?.parse().ok()?;
+        let urls = member["peerURLs"].as_array()?.iter().filter_map(Value::as_str);
+        let at = urls.collect::<Vec<_>>().join(", ").chars().filter(|c| !c.is_control()).take(100).collect();
+        Some(Stray { at, request: json!({ "ID": id.to_string() }).to_string() })
+    };
+    Ok(members.iter().filter(left_behind).filter_map(stray).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -171,6 +202,30 @@ mod tests {
     }
 
     #[test]
+    fn who_was_added_and_left_behind_is_told_from_everybody_elses() {
+        let at = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let list = br#"{"members": [
+            {"ID": "1", "name": "m1", "peerURLs": ["https://10.0.0.1:2380"]},
+            {"ID": "2", "peerURLs": ["https://10.0.0.2:2380"], "isLearner": true},
+            {"ID": "3", "name": "m3", "peerURLs": ["https://10.0.0.3:2380"]},
+            {"ID": "4", "name": "theirs", "peerURLs": ["https://10.0.0.4:2380"], "isLearner": true},
+            {"ID": "5", "name": "", "peerURLs": ["https://10.0.0.5:2380"]}]}"#;
+        let ids = |us, with: &[IpAddr], without: &[IpAddr]| {
+            let strays = strays(200, list, us, with, without).expect("a list");
+            strays.into_iter().map(|stray| stray.request).collect::<Vec<_>>()
+        };
+        let id = |id: u8| format!(r#"{{"ID":"{id}"}}"#);
+        assert_eq!(ids(at(9), &[at(1)], &[]), [id(2), id(5)], "never started");
+        assert_eq!(ids(at(9), &[at(1)], &[at(3)]), [id(2), id(3), id(5)], "the ledger says that it has none");
+        assert_eq!(
+            ids(at(2), &[at(1), at(3), at(5)], &[]),
+            Vec::<String>::new(),
+            "a founder that is late, and ourselves"
+        );
+        assert!(strays(503, list, at(9), &[], &[]).is_err() && strays(200, b"{}", at(9), &[], &[]).is_err());
+    }
+
+    #[test]
     fn who_leads_and_where_it_serves_is_read() {
         let status = br#"{"header": {"cluster_id": "7", "member_id": "18249187646912138824"}, "leader": "10276657743932975437"}"#;
         assert_eq!(follows(200, status), Some((18249187646912138824, 10276657743932975437)));
@@ -191,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(status in any::<u16>(), body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (membership(status, &body, US), others(status, &body, US), follows(status, &body), address_of(status, &body, 7));
+            let _ = (membership(status, &body, US), strays(status, &body, US, &[US], &[US]), others(status, &body, US), follows(status, &body), address_of(status, &body, 7));
         }
     }
 }

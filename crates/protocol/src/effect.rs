@@ -225,6 +225,10 @@ pub enum Step {
         attempt: u32,
         /// This machine's address, by which etcd knows it.
         address: String,
+        /// The addresses of the machines that have a member, by the ledger.
+        with: Vec<String>,
+        /// Those of the other control planes: who had a turn and died in it may have left a member behind.
+        without: Vec<String>,
     },
     /// The rest of a join: what is tried again when it fails, because by now the kubelet and, on a control plane, etcd and the
     /// API server do their work.

@@ -57,6 +57,7 @@ const SCENARIOS: &[&str] = &[
     "strangers",
     "etcd-three",
     "turn-outlived",
+    "turn-holder-lost",
     "snapshots-cut",
     "flapping-initialiser",
     "level-upgrade",

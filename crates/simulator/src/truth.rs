@@ -321,6 +321,13 @@ impl Truth {
         }
     }
 
+    /// Whether it is a machine's turn to be added to etcd, and another one has no member there by any committed entry: what etcd has of that
+    /// one was left behind in a turn that was given up.
+    pub(crate) fn left_behind(&self, by: Slot, machine: MachineId) -> bool {
+        let holder = self.book.turn_holder();
+        holder.is_some() && holder == self.identity.get(&by).copied() && !self.book.etcd_member(machine)
+    }
+
     /// The member that etcd has at a place is that of the identity there.
     fn has_member(&mut self, slot: Slot) {
         if let Some(machine) = self.identity.get(&slot).copied() {

@@ -48,6 +48,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("two-etcd-turns", "S8", "a turn at etcd begins while another one is under way"),
     ("etcd-turn-unwaited", "S8", "any machine may add its etcd member without a turn of its own"),
     ("etcd-turn-cut", "S8", "the turn of a machine that looks dead is given on at once"),
+    ("stray-stays", "L1", "who joins etcd leaves a member there that was added and left behind"),
     ("old-turn-used", "S8", "a restarted machine uses the turn that its earlier start asked for"),
     ("token-unregistered", "L1", "a machine whose ticket overtook InitReady is never given its token"),
     ("learner-stays", "S6", "a machine that was removed before it voted goes on being told Raft's log"),

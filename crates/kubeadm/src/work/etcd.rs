@@ -147,6 +147,32 @@ impl Deed {
         Ok(if answered { Ok(()) } else { Err(last) })
     }
 
+    /// Takes out whoever was added and left behind, see [`etcd::strays`]: etcd takes one learner at a time, and this machine would wait for it
+    /// for ever. What cannot be taken out kubeadm then meets, and says so.
+    pub(super) async fn make_room(&self, us: IpAddr, with: &[IpAddr], without: &[IpAddr]) -> Result<(), Trouble> {
+        let Some(identity) = self.etcd_identity().await?.filter(|_| !muster_wire::planted::planted("stray-stays"))
+        else {
+            return Ok(());
+        };
+        for address in with.iter().copied() {
+            let asked = self.ask_etcd(address, &identity, LIST, AGREED).await?;
+            let strays = asked.and_then(|(status, body)| etcd::strays(status, &body, us, with, without));
+            let Ok(strays) = strays else { continue };
+            for stray in strays {
+                let what = format!("etcd has a member at {} that was added and left behind", stray.at);
+                self.hands.say(match self.ask_etcd(address, &identity, REMOVE, &stray.request).await? {
+                    Ok((200, _)) => format!("{what}: it is taken out, at {address}"),
+                    Ok((status, body)) => {
+                        format!("{what}, and {address} refuses with status {status}: {}", words(&body))
+                    }
+                    Err(why) => format!("{what}, and stays: {why}"),
+                });
+            }
+            break;
+        }
+        Ok(())
+    }
+
     /// Has the member at `address` remove that of `us`.
     async fn strike(
         &self,

@@ -94,7 +94,12 @@ impl Deed {
                 let node = self.node(name, &address).await?;
                 self.join(&StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await
             }
-            Step::JoinEtcd { address, .. } => self.join_etcd(&address).await,
+            Step::JoinEtcd { address, with, without, .. } => {
+                let all = |addresses: &[String]| {
+                    addresses.iter().map(|address| parsed(address)).collect::<Result<Vec<_>, _>>()
+                };
+                self.join_etcd(parsed(&address)?, &all(&with)?, &all(&without)?).await
+            }
             Step::JoinFinish { attempt, role, name, address, ticket } => {
                 let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
                 let node = self.node(name, &address).await?;
@@ -260,13 +265,14 @@ impl Deed {
     }
 
     /// kubeadm that adds a member waits for it in several ways, and each may end badly. What counts is whether etcd has it.
-    async fn join_etcd(&self, address: &str) -> Result<StepOutput, Trouble> {
+    async fn join_etcd(&self, us: IpAddr, with: &[IpAddr], without: &[IpAddr]) -> Result<StepOutput, Trouble> {
         // A member of this address whose data is not here would be started on nothing: newer kubeadm goes on with one that is listed.
         if !self.has_data().await? {
-            self.leave_etcd(parsed(address)?).await?;
+            self.leave_etcd(us).await?;
         }
+        self.make_room(us, with, without).await?;
         let Err(trouble) = self.carry_out(&StepInput::JoinEtcd).await else { return Ok(StepOutput::Done) };
-        if self.votes(parsed(address)?).await? {
+        if self.votes(us).await? {
             let why = trouble.why;
             self.hands.say(format!(
                 "kubeadm did not see this machine's etcd member through, and it votes all the same: {why}"

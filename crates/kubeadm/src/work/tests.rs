@@ -43,6 +43,16 @@ pub(super) fn begin(root: &Path, checked: bool, step: Step) -> Work {
     Work::begin(Arc::new(Place { me: me(), key, settings, manifests }), plan, step, Zeroizing::new([9; 32]))
 }
 
+/// A machine's turn at etcd, where m1 has a member.
+pub(super) fn joins_etcd(address: &str) -> Step {
+    Step::JoinEtcd {
+        attempt: 1,
+        address: address.into(),
+        with: vec!["10.0.0.1".into()],
+        without: vec!["10.0.0.4".into()],
+    }
+}
+
 /// Answers until the end. A pause takes as long as it says. Returns how it ended, and its asks in short.
 pub(super) fn drive(
     mut work: Work,
@@ -193,7 +203,7 @@ const LIST: &str = r#"{"members": [{"ID": "1", "name": "m1", "peerURLs": ["https
 
 #[test]
 fn etcd_is_believed_over_kubeadm_that_did_not_see_the_member_through() {
-    let join = |address: &str| begin(here(), true, Step::JoinEtcd { attempt: 1, address: address.into() });
+    let join = |address: &str| begin(here(), true, joins_etcd(address));
     let fails = |ask: &Ask| match ask {
         Ask::Run(_) => Answer::Ran(ran(1, "error execution phase etcd-join: timed out")),
         Ask::Send(_) => Answer::Heard(Ok((200, LIST.into()))),

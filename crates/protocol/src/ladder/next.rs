@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::entry::Admitted;
-use muster_wire::{Entry, KubeadmMarker, Role, TurnKind, level};
+use muster_wire::{Entry, KubeadmMarker, MachineId, Role, TurnKind, level};
 
 use super::{Context, Job, JoinStage, Ladder};
 use crate::follow::Subject;
@@ -181,9 +181,7 @@ impl Ladder {
             JoinStage::Kubelet => {
                 let (number, holder) = context.ledger.turn(TurnKind::Etcd)?;
                 let ours = holder == context.me && self.turn_good(context, number);
-                let address = member.admitted.address.clone();
-                (ours || planted("etcd-turn-unwaited"))
-                    .then_some((Job::JoinEtcd { attempt, number }, Step::JoinEtcd { attempt, address }))
+                (ours || planted("etcd-turn-unwaited")).then(|| Self::join_etcd(context, attempt, number, member))
             }
             // A copy of the ledger from before the turn began says nothing of its end.
             JoinStage::Etcd(number) if context.ledger.last_turn(TurnKind::Etcd) < number => None,
@@ -200,6 +198,19 @@ impl Ladder {
                 self.mend(context, marker)
             }
         }
+    }
+
+    /// It is this machine's turn at etcd. Nobody else may be adding a member now, so whoever has one by no word of the ledger's left it behind.
+    fn join_etcd(context: &Context<'_>, attempt: u32, number: u32, member: &Member) -> (Job, Step) {
+        let others = context.ledger.control_planes().filter(|plane| *plane != context.me);
+        let (with, without): (Vec<_>, Vec<_>) = others.partition(|plane| context.ledger.has_etcd(*plane));
+        let at = |planes: Vec<MachineId>| {
+            let members = planes.into_iter().filter_map(|plane| context.ledger.member(plane));
+            members.map(|member| member.admitted.address.clone()).collect()
+        };
+        let address = member.admitted.address.clone();
+        let step = Step::JoinEtcd { attempt, address, with: at(with), without: at(without) };
+        (Job::JoinEtcd { attempt, number }, step)
     }
 
     /// The rest of a join, for as often as it takes.

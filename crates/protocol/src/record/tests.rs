@@ -234,7 +234,7 @@ fn names_of_steps_are_kept() {
     let steps = [
         Step::Check { fresh: true },
         Step::Reset { member: None, node: None },
-        Step::JoinEtcd { attempt: 1, address: String::new() },
+        Step::JoinEtcd { attempt: 1, address: String::new(), with: Vec::new(), without: Vec::new() },
         Step::InitFinish { attempt: 1 },
     ];
     for step in steps {

@@ -26,10 +26,10 @@ impl EtcdTurns {
             }
             // To etcd, too, a copied disk is the machine that it was copied from.
             Seen::EtcdLeft { slot, gone, .. } if truth.identity.get(slot) != truth.identity.get(gone) => {
-                // Nobody but the holder of a turn to disrupt; whose member may be taken, S18 says.
+                // The holder of a turn to disrupt; whose member may be taken, S18 says. And who is to be added, if it was left behind.
                 let holds = truth.book.turn(TurnKind::Disrupt).map(|(_, holder)| holder);
                 let may = holds.is_some() && holds == truth.identity.get(slot).copied();
-                match truth.left_etcd.filter(|_| may) {
+                match truth.left_etcd.filter(|left| may || truth.left_behind(*slot, *left)) {
                     Some(_) => Ok(()),
                     None => Err(format!("machine {slot} has etcd strike off the member of machine {gone}")),
                 }

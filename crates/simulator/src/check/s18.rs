@@ -135,6 +135,7 @@ impl Leaving {
             || truth.is_wiped(machine)
             || truth.removed.contains(&machine)
             || self.disturbed.contains(&slot)
+            || truth.left_behind(slot, machine)
         {
             return Ok(());
         }

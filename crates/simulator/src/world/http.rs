@@ -174,6 +174,7 @@ impl World {
         let gone = request["ID"].as_str().and_then(|id| id.parse::<Slot>().ok()).and_then(|id| id.checked_sub(1));
         match gone.filter(|gone| self.site.clusters[cluster].etcd.remove(gone)) {
             Some(gone) => {
+                self.site.clusters[cluster].learners.remove(&gone);
                 let stands = self.has_quorum(other, cluster);
                 self.see(Seen::EtcdLeft { slot, gone, stands });
                 says(200, &Value::Null)

@@ -437,7 +437,9 @@ impl World {
         let Some(cluster) = self.hosts[slot as usize].kube.cluster else {
             return failed("etcd-join", "this machine is in no cluster");
         };
-        if self.others_adding(slot) > 0 {
+        // etcd takes one learner at a time (`--max-learners`), whether it lives or not.
+        let learners = &self.site.clusters[cluster].learners;
+        if self.others_adding(slot) > 0 || learners.iter().any(|learner| *learner != slot) {
             return failed("etcd-join", "etcdserver: too many learner members in cluster");
         }
         if !self.site.clusters[cluster].etcd.insert(slot) && !self.kube(slot).etcd {
@@ -498,6 +500,7 @@ impl World {
         let cluster = self.kube(slot).cluster;
         if let Some(cluster) = cluster.filter(|_| leaves) {
             self.site.clusters[cluster].etcd.remove(&slot);
+            self.site.clusters[cluster].learners.remove(&slot);
             self.see(Seen::EtcdLeft { slot, gone: slot, stands: true });
         }
         self.part()?;

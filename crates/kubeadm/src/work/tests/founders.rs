@@ -116,7 +116,7 @@ fn a_member_is_given_up_only_while_its_data_is_gone() {
 
 #[test]
 fn who_joins_with_nothing_takes_what_is_listed_of_it_out_first() {
-    let join = || begin(here(), true, Step::JoinEtcd { attempt: 1, address: "10.0.0.2".into() });
+    let join = || begin(here(), true, joins_etcd("10.0.0.2"));
     let (_, asks) = drive(join(), |ask| match ask {
         Ask::List(path) if path.ends_with("member") => Answer::Listed(Ok(Vec::new())),
         Ask::Send(request) if request.path.contains("member/list") => Answer::Heard(Ok((200, LIST.into()))),
@@ -126,6 +126,35 @@ fn who_joins_with_nothing_takes_what_is_listed_of_it_out_first() {
     let (result, asks) = drive(join(), well);
     assert_eq!(result, Ok(StepOutput::Done));
     assert!(!asks.iter().any(|ask| ask.contains("member/remove")), "what it wrote itself is gone on with: {asks:?}");
+}
+
+/// etcd takes one learner at a time: who died in its turn and left one behind would keep everybody else out.
+#[test]
+fn who_joins_takes_out_who_was_added_and_left_behind() {
+    let list = r#"{"members": [{"ID": "1", "name": "m1", "peerURLs": ["https://10.0.0.1:2380"]},
+        {"ID": "3", "peerURLs": ["https://10.0.0.3:2380"], "isLearner": true},
+        {"ID": "4", "name": "m4", "peerURLs": ["https://10.0.0.4:2380"]}]}"#;
+    let join = || begin(here(), true, joins_etcd("10.0.0.2"));
+    let mut struck = Vec::new();
+    let (result, asks) = drive(join(), |ask| match ask {
+        Ask::Send(request) if request.path.contains("member/list") => Answer::Heard(Ok((200, list.into()))),
+        Ask::Send(request) if request.path.contains("member/remove") => {
+            struck.push(String::from_utf8_lossy(request.body.expose()).into_owned());
+            Answer::Heard(Ok((200, "{}".into())))
+        }
+        ask => well(ask),
+    });
+    assert_eq!((result, struck.join(" ").as_str()), (Ok(StepOutput::Done), r#"{"ID":"3"} {"ID":"4"}"#));
+    let removed = asks.iter().position(|ask| ask.contains("member/remove"));
+    assert!(removed < asks.iter().position(|ask| ask.starts_with("run")), "{asks:?}");
+    // Where that cannot be, kubeadm says itself what it meets.
+    let (result, asks) = drive(join(), |ask| match ask {
+        Ask::Send(request) if request.path.contains("member/list") => Answer::Heard(Ok((200, list.into()))),
+        Ask::Send(_) => Answer::Heard(Ok((503, "etcdserver: unhealthy cluster".into()))),
+        ask => well(ask),
+    });
+    assert_eq!(result, Ok(StepOutput::Done));
+    assert!(asks.iter().any(|ask| ask.contains("10.0.0.3") && ask.contains("unhealthy cluster")), "{asks:?}");
 }
 
 /// A kubeadm that will not do it is no word of etcd's data: what runs here is not given up for it.
