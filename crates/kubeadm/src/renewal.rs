@@ -60,7 +60,11 @@ impl Standing {
             certificates.iter().partition(|certificate| certificate.whose == Whose::Ca);
         // What a CA that is over has signed is no better for being signed again.
         let worth = cas.iter().all(|ca| now < ca.ends_s);
-        let renewal = leaves.iter().map(|leaf| leaf.renewal(now)).max();
+        // kubeadm gives all of them one length, but dates those in kubeconfigs back to their CA's beginning (`NewSignedCert`, 1.20 to 1.37),
+        // and muster's CAs have none. The shortest life is the length.
+        let signed = leaves.iter().filter(|leaf| leaf.whose == Whose::Kubeadm);
+        let length = signed.map(|leaf| leaf.ends_s.saturating_sub(leaf.begins_s)).min().unwrap_or_default();
+        let renewal = leaves.iter().map(|leaf| leaf.renewal(now, length)).max();
         let ca_end = cas.iter().filter(|ca| ca.ends_s < now.saturating_add(seconds(CA_WARNING))).map(end).min();
         Self {
             renewal: renewal.filter(|_| worth).unwrap_or_default(),
@@ -74,12 +78,12 @@ impl Certificate {
     /// A kubelet that has none begins with nothing.
     pub const MISSING: Self = Self { begins_s: 0, ends_s: 0, whose: Whose::Kubelet };
 
-    fn renewal(&self, now: i64) -> Renewal {
-        let life = self.ends_s.saturating_sub(self.begins_s);
+    /// What is to be done about it, if kubeadm gives those that it signs this length.
+    fn renewal(&self, now: i64, length: i64) -> Renewal {
         if now >= self.ends_s || now.saturating_add(seconds(SKEW)) < self.begins_s {
             return Renewal::Overdue;
         }
-        match self.whose == Whose::Kubeadm && now.saturating_sub(self.begins_s) > life / 3 * 2 {
+        match self.whose == Whose::Kubeadm && self.ends_s - now < length / 3 {
             true => Renewal::Due,
             false => Renewal::NotYet,
         }
@@ -134,6 +138,19 @@ mod tests {
         assert_eq!(cases.map(|part| renewal(&both, part)), [NotYet, NotYet, Due, Due, Overdue, Overdue]);
         assert_eq!(cases.map(|part| renewal(kubelets, part)), [NotYet, NotYet, NotYet, NotYet, Overdue, Overdue]);
         assert_eq!(renewal(&[], 2.0), NotYet, "nothing lies here");
+    }
+
+    /// The controller manager's and the scheduler's, as kubeadm 1.37 makes them under a CA that begins in 1970.
+    #[test]
+    fn a_certificate_that_is_dated_back_is_as_old_as_those_beside_it() {
+        let begins = 60 * YEAR;
+        let dated_back = Certificate { begins_s: 0, ends_s: begins + YEAR, whose: Whose::Kubeadm };
+        let both = [leaf(begins, Whose::Kubeadm), dated_back];
+        let renewal = |part: f64| Standing::of(&both, at(begins + (part * YEAR as f64) as i64)).renewal;
+        assert_eq!(
+            [0.01, 0.6, 0.7, 1.1].map(renewal),
+            [Renewal::NotYet, Renewal::NotYet, Renewal::Due, Renewal::Overdue]
+        );
     }
 
     #[test]

@@ -1,0 +1,320 @@
+//! `muster salvage`: etcd's data of one member becomes a cluster of its own, when the other members are gone for good.
+//!
+//! What the member's log holds is not lost by it: its commit is raised to its end first (see [`muster_kubeadm::wal`]), in a copy, which etcd
+//! itself then reads (`--force-new-cluster`) and `etcdutl snapshot restore` begins anew, with another token and with revisions far above all
+//! that anybody has seen: with the same token those that are lost would be its members, if they ever came back, and with the same revisions
+//! whoever watches would wait for changes that it believes to have. The data that was there is kept aside.
+//!
+//! etcd and `etcdutl` come out of the very container that runs etcd here.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use muster_kubeadm::wal::Wal;
+use rustix::process::Signal;
+
+mod processes;
+
+/// How long etcd is waited for that the kubelet is to start: it may be in a back-off of some minutes.
+const ETCD_COMES: Duration = Duration::from_secs(330);
+
+/// How long it may take to end.
+const ETCD_ENDS: Duration = Duration::from_secs(20);
+
+/// How long it may take to read a copy of its data.
+const ETCD_READS: Duration = Duration::from_secs(600);
+
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// So far above the last revision the next ones are: about a week of 1,500 writes a second.
+const REVISIONS_BETWEEN: &str = "1000000000";
+
+/// The static Pods that ask etcd: they are started anew, or they would go on with what they remember.
+const ASKERS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// What is salvaged, and as what.
+#[derive(Debug, Clone)]
+pub struct Salvage {
+    /// etcd's data directory.
+    pub data_dir: PathBuf,
+    /// The member's name.
+    pub name: String,
+    /// Where its peers will find it.
+    pub peer_url: String,
+    /// The token of the new cluster.
+    pub token: String,
+    /// The epoch, in the names of what is kept aside.
+    pub epoch: u32,
+}
+
+impl Salvage {
+    /// The directory in which it works, beside the data: what is made there is moved, not copied.
+    fn work(&self) -> PathBuf {
+        self.data_dir.join(format!("muster-salvage-{}", self.epoch))
+    }
+
+    /// Where the data is kept that was there.
+    pub fn aside(&self) -> PathBuf {
+        self.data_dir.join(format!("member-before-epoch-{}", self.epoch))
+    }
+
+    fn member(&self) -> PathBuf {
+        self.data_dir.join("member")
+    }
+
+    /// Does it, and says what it is at. Safe to repeat: whatever it was cut off at, the data is in its place or aside.
+    ///
+    /// # Errors
+    /// What could not be done, and with which file.
+    pub fn carry_out(&self, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+        if !self.aside().exists() {
+            let tools = self.tools(say)?;
+            say("the kubelet and etcd stop");
+            kubelet("stop")?;
+            processes::end(&processes::of_etcd(&self.data_dir), ETCD_ENDS)?;
+            processes::end(&processes::of_pods(&ASKERS), ETCD_ENDS)?;
+            let copy = self.copy(say)?;
+            say("etcd reads the copy");
+            self.force(&tools.etcd, &copy)?;
+            say("a cluster is begun from it");
+            let new = self.restore(&tools.etcdutl, &copy)?;
+            fs::rename(self.member(), self.aside()).map_err(named(&self.member()))?;
+            fs::rename(new.join("member"), self.member()).map_err(named(&new))?;
+        } else if !self.member().exists() {
+            // It was cut off between the two.
+            let new = self.work().join("new/member");
+            fs::rename(&new, self.member()).map_err(named(&new))?;
+        }
+        sync(&self.data_dir)?;
+        match fs::remove_dir_all(self.work()) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(named(&self.work())(why)),
+            _ => {}
+        }
+        say("the kubelet starts");
+        kubelet("start")
+    }
+
+    /// etcd's programs, out of its container. What an earlier try found is used again: etcd may not run any more.
+    fn tools(&self, say: &mut dyn FnMut(&str)) -> Result<Tools, String> {
+        let work = self.work();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&work).map_err(named(&work))?;
+        let tools = Tools { etcd: work.join("etcd"), etcdutl: work.join("etcdutl") };
+        let begun = Instant::now();
+        let mut told = false;
+        while !tools.etcd.exists() {
+            if let Some(process) = processes::of_etcd(&self.data_dir).first() {
+                take(&process.program(), &tools.etcd)?;
+                let beside = process.beside("etcdutl");
+                let found = beside.into_iter().chain(in_path("etcdutl")).find(|path| path.exists());
+                let missing = "etcdutl is neither in etcd's image nor among this machine's programs: put it there";
+                take(&found.ok_or(missing)?, &tools.etcdutl)?;
+                break;
+            }
+            if begun.elapsed() >= ETCD_COMES {
+                return Err(format!(
+                    "no etcd runs here on {}, whose programs would be needed: see `systemctl status kubelet`",
+                    self.data_dir.display()
+                ));
+            }
+            if !std::mem::replace(&mut told, true) {
+                say("etcd is to be started by the kubelet");
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(tools)
+    }
+
+    /// Copies the member's data, and raises the commit of its log to its end there.
+    fn copy(&self, say: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
+        let copy = self.work().join("copy");
+        match fs::remove_dir_all(&copy) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(named(&copy)(why)),
+            _ => {}
+        }
+        let bytes = copy_all(&self.member(), &copy.join("member"))?;
+        say(&format!("{} MB are copied", bytes >> 20));
+        let directory = copy.join("member/wal");
+        let logs = logs(&directory)?;
+        let last = logs.last().ok_or_else(|| format!("{}: there is no log", directory.display()))?;
+        let mut wal = Wal::default();
+        for log in logs.iter().rev().take(2).rev() {
+            let bytes = fs::read(log).map_err(named(log))?;
+            wal.read(&bytes).map_err(|why| format!("{}: {why}", log.display()))?;
+        }
+        let raised = wal.raised().map_err(|why| format!("{}: {why}", last.display()))?;
+        if let Some((at, bytes)) = raised {
+            let mut file = fs::OpenOptions::new().write(true).open(last).map_err(named(last))?;
+            file.seek(SeekFrom::Start(at as u64)).map_err(named(last))?;
+            file.write_all(&bytes).map_err(named(last))?;
+        }
+        let (term, index) = wal.last().unwrap_or_default();
+        say(&format!("its log ends with term {term}, index {index}"));
+        Ok(copy)
+    }
+
+    /// Has etcd read the copy as the only member, until all of it is in its database. It serves nobody but this process meanwhile.
+    fn force(&self, etcd: &Path, copy: &Path) -> Result<(), String> {
+        // etcd names a socket after the host and port in a `unix` URL, in the directory that it runs in.
+        let socket = "localhost:2379";
+        let mut command = Command::new(etcd);
+        command.current_dir(copy).arg("--force-new-cluster").arg("--data-dir=.");
+        command.arg(format!("--name={}", self.name));
+        command.args(["--listen-client-urls=unix://localhost:2379", "--advertise-client-urls=unix://localhost:2379"]);
+        command
+            .args(["--listen-peer-urls=unix://localhost:2380", "--initial-advertise-peer-urls=unix://localhost:2380"]);
+        command.arg(format!("--initial-cluster={}=unix://localhost:2380", self.name));
+        let log = copy.join("etcd.log");
+        let mut runs = Running(begin(command, &log)?);
+        let begun = Instant::now();
+        while !is_healthy(&copy.join(socket)) {
+            if let Some(status) = runs.0.try_wait().map_err(|why| why.to_string())? {
+                return Err(format!("etcd ended with {status} on the copy of its data: {}", last_words(&log)));
+            }
+            if begun.elapsed() >= ETCD_READS {
+                return Err(format!("etcd does not come to an end of the copy of its data: {}", last_words(&log)));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&runs.0), Signal::TERM);
+        let begun = Instant::now();
+        while runs.0.try_wait().map_err(|why| why.to_string())?.is_none() {
+            if begun.elapsed() >= ETCD_ENDS {
+                return Err(format!("etcd does not stop on the copy of its data: {}", last_words(&log)));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn restore(&self, etcdutl: &Path, copy: &Path) -> Result<PathBuf, String> {
+        let new = self.work().join("new");
+        match fs::remove_dir_all(&new) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(named(&new)(why)),
+            _ => {}
+        }
+        let mut command = Command::new(etcdutl);
+        command.args([
+            "snapshot",
+            "restore",
+            "--skip-hash-check",
+            "--mark-compacted",
+            "--bump-revision",
+            REVISIONS_BETWEEN,
+        ]);
+        command.arg(format!("--name={}", self.name)).arg(format!("--initial-cluster={}={}", self.name, self.peer_url));
+        command.arg(format!("--initial-advertise-peer-urls={}", self.peer_url));
+        command.arg(format!("--initial-cluster-token={}", self.token));
+        command.arg(format!("--data-dir={}", new.display())).arg(copy.join("member/snap/db"));
+        let log = self.work().join("etcdutl.log");
+        let status = begin(command, &log)?.wait().map_err(|why| format!("etcdutl: {why}"))?;
+        match status.success() {
+            true => Ok(new),
+            false => Err(format!("etcdutl ended with {status}: {}", last_words(&log))),
+        }
+    }
+}
+
+struct Tools {
+    etcd: PathBuf,
+    etcdutl: PathBuf,
+}
+
+/// Ends with this one, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn named(path: &Path) -> impl Fn(std::io::Error) -> String + '_ {
+    move |why| format!("{}: {why}", path.display())
+}
+
+fn begin(mut command: Command, log: &Path) -> Result<Child, String> {
+    let words = fs::File::create(log).map_err(named(log))?;
+    let errors = words.try_clone().map_err(named(log))?;
+    command.stdin(Stdio::null()).stdout(words).stderr(errors);
+    command.spawn().map_err(|why| format!("{}: {why}", command.get_program().display()))
+}
+
+/// The end of what a program said.
+fn last_words(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    line.chars().filter(|c| !c.is_control()).take(400).collect()
+}
+
+/// Whether etcd has a leader and has applied what was committed, by its own word.
+fn is_healthy(socket: &Path) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(4096).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.contains(" 200 ") && answer.contains("\"health\":\"true\""))
+}
+
+fn kubelet(verb: &str) -> Result<(), String> {
+    let status = Command::new("systemctl").args([verb, "kubelet"]).stdin(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("systemctl {verb} kubelet ended with {status}")),
+        Err(why) => Err(format!("systemctl {verb} kubelet: {why}")),
+    }
+}
+
+fn in_path(program: &str) -> impl Iterator<Item = PathBuf> + '_ {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(move |directory| directory.join(program)).collect::<Vec<_>>().into_iter()
+}
+
+/// Copies a program, to be run.
+fn take(from: &Path, to: &Path) -> Result<(), String> {
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    fs::copy(from, &beside).map_err(named(from))?;
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o700)).map_err(named(&beside))?;
+    fs::rename(&beside, to).map_err(named(to))
+}
+
+/// Copies all below a directory. Returns how many bytes.
+fn copy_all(from: &Path, to: &Path) -> Result<u64, String> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(named(to))?;
+    let mut bytes = 0;
+    for entry in fs::read_dir(from).map_err(named(from))? {
+        let entry = entry.map_err(named(from))?;
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        bytes += match entry.file_type().map_err(named(&path))?.is_dir() {
+            true => copy_all(&path, &to)?,
+            false => fs::copy(&path, &to).map_err(named(&path))?,
+        };
+    }
+    Ok(bytes)
+}
+
+/// The files of a log, in order.
+fn logs(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(directory).map_err(named(directory))?;
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
+    let mut paths = paths.map_err(named(directory))?;
+    // One that is made in advance is called `0.tmp`.
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
+    paths.sort();
+    Ok(paths)
+}
+
+fn sync(directory: &Path) -> Result<(), String> {
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(named(directory))
+}
