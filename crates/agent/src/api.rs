@@ -4,7 +4,7 @@
 //! last lines, and go on with `?follow=true`. Nothing there is secret, nothing there changes anything.
 //!
 //! `POST /v1/wish` asks for what the JSON body says, a [`muster_wire::Wish`]; with `?dry_run=true` it only asks what that would
-//! change. It is answered with a [`muster_protocol::Fate`].
+//! change. `POST /v1/recover` has this machine rebuild the cluster. Both are answered with a [`muster_protocol::Fate`].
 
 use std::convert::Infallible;
 use std::fs;
@@ -37,6 +37,7 @@ pub(crate) enum Subject {
     Common,
     Metrics,
     Wish { wish: Wish, dry_run: bool },
+    Recover { dry_run: bool },
 }
 
 /// Longest wish in bytes.
@@ -74,6 +75,7 @@ pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ri
         .route("/v1/images", get(|State(api): State<Api>| api.answer(Subject::Images)))
         .route("/v1/common", get(|State(api): State<Api>| api.answer(Subject::Common)))
         .route("/v1/wish", post(wish).layer(DefaultBodyLimit::max(WISH_BYTES_MAX)))
+        .route("/v1/recover", post(recover))
         .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))
         .route("/v1/events", get(|State(api): State<Api>, query| async move { lines(&api.events, &query) }))
         .route("/v1/logs", get(|State(api): State<Api>, query| async move { lines(&api.logs, &query) }))
@@ -104,6 +106,10 @@ async fn wish(State(api): State<Api>, Query(asking): Query<Asking>, body: Bytes)
         Ok(wish) => api.answer(Subject::Wish { wish, dry_run: asking.dry_run }).await,
         Err(why) => (StatusCode::BAD_REQUEST, format!("this is no wish: {why}")).into_response(),
     }
+}
+
+async fn recover(State(api): State<Api>, Query(asking): Query<Asking>) -> Response {
+    api.answer(Subject::Recover { dry_run: asking.dry_run }).await
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -21,6 +21,7 @@ mod process;
 mod proxy;
 mod raft;
 mod record;
+pub mod salvage;
 mod shell;
 
 pub use config::{AgentConfig, common};

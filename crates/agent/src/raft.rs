@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use muster_consensus::{
-    Call, Config, Consensus, Disk as RaftDisk, Done, Event, Refusals, Seat, SeatError, Then, TokioRuntime,
+    Call, Config, Consensus, Disk as RaftDisk, DiskError, Done, Event, OpenError, Refusals, Seat, SeatError, Then,
+    TokioRuntime,
 };
 use muster_protocol::{Dropped, Input, Ledger};
 use muster_wire::{Charter, Entry, Frame, MachineId};
@@ -14,6 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::net::Command;
+
+/// How long a store that was stopped may be held.
+const LET_GO: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Most tasks of the seat whose end waits for the shell; the others wait for room.
 const DONE_MAX: usize = 256;
@@ -64,6 +71,30 @@ impl Raft {
         self.seat.opened(started.opening.open().await)?;
         self.carry_out(None);
         Ok(())
+    }
+
+    /// Makes the store anew and starts Raft on it. What was stopped may hold its file for a moment longer.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or is not let go.
+    pub(crate) async fn rebuild(
+        &mut self,
+        charter: &Charter,
+        ledger: &Ledger,
+        known: &[u8],
+        disk: &mut Disk,
+    ) -> Result<(), SeatError> {
+        let path = disk.raft_path();
+        let begun = tokio::time::Instant::now();
+        let store = loop {
+            match RaftDisk::open(&path) {
+                Err(DiskError::Unusable { .. }) if begun.elapsed() < LET_GO => tokio::time::sleep(PAUSE).await,
+                opened => break opened.map_err(OpenError::from)?,
+            }
+        };
+        self.seat.rebuild(charter, known, Config::default().level, &store)?;
+        drop(store);
+        self.start(charter, ledger, disk).await
     }
 
     pub(crate) fn trust(&mut self, ledger: &Ledger) {

@@ -29,6 +29,9 @@ const ETCD_ENDS: Duration = Duration::from_secs(20);
 /// How long it may take to read a copy of its data.
 const ETCD_READS: Duration = Duration::from_secs(600);
 
+/// How long whoever asks it may take: an API server without etcd takes half a minute, and has nothing to finish.
+const ASKER_ENDS: Duration = Duration::from_secs(1);
+
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// So far above the last revision the next ones are: about a week of 1,500 writes a second.
@@ -77,7 +80,7 @@ impl Salvage {
             say("the kubelet and etcd stop");
             kubelet("stop")?;
             processes::end(&processes::of_etcd(&self.data_dir), ETCD_ENDS)?;
-            processes::end(&processes::of_pods(&ASKERS), ETCD_ENDS)?;
+            processes::end(&processes::of_pods(&ASKERS), ASKER_ENDS)?;
             let copy = self.copy(say)?;
             say("etcd reads the copy");
             self.force(&tools.etcd, &copy)?;
@@ -241,7 +244,8 @@ fn named(path: &Path) -> impl Fn(std::io::Error) -> String + '_ {
 fn begin(mut command: Command, log: &Path) -> Result<Child, String> {
     let words = fs::File::create(log).map_err(named(log))?;
     let errors = words.try_clone().map_err(named(log))?;
-    command.stdin(Stdio::null()).stdout(words).stderr(errors);
+    // What it would say to the system is about another process.
+    command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(words).stderr(errors);
     command.spawn().map_err(|why| format!("{}: {why}", command.get_program().display()))
 }
 

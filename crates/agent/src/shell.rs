@@ -320,6 +320,9 @@ impl Shell {
                 Effect::StartRaft { charter } => {
                     self.raft.start(&charter, self.machine.ledger(), &mut self.disk).await?;
                 }
+                Effect::RebuildRaft { charter, known } => {
+                    self.raft.rebuild(&charter, self.machine.ledger(), &known, &mut self.disk).await?;
+                }
                 Effect::InitializeRaft => self.raft.initialize(),
                 Effect::StopRaft => self.raft.stop().await,
                 Effect::Renew => self.renewed = true,
@@ -425,6 +428,11 @@ impl Shell {
                 self.calls += 1;
                 self.wishes.insert(self.calls, answer);
                 return Some(Input::Wish { call: self.calls, wish, dry_run });
+            }
+            Subject::Recover { dry_run } => {
+                self.calls += 1;
+                self.wishes.insert(self.calls, answer);
+                return Some(Input::Recover { call: self.calls, dry_run });
             }
             Subject::Images => serde_json::json!(self.machine.images()),
             Subject::Common => serde_json::json!(self.common),

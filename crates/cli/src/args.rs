@@ -22,6 +22,7 @@ Looking into a machine:
 Machines come and go:
   muster remove NAME         take a machine out of the cluster
   muster reset --rejoin      recreate this machine
+  muster recover             a majority of the control planes is gone for good: go on with this one
 
 Later images:
   muster image accept FILE   let machines with this muster.toml join as well
@@ -53,6 +54,10 @@ pub(crate) enum Command {
     Remove(RemoveArguments),
     /// Take this machine out of the cluster, and undo what Kubernetes has on it
     Reset(ResetArguments),
+    /// The other control planes are gone for good: rebuild the cluster from what this one has
+    Recover(RecoverArguments),
+    /// Make a cluster of its own of one etcd member's data: a part of `muster recover`, which calls it
+    Salvage(SalvageArguments),
     /// Accept a later image, and list the accepted ones and who runs which
     Image {
         #[command(subcommand)]
@@ -315,6 +320,63 @@ pub(crate) struct ResetArguments {
     pub(crate) how: HowArguments,
 }
 
+const RECOVER_HELP: &str = "\
+Where a majority of the control planes is gone nothing can be written any more, and no machine can know whether they come back. You can. Called on a
+control plane that is left, this begins the cluster anew from what that one has: etcd with all that its own log holds, and the ledger, in which it is
+the only control plane from then on. Workers go on as they are. Machines that come later take the free seats; whoever was lost and comes back undoes
+what it has, and joins as a new machine.
+
+It is refused while another control plane is seen, or while a majority is. Of several that are left choose the one that knows most, and switch the
+others off: the last lines of `muster logs` after the fact say where its log ended, `etcdutl snapshot status` compares before.
+
+What may be lost: what was written in the last moments before the others went, and reached only them. etcd's data as it was stays beside the new one,
+in member-before-epoch-N. etcdutl is needed, in etcd's image or on the machine.
+
+Examples:
+  muster recover --dry-run     what it would do, and whether it would be refused
+  muster recover               asks, and does it
+  muster recover --yes --json
+
+Exit code 0 if the cluster is rebuilt, 1 if that is refused or not so in time, 2 if nobody could be asked, 3 if no agent answers.";
+
+#[derive(Args, Debug)]
+#[command(after_help = RECOVER_HELP)]
+pub(crate) struct RecoverArguments {
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
+}
+
+const SALVAGE_HELP: &str = "\
+The kubelet and etcd stop, etcd's data is copied, the commit of the copy's log is raised to its end, and a cluster of one member is begun from it, with
+another token and revisions far above the last. The data that was there stays in member-before-epoch-N. Then the kubelet starts. Safe to repeat.
+
+`muster recover` does this and what belongs to it: by hand the lost members could come back and be the old cluster again.
+
+Example:
+  muster salvage --data-dir /var/lib/etcd --name m1 --peer-url https://10.0.0.1:2380 --token site-2 --epoch 2
+
+Exit code 0 if it is done, 1 if not.";
+
+#[derive(Args, Debug)]
+#[command(after_help = SALVAGE_HELP)]
+pub(crate) struct SalvageArguments {
+    /// etcd's data directory
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/etcd")]
+    pub(crate) data_dir: PathBuf,
+    /// The member's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where its peers find it
+    #[arg(long, value_name = "URL")]
+    pub(crate) peer_url: String,
+    /// The token of the new cluster: one that none before it had
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: String,
+    /// A number in the names of what is kept aside
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: u32,
+}
+
 /// How a machine is taken out.
 #[derive(Args, Debug)]
 pub(crate) struct HowArguments {
@@ -324,7 +386,7 @@ pub(crate) struct HowArguments {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Return as soon as it is in the ledger that it is to be
+    /// Return as soon as it is in the ledger
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// Wait so many seconds for it

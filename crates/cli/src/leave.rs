@@ -210,7 +210,7 @@ async fn leave(
     }
 }
 
-fn agreed(question: &str) -> anyhow::Result<bool> {
+pub(crate) fn agreed(question: &str) -> anyhow::Result<bool> {
     let mut err = std::io::stderr().lock();
     err.write_all(question.as_bytes())?;
     err.flush()?;
@@ -224,7 +224,7 @@ async fn ask(agent: &Agent, wish: &Wish, dry_run: bool) -> Result<Fate, Unheard>
 }
 
 /// Tells what became of a wish.
-fn told(how: &HowArguments, fate: &Fate, so: &str) -> anyhow::Result<Exit> {
+pub(crate) fn told(how: &HowArguments, fate: &Fate, so: &str) -> anyhow::Result<Exit> {
     if how.json {
         print::line(&json!(fate).to_string())?;
     }
@@ -242,7 +242,7 @@ fn told(how: &HowArguments, fate: &Fate, so: &str) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn say(how: &HowArguments, text: &str, state: &str) -> anyhow::Result<()> {
+pub(crate) fn say(how: &HowArguments, text: &str, state: &str) -> anyhow::Result<()> {
     match how.json {
         true => print::line(&json!({ "state": state, "text": text }).to_string())?,
         false => print::line(text)?,

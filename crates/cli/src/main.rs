@@ -14,6 +14,7 @@ mod lab;
 mod leave;
 mod look;
 mod print;
+mod recover;
 mod run;
 mod text;
 
@@ -51,6 +52,8 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
         Command::Remove(arguments) => runtime()?.block_on(leave::remove(&arguments)),
         Command::Reset(arguments) => runtime()?.block_on(leave::reset(&arguments)),
+        Command::Recover(arguments) => runtime()?.block_on(recover::recover(&arguments)),
+        Command::Salvage(arguments) => recover::salvage(&arguments),
         Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
         Command::Guard(arguments) => guard::carry_out(&arguments),
         Command::Config { action } => configure::carry_out(&action),

@@ -85,7 +85,8 @@ async fn wait(agent: &Agent, how: &HowArguments) -> anyhow::Result<Exit> {
             let ready = status.phase == Phase::Ready;
             let text = match (&status.doing, ready) {
                 (_, true) => format!("{} is Ready: the cluster is rebuilt, with one control plane", status.name),
-                (Some(doing), false) => doing.clone(),
+                // Without how long it has been at it.
+                (Some(doing), false) => doing.split(" (").next().unwrap_or(doing).to_owned(),
                 (None, false) => status.phase.word().to_owned(),
             };
             if text != last {

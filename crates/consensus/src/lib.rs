@@ -35,7 +35,7 @@ pub use openraft::TokioRuntime;
 pub use rpc::{CALL_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 pub use runtime::Runtime;
 pub use seat::{Done, Opening, Seat, SeatError, Started, Then, Work};
-pub use store::{LogReader, LogStore, SnapshotBuilder, StateMachine, Store};
+pub use store::{LogReader, LogStore, Rebuilt, SnapshotBuilder, StateMachine, Store};
 pub use types::{Applied, Types};
 
 /// Directive for a `tracing_subscriber` `EnvFilter` that an agent should add to its own: openraft says ERROR when a voter

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use muster_protocol::{Input, Ledger};
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Charter, Frame, MachineId};
+use muster_wire::{Charter, Frame, MachineId, WireError};
 use tokio::sync::mpsc;
 
 use crate::calls::{CALLS_MAX, Call, Calls};
@@ -18,7 +18,7 @@ use crate::disk::{Disk, DiskError};
 use crate::event::Event;
 use crate::inbound::Refusals;
 use crate::runtime::Runtime;
-use crate::store::Store;
+use crate::store::{Rebuilt, Store};
 
 mod work;
 
@@ -49,6 +49,9 @@ pub enum SeatError {
     /// That the store was begun could not be written down.
     #[error("{0}")]
     NotMarked(String),
+    /// Its store could not be made anew.
+    #[error("what the cluster is to be rebuilt from cannot be read: {0}")]
+    NotRebuilt(WireError),
     /// It broke while it ran.
     #[error("Raft stopped: {0}")]
     Stopped(String),
@@ -184,6 +187,18 @@ impl<R: Runtime> Seat<R> {
             events: event_sender,
         };
         Ok(Some(Started { opening, calls, events }))
+    }
+
+    /// Makes the store of this machine's Raft anew while it does not run, see [`Store::rebuild`]. `known` is the latest ledger that any machine has
+    /// shown, `level` the highest that this one knows.
+    ///
+    /// # Errors
+    /// [`SeatError`]; nothing is changed then.
+    pub fn rebuild(&self, charter: &Charter, known: &[u8], level: u32, disk: &Disk) -> Result<Rebuilt, SeatError> {
+        let known = Ledger::decode(known, level).map_err(SeatError::NotRebuilt)?;
+        let store = Store::<R>::reopen(disk, charter.id, self.me);
+        let rebuilt = store.and_then(|store| store.rebuild(Ledger::founded(charter), &known, level));
+        Ok(rebuilt.map_err(OpenError::from)?)
     }
 
     /// Raft runs, or could not be started. What waited for it is done now.

@@ -38,11 +38,13 @@ use crate::types::{LogId, Record, SnapshotMeta, StorageError, Vote};
 mod check;
 mod log;
 mod machine;
+mod rebuild;
 mod sealed;
 mod settle;
 
 pub use log::{LogReader, LogStore};
 pub use machine::{SnapshotBuilder, StateMachine};
+pub use rebuild::Rebuilt;
 
 use sealed::{seal, unseal};
 

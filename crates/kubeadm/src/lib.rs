@@ -53,6 +53,7 @@ mod secret;
 mod settings;
 mod version;
 pub mod versions;
+pub mod wal;
 pub mod work;
 
 pub use action::{Action, Command, Settled};

@@ -89,6 +89,8 @@ pub(crate) const CONTROL_PLANE_LIMIT: Duration = Duration::from_secs(5 * 60);
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// `config images pull`.
 pub(crate) const PULL_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// `muster salvage`: it copies etcd's data, and has etcd read all of it.
+pub(crate) const SALVAGE_LIMIT: Duration = Duration::from_secs(1800);
 /// `certs renew`.
 pub(crate) const RENEW_LIMIT: Duration = Duration::from_secs(120);
 /// `token create`, `token delete`.

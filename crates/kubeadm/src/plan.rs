@@ -1,5 +1,6 @@
 //! From a step of the ladder to the actions that carry it out.
 
+mod recovery;
 mod renewal;
 
 use std::net::{IpAddr, SocketAddr};
@@ -120,6 +121,15 @@ pub enum StepInput<'a> {
         /// The certificate that the ticket holds, and its key.
         pair: &'a Pair,
     },
+    /// Rebuild etcd from this machine's member, as a cluster of its own. Safe to repeat.
+    RebuildEtcd {
+        /// This machine.
+        node: &'a Node,
+        /// The epoch.
+        epoch: u32,
+        /// The new cluster's.
+        token: &'a str,
+    },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// Its name.
@@ -232,6 +242,7 @@ impl Plan {
             StepInput::JoinFinish { role, node, ticket } => self.join_finish(*role, node, ticket),
             StepInput::Renew { node, overdue } => self.renew(node, *overdue),
             StepInput::RenewKubelet { node, ticket, pair } => self.renew_kubelet(node, ticket, pair),
+            StepInput::RebuildEtcd { node, epoch, token } => self.rebuild_etcd(node, *epoch, token),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],

@@ -13,6 +13,8 @@ pub struct Settings {
     pub version: Option<Version>,
     /// kubeadm's executable.
     pub kubeadm: PathBuf,
+    /// muster's own, which works on etcd's files.
+    pub muster: PathBuf,
     /// Where kubeadm keeps its files. The real one knows no other place than `/etc/kubernetes`.
     pub dir: PathBuf,
     /// The kubelet's directory. The real kubeadm knows no other place than `/var/lib/kubelet`.
@@ -60,6 +62,7 @@ impl Settings {
             cluster: cluster.to_owned(),
             version: None,
             kubeadm: "/usr/bin/kubeadm".into(),
+            muster: "/usr/bin/muster".into(),
             dir: root.join("etc/kubernetes"),
             kubelet_dir: root.join("var/lib/kubelet"),
             etcd_dir: root.join("var/lib/etcd"),

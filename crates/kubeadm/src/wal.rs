@@ -140,7 +140,7 @@ fn frame(file: &[u8], at: usize) -> Option<Frame<'_>> {
         return None;
     }
     let padding = if length >> 63 == 1 { (length >> 56 & 7) as usize } else { 0 };
-    let size = usize::try_from(length & (1 << 56) - 1).ok()?;
+    let size = usize::try_from(length & ((1 << 56) - 1)).ok()?;
     let begin = at + 8;
     let end = begin.checked_add(size)?;
     let next = end.checked_add(padding)?;

@@ -12,6 +12,7 @@ mod drain;
 mod etcd;
 mod hands;
 mod node;
+mod recovery;
 mod remains;
 mod secrets;
 mod step;

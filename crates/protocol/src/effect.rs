@@ -53,6 +53,15 @@ pub enum Effect {
     InitializeRaft,
     /// Stop this machine's Raft: its identity is not its own (a cloned disk), or it was removed.
     StopRaft,
+    /// Make this machine's store of Raft anew, in one change on the disk: the ledger is [`crate::Ledger::rebuilt`] of all that its log holds, it alone
+    /// votes, and its term is above all that it has heard of. Then start Raft on it, which tells that ledger with [`crate::Input::Restored`]. Raft is
+    /// stopped before. If that is impossible, stop the machine at once.
+    RebuildRaft {
+        /// The charter, as for [`Effect::StartRaft`].
+        charter: Box<Charter>,
+        /// The latest ledger that any machine has shown, encoded: what the log must lead through to count.
+        known: Bytes,
+    },
     /// This machine was removed, and nothing of it is left: forget its identity and all that it knew, and start again as another.
     Renew,
     /// Let Raft's voters be these (a joint consensus change). Only given to the leader; repeated until it holds.
@@ -83,7 +92,7 @@ pub enum Effect {
     /// The API servers that may serve the cluster, `host:port`, this machine's own first if it has one. Given whenever
     /// the list changes. The balancer probes which of them live.
     ApiServers(Vec<String>),
-    /// Answer an [`crate::Input::Wish`].
+    /// Answer an [`crate::Input::Wish`] or an [`crate::Input::Recover`].
     Answer {
         /// Its number.
         call: u64,
@@ -288,6 +297,20 @@ pub enum Step {
         /// Their numbers, from 0.
         objects: Vec<u32>,
     },
+    /// Rebuild etcd from what this machine's member has, as the only member of a cluster of its own, and delete the Nodes of the others. What
+    /// was there is kept aside. Safe to repeat.
+    RebuildEtcd {
+        /// The epoch: what it makes is told apart from what another one made.
+        epoch: u32,
+        /// This machine's Node name.
+        name: String,
+        /// Its address, by which etcd knows it.
+        address: String,
+        /// What no cluster of etcd's before it was begun with.
+        token: String,
+        /// The names of the lost Nodes.
+        lost: Vec<String>,
+    },
     /// Take a machine that is gone for good out of etcd, and its Node away. Safe to repeat.
     Strike {
         /// The address by which etcd knows its member; none if it is a worker.
@@ -338,6 +361,7 @@ impl Step {
             Step::LeaveEtcd { .. } => "leave-etcd",
             Step::DeleteToken { .. } => "delete-token",
             Step::ApplyManifests { .. } => "apply-manifests",
+            Step::RebuildEtcd { .. } => "rebuild-etcd",
             Step::Strike { .. } => "strike",
             Step::Drain { .. } => "drain",
             Step::Open { .. } => "open",

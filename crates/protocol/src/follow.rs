@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Charter, Entry, Frame, LedgerNews, MachineId, Removal, WireError};
+use muster_wire::{Certificate, Charter, Entry, Epoch, Frame, LedgerNews, MachineId, Removal, WireError};
 
 use self::answers::Asker;
 use self::polls::Poll;
@@ -91,6 +91,8 @@ pub(crate) struct Follow {
     calls: u64,
     /// When a voter last said that this machine is not admitted.
     pub(crate) turned_down: bool,
+    /// The latest epoch that a member was seen to follow, if that is later than this machine's.
+    later: Option<Epoch>,
     /// What a voter said of this machine's removal.
     removal: Option<Removal>,
     /// Whether this machine is admitted.
@@ -203,12 +205,13 @@ impl Follow {
             }
             Err(_) => return false,
         };
-        if ledger.revision() >= self.ledger.revision() {
+        if ledger.supersedes(&self.ledger) {
             if !crate::planted::planted("floor-forgotten") {
                 self.floor = ledger.revision();
             }
             self.recent.clear();
             self.ledger = ledger;
+            self.later = self.later();
             self.changed = true;
             self.news = true;
         }

@@ -76,6 +76,14 @@ pub enum Input {
         /// What came of it.
         outcome: ProposalOutcome,
     },
+    /// A person has this machine rebuild the cluster from what it has, since the other control planes are gone for good. Answered with
+    /// [`Effect::Answer`](crate::Effect::Answer).
+    Recover {
+        /// Number that the answer repeats.
+        call: u64,
+        /// Whether to say what it would do, and do nothing.
+        dry_run: bool,
+    },
     /// A person asks something of this machine. Answered with [`crate::Effect::Answer`].
     Wish {
         /// Number that the answer repeats.

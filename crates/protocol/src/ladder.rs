@@ -6,6 +6,7 @@
 mod ended;
 mod founders;
 mod next;
+mod recovery;
 mod renewal;
 mod timing;
 mod wants;
@@ -47,6 +48,7 @@ enum Job {
     AwaitReady,
     Renew,
     RenewKubelet,
+    RebuildEtcd { epoch: u32 },
     LeaveEtcd,
     Reset,
 }
@@ -68,6 +70,7 @@ impl Job {
             Job::AwaitReady => "await-ready",
             Job::Renew => "renew",
             Job::RenewKubelet => "renew-kubelet",
+            Job::RebuildEtcd { .. } => "rebuild-etcd",
             Job::LeaveEtcd => "leave-etcd",
             Job::Reset => "reset",
         }

@@ -11,6 +11,7 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::level as level_of;
 use muster_wire::{Charter, Digest, Entry, Image, MachineId, Removal, SignedWish, Turn, TurnChange, TurnKind};
 
+mod epoch;
 mod images;
 mod init;
 mod level;
@@ -22,6 +23,7 @@ mod tickets;
 mod turns;
 mod wishes;
 
+use epoch::Recovered;
 pub use images::IMAGES_MAX;
 use images::Images;
 use init::Init;
@@ -44,6 +46,7 @@ pub struct Ledger {
     /// The id of the charter that it began with.
     charter: [u8; 16],
     level: Level,
+    recovered: Recovered,
     images: Images,
     members: Members,
     init: Init,

@@ -30,6 +30,7 @@ mod notices;
 mod place;
 mod raft;
 mod receive;
+mod recovery;
 mod status;
 mod strangers;
 mod wishes;
@@ -57,6 +58,7 @@ pub struct Machine {
     manifests: Manifests,
     ladder: Ladder,
     wishes: wishes::Wishes,
+    recovering: Option<recovery::Recovering>,
     /// How many accepted images those that are connected were told of.
     images_told: usize,
     cloned: bool,
@@ -193,6 +195,7 @@ impl Machine {
                 if !self.follow.restored(&ledger) {
                     effects.notice(NoticeKind::Ledger, "Raft handed over a ledger that cannot be read".to_owned());
                 }
+                self.recovered(effects);
             }
             Input::Leading { term, leader } => {
                 if leader.is_some() {
@@ -202,6 +205,7 @@ impl Machine {
             }
             Input::Members(members) => self.follow.takes_part(self.identity.machine(), members),
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
+            Input::Recover { call, dry_run } => self.recover(now, call, dry_run, effects),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 self.ladder.etcd_gone(now, etcd_gone);
@@ -288,6 +292,7 @@ impl Machine {
             self.roster.take_touched();
         }
         self.stop_if_beyond(effects);
+        self.survey_ends(now, effects);
         let due = self.due.is_some_and(|(due, _)| due <= now);
         if self.durable.charter.is_some() && !self.stands_still() {
             self.initialize_raft(now, effects);
@@ -315,6 +320,9 @@ impl Machine {
         }
         if let Some(removal) = self.departs() {
             return self.depart(now, removal, effects);
+        }
+        if self.is_of_the_past() {
+            return;
         }
         self.start_raft_if_voter(now, effects);
         self.name_endpoint(effects);
@@ -423,7 +431,7 @@ impl Machine {
         let initialize = self.initialize_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
-        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.due];
+        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.survey_due(), self.due];
         parts.into_iter().flatten().min()
     }
 }

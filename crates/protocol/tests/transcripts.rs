@@ -9,7 +9,7 @@
 //! - `fail I STEP`: it fails once; `hang I STEP`: it never ends, until `mend I STEP`
 //! - `level I L`: from its next start on I knows the ledger's levels up to L; `other I`: I boots another image, with its disk if it
 //!   has one; `accept I`: I is asked to accept that image, `accept-own I`: the image that it runs; `remove I J`: to
-//!   remove J, for good unless `returns` follows; `withdraw I J`: not to; `etcd-gone I`: I's device finds that etcd's data is gone from it; `certificates I fine|due|overdue`: how I's device finds its certificates;
+//!   remove J, for good unless `returns` follows; `withdraw I J`: not to; `recover I`: to rebuild the cluster from what it has, or, with `dry-run`, whether it would; `etcd-gone I`: I's device finds that etcd's data is gone from it; `certificates I fine|due|overdue`: how I's device finds its certificates;
 //!   `images I`: what it says of images
 //! - `phases`, `explain I`: what people see
 
@@ -136,6 +136,10 @@ impl Stage {
                 };
                 let wish = Input::Wish { call: 1, wish, dry_run: false };
                 site.feed(*numbers.first()?, wish);
+                site.run(Duration::ZERO);
+            }
+            "recover" => {
+                site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: rest.len() > 1 });
                 site.run(Duration::ZERO);
             }
             "etcd-gone" => {

@@ -65,6 +65,8 @@ const SCENARIOS: &[&str] = &[
     "removal",
     "removal-away",
     "repair",
+    "recovery-old",
+    "recovery-behind",
 ];
 
 /// Where a mistake is looked for.

@@ -138,6 +138,8 @@ fn text(input: &Input) -> String {
         Input::Members(members) => format!("hears that {} take part in Raft", members.len()),
         Input::Leading { term, leader: None } => format!("hears that nobody leads in term {term}"),
         Input::Proposed { call, outcome } => format!("proposal {call}: {outcome:?}"),
+        Input::Recover { dry_run: false, .. } => "is asked to rebuild the cluster".to_owned(),
+        Input::Recover { dry_run: true, .. } => "is asked whether it would rebuild the cluster".to_owned(),
         Input::Wish { wish, dry_run: false, .. } => format!("is asked to {wish}"),
         Input::Wish { wish, dry_run: true, .. } => format!("is asked what it would change to {wish}"),
         Input::Observed { .. } => "is told what runs on it".to_owned(),

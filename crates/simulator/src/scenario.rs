@@ -165,7 +165,7 @@ pub enum Differs {
     MeshKey,
 }
 
-/// Somebody asks machines for something: one of `accept_other`, `remove` and `withdraw`.
+/// Somebody asks machines for something: one of `accept_other`, `remove`, `withdraw` and `recover`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wished {
@@ -185,6 +185,9 @@ pub struct Wished {
     /// To remove after all not who this is then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdraw: Option<Pick>,
+    /// To rebuild the cluster from what it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recover: bool,
 }
 
 /// The network when nothing is wrong.

@@ -39,6 +39,9 @@ pub struct Truth {
     pub(crate) book: Book,
     /// The same before the last entry that was told.
     pub(crate) book_before: Book,
+    /// The same before the first entry, and every entry that was told since, by revision.
+    book_founded: Book,
+    told: BTreeMap<u64, Option<Entry>>,
     /// The image that the first charter was founded with.
     founded_with: Option<Digest>,
     /// Whether a baseline policy runs in muster's place.
@@ -57,6 +60,8 @@ pub struct Truth {
     pub committed: u64,
     /// Machines that were ever admitted.
     pub admitted: BTreeSet<MachineId>,
+    /// Control planes that were given up when one of them rebuilt the cluster: what they do from then on is no part of it.
+    pub(crate) lost: BTreeSet<MachineId>,
     /// Machines that were removed.
     pub removed: BTreeSet<MachineId>,
     /// Admitted control planes.
@@ -169,6 +174,9 @@ impl Truth {
                 if durable.accepted.is_some() && durable.charter.is_none() {
                     sometimes.reached("vote-before-crash");
                 }
+                if self.lost.contains(machine) {
+                    sometimes.reached("lost-comes-back");
+                }
                 if self.joined.contains(machine) {
                     sometimes.reached("came-back-after-ready");
                 }
@@ -213,6 +221,7 @@ impl Truth {
                 });
                 self.wished_away.extend(self.book.leaving().map(|(machine, _)| machine));
                 self.book_before.clone_from(&self.book);
+                self.told.insert(*revision, entry.clone());
                 let effective = self.book.enter(*revision, entry.as_ref());
                 self.etcd_lost = lost.filter(|_| effective);
                 if let Some(entry) = entry.filter(|_| effective) {
@@ -283,6 +292,7 @@ impl Truth {
                     }
                 }
             }
+            Seen::Rebuilt { slot, revision, .. } => self.rebuilt(*slot, *revision, sometimes),
             Seen::Notice { notice, .. } => match notice.kind {
                 NoticeKind::FoundingHalted => sometimes.reached("founding-halted"),
                 NoticeKind::Clone | NoticeKind::OwnClone => sometimes.reached("clone-found"),
@@ -326,6 +336,35 @@ impl Truth {
     pub(crate) fn left_behind(&self, by: Slot, machine: MachineId) -> bool {
         let holder = self.book.turn_holder();
         holder.is_some() && holder == self.identity.get(&by).copied() && !self.book.etcd_member(machine)
+    }
+
+    /// From here on a machine is the only control plane, and what it had is the ledger. What only the lost ones were told never was.
+    fn rebuilt(&mut self, slot: Slot, revision: u64, sometimes: &mut Sometimes) {
+        let Some(by) = self.identity.get(&slot).copied() else { return };
+        if self.told.split_off(&revision).is_empty() {
+            self.book_before.clone_from(&self.book);
+        } else {
+            self.book.clone_from(&self.book_founded);
+            for (revision, entry) in &self.told {
+                self.book_before.clone_from(&self.book);
+                self.book.enter(*revision, entry.as_ref());
+            }
+            self.entries.split_off(&revision);
+            self.control_planes = self.book.control_planes();
+            sometimes.reached("recovered-without-the-last");
+        }
+        let voters = self.first_voters.iter().filter(|voter| !self.removed.contains(*voter));
+        let lost: BTreeSet<MachineId> =
+            self.control_planes.iter().chain(voters).copied().filter(|machine| *machine != by).collect();
+        self.book.rebuilt(revision, by, &lost);
+        self.committed = revision;
+        self.control_planes.retain(|machine| *machine == by);
+        self.removed.extend(&lost);
+        self.etcd_of.retain(|place, _| *place == slot);
+        self.in_etcd.retain(|machine| *machine == by);
+        self.joined.remove(&by);
+        self.lost.extend(lost);
+        sometimes.reached("recovered");
     }
 
     /// The member that etcd has at a place is that of the identity there.
@@ -399,6 +438,7 @@ impl Truth {
             if first == certificate.charter().id && self.first_voters.is_empty() {
                 self.first_voters.extend(&certificate.charter().voters);
                 self.book.found(self.control_planes_wanted, &self.first_voters, certificate.charter().settings);
+                self.book_founded.clone_from(&self.book);
             }
             self.two_charters |= first != certificate.charter().id;
         }

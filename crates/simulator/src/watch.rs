@@ -79,6 +79,8 @@ pub enum Seen<'a> {
     EtcdListUploaded { slot: Slot },
     /// A machine had etcd strike the member of `gone` off; a majority of the others works, or not.
     EtcdLeft { slot: Slot, gone: Slot, stands: bool },
+    /// A machine rebuilt the cluster from its ledger, which is at this revision then. Somebody that it could ask had a ledger of `known`.
+    Rebuilt { slot: Slot, revision: u64, known: u64 },
     /// A machine answers what was wished of it.
     Answered { slot: Slot, wish: &'a Wish, fate: &'a Fate },
     /// People are told.
@@ -270,6 +272,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::LogGone { slot } => numbered(33, *slot, 0),
         Seen::Answered { slot, fate, .. } => numbered(34, *slot, xxh3_64(format!("{fate:?}").as_bytes())),
         Seen::Renewed { slot } => numbered(39, *slot, 0),
+        Seen::Rebuilt { slot, revision, .. } => numbered(42, *slot, *revision),
         Seen::Drained { slot, node } => numbered(40, *slot, xxh3_64(node.as_bytes())),
         Seen::NodeTaken { slot, node } => numbered(41, *slot, xxh3_64(node.as_bytes())),
         Seen::Healed => 21,

@@ -385,7 +385,8 @@ impl World {
 
     /// The same while the checkers look, and have their truth with them.
     pub(crate) fn is_apart(&self, slot: Slot, truth: &Truth) -> bool {
-        self.elsewhere(slot) || self.follows_another(slot, truth)
+        let lost = truth.lost.contains(&self.hosts[slot as usize].me);
+        lost || self.elsewhere(slot) || self.follows_another(slot, truth)
     }
 
     /// Whether this machine follows another charter than the first. That may be only where the assumptions are broken, and

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::{array, bounded, decode, machine_bytes, required, text};
 use crate::sign::{CARD, verify};
-use crate::{Digest, Identity, MachineId, WireError, limits, proto};
+use crate::{Digest, Epoch, Identity, MachineId, WireError, limits, proto};
 
 mod memory;
 
@@ -68,6 +68,8 @@ pub struct Card {
     pub level: u32,
     /// What it runs.
     pub running: Running,
+    /// The epoch of the ledger that it follows.
+    pub epoch: Epoch,
 }
 
 /// What a machine runs, as it found it.
@@ -257,6 +259,7 @@ fn to_proto(card: &Card) -> proto::Card {
             certificates_end_s: card.running.certificates_end_s,
             sync_us: card.running.sync_us,
         }),
+        epoch: card.epoch.to_proto(),
     }
 }
 
@@ -281,6 +284,7 @@ fn from_proto(card: proto::Card) -> Result<Card, WireError> {
         charter: digest_or_none(&card.charter_hash, "card.charter_hash")?,
         level: card.level,
         running: running(card.running.unwrap_or_default())?,
+        epoch: Epoch::from_proto(card.epoch)?,
     })
 }
 

@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::charter::{ballot_from_proto, ballot_to_proto};
 use crate::convert::{bounded, bounded_bytes, machine_bytes, optional_machine, required, text};
-use crate::{Ballot, Certificate, Digest, MachineId, SignedCard, Vote, WireError, limits, proto};
+use crate::{Ballot, Certificate, Digest, Epoch, MachineId, SignedCard, Vote, WireError, limits, proto};
 use proto::frame::Body;
 
 /// What was accepted before, and who is known: the answer to a Prepare.
@@ -116,6 +116,10 @@ pub enum Frame {
         call: u64,
         /// The asker's revision.
         since: u64,
+        /// The epoch of what it has.
+        epoch: Epoch,
+        /// Whether it is alone, and asks everybody what they have: who does not vote answers as well, and at once.
+        survey: bool,
     },
     /// Answer to a poll.
     LedgerNews(LedgerNews),
@@ -236,7 +240,12 @@ impl Frame {
             Frame::Chartered { certificate, accepted } => {
                 Body::Chartered(proto::Chartered { certificate: Some(certificate.to_proto()), accepted: *accepted })
             }
-            Frame::LedgerPoll { call, since } => Body::LedgerPoll(proto::LedgerPoll { call: *call, since: *since }),
+            Frame::LedgerPoll { call, since, epoch, survey } => Body::LedgerPoll(proto::LedgerPoll {
+                call: *call,
+                since: *since,
+                epoch: epoch.to_proto(),
+                survey: *survey,
+            }),
             Frame::LedgerNews(news) => Body::LedgerNews(news_to_proto(news)),
             Frame::Proposal { call, entry } => Body::Proposal(proto::Proposal { call: *call, entry: entry.clone() }),
             Frame::ProposalAnswer { call, outcome } => Body::ProposalAnswer(answer_to_proto(*call, outcome)),
@@ -291,7 +300,10 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
             certificate: Box::new(Certificate::from_proto(required(chartered.certificate, "chartered.certificate")?)?),
             accepted: chartered.accepted,
         },
-        Body::LedgerPoll(poll) => Frame::LedgerPoll { call: poll.call, since: poll.since },
+        Body::LedgerPoll(poll) => {
+            let epoch = Epoch::from_proto(poll.epoch)?;
+            Frame::LedgerPoll { call: poll.call, since: poll.since, epoch, survey: poll.survey }
+        }
         Body::LedgerNews(news) => Frame::LedgerNews(news_from_proto(news)?),
         Body::Proposal(proposal) => Frame::Proposal {
             call: proposal.call,

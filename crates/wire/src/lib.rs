@@ -7,6 +7,7 @@ pub mod card;
 pub mod charter;
 mod convert;
 pub mod entry;
+pub mod epoch;
 pub mod frame;
 pub mod id;
 pub mod limits;
@@ -25,6 +26,7 @@ pub mod proto {
 pub use card::{Card, Running, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
 pub use entry::{Entry, Role, Turn, TurnChange, TurnKind, level};
+pub use epoch::Epoch;
 pub use frame::{Frame, LedgerNews, Promise, Removal};
 pub use id::{Digest, MachineId};
 pub use sign::Identity;

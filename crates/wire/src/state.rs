@@ -47,6 +47,8 @@ pub struct Durable {
     pub founding: u32,
     /// The last attempt as whose founder this machine started etcd.
     pub founded: u32,
+    /// The last epoch for which this machine has rebuilt etcd from its own data.
+    pub rebuilt: u32,
 }
 
 impl Durable {
@@ -75,6 +77,7 @@ impl Durable {
             etcd_joined: self.etcd_joined,
             founding: self.founding,
             founded: self.founded,
+            rebuilt: self.rebuilt,
         }
     }
 
@@ -97,6 +100,7 @@ impl Durable {
             etcd_joined: durable.etcd_joined,
             founding: durable.founding,
             founded: durable.founded,
+            rebuilt: durable.rebuilt,
         })
     }
 

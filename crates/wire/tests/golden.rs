@@ -9,9 +9,9 @@ use muster_wire::charter::charter_hash;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
-    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Frame, Identity, Image, KubeadmMarker, LedgerNews,
-    MachineId, Promise, Removal, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange, TurnKind, Vote,
-    Wish,
+    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Epoch, Frame, Identity, Image, KubeadmMarker,
+    LedgerNews, MachineId, Promise, Removal, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange,
+    TurnKind, Vote, Wish,
 };
 
 fn identity(number: u8) -> Identity {
@@ -48,6 +48,7 @@ fn card(number: u8) -> SignedCard {
             certificates_end_s: 1_800_000_000,
             sync_us: 850,
         },
+        epoch: Epoch { number: 1, by: identity.machine() },
     };
     SignedCard::sign(&identity, card)
 }
@@ -105,7 +106,16 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("accept", Frame::Accept { ballot: ballot(), charter: charter() }),
         ("accepted", Frame::Accepted { cluster: "site".into(), vote: vote(1) }),
         ("chartered", Frame::Chartered { certificate: Box::new(certificate()), accepted: true }),
-        ("ledger-poll", Frame::LedgerPoll { call: 1, since: 2 }),
+        ("ledger-poll", Frame::LedgerPoll { call: 1, since: 2, epoch: Epoch::default(), survey: false }),
+        (
+            "ledger-poll-later",
+            Frame::LedgerPoll {
+                call: 1,
+                since: 2,
+                epoch: Epoch { number: 3, by: identity(1).machine() },
+                survey: true,
+            },
+        ),
         (
             "ledger-news",
             Frame::LedgerNews(LedgerNews {
@@ -201,6 +211,7 @@ fn durable() -> Durable {
         etcd_joined: 5,
         founding: 2,
         founded: 2,
+        rebuilt: 6,
     }
 }
 

@@ -67,7 +67,7 @@ into "$layer" usr/sbin/nft usr/sbin/conntrack etc/protocols
 archive kube-proxy "$layer" "" "$REGISTRY/kube-proxy:$VERSION"
 
 layer="$scratch/etcd"
-install -D -t "$layer/usr/local/bin" "$ETCD/etcdctl"
+install -D -t "$layer/usr/local/bin" "$ETCD/etcdctl" "$ETCD/etcdutl"
 install -D "$ETCD/server" "$layer/usr/local/bin/etcd"
 archive etcd "$layer" "" "$REGISTRY/etcd:$ETCD_TAG"
 

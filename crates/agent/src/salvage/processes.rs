@@ -132,7 +132,7 @@ mod tests {
         };
         assert!(of_etcd(directory.path()).is_empty(), "on no data of ours");
         let waits = std::thread::spawn(move || child.wait());
-        assert_eq!(end(&[process.clone()], Duration::from_secs(10)), Ok(()));
+        assert_eq!(end(std::slice::from_ref(&process), Duration::from_secs(10)), Ok(()));
         assert!(!process.lives() && waits.join().expect("no panic").is_ok());
     }
 }

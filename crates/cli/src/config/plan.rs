@@ -17,6 +17,7 @@ pub(crate) fn settings(cluster: &str, kubernetes: &Kubernetes, root: Option<&Pat
         cluster: cluster.to_owned(),
         version: kubernetes.version.as_ref().and_then(|version| version.parse().ok()),
         kubeadm: kubernetes.kubeadm.clone(),
+        muster: std::env::current_exe().unwrap_or_else(|_| "/usr/bin/muster".into()),
         dir: below(root, &kubernetes.dir),
         kubelet_dir: below(root, &kubernetes.kubelet_dir),
         etcd_dir: below(root, &kubernetes.etcd_dir),

@@ -131,6 +131,10 @@ impl Deed {
                 self.carry_out(&StepInput::DeleteToken { token: &token }).await
             }
             Step::ApplyManifests { objects } => self.apply(&objects).await,
+            Step::RebuildEtcd { epoch, name, address, token, lost } => {
+                let node = self.node(name, &address).await?;
+                self.rebuild_etcd(epoch, &node, &token, &lost).await
+            }
             Step::Strike { member, node } => {
                 if let Some(member) = member {
                     self.strike_out(parsed(&member)?).await?;

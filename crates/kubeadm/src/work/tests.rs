@@ -454,3 +454,36 @@ fn renewing_starts_anew_what_reads_its_certificate_once_and_touches_the_kubelet_
     let (result, asks) = drive(begin(here(), true, renew(true)), unset);
     assert!(result.is_err() && asks == ["clock"], "with a clock of 1970 nothing is signed: {asks:?}");
 }
+
+#[test]
+fn etcd_is_rebuilt_before_anything_is_taken_from_the_lost() {
+    let rebuild = || {
+        let lost = vec!["m2".into(), "m1".into()];
+        let (name, address, token) = ("m1".into(), "10.0.0.1".into(), "site-1-2".into());
+        begin(here(), true, Step::RebuildEtcd { epoch: 2, name, address, token, lost })
+    };
+    let mut arguments = Vec::new();
+    let (result, asks) = drive(rebuild(), |ask| match ask {
+        Ask::Run(command) => {
+            arguments.clone_from(&command.args);
+            well(ask)
+        }
+        // They end by themselves.
+        Ask::Send(request) if request.path.contains("/leases/") => Answer::Heard(Err("silence".into())),
+        ask => well(ask),
+    });
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    assert_eq!(arguments[..2], ["salvage", "--data-dir=/m/var/lib/etcd"].map(str::to_owned), "{arguments:?}");
+    assert!(arguments.contains(&"--peer-url=https://10.0.0.1:2380".to_owned()), "{arguments:?}");
+    let at = |what: &str| asks.iter().position(|ask| ask.contains(what));
+    assert!(at("run etcd/salvage") < at("/readyz") && at("/readyz") < at("/leases/kube-scheduler"), "{asks:?}");
+    assert!(at("/leases/kube-scheduler") < at("DELETE api.site.muster:7443 /api/v1/nodes/m2"), "{asks:?}");
+    assert_eq!(at("/nodes/m1"), None, "it is its own: {asks:?}");
+    let (result, asks) = drive(rebuild(), |ask| match ask {
+        Ask::Run(_) => Answer::Ran(ran(1, "error: etcd ended with 1 on the copy of its data")),
+        ask => well(ask),
+    });
+    let failure = result.expect_err("it failed");
+    assert!(failure.why.contains("on the copy of its data"), "{failure}");
+    assert!(!asks.iter().any(|ask| ask.contains("DELETE")), "{asks:?}");
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_wire::{Frame, LedgerNews, MachineId, limits};
+use muster_wire::{Epoch, Frame, LedgerNews, MachineId, limits};
 
 use super::{BOOT_BITS, Follow};
 use crate::tuning::Tuning;
@@ -16,18 +16,27 @@ const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
 pub(super) struct Asker {
     call: u64,
     since: u64,
+    /// Whether what it has is of an earlier epoch.
+    earlier: bool,
+    /// Whether it waits for no news.
+    survey: bool,
     asked: Time,
 }
 
 impl Follow {
-    /// A voter was asked for news by `from`.
-    pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64) {
+    /// A voter was asked for news by `from`, which has the ledger of this epoch. Whoever is in a later one than this machine is not answered: it
+    /// must not hear what was given up there.
+    pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64, epoch: Epoch, survey: bool) {
+        if epoch > self.ledger.epoch() {
+            return;
+        }
+        let earlier = epoch < self.ledger.epoch();
         let known = self.askers.get(&from).map(|asker| asker.call);
         // A question that waited for a connection may come after a later one, whose answer is the one that is waited for.
         let late = known.is_some_and(|known| known >> BOOT_BITS == call >> BOOT_BITS && call < known);
         let late = late && !crate::planted::planted("poll-overtaken");
-        if self.raft && !late && (self.askers.len() < ASKERS_MAX || known.is_some()) {
-            self.askers.insert(from, Asker { call, since, asked: now });
+        if (self.raft || survey) && !late && (self.askers.len() < ASKERS_MAX || known.is_some()) {
+            self.askers.insert(from, Asker { call, since, earlier, survey, asked: now });
             self.holds.push_back((now, from, call));
             self.news = true;
         }
@@ -66,9 +75,9 @@ impl Follow {
         let mut answers = Vec::new();
         for (machine, asker) in &self.askers {
             let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
-            let behind = asker.since < newest || asker.since < self.floor;
+            let behind = asker.earlier || asker.since < newest || asker.since < self.floor;
             let removed = self.is_out(*machine);
-            if (admitted && behind) || removed || now.since(asker.asked) >= tuning.poll_hold {
+            if (admitted && behind) || removed || asker.survey || now.since(asker.asked) >= tuning.poll_hold {
                 let admitted = admitted && (behind || !crate::planted::planted("admitted-told-stranger"));
                 answers.push((*machine, admitted));
             }
@@ -96,7 +105,7 @@ impl Follow {
             return news;
         }
         news.revision = self.ledger.revision();
-        if asker.since < self.floor {
+        if asker.earlier || asker.since < self.floor {
             news.state = Some(self.ledger.encode().into());
             return news;
         }
@@ -126,7 +135,7 @@ mod tests {
     fn a_poll_that_comes_late_leaves_the_later_one_in_place() {
         let (mut voter, follower) = (Follow { raft: true, ..Follow::default() }, MachineId([1; 32]));
         let mut asked = |call: u64| {
-            voter.asked(Time::default(), follower, call, 0);
+            voter.asked(Time::default(), follower, call, 0, Epoch::default(), false);
             voter.askers[&follower].call
         };
         assert_eq!(asked(3 << BOOT_BITS | 2), 3 << BOOT_BITS | 2);

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use muster_wire::{Certificate, Frame, MachineId};
+use muster_wire::{Certificate, Entry, Epoch, Frame, LedgerNews, MachineId};
 
 use super::Follow;
 use crate::planted::planted;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
-use crate::{Effects, Time};
+use crate::{Effects, Ledger, Time};
 
 /// After so many polls without an answer whoever else is here is asked as well.
 const UNANSWERED_MAX: u32 = 3;
@@ -56,7 +56,7 @@ impl Follow {
     /// Whether those who are known to vote may have been replaced: none of them is there any more, or none answers.
     fn is_lost(&self, voters: &[MachineId], roster: &Roster) -> bool {
         let nobody = !self.raft && !voters.iter().any(|voter| roster.is_alive(*voter));
-        (nobody || self.unanswered >= UNANSWERED_MAX) && !planted("founders-alone-asked")
+        (nobody || self.unanswered >= UNANSWERED_MAX || self.later().is_some()) && !planted("founders-alone-asked")
     }
 
     /// Whom to ask where the voters may have been replaced, as for a newcomer to a cluster whose founders are all gone: each second question is
@@ -73,6 +73,56 @@ impl Follow {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Asks these machines what they have, whether they vote or not. Returns the number that their answers repeat.
+    pub(crate) fn survey(&mut self, machines: impl Iterator<Item = MachineId>, effects: &mut Effects) -> u64 {
+        self.calls += 1;
+        let (call, since, epoch) = (self.calls, self.ledger.revision(), self.ledger.epoch());
+        machines.for_each(|to| effects.send(to, Frame::LedgerPoll { call, since, epoch, survey: true }));
+        call
+    }
+
+    /// The ledger that somebody has who answered a survey.
+    pub(crate) fn surveyed(&self, news: &LedgerNews) -> Option<Ledger> {
+        let mut ledger = match &news.state {
+            Some(state) => Ledger::decode(state, self.known).ok()?,
+            None => self.ledger.clone(),
+        };
+        for (revision, entry) in &news.entries {
+            let entry = Entry::decode_at(entry.clone(), self.known).ok()?;
+            if *revision > ledger.revision() {
+                let _ = ledger.apply(*revision, &entry);
+            }
+        }
+        Some(ledger)
+    }
+
+    /// Which of those that vote follow the ledger of the later epoch that this machine has heard of, as their cards say.
+    fn ahead(&self, voters: &[MachineId], roster: &Roster) -> Vec<MachineId> {
+        let Some(later) = self.later() else { return Vec::new() };
+        let follows = |voter: &MachineId| roster.card(*voter).is_some_and(|card| card.epoch >= later);
+        voters.iter().copied().filter(follows).collect()
+    }
+
+    /// A member shows that it follows the ledger of a later epoch. Returns whether that is news: this machine is of the past then, and must not go on
+    /// with Raft.
+    pub(crate) fn shown(&mut self, epoch: Epoch) -> bool {
+        if epoch <= self.ledger.epoch().max(self.later.unwrap_or_default()) || planted("later-epoch-ignored") {
+            return false;
+        }
+        self.later = Some(epoch);
+        // Whom it follows now may be of the past as well.
+        self.poll = None;
+        (self.fed, self.raft) = (false, false);
+        self.leading(self.term, None);
+        self.changed = true;
+        true
+    }
+
+    /// The later epoch that this machine has heard of, as long as it has not come to it.
+    pub(crate) fn later(&self) -> Option<Epoch> {
+        self.later.filter(|later| *later > self.ledger.epoch())
     }
 
     /// Whether a poll is under way whose answer may still come.
@@ -97,8 +147,10 @@ impl Follow {
         roster: &Roster,
         effects: &mut Effects,
     ) {
+        let ahead = self.ahead(voters, roster);
         // Both lists are gone through, each at its own turns.
         let (asks, turn) = match self.is_lost(voters, roster) {
+            _ if !ahead.is_empty() => (ahead, self.poll_turn),
             true => (self.whom_else_to_ask(voters, charter, roster), self.poll_turn / 2),
             false => (voters.to_vec(), self.poll_turn),
         };
@@ -113,7 +165,15 @@ impl Follow {
         let Some(to) = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.next()) else { return };
         self.calls += 1;
         self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance: !voters.contains(&to) });
-        effects.send(to, Frame::LedgerPoll { call: self.calls, since: self.ledger.revision() });
+        effects.send(
+            to,
+            Frame::LedgerPoll {
+                call: self.calls,
+                since: self.ledger.revision(),
+                epoch: self.ledger.epoch(),
+                survey: false,
+            },
+        );
     }
 
     /// How long a poll may take. A voter holds one of who is up to date; of who knows nothing yet it is held for as long as

@@ -50,6 +50,7 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
             (Job::AwaitReady, _) => self.node_ready = true,
+            (Job::RebuildEtcd { epoch }, _) => self.rebuilt(context, epoch),
             (Job::Renew | Job::RenewKubelet, _) => self.renewed(context),
             (Job::LeaveEtcd, StepOutput::Noted(_)) => self.etcd_gone = None,
             (Job::LeaveEtcd, _) => self.take_back(context),
@@ -130,6 +131,7 @@ impl Ladder {
             | Job::AwaitReady
             | Job::Renew
             | Job::RenewKubelet
+            | Job::RebuildEtcd { .. }
             | Job::LeaveEtcd
             | Job::Reset => {}
         }

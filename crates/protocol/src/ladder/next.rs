@@ -33,6 +33,9 @@ impl Ladder {
             self.underway = None;
             self.leave_join();
         }
+        if let Some(epoch) = context.rebuilds() {
+            return Some(self.next_rebuilt(context, epoch, &member));
+        }
         if let Some(step) = self.next_without_etcd(context, &member) {
             return Some(step);
         }

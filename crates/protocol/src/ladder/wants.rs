@@ -23,7 +23,7 @@ impl Ladder {
             return;
         }
         self.want_etcd_turn(context, &member);
-        if self.node_ready && !member.joined {
+        if self.node_ready && !member.joined && context.rebuilds().is_none() {
             context.wants.insert(Subject("joined", me, 0), Entry::Joined { machine: me });
         }
     }

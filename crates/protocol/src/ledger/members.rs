@@ -155,6 +155,25 @@ impl Members {
         Ok(())
     }
 
+    /// A control plane that is lost, or a voter of the charter that never came, is of the cluster no more.
+    ///
+    /// # Errors
+    /// As [`Members::remove`].
+    pub(super) fn lose(&mut self, machine: MachineId) -> Result<(), Refusal> {
+        if self.all.contains_key(&machine) {
+            return self.remove(machine);
+        }
+        self.removed.insert(machine);
+        Ok(())
+    }
+
+    /// Its Node is to be Ready once more.
+    pub(super) fn rejoins(&mut self, machine: MachineId) {
+        let Ok(member) = self.get_mut(machine) else { return };
+        let joined = std::mem::replace(&mut member.joined, false);
+        self.joined -= usize::from(joined);
+    }
+
     fn get_mut(&mut self, machine: MachineId) -> Result<&mut Member, Refusal> {
         self.all.get_mut(&machine).ok_or(Refusal::NotAdmitted(machine))
     }

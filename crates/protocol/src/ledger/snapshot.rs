@@ -7,6 +7,7 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, MachineId, WireError, proto};
 use prost::Message;
 
+use super::epoch::Recovered;
 use super::images::Images;
 use super::init::Init;
 use super::level::Level;
@@ -55,6 +56,7 @@ impl Ledger {
             turns,
             last_turns,
             level: self.level.0,
+            recovered: self.recovered.to_proto(),
             images: self.images.to_proto(),
             charter: Bytes::copy_from_slice(&self.charter),
             machines: self.members.seats.machines,
@@ -97,6 +99,7 @@ impl Ledger {
             revision: state.revision,
             charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
             level: Level(state.level),
+            recovered: Recovered::from_proto(state.recovered)?,
             images: Images::from_proto(state.images)?,
             wishes: Wishes::from_proto(state.wishes, state.removal_held, &state.last_wishes)?,
             members: Members::new(

@@ -66,6 +66,11 @@ impl Turns {
         Ok(())
     }
 
+    /// Nobody goes on with what was under way. Their numbers are used up.
+    pub(super) fn end_all(&mut self) {
+        self.under_way.clear();
+    }
+
     /// The machine is of the cluster no more.
     pub(super) fn remove(&mut self, machine: MachineId) {
         self.etcd_members.remove(&machine);

@@ -1,6 +1,6 @@
 //! How a machine starts, and what it is started with.
 
-use muster_wire::{Card, Certificate, Digest, Durable, Identity, Running, Settings, SignedCard};
+use muster_wire::{Card, Certificate, Digest, Durable, Epoch, Identity, Running, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
@@ -104,6 +104,7 @@ impl Machine {
                 kubernetes: durable.completed.map_or(String::new(), |_| boot.settings.kubernetes_version.clone()),
                 ..Running::default()
             },
+            epoch: Epoch::default(),
         };
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
@@ -129,6 +130,7 @@ impl Machine {
             manifests: Manifests::new(boot.manifests),
             ladder: Ladder::default(),
             wishes: Wishes::default(),
+            recovering: None,
             images_told: 1,
             cloned: false,
             departed: false,

@@ -28,6 +28,7 @@ impl Machine {
 
     /// Takes a card, and what it means for this machine.
     pub(super) fn learn(&mut self, now: Time, card: SignedCard, effects: &mut Effects) {
+        self.meet_epoch(card.card(), effects);
         if let Learned::Myself(theirs) = self.roster.learn(now, card, effects) {
             self.met_myself(now, theirs, effects);
         }

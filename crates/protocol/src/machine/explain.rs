@@ -65,6 +65,7 @@ impl Machine {
             Some(_) if self.follow.removal(self.id()).is_some() => {}
             Some(_) => self.explain_joining(now, &mut add),
         }
+        self.explain_recovery(now, &mut add);
         self.explain_leaving(&mut add);
         self.explain_certificates(&mut add);
         self.explain_level(&mut add);
@@ -93,7 +94,7 @@ impl Machine {
     }
 
     /// Whether it is held for alive and anything came from it within [`HERE`].
-    fn was_heard_lately(&self, machine: MachineId, now: Time) -> bool {
+    pub(super) fn was_heard_lately(&self, machine: MachineId, now: Time) -> bool {
         let heard = self.roster.known().get(&machine).and_then(|known| known.heard);
         self.roster.is_alive(machine) && heard.is_some_and(|heard| now.since(heard) <= HERE)
     }

@@ -71,7 +71,10 @@ impl Machine {
                 self.with_founding(now, effects, |founding, context| founding.accepted(context, vote));
             }
             Frame::Chartered { certificate, accepted } => self.meet_charter(now, from, *certificate, accepted, effects),
-            Frame::LedgerPoll { call, since } => self.follow.asked(now, from, call, since),
+            Frame::LedgerPoll { call, since, epoch, survey } => {
+                self.follow.asked(now, from, call, since, epoch, survey)
+            }
+            Frame::LedgerNews(news) if self.is_surveying(news.call) => self.surveyed(now, from, &news, effects),
             Frame::LedgerNews(news) => {
                 for (entry, told) in self.follow.news(from, news) {
                     self.committed(&entry, &told, effects);

@@ -1,20 +1,42 @@
 //! A majority of the control planes is gone for good: one that is left rebuilds the cluster from what it has, by a person's word. And whoever
 //! comes from before that learns of it, and lets be.
 
-use bytes::Bytes;
-use muster_wire::{Card, MachineId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster_wire::{Card, LedgerNews, MachineId};
 
 use super::{Fate, Machine};
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::words::reasons::Topic;
-use crate::{Effect, Effects, Time};
+use crate::{Effect, Effects, Ledger, Time};
+
+/// How long others are asked what they have.
+const SURVEY: Duration = Duration::from_secs(2);
+
+/// A recovery that a person wants.
+#[derive(Debug)]
+pub(super) struct Recovering {
+    /// The number of the person's question.
+    call: u64,
+    /// The number of the machine's own, and who has not answered yet.
+    survey: u64,
+    asked: BTreeSet<MachineId>,
+    until: Time,
+    /// The latest ledger that anybody has shown.
+    known: Ledger,
+    /// Whether the store is being made anew.
+    begun: bool,
+}
 
 impl Machine {
-    /// A person says that the other control planes are gone for good. They never have the last word on that while one of them is seen.
+    /// A person says that the other control planes are gone for good. They never have the last word on that while one of them is seen. Before
+    /// anything is done, everybody who is there is asked what they have: a worker may know of an entry that only the lost ones had as well.
     pub(super) fn recover(&mut self, now: Time, call: u64, dry_run: bool, effects: &mut Effects) {
-        let fate = match self.may_recover(now) {
+        let fate = match self.may_recover(self.follow.ledger(), now) {
             Err(why) => Fate::Refused { why },
+            Ok(_) if self.recovering.is_some() => Fate::Refused { why: "it is under way".to_owned() },
             Ok(next) if dry_run => {
                 let lost = self.follow.ledger().planes_beside(self.id());
                 let lost: Vec<String> = lost.into_iter().map(|machine| self.named_member(machine)).collect();
@@ -25,25 +47,73 @@ impl Machine {
                 );
                 Fate::Would { change }
             }
-            Ok(next) => {
-                let ledger: Bytes = next.encode().into();
-                let Some(certificate) = &self.durable.charter else { return };
-                let charter = Box::new(certificate.charter().clone());
-                if std::mem::replace(&mut self.follow.raft, true) {
-                    effects.push(Effect::StopRaft);
-                }
-                effects.push(Effect::RebuildRaft { charter, ledger: ledger.clone() });
-                self.follow.restored(&ledger);
-                let text = format!("the cluster is rebuilt from what this machine has: {}", next.epoch());
-                effects.notice(NoticeKind::Recovery, text);
-                Fate::Done { revision: next.revision() }
+            Ok(_) => {
+                let member = |peer: &MachineId| self.follow.ledger().member(*peer).is_some();
+                let peers = self.roster.connected_peers().filter(|peer| self.roster.greeted(*peer)).filter(member);
+                let asked: BTreeSet<MachineId> = peers.collect();
+                let survey = self.follow.survey(asked.iter().copied(), effects);
+                let known = self.follow.ledger().clone();
+                self.recovering = Some(Recovering { call, survey, asked, until: now + SURVEY, known, begun: false });
+                return;
             }
         };
         effects.push(Effect::Answer { call, fate });
     }
 
-    /// The ledger of the next epoch, if this machine may begin it.
-    fn may_recover(&self, now: Time) -> Result<crate::Ledger, String> {
+    /// Whether an answer is one to the survey under way.
+    pub(super) fn is_surveying(&self, call: u64) -> bool {
+        self.recovering.as_ref().is_some_and(|recovering| recovering.survey == call)
+    }
+
+    /// Somebody says what they have.
+    pub(super) fn surveyed(&mut self, now: Time, from: MachineId, news: &LedgerNews, effects: &mut Effects) {
+        let theirs = self.follow.surveyed(news);
+        let Some(recovering) = &mut self.recovering else { return };
+        if recovering.asked.remove(&from)
+            && let Some(theirs) = theirs.filter(|theirs| theirs.supersedes(&recovering.known))
+            && !planted("survey-unheard")
+        {
+            recovering.known = theirs;
+        }
+        self.survey_ends(now, effects);
+    }
+
+    /// When everybody has answered, or has had the time to.
+    pub(super) fn survey_ends(&mut self, now: Time, effects: &mut Effects) {
+        let over =
+            |recovering: &mut Recovering| !recovering.begun && (recovering.asked.is_empty() || recovering.until <= now);
+        let Some(mut recovering) = self.recovering.take_if(over) else { return };
+        let Some(certificate) = &self.durable.charter else { return };
+        let charter = Box::new(certificate.charter().clone());
+        if let Err(why) = self.may_recover(&recovering.known, now) {
+            effects.push(Effect::Answer { call: recovering.call, fate: Fate::Refused { why } });
+            return;
+        }
+        if std::mem::replace(&mut self.follow.raft, true) {
+            effects.push(Effect::StopRaft);
+        }
+        effects.push(Effect::RebuildRaft { charter, known: recovering.known.encode().into() });
+        recovering.begun = true;
+        self.recovering = Some(recovering);
+    }
+
+    /// When the survey ends at the latest.
+    pub(super) fn survey_due(&self) -> Option<(Time, &'static str)> {
+        let recovering = self.recovering.as_ref().filter(|recovering| !recovering.begun)?;
+        Some((recovering.until, "what others know, before a recovery"))
+    }
+
+    /// Raft told its ledger: if it is that of the epoch that was to begin, it has.
+    pub(super) fn recovered(&mut self, effects: &mut Effects) {
+        let (epoch, revision) = (self.follow.ledger().epoch(), self.follow.ledger().revision());
+        let begun = |recovering: &mut Recovering| recovering.begun && epoch > recovering.known.epoch();
+        let Some(recovering) = self.recovering.take_if(begun) else { return };
+        effects.notice(NoticeKind::Recovery, format!("the cluster is rebuilt from what this machine has: {epoch}"));
+        effects.push(Effect::Answer { call: recovering.call, fate: Fate::Done { revision } });
+    }
+
+    /// The ledger of the next epoch after this one, if this machine may begin it.
+    fn may_recover(&self, ledger: &Ledger, now: Time) -> Result<Ledger, String> {
         if self.stands_still() || self.is_past() {
             return Err("this machine takes no part in the ledger: see `muster explain`".to_owned());
         }
@@ -53,7 +123,6 @@ impl Machine {
         if self.durable.charter.is_none() {
             return Err("no cluster is founded yet: there is nothing to recover".to_owned());
         }
-        let ledger = self.follow.ledger();
         let next =
             ledger.rebuilt(self.id()).map_err(|why| format!("nothing can be recovered from this machine: {why}"))?;
         if self.durable.completed.is_none() {
@@ -61,7 +130,7 @@ impl Machine {
         }
         let others = ledger.planes_beside(self.id());
         let seen: Vec<MachineId> = others.iter().copied().filter(|other| self.answers(*other, now)).collect();
-        if seen.is_empty() || planted("recovery-unasked") {
+        if seen.is_empty() {
             return Ok(next);
         }
         let names: Vec<String> = seen.iter().map(|machine| self.named_member(*machine)).collect();
@@ -99,12 +168,15 @@ impl Machine {
             if voted {
                 effects.push(Effect::StopRaft);
             }
-            let text = format!(
-                "{} follows {}: what this machine knows of the ledger is from before, and it asks for the rest",
-                self.named_member(card.machine),
-                card.epoch
-            );
-            effects.notice(NoticeKind::Recovery, text);
+            // A newcomer knows nothing that could be of the past.
+            if voted || self.follow.ledger().revision() > 0 {
+                let text = format!(
+                    "{} follows {}: what this machine knows of the ledger is from before, and it asks for the rest",
+                    self.named_member(card.machine),
+                    card.epoch
+                );
+                effects.notice(NoticeKind::Recovery, text);
+            }
         }
     }
 

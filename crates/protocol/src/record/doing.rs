@@ -47,6 +47,9 @@ fn text(effect: &Effect) -> String {
         Effect::Learn { machine, .. } => format!("learns where {machine} is"),
         Effect::Refuse { machine, why, .. } => format!("refuses {machine}: {why}"),
         Effect::StartRaft { charter } => format!("starts Raft with {} voters", charter.voters.len()),
+        Effect::RebuildRaft { known, .. } => {
+            format!("rebuilds Raft's store, where a ledger of {} bytes is known", known.len())
+        }
         Effect::InitializeRaft => "initializes Raft".to_owned(),
         Effect::StopRaft => "stops Raft".to_owned(),
         Effect::Renew => "starts again as another machine".to_owned(),

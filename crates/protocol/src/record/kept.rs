@@ -73,6 +73,10 @@ pub(super) enum Kept {
         run: u64,
         result: Result<Output, Failure>,
     },
+    Recover {
+        call: u64,
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,6 +128,7 @@ impl From<&Input> for Kept {
                     ProposalOutcome::NotLeading(leader) => Outcome::NotLeading(leader),
                 },
             },
+            Input::Recover { call, dry_run } => Kept::Recover { call, dry_run },
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone }
@@ -161,6 +166,7 @@ impl TryFrom<Kept> for Input {
                     Outcome::NotLeading(leader) => ProposalOutcome::NotLeading(leader),
                 },
             },
+            Kept::Recover { call, dry_run } => Input::Recover { call, dry_run },
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
             Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone }

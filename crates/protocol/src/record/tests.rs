@@ -57,6 +57,7 @@ fn hello(seed: u8) -> Frame {
         charter: None,
         level: 2,
         running: muster_wire::Running::default(),
+        epoch: muster_wire::Epoch::default(),
     };
     Frame::Hello {
         card: SignedCard::sign(&identity, card),

@@ -136,6 +136,7 @@ mod tests {
             charter: None,
             level: 1,
             running: muster_wire::Running::default(),
+            epoch: muster_wire::Epoch::default(),
         };
         SignedCard::sign(&identity, card)
     }

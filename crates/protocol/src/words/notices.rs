@@ -89,6 +89,8 @@ pub enum NoticeKind {
     ManifestRefused,
     /// The endpoint's name does not mean what it should.
     Hosts,
+    /// The cluster is rebuilt from what one machine has, or was.
+    Recovery,
     /// Certificates were renewed.
     Renewed,
     /// Raft handed over what is no ledger.
@@ -114,6 +116,7 @@ impl NoticeKind {
             | Self::Hosts
             | Self::RemovalHeld
             | Self::Outgrown
+            | Self::Recovery
             | Self::Ledger => Severity::Warning,
             _ => Severity::Info,
         }

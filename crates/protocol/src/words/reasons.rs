@@ -62,6 +62,8 @@ pub enum Topic {
     Repair,
     /// Certificates that end, or have ended.
     Certificates,
+    /// A majority of the control planes is gone, or the cluster was rebuilt.
+    Recovery,
     /// The ledger's level: a machine does not know it, or keeps it from rising.
     Level,
     /// An entry is to be committed.

@@ -60,6 +60,8 @@ pub(crate) struct Site {
     pub(crate) levels: BTreeMap<usize, u32>,
     /// Who refused whom, and what the refusing one's disk held at that moment.
     pub(crate) refused: Vec<(usize, MachineId, Durable)>,
+    /// Whom the cluster was rebuilt without, and how long the log was: their Raft goes no further.
+    rebuilt: Option<(BTreeSet<MachineId>, usize)>,
     /// Machines that are to start again as others.
     pub(crate) renewed: Vec<usize>,
     /// Whether a refused machine is cut off; if not, it is heard of as through others.
@@ -107,6 +109,7 @@ impl Site {
             endpoints: BTreeMap::new(),
             levels: BTreeMap::new(),
             refused: Vec::new(),
+            rebuilt: None,
             renewed: Vec::new(),
             refusal_cuts: true,
             ids: BTreeMap::new(),
@@ -235,9 +238,31 @@ impl Site {
         }
         let Some(leader) = self.leader else { return };
         let leader = self.id(leader);
-        for (seat, _) in self.seats.iter().filter(|(_, seat)| seat.raft) {
-            self.queue.push_back((*seat, Input::Leading { term: 1, leader: Some(leader) }));
+        let lost = |number: &usize| self.rebuilt.as_ref().is_some_and(|(lost, _)| lost.contains(&self.id(*number)));
+        let led: Vec<usize> =
+            self.seats.iter().filter(|(number, seat)| seat.raft && !lost(number)).map(|(number, _)| *number).collect();
+        for seat in led {
+            self.queue.push_back((seat, Input::Leading { term: 1, leader: Some(leader) }));
         }
+    }
+
+    /// From here on it alone votes, and what it had is the log.
+    fn rebuild(&mut self, seat: usize, known: &[u8]) {
+        let known = muster_protocol::Ledger::decode(known, muster_wire::level::KNOWN).expect("decodes");
+        let lost = known.planes_beside(self.id(seat)).into_iter().collect();
+        let rebuilt = known.rebuilt(self.id(seat)).expect("is rebuilt");
+        let ledger = rebuilt.encode().into();
+        self.trace.ledger = Some(rebuilt);
+        let voters = std::collections::BTreeSet::from([self.id(seat)]);
+        self.seats.get_mut(&seat).expect("is there").raft = true;
+        self.leader = Some(seat);
+        self.rebuilt = Some((lost, self.log.len()));
+        // The ledger's own step has a place in the log, and no entry.
+        self.log.push(Bytes::new());
+        self.seats.get_mut(&seat).expect("is there").applied = self.log.len();
+        self.queue.push_back((seat, Input::Restored { ledger }));
+        self.queue.push_back((seat, Input::Members(voters)));
+        self.queue.push_back((seat, Input::Leading { term: 1 << 20, leader: Some(self.id(seat)) }));
     }
 
     fn carry_out(&mut self, seat: usize, mut effects: Effects) {
@@ -252,6 +277,7 @@ impl Site {
                         self.elect();
                     }
                 }
+                Effect::RebuildRaft { known, .. } => self.rebuild(seat, &known),
                 Effect::InitializeRaft => self.elect(),
                 Effect::Propose { call, entry } => self.propose(seat, call, &entry),
                 Effect::Run { run, step } => self.run_step(seat, run, step),
@@ -395,10 +421,17 @@ impl Site {
                 one.machine.handle(self.now, input, &mut effects);
                 self.carry_out(seat, effects);
             }
+            let ids: BTreeMap<usize, MachineId> = self.seats.keys().map(|number| (*number, self.id(*number))).collect();
             let fresh: Vec<(usize, u64, Bytes)> = self
                 .seats
                 .iter_mut()
-                .filter(|(_, seat)| seat.raft && seat.applied < self.log.len())
+                .filter(|(number, seat)| {
+                    let end = match &self.rebuilt {
+                        Some((lost, end)) if lost.contains(&ids[*number]) => *end,
+                        _ => self.log.len(),
+                    };
+                    seat.raft && seat.applied < end
+                })
                 .map(|(seat, one)| {
                     one.applied += 1;
                     (*seat, one.applied as u64, self.log[one.applied - 1].clone())

@@ -17,6 +17,8 @@ use crate::world::Slot;
 pub(super) struct Rights {
     holders: BTreeSet<MachineId>,
     asked: Option<(Slot, MachineId, Entry)>,
+    /// Whom control planes that are alone asked what they have: by whom, whom, and the question's number.
+    surveys: BTreeSet<(MachineId, MachineId, u64)>,
 }
 
 impl Rights {
@@ -36,8 +38,17 @@ impl Rights {
                 }
                 Ok(())
             }
-            Seen::Sent { machine, frame: Frame::LedgerNews(news), .. }
-                if !news.not_admitted && !self.votes(*machine, truth) =>
+            Seen::Sent { machine, to, frame: Frame::LedgerPoll { call, survey: true, .. }, .. } => {
+                if !truth.control_planes.contains(machine) {
+                    return Err(format!("{machine} asks {to} what it has, and is no control plane"));
+                }
+                self.surveys.insert((*machine, *to, *call));
+                Ok(())
+            }
+            Seen::Sent { machine, to, frame: Frame::LedgerNews(news), .. }
+                if !news.not_admitted
+                    && !self.votes(*machine, truth)
+                    && !self.surveys.contains(&(*to, *machine, news.call)) =>
             {
                 Err(format!(
                     "{machine} tells what is in the ledger, and never was a control plane or a voter of the charter"

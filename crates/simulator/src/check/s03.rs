@@ -23,9 +23,9 @@ const SPEAKS_AFTER: At = 1_000_000;
 pub(super) struct Raft {
     entries: BTreeMap<u64, u64>,
     applied: BTreeMap<Slot, u64>,
-    /// By charter and revision: who was seen with it first, and the ledger.
-    ledgers: BTreeMap<([u8; 16], u64), (Slot, Ledger)>,
-    looked_at: BTreeMap<Slot, ([u8; 16], u64)>,
+    /// By charter, epoch and revision: who was seen with it first, and the ledger.
+    ledgers: BTreeMap<([u8; 16], u32, u64), (Slot, Ledger)>,
+    looked_at: BTreeMap<Slot, ([u8; 16], u32, u64)>,
     /// Where the next look begins.
     next: Slot,
     /// The term that each identity has spoken in.
@@ -92,6 +92,17 @@ impl Raft {
                 self.applied.remove(slot);
                 Ok(())
             }
+            // What only the lost ones had is lost, and nothing else: whoever could be asked was.
+            Seen::Rebuilt { slot, revision, known } => {
+                self.entries.split_off(revision);
+                match known >= revision {
+                    true => Err(format!(
+                        "machine {slot} rebuilds the cluster up to revision {}, and a machine that is here knows {known}",
+                        revision - 1
+                    )),
+                    false => Ok(()),
+                }
+            }
             Seen::Restored { slot, revision, .. } => {
                 self.applied.insert(*slot, *revision);
                 Ok(())
@@ -125,7 +136,7 @@ impl Raft {
             let Some(machine) = world.machine(slot).filter(|_| !world.is_apart(slot, truth)) else { continue };
             let Some(certificate) = machine.charter() else { continue };
             let ledger = machine.ledger();
-            let standing = (certificate.charter().id, ledger.revision());
+            let standing = (certificate.charter().id, ledger.epoch().number, ledger.revision());
             if self.looked_at.insert(slot, standing) == Some(standing) {
                 continue;
             }

@@ -202,6 +202,10 @@ pub enum Pick {
     TurnHolder,
     /// The control planes when the fault begins.
     ControlPlanes,
+    /// The control planes when the fault begins, but for one.
+    PlanesButOne,
+    /// That one.
+    PlaneLeft,
     /// Who proposes a charter when the fault begins: the lowest identity alive.
     Proposer,
 }
@@ -214,7 +218,7 @@ enum PickText {
 }
 
 const PICKS: &str = "a list of machine numbers, \"all\", \"half\", \"random:N\", \"leader\", \"initialiser\", \
-                     \"maker\", \"turn-holder\", \"control-planes\" or \"proposer\"";
+                     \"maker\", \"turn-holder\", \"control-planes\", \"planes-but-one\", \"plane-left\" or \"proposer\"";
 
 impl TryFrom<PickText> for Pick {
     type Error = String;
@@ -232,6 +236,8 @@ impl TryFrom<PickText> for Pick {
             "maker" => Pick::Maker,
             "turn-holder" => Pick::TurnHolder,
             "control-planes" => Pick::ControlPlanes,
+            "planes-but-one" => Pick::PlanesButOne,
+            "plane-left" => Pick::PlaneLeft,
             "proposer" => Pick::Proposer,
             other => match other.strip_prefix("random:").and_then(|count| count.parse().ok()) {
                 Some(count) => Pick::Random(count),
@@ -253,6 +259,8 @@ impl From<Pick> for PickText {
             Pick::Maker => "maker".into(),
             Pick::TurnHolder => "turn-holder".into(),
             Pick::ControlPlanes => "control-planes".into(),
+            Pick::PlanesButOne => "planes-but-one".into(),
+            Pick::PlaneLeft => "plane-left".into(),
             Pick::Proposer => "proposer".into(),
         })
     }

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use super::{Fault, Pick, Scenario, Sort, Swarm};
 
 /// The steps of the kubeadm device; a swarm disturbs all but those that nobody's joining hangs on, the last ones.
-pub(super) const STEPS: [&str; 18] = [
+pub(super) const STEPS: [&str; 19] = [
     "check",
     "prepare",
     "make-pki",
@@ -26,6 +26,7 @@ pub(super) const STEPS: [&str; 18] = [
     "apply-manifests",
     "strike",
     "leave-etcd",
+    "rebuild-etcd",
 ];
 
 const COPIES_KEPT: i32 = crate::world::COPIES_KEPT as i32;

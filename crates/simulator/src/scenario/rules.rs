@@ -100,14 +100,14 @@ fn wishes(scenario: &Scenario, say: Say<'_>) -> Checked {
         let accepts = wish.accept_other.unwrap_or_default();
         let rule = format!("names [[other]] {accepts}, and there are {others}, counted from 0");
         say(wish.accept_other.is_none() || (accepts as usize) < others, "wish", nth, "accept_other", rule)?;
-        let count = [wish.accept_other.is_some(), wish.remove.is_some(), wish.withdraw.is_some()];
+        let count = [wish.accept_other.is_some(), wish.remove.is_some(), wish.withdraw.is_some(), wish.recover];
         let one = count.iter().filter(|there| **there).count() == 1;
         say(
             one,
             "wish",
             nth,
             "remove",
-            "must stand alone: a wish is one of accept_other, remove and withdraw".to_owned(),
+            "must stand alone: a wish is one of accept_other, remove, withdraw and recover".to_owned(),
         )?;
         let rule = "is for remove only".to_owned();
         say(!wish.returns || wish.remove.is_some(), "wish", nth, "returns", rule)?;

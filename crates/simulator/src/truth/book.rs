@@ -49,6 +49,8 @@ pub(crate) struct Book {
     /// The number of the last wish of each machine that was asked.
     asked: BTreeMap<MachineId, u64>,
     level: u32,
+    /// How often it was rebuilt, and by whom last.
+    epoch: (u32, MachineId),
     /// The accepted images.
     images: Vec<Digest>,
     /// What was wished and is not so yet.
@@ -72,6 +74,24 @@ impl Book {
         (self.level, self.images) = (1, vec![image]);
         self.wanted = wanted;
         self.voters = voters.clone();
+    }
+
+    /// One control plane rebuilt the cluster from what it had: nobody else is one, nothing is under way, and etcd has its member alone.
+    pub(crate) fn rebuilt(&mut self, revision: u64, by: MachineId, lost: &BTreeSet<MachineId>) {
+        self.revision = revision;
+        self.level = self.level.max(5);
+        self.epoch = (self.epoch.0 + 1, by);
+        for machine in lost {
+            self.lines.remove(machine);
+            self.removed.insert(*machine);
+            self.founders.remove(machine);
+            self.begun.remove(machine);
+            self.asked.remove(machine);
+        }
+        self.turns.values_mut().for_each(|(_, holder)| *holder = None);
+        self.lines.entry(by).and_modify(|line| line.joined = false);
+        self.open.clear();
+        self.held = None;
     }
 
     /// The last entry's place in the log.
@@ -335,6 +355,11 @@ impl Book {
         }
     }
 
+    /// The admitted control planes.
+    pub(crate) fn control_planes(&self) -> BTreeSet<MachineId> {
+        self.lines.keys().copied().filter(|machine| self.control_plane(*machine)).collect()
+    }
+
     fn control_plane(&self, machine: MachineId) -> bool {
         self.lines.get(&machine).is_some_and(|line| line.admitted.role == Role::ControlPlane)
     }
@@ -503,6 +528,10 @@ impl Book {
                 let what = format!("the turn {}", kind.purpose());
                 return wrong("S8", &what, format!("{theirs:?}"), format!("{ours:?}"));
             }
+        }
+        let epoch = (ledger.epoch().number, ledger.epoch().by);
+        if epoch != self.epoch {
+            return wrong("S3", "the epoch", format!("{epoch:?}"), format!("{:?}", self.epoch));
         }
         if ledger.level() != self.level {
             return wrong("S16", "the level", ledger.level().to_string(), self.level.to_string());

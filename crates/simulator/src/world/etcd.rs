@@ -110,6 +110,14 @@ impl World {
         self.hosts[slot as usize].kube.files.entry(DATA.to_owned()).or_insert_with(|| b"{}".to_vec());
     }
 
+    /// What is on this disk is of another cluster now.
+    pub(super) fn rebuilds(&mut self, slot: Slot, number: usize) {
+        if let Some(mut data) = self.parsed::<Data>(slot, DATA) {
+            data.cluster = Some(number);
+            self.write_data(slot, &data);
+        }
+    }
+
     /// The kubelet starts etcd once its manifest is there. What it has never begun it begins.
     pub(super) fn etcd_starts(&mut self, slot: Slot) {
         let Some(founding) = self.parsed::<Founding>(slot, &at(ETCD_MANIFEST)) else { return };

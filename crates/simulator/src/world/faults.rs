@@ -340,6 +340,10 @@ impl World {
             Pick::Maker => by_id(self.watch.truth.book.maker()),
             Pick::TurnHolder => by_id(self.watch.truth.book.turn_holder()),
             Pick::ControlPlanes => self.watch.control_planes().flat_map(|id| by_id(Some(id))).collect::<Vec<_>>(),
+            Pick::PlanesButOne => {
+                self.watch.control_planes().skip(1).flat_map(|id| by_id(Some(id))).collect::<Vec<_>>()
+            }
+            Pick::PlaneLeft => self.watch.control_planes().take(1).flat_map(|id| by_id(Some(id))).collect::<Vec<_>>(),
             Pick::Proposer => {
                 let up = self.hosts.iter().filter(|host| host.power == Power::On && !host.extra);
                 up.min_by_key(|host| host.me).map(|host| host.slot).into_iter().collect()

@@ -183,6 +183,7 @@ impl World {
                 [0.001, 0.03]
             }
             Step::Renew { .. } | Step::RenewKubelet { .. } => [1.0, 4.0],
+            Step::RebuildEtcd { .. } => [4.0, 9.0],
             Step::DeleteToken { .. } | Step::ApplyManifests { .. } => [0.01, 0.2],
         };
         let step_max = seconds(times.step_max_s);

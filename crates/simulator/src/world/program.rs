@@ -102,6 +102,7 @@ impl World {
                 self.join_phases(slot, &args, &ran, phase.get(1).copied())
             }
             ["join"] => self.join_skipping(slot, &args),
+            ["salvage"] => self.salvage(slot, &args),
             ["certs", "renew", "all"] => self.renew_certificates(slot, &args),
             ["token", "create"] => self.create_token(slot, &args),
             ["token", "delete", id] => self.delete_token(slot, id),
@@ -234,6 +235,35 @@ impl World {
         if kube.renewal == Renewal::Due {
             kube.renewal = Renewal::NotYet;
         }
+        Ok(())
+    }
+
+    /// `muster salvage`: etcd of this machine alone goes on, as another cluster, and whoever asks an API server asks its. The others' members go
+    /// on as what they were, if they are ever started again.
+    fn salvage(&mut self, slot: Slot, args: &[&str]) -> Done {
+        let Some(token) = args.iter().find_map(|arg| arg.strip_prefix("--token=")) else {
+            return failed("salvage", "the following required arguments were not provided: --token");
+        };
+        let Some(old) = self.hosts[slot as usize].kube.cluster else {
+            return failed("salvage", "no etcd runs here");
+        };
+        if self.site.clusters[old].token.as_deref() == Some(token) {
+            return Ok(());
+        }
+        let (number, mut cluster) = (self.site.clusters.len(), self.site.clusters[old].clone());
+        cluster.token = Some(token.to_owned());
+        let others: BTreeSet<Slot> = cluster.etcd.iter().copied().filter(|other| *other != slot).collect();
+        (cluster.etcd, cluster.begun) = ([slot].into(), [slot].into());
+        cluster.learners.clear();
+        cluster.members.retain(|member| !others.contains(member));
+        self.site.clusters.push(cluster);
+        for host in self.hosts.iter_mut().filter(|host| !others.contains(&host.slot)) {
+            host.kube.cluster = host.kube.cluster.map(|of| if of == old { number } else { of });
+        }
+        self.rebuilds(slot, number);
+        let serves = self.has(slot, &at(API_MANIFEST));
+        let kube = self.kube(slot);
+        (kube.etcd, kube.serves) = (true, serves);
         Ok(())
     }
 

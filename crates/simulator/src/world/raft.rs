@@ -93,6 +93,39 @@ impl World {
         self.raft_drive(slot);
     }
 
+    /// A person's word makes this machine's store anew. What it had told anybody before it died in that is told to nobody.
+    pub(super) fn raft_rebuild(&mut self, slot: Slot, charter: &Charter, known: &[u8]) {
+        let host = &self.hosts[slot as usize];
+        let (platter, level, machine) = (host.platter.clone(), host.level, host.me);
+        let disk = Disk::open_on("raft.redb", platter).map_err(OpenError::from).map_err(SeatError::from);
+        let rebuilt = disk.and_then(|disk| host.seat.rebuild(charter, known, level, &disk));
+        if self.raft_is_struck(slot) {
+            return;
+        }
+        match rebuilt {
+            Ok(rebuilt) => {
+                // Nobody knew of them that they were committed; from here on they are.
+                for (revision, entry) in &rebuilt.tail {
+                    self.see(Seen::Applied { slot, machine, revision: *revision, entry });
+                }
+                let known = self.known_to_others(slot, rebuilt.ledger.epoch().number);
+                self.see(Seen::Rebuilt { slot, revision: rebuilt.ledger.revision(), known });
+                self.raft_start(slot, charter);
+            }
+            Err(why) => self.raft_fails(slot, &why),
+        }
+    }
+
+    /// The latest revision of an earlier epoch that a machine has which this one could ask in time: nothing but lost power stands in the way.
+    fn known_to_others(&self, slot: Slot, epoch: u32) -> u64 {
+        if self.active.iter().any(|active| self.plan[active.index].kind != Sort::PowerLoss) {
+            return 0;
+        }
+        let others = self.hosts.iter().filter(|host| host.slot != slot && host.power == super::Power::On);
+        let ledgers = others.filter_map(|host| Some(host.machine.as_ref()?.ledger()));
+        ledgers.filter(|ledger| ledger.epoch().number < epoch).map(|ledger| ledger.revision()).max().unwrap_or(0)
+    }
+
     pub(super) fn raft_initialize(&mut self, slot: Slot) {
         self.hosts[slot as usize].seat.initialize();
         self.raft_carry_on(slot);

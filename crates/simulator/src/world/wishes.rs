@@ -11,6 +11,12 @@ use crate::watch::Seen;
 impl World {
     /// Asks whoever the scenario names. A wish's number is its place there.
     pub(super) fn wish(&mut self, index: usize) {
+        if self.scenario.wishes.get(index).is_some_and(|wish| wish.recover) {
+            for slot in self.targets(&self.scenario.wishes[index].machines) {
+                self.feed(slot, Input::Recover { call: index as u64, dry_run: false });
+            }
+            return;
+        }
         let Some(wish) = self.wished(index) else { return };
         self.asked.insert(index, wish.clone());
         for slot in self.targets(&self.scenario.wishes[index].machines) {

@@ -60,6 +60,7 @@ mod tests {
             charter: None,
             level: 1,
             running: crate::Running::default(),
+            epoch: crate::Epoch::default(),
         };
         let bytes = SignedCard::sign(&identity, card).encode().to_vec();
         let first = SignedCard::decode(&bytes).expect("it is good");

@@ -14,5 +14,8 @@ pub const FOUNDERS: u32 = 3;
 /// From here on machines are removed because somebody wished so, and workers become control planes.
 pub const LEAVING: u32 = 4;
 
+/// A ledger of this level was rebuilt from what one machine had. It comes with that, and not because all voters know it.
+pub const RECOVERY: u32 = 5;
+
 /// The highest level that this version knows.
-pub const KNOWN: u32 = LEAVING;
+pub const KNOWN: u32 = RECOVERY;

@@ -66,7 +66,7 @@ impl Part {
     }
 
     pub(crate) fn etcd(name: &str) -> Self {
-        Self::new(name, 55, ["server", "etcdctl"].map(|program| format!("go.etcd.io/etcd/{program}/v3")))
+        Self::new(name, 55, ["server", "etcdctl", "etcdutl"].map(|program| format!("go.etcd.io/etcd/{program}/v3")))
     }
 
     pub(crate) fn containerd() -> Self {
