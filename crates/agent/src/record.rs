@@ -108,6 +108,7 @@ mod tests {
             seed: [4; 32],
             manifests: 0,
             level: muster_wire::level::KNOWN,
+            raft_begun: false,
             tuning: Tuning::default(),
         }
     }

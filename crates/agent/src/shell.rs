@@ -171,6 +171,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         seed: *device::seed(),
         manifests: config.manifests.count(),
         level: level::KNOWN,
+        raft_begun: disk.has_begun_raft(),
         tuning: config.tuning.clone(),
     };
     let mut recorder = match &config.record {

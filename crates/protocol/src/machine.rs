@@ -59,6 +59,8 @@ pub struct Machine {
     ladder: Ladder,
     wishes: wishes::Wishes,
     recovering: Option<recovery::Recovering>,
+    /// Whether its store of Raft was begun in an earlier start.
+    raft_begun: bool,
     /// How many accepted images those that are connected were told of.
     images_told: usize,
     cloned: bool,

@@ -29,7 +29,7 @@ use kept::Kept;
 
 /// How every recording begins.
 pub const MAGIC: &[u8; 16] = b"muster-recording";
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 const HEADER_BYTES: usize = MAGIC.len() + 4;
 /// Before the body of a part: its length and its checksum.
 const FRAME_BYTES: usize = 8;
@@ -73,6 +73,7 @@ pub fn start(boot: &Boot, now: Time) -> Vec<u8> {
         seed: boot.seed,
         manifests: boot.manifests,
         level: boot.level,
+        raft_begun: boot.raft_begun,
         tuning: intervals(&boot.tuning),
     };
     append(&mut bytes, &start);
@@ -187,6 +188,7 @@ impl<'a> Recording<'a> {
             seed: start.seed,
             manifests: start.manifests,
             level: start.level,
+            raft_begun: start.raft_begun,
             tuning: tuning(start.tuning),
         })
     }
@@ -312,6 +314,7 @@ struct Start {
     seed: [u8; 32],
     manifests: u32,
     level: u32,
+    raft_begun: bool,
     tuning: [Duration; 11],
 }
 

@@ -303,6 +303,7 @@ fn the_state_of_another_cluster_is_refused() {
         seed: [0; 32],
         manifests: 0,
         level: muster_wire::level::KNOWN,
+        raft_begun: false,
         tuning: Tuning::default(),
     };
     let refusal = Machine::new(boot, Time(0), &mut Effects::default()).err().expect("refused");

@@ -49,6 +49,11 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("etcd-turn-unwaited", "S8", "any machine may add its etcd member without a turn of its own"),
     ("etcd-turn-cut", "S8", "the turn of a machine that looks dead is given on at once"),
     ("stray-stays", "L1", "who joins etcd leaves a member there that was added and left behind"),
+    (
+        "later-voters-wait",
+        "L2",
+        "a voter that is none by the charter waits after a restart until another one tells it that it votes",
+    ),
     ("later-epoch-ignored", "L1", "who was given up when the cluster was rebuilt goes on as if nothing had been"),
     ("survey-unheard", "S3", "a control plane rebuilds the cluster without what others know of the ledger"),
     ("old-turn-used", "S8", "a restarted machine uses the turn that its earlier start asked for"),

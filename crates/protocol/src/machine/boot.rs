@@ -44,6 +44,8 @@ pub struct Boot {
     pub manifests: u32,
     /// The highest level of the ledger that it knows: [`muster_wire::level::KNOWN`], of an older image a lower one.
     pub level: u32,
+    /// Whether this identity's store of Raft was begun: it votes, or did, whether the charter says so or not.
+    pub raft_begun: bool,
     /// The intervals the core goes by.
     pub tuning: Tuning,
 }
@@ -131,6 +133,7 @@ impl Machine {
             ladder: Ladder::default(),
             wishes: Wishes::default(),
             recovering: None,
+            raft_begun: boot.raft_begun,
             images_told: 1,
             cloned: false,
             departed: false,

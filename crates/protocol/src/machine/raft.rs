@@ -10,7 +10,7 @@ use crate::{Effect, Effects, Time};
 const RAFT_HEAD_START: Duration = Duration::from_millis(150);
 
 impl Machine {
-    /// Voters run Raft: those of the charter at once, control planes of later when the ledger names them.
+    /// Voters run Raft: those of the charter at once, control planes of later when the ledger names them, and at once when they start again.
     pub(super) fn start_raft_if_voter(&mut self, now: Time, effects: &mut Effects) {
         if self.follow.raft || self.cloned || self.follow.later().is_some() {
             return;
@@ -22,7 +22,9 @@ impl Machine {
         let later = self.follow.ledger().member(me).is_some_and(|member| {
             member.admitted.role == muster_wire::Role::ControlPlane || planted("worker-runs-raft")
         });
-        if place.is_none() && !later {
+        // Who votes by no charter knows of it from its own store alone: where all of them were switched off, nobody else is there to say so.
+        let before = self.raft_begun && self.follow.ledger().revision() == 0 && !planted("later-voters-wait");
+        if place.is_none() && !later && !before {
             return;
         }
         self.follow.raft = true;

@@ -105,6 +105,10 @@ impl Machine {
 
     /// Raft told its ledger: if it is that of the epoch that was to begin, it has.
     pub(super) fn recovered(&mut self, effects: &mut Effects) {
+        let now = self.follow.ledger().epoch();
+        let cards = self.roster.known().values().map(|known| known.card.card());
+        let later: Vec<Card> = cards.filter(|card| card.epoch > now).cloned().collect();
+        later.iter().for_each(|card| self.meet_epoch(card, effects));
         let (epoch, revision) = (self.follow.ledger().epoch(), self.follow.ledger().revision());
         let begun = |recovering: &mut Recovering| recovering.begun && epoch > recovering.known.epoch();
         let Some(recovering) = self.recovering.take_if(begun) else { return };
@@ -152,7 +156,9 @@ impl Machine {
 
     /// Somebody's card shows the ledger that it follows. Members do not forge: one in a later epoch says that this machine is of the past.
     pub(super) fn meet_epoch(&mut self, card: &Card, effects: &mut Effects) {
-        if card.epoch <= self.follow.ledger().epoch() {
+        // What its own Raft has on disk comes in a moment.
+        let unread = self.follow.raft && self.follow.ledger().revision() == 0;
+        if card.epoch <= self.follow.ledger().epoch() || unread {
             return;
         }
         let Some(charter) = &self.durable.charter else { return };

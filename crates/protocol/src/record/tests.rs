@@ -35,6 +35,7 @@ fn boot() -> Boot {
         seed: [4; 32],
         manifests: 3,
         level: 2,
+        raft_begun: false,
         tuning: Tuning { settle: Duration::from_millis(7), ..Tuning::default() },
     }
 }

@@ -173,6 +173,7 @@ impl Site {
             seed: random,
             manifests: self.manifests,
             level: self.levels.get(&seat).copied().unwrap_or(level::KNOWN),
+            raft_begun: false,
             tuning: Tuning::default(),
         };
         let mut effects = Effects::default();

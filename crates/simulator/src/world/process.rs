@@ -67,6 +67,7 @@ impl World {
             seed: self.chance.fixed_bytes("boot seed", slot.into(), life.into()),
             manifests: self.scenario.image.manifests,
             level,
+            raft_begun: self.hosts[slot as usize].raft_begun,
             tuning: self.tuning.clone(),
         };
         let shown = self.hosts[slot as usize].clock.show(self.now);
