@@ -98,10 +98,11 @@ impl Follow {
         Some(ledger)
     }
 
-    /// Which of those that vote follow the ledger of the later epoch that this machine has heard of, as their cards say.
+    /// Which of those that vote, and are here, follow the ledger of the later epoch that this machine has heard of, as their cards say.
     fn ahead(&self, voters: &[MachineId], roster: &Roster) -> Vec<MachineId> {
         let Some(later) = self.later() else { return Vec::new() };
-        let follows = |voter: &MachineId| roster.card(*voter).is_some_and(|card| card.epoch >= later);
+        let follows =
+            |voter: &MachineId| roster.is_alive(*voter) && roster.card(*voter).is_some_and(|card| card.epoch >= later);
         voters.iter().copied().filter(follows).collect()
     }
 

@@ -12,7 +12,7 @@ const RAFT_HEAD_START: Duration = Duration::from_millis(150);
 impl Machine {
     /// Voters run Raft: those of the charter at once, control planes of later when the ledger names them, and at once when they start again.
     pub(super) fn start_raft_if_voter(&mut self, now: Time, effects: &mut Effects) {
-        if self.follow.raft || self.cloned || self.follow.later().is_some() {
+        if self.follow.raft || self.cloned || self.is_past() {
             return;
         }
         let me = self.identity.machine();

@@ -186,9 +186,9 @@ impl Machine {
         }
     }
 
-    /// Whether it has heard of a later epoch than its own and has not come to it.
-    fn is_past(&self) -> bool {
-        self.follow.later().is_some()
+    /// Whether it has heard of a later epoch than its own and has not come to it. A newcomer has nothing that could be of the past.
+    pub(super) fn is_past(&self) -> bool {
+        self.follow.later().is_some() && self.follow.ledger().revision() > 0
     }
 
     /// While it is of the past, it does nothing for the cluster. Else its card says in which epoch it is.
@@ -204,7 +204,7 @@ impl Machine {
 
     /// What people should know of it.
     pub(super) fn explain_recovery(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
-        if let Some(later) = self.follow.later() {
+        if let Some(later) = self.follow.later().filter(|_| self.is_past()) {
             let text = format!(
                 "the cluster was rebuilt while this machine was away ({later}): it starts nothing and votes for nothing before it has heard \
                  what became of it"
