@@ -20,6 +20,8 @@ use rustix::process::Signal;
 
 mod processes;
 
+use processes::Process;
+
 /// How long etcd is waited for that the kubelet is to start: it may be in a back-off of some minutes.
 const ETCD_COMES: Duration = Duration::from_secs(330);
 
@@ -32,10 +34,15 @@ const ETCD_READS: Duration = Duration::from_secs(600);
 /// How long whoever asks it may take: an API server without etcd takes half a minute, and has nothing to finish.
 const ASKER_ENDS: Duration = Duration::from_secs(1);
 
+/// Room beyond that, in bytes: etcd makes a log in advance.
+const SPARE: u64 = 200 << 20;
+
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// So far above the last revision the next ones are: about a week of 1,500 writes a second.
 const REVISIONS_BETWEEN: &str = "1000000000";
+
+const NO_ETCDUTL: &str = "etcdutl is neither in etcd's image nor among this machine's programs: put it there, of etcd's own version (nothing was stopped)";
 
 /// The static Pods that ask etcd: they are started anew, or they would go on with what they remember.
 const ASKERS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -77,17 +84,11 @@ impl Salvage {
     pub fn carry_out(&self, say: &mut dyn FnMut(&str)) -> Result<(), String> {
         if !self.aside().exists() {
             let tools = self.tools(say)?;
+            self.has_room()?;
             say("the kubelet and etcd stop");
             kubelet("stop")?;
-            processes::end(&processes::of_etcd(&self.data_dir), ETCD_ENDS)?;
-            processes::end(&processes::of_pods(&ASKERS), ASKER_ENDS)?;
-            let copy = self.copy(say)?;
-            say("etcd reads the copy");
-            self.force(&tools.etcd, &copy)?;
-            say("a cluster is begun from it");
-            let new = self.restore(&tools.etcdutl, &copy)?;
-            fs::rename(self.member(), self.aside()).map_err(named(&self.member()))?;
-            fs::rename(new.join("member"), self.member()).map_err(named(&new))?;
+            // What cannot be made stops nothing for longer than it was tried.
+            self.exchange(&tools, say).inspect_err(|_| drop(kubelet("start")))?;
         } else if !self.member().exists() {
             // It was cut off between the two.
             let new = self.work().join("new/member");
@@ -102,6 +103,39 @@ impl Salvage {
         kubelet("start")
     }
 
+    /// While nothing of Kubernetes runs: makes the new data, and puts it in the place of what is there.
+    fn exchange(&self, tools: &Tools, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+        processes::end(&processes::of_etcd(&self.data_dir), ETCD_ENDS)?;
+        processes::end(&processes::of_pods(&ASKERS), ASKER_ENDS)?;
+        let copy = self.copy(say)?;
+        say("etcd reads the copy");
+        self.force(&tools.etcd, &copy)?;
+        say("a cluster is begun from it");
+        let new = self.restore(&tools.etcdutl, &copy)?;
+        // All of it is on the disk before anything leads to it.
+        let disk = fs::File::open(&self.data_dir).map_err(named(&self.data_dir))?;
+        rustix::fs::syncfs(&disk).map_err(|why| named(&self.data_dir)(why.into()))?;
+        fs::rename(self.member(), self.aside()).map_err(named(&self.member()))?;
+        sync(&self.data_dir)?;
+        fs::rename(new.join("member"), self.member()).map_err(named(&new))
+    }
+
+    /// Whether a copy has room, and what is made of it.
+    fn has_room(&self) -> Result<(), String> {
+        let needed = size(&self.member())?.saturating_mul(2).saturating_add(SPARE);
+        let disk = rustix::fs::statvfs(&self.data_dir).map_err(|why| named(&self.data_dir)(why.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        match free >= needed {
+            true => Ok(()),
+            false => Err(format!(
+                "{} has {} MB free, and {} MB are needed for a copy of etcd's data and what is made of it: nothing was stopped",
+                self.data_dir.display(),
+                free >> 20,
+                needed >> 20
+            )),
+        }
+    }
+
     /// etcd's programs, out of its container. What an earlier try found is used again: etcd may not run any more.
     fn tools(&self, say: &mut dyn FnMut(&str)) -> Result<Tools, String> {
         let work = self.work();
@@ -109,13 +143,10 @@ impl Salvage {
         let tools = Tools { etcd: work.join("etcd"), etcdutl: work.join("etcdutl") };
         let begun = Instant::now();
         let mut told = false;
-        while !tools.etcd.exists() {
+        while !tools.etcd.exists() || !tools.etcdutl.exists() {
             if let Some(process) = processes::of_etcd(&self.data_dir).first() {
+                take(&etcdutl_of(process).ok_or(NO_ETCDUTL)?, &tools.etcdutl)?;
                 take(&process.program(), &tools.etcd)?;
-                let beside = process.beside("etcdutl");
-                let found = beside.into_iter().chain(in_path("etcdutl")).find(|path| path.exists());
-                let missing = "etcdutl is neither in etcd's image nor among this machine's programs: put it there";
-                take(&found.ok_or(missing)?, &tools.etcdutl)?;
                 break;
             }
             if begun.elapsed() >= ETCD_COMES {
@@ -222,6 +253,17 @@ impl Salvage {
     }
 }
 
+/// What will be lacking for a salvage on this machine, as far as can be seen before it begins.
+pub fn lacks(data_dir: &Path) -> Option<&'static str> {
+    let etcd = processes::of_etcd(data_dir);
+    let process = etcd.first()?;
+    etcdutl_of(process).is_none().then_some(NO_ETCDUTL)
+}
+
+fn etcdutl_of(etcd: &Process) -> Option<PathBuf> {
+    etcd.beside("etcdutl").into_iter().chain(in_path("etcdutl")).find(|path| path.exists())
+}
+
 struct Tools {
     etcd: PathBuf,
     etcdutl: PathBuf,
@@ -303,6 +345,20 @@ fn copy_all(from: &Path, to: &Path) -> Result<u64, String> {
         bytes += match entry.file_type().map_err(named(&path))?.is_dir() {
             true => copy_all(&path, &to)?,
             false => fs::copy(&path, &to).map_err(named(&path))?,
+        };
+    }
+    Ok(bytes)
+}
+
+/// How many bytes all below a directory takes.
+fn size(directory: &Path) -> Result<u64, String> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory).map_err(named(directory))? {
+        let entry = entry.map_err(named(directory))?;
+        let path = entry.path();
+        bytes += match entry.file_type().map_err(named(&path))?.is_dir() {
+            true => size(&path)?,
+            false => entry.metadata().map_err(named(&path))?.len(),
         };
     }
     Ok(bytes)

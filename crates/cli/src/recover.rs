@@ -2,6 +2,7 @@
 //! which does the part of that on etcd's files.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use muster_agent::salvage::Salvage;
@@ -14,6 +15,9 @@ use crate::exit::Exit;
 use crate::leave::{agreed, say, told};
 use crate::look::agent;
 use crate::print;
+
+/// Where kubeadm has etcd keep its data.
+const ETCD_DIR: &str = "/var/lib/etcd";
 
 /// Pause between two looks at how far it is.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -28,6 +32,9 @@ pub(crate) async fn recover(arguments: &RecoverArguments) -> anyhow::Result<Exit
     // What is refused need not be asked.
     let fate: Fate = agent.post("/v1/recover?dry_run=true", &()).await?;
     let Fate::Would { change } = &fate else { return told(how, &fate, "") };
+    if let Some(why) = muster_agent::salvage::lacks(Path::new(ETCD_DIR)) {
+        return told(how, &Fate::Refused { why: why.to_owned() }, "");
+    }
     let steps = steps(change);
     if how.dry_run {
         match how.json {

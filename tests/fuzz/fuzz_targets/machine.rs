@@ -27,6 +27,7 @@ fn machine() -> Machine {
         seed: [1; 32],
         manifests: 0,
         level: muster_wire::level::KNOWN,
+        raft_begun: false,
         tuning: Tuning::default(),
     };
     Machine::new(boot, Time(0), &mut Effects::default()).expect("a fresh disk starts")

@@ -28,6 +28,7 @@ fn begun() -> Vec<u8> {
         seed: [1; 32],
         manifests: 0,
         level: muster_wire::level::KNOWN,
+        raft_begun: false,
         tuning: Tuning::default(),
     };
     start(&boot, Time(0))

@@ -94,6 +94,8 @@ pub(crate) enum Action {
     Failover(FailoverArguments),
     /// Take the power of all machines away, give it back, and measure until the site is whole again
     Outage(OutageArguments),
+    /// Take the power of all control planes but one away for good, go on with that one by `muster recover`, and measure
+    Recover(RecoverArguments),
     /// Unplug a machine's network
     Cut(NameArguments),
     /// Plug every machine's network in again
@@ -201,6 +203,19 @@ pub(crate) struct OutageArguments {
     /// Keep all of them off for so long: with `up --certificates`, until their certificates are over
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) off: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct RecoverArguments {
+    /// How often
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub(crate) rounds: u32,
+    /// The one that is left starts again before it is asked: its etcd then answers nobody
+    #[arg(long)]
+    pub(crate) reboot: bool,
+    /// The others come back with their disks, all at once, and not with empty ones
+    #[arg(long)]
+    pub(crate) old: bool,
 }
 
 #[derive(Args)]

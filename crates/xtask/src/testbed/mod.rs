@@ -16,6 +16,7 @@ mod matrix;
 mod network;
 mod outage;
 mod parts;
+mod recover;
 mod release;
 mod report;
 mod timeline;
@@ -93,6 +94,10 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         Action::Outage(arguments) => {
             interrupt::watch()?;
             outage::outage(&paths, &arguments, report)?;
+        }
+        Action::Recover(arguments) => {
+            interrupt::watch()?;
+            recover::recover(&paths, &arguments, report)?;
         }
         Action::Cut(names) => each(&paths, &names, network::cut)?,
         Action::Heal => {
