@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use muster_kubeadm::wal::Wal;
 use rustix::process::Signal;
 
+mod files;
 mod processes;
 
+use files::{copy_all, logs, named, size, sync, take};
 use processes::Process;
 
 /// How long etcd is waited for that the kubelet is to start: it may be in a back-off of some minutes.
@@ -279,10 +281,6 @@ impl Drop for Running {
     }
 }
 
-fn named(path: &Path) -> impl Fn(std::io::Error) -> String + '_ {
-    move |why| format!("{}: {why}", path.display())
-}
-
 fn begin(mut command: Command, log: &Path) -> Result<Child, String> {
     let words = fs::File::create(log).map_err(named(log))?;
     let errors = words.try_clone().map_err(named(log))?;
@@ -323,58 +321,4 @@ fn kubelet(verb: &str) -> Result<(), String> {
 fn in_path(program: &str) -> impl Iterator<Item = PathBuf> + '_ {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(move |directory| directory.join(program)).collect::<Vec<_>>().into_iter()
-}
-
-/// Copies a program, to be run.
-fn take(from: &Path, to: &Path) -> Result<(), String> {
-    let mut beside = to.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    fs::copy(from, &beside).map_err(named(from))?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o700)).map_err(named(&beside))?;
-    fs::rename(&beside, to).map_err(named(to))
-}
-
-/// Copies all below a directory. Returns how many bytes.
-fn copy_all(from: &Path, to: &Path) -> Result<u64, String> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(named(to))?;
-    let mut bytes = 0;
-    for entry in fs::read_dir(from).map_err(named(from))? {
-        let entry = entry.map_err(named(from))?;
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        bytes += match entry.file_type().map_err(named(&path))?.is_dir() {
-            true => copy_all(&path, &to)?,
-            false => fs::copy(&path, &to).map_err(named(&path))?,
-        };
-    }
-    Ok(bytes)
-}
-
-/// How many bytes all below a directory takes.
-fn size(directory: &Path) -> Result<u64, String> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(directory).map_err(named(directory))? {
-        let entry = entry.map_err(named(directory))?;
-        let path = entry.path();
-        bytes += match entry.file_type().map_err(named(&path))?.is_dir() {
-            true => size(&path)?,
-            false => entry.metadata().map_err(named(&path))?.len(),
-        };
-    }
-    Ok(bytes)
-}
-
-/// The files of a log, in order.
-fn logs(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = fs::read_dir(directory).map_err(named(directory))?;
-    let paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
-    let mut paths = paths.map_err(named(directory))?;
-    // One that is made in advance is called `0.tmp`.
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
-    paths.sort();
-    Ok(paths)
-}
-
-fn sync(directory: &Path) -> Result<(), String> {
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(named(directory))
 }

@@ -34,7 +34,8 @@ fuzz_target!(|bytes: &[u8]| {
         3 => drop(Kubeconfig::parse(&String::from_utf8_lossy(said))),
         4 => {
             let us = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-            let _ = (etcd::membership(200, said, us), etcd::votes(200, said, us));
+            let strays = etcd::strays(200, said, us, &[us], &[]);
+            let _ = (etcd::membership(200, said, us), etcd::votes(200, said, us), strays);
         }
         5 => {
             let wait = Wait {
