@@ -82,6 +82,7 @@ impl Raft {
         charter: &Charter,
         ledger: &Ledger,
         known: &[u8],
+        epoch: u32,
         disk: &mut Disk,
     ) -> Result<(), SeatError> {
         let path = disk.raft_path();
@@ -92,7 +93,7 @@ impl Raft {
                 opened => break opened.map_err(OpenError::from)?,
             }
         };
-        self.seat.rebuild(charter, known, Config::default().level, &store)?;
+        self.seat.rebuild(charter, known, epoch, Config::default().level, &store)?;
         drop(store);
         self.start(charter, ledger, disk).await
     }

@@ -8,7 +8,7 @@
 //! etcd and `etcdutl` come out of the very container that runs etcd here.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use rustix::process::Signal;
 mod files;
 mod processes;
 
-use files::{copy_all, logs, named, size, sync, take};
+use files::{copy_all, forget, logs, named, size, sync, take};
 use processes::Process;
 
 /// How long etcd is waited for that the kubelet is to start: it may be in a back-off of some minutes.
@@ -45,6 +45,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REVISIONS_BETWEEN: &str = "1000000000";
 
 const NO_ETCDUTL: &str = "etcdutl is neither in etcd's image nor among this machine's programs: put it there, of etcd's own version (nothing was stopped)";
+
+const OLD_ETCDUTL: &str = "etcdutl is too old to begin a cluster with higher revisions (--bump-revision, since etcd 3.5.10): nothing was stopped";
 
 /// The static Pods that ask etcd: they are started anew, or they would go on with what they remember.
 const ASKERS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
@@ -97,10 +99,7 @@ impl Salvage {
             fs::rename(&new, self.member()).map_err(named(&new))?;
         }
         sync(&self.data_dir)?;
-        match fs::remove_dir_all(self.work()) {
-            Err(why) if why.kind() != ErrorKind::NotFound => return Err(named(&self.work())(why)),
-            _ => {}
-        }
+        forget(&self.work())?;
         say("the kubelet starts");
         kubelet("start")
     }
@@ -114,6 +113,9 @@ impl Salvage {
         self.force(&tools.etcd, &copy)?;
         say("a cluster is begun from it");
         let new = self.restore(&tools.etcdutl, &copy)?;
+        if !processes::of_etcd(&self.data_dir).is_empty() {
+            return Err("etcd was started meanwhile, and may have written: it is tried again".to_owned());
+        }
         // All of it is on the disk before anything leads to it.
         let disk = fs::File::open(&self.data_dir).map_err(named(&self.data_dir))?;
         rustix::fs::syncfs(&disk).map_err(|why| named(&self.data_dir)(why.into()))?;
@@ -122,8 +124,11 @@ impl Salvage {
         fs::rename(new.join("member"), self.member()).map_err(named(&new))
     }
 
-    /// Whether a copy has room, and what is made of it.
+    /// Whether a copy has room, and what is made of it. What an earlier try left makes room.
     fn has_room(&self) -> Result<(), String> {
+        for leftover in ["copy", "new"] {
+            forget(&self.work().join(leftover))?;
+        }
         let needed = size(&self.member())?.saturating_mul(2).saturating_add(SPARE);
         let disk = rustix::fs::statvfs(&self.data_dir).map_err(|why| named(&self.data_dir)(why.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -148,6 +153,9 @@ impl Salvage {
         while !tools.etcd.exists() || !tools.etcdutl.exists() {
             if let Some(process) = processes::of_etcd(&self.data_dir).first() {
                 take(&etcdutl_of(process).ok_or(NO_ETCDUTL)?, &tools.etcdutl)?;
+                if !can_bump(&tools.etcdutl) {
+                    return Err(OLD_ETCDUTL.to_owned());
+                }
                 take(&process.program(), &tools.etcd)?;
                 break;
             }
@@ -168,10 +176,6 @@ impl Salvage {
     /// Copies the member's data, and raises the commit of its log to its end there.
     fn copy(&self, say: &mut dyn FnMut(&str)) -> Result<PathBuf, String> {
         let copy = self.work().join("copy");
-        match fs::remove_dir_all(&copy) {
-            Err(why) if why.kind() != ErrorKind::NotFound => return Err(named(&copy)(why)),
-            _ => {}
-        }
         let bytes = copy_all(&self.member(), &copy.join("member"))?;
         say(&format!("{} MB are copied", bytes >> 20));
         let directory = copy.join("member/wal");
@@ -185,6 +189,8 @@ impl Salvage {
         let raised = wal.raised().map_err(|why| format!("{}: {why}", last.display()))?;
         if let Some((at, bytes)) = raised {
             let mut file = fs::OpenOptions::new().write(true).open(last).map_err(named(last))?;
+            // Of what was cut short there nothing may follow.
+            file.set_len(at as u64).map_err(named(last))?;
             file.seek(SeekFrom::Start(at as u64)).map_err(named(last))?;
             file.write_all(&bytes).map_err(named(last))?;
         }
@@ -199,6 +205,8 @@ impl Salvage {
         let socket = "localhost:2379";
         let mut command = Command::new(etcd);
         command.current_dir(copy).arg("--force-new-cluster").arg("--data-dir=.");
+        // However large it has been allowed to be: nothing of the log may be refused.
+        command.arg("--quota-backend-bytes=-1");
         command.arg(format!("--name={}", self.name));
         command.args(["--listen-client-urls=unix://localhost:2379", "--advertise-client-urls=unix://localhost:2379"]);
         command
@@ -229,10 +237,6 @@ impl Salvage {
 
     fn restore(&self, etcdutl: &Path, copy: &Path) -> Result<PathBuf, String> {
         let new = self.work().join("new");
-        match fs::remove_dir_all(&new) {
-            Err(why) if why.kind() != ErrorKind::NotFound => return Err(named(&new)(why)),
-            _ => {}
-        }
         let mut command = Command::new(etcdutl);
         command.args([
             "snapshot",
@@ -259,7 +263,16 @@ impl Salvage {
 pub fn lacks(data_dir: &Path) -> Option<&'static str> {
     let etcd = processes::of_etcd(data_dir);
     let process = etcd.first()?;
-    etcdutl_of(process).is_none().then_some(NO_ETCDUTL)
+    match etcdutl_of(process) {
+        None => Some(NO_ETCDUTL),
+        Some(etcdutl) => (!can_bump(&etcdutl)).then_some(OLD_ETCDUTL),
+    }
+}
+
+/// Whether it knows how to begin with higher revisions.
+fn can_bump(etcdutl: &Path) -> bool {
+    let help = Command::new(etcdutl).args(["snapshot", "restore", "--help"]).stdin(Stdio::null()).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("bump-revision"))
 }
 
 fn etcdutl_of(etcd: &Process) -> Option<PathBuf> {
@@ -301,7 +314,7 @@ fn is_healthy(socket: &Path) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        stream.write_all(b"GET /health?exclude=NOSPACE&exclude=CORRUPT HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = String::new();
         stream.take(4096).read_to_string(&mut answer)?;
         Ok(answer)

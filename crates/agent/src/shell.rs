@@ -321,8 +321,8 @@ impl Shell {
                 Effect::StartRaft { charter } => {
                     self.raft.start(&charter, self.machine.ledger(), &mut self.disk).await?;
                 }
-                Effect::RebuildRaft { charter, known } => {
-                    self.raft.rebuild(&charter, self.machine.ledger(), &known, &mut self.disk).await?;
+                Effect::RebuildRaft { charter, known, epoch } => {
+                    self.raft.rebuild(&charter, self.machine.ledger(), &known, epoch, &mut self.disk).await?;
                 }
                 Effect::InitializeRaft => self.raft.initialize(),
                 Effect::StopRaft => self.raft.stop().await,

@@ -194,10 +194,17 @@ impl<R: Runtime> Seat<R> {
     ///
     /// # Errors
     /// [`SeatError`]; nothing is changed then.
-    pub fn rebuild(&self, charter: &Charter, known: &[u8], level: u32, disk: &Disk) -> Result<Rebuilt, SeatError> {
+    pub fn rebuild(
+        &self,
+        charter: &Charter,
+        known: &[u8],
+        epoch: u32,
+        level: u32,
+        disk: &Disk,
+    ) -> Result<Rebuilt, SeatError> {
         let known = Ledger::decode(known, level).map_err(SeatError::NotRebuilt)?;
         let store = Store::<R>::reopen(disk, charter.id, self.me);
-        let rebuilt = store.and_then(|store| store.rebuild(Ledger::founded(charter), &known, level));
+        let rebuilt = store.and_then(|store| store.rebuild(Ledger::founded(charter), &known, epoch, level));
         Ok(rebuilt.map_err(OpenError::from)?)
     }
 

@@ -16,6 +16,9 @@ const STATE: i64 = 3;
 /// One that begins a file, with the sum of the files before.
 const SUM: i64 = 4;
 
+/// What a disk writes whole, in bytes.
+const SECTOR: usize = 512;
+
 #[derive(Clone, PartialEq, Message)]
 struct Record {
     #[prost(int64, tag = "1")]
@@ -75,10 +78,10 @@ impl Wal {
             let Some(frame) = frame(file, self.end) else { return Ok(()) };
             let damaged = WalError::Damaged(self.end as u64);
             // A frame whose second half never came to the disk is the last one.
-            let torn = |bytes: &[u8]| bytes.chunks(512).any(|sector| sector.iter().all(|byte| *byte == 0));
+            let torn = || is_torn(file, self.end + 8, frame.next);
             let record = match Record::decode(frame.record) {
                 Ok(record) => record,
-                Err(_) if torn(frame.record) => return Ok(()),
+                Err(_) if torn() => return Ok(()),
                 Err(_) => return Err(damaged),
             };
             match record.kind {
@@ -86,7 +89,7 @@ impl Wal {
                 _ => {
                     let sum = crc32c::crc32c_append(self.sum, &record.data);
                     if sum != record.sum {
-                        return if torn(frame.record) { Ok(()) } else { Err(damaged) };
+                        return if torn() { Ok(()) } else { Err(damaged) };
                     }
                     self.sum = sum;
                 }
@@ -131,6 +134,18 @@ impl Wal {
 struct Frame<'a> {
     record: &'a [u8],
     next: usize,
+}
+
+/// Whether a sector of the disk in this part of a file holds nothing: it was never written (`isTornEntry` in etcd's `wal/decoder.go`).
+fn is_torn(file: &[u8], mut from: usize, to: usize) -> bool {
+    while from < to {
+        let end = to.min((from / SECTOR + 1) * SECTOR);
+        if file[from..end].iter().all(|byte| *byte == 0) {
+            return true;
+        }
+        from = end;
+    }
+    false
 }
 
 /// The frame at a place; none where the file ends, was written no further, or a frame was cut short.

@@ -61,6 +61,8 @@ pub enum Effect {
         charter: Box<Charter>,
         /// The latest ledger that any machine has shown, encoded: what the log must lead through to count.
         known: Bytes,
+        /// The number of the epoch that begins.
+        epoch: u32,
     },
     /// This machine was removed, and nothing of it is left: forget its identity and all that it knew, and start again as another.
     Renew,

@@ -59,6 +59,8 @@ pub struct Machine {
     ladder: Ladder,
     wishes: wishes::Wishes,
     recovering: Option<recovery::Recovering>,
+    /// When this start began.
+    started: Time,
     /// Whether its store of Raft was begun in an earlier start.
     raft_begun: bool,
     /// How many accepted images those that are connected were told of.
@@ -232,6 +234,12 @@ impl Machine {
 
     /// An entry was committed: what the rules say of it is for whoever wished it, and what it means for people.
     fn committed(&mut self, entry: &Entry, told: &Result<(), Refusal>, effects: &mut Effects) {
+        // Whoever is a member now may have shown a later epoch before.
+        if let (Entry::Admitted(admitted), Ok(())) = (entry, told)
+            && let Some(card) = self.roster.card(admitted.machine).cloned()
+        {
+            self.meet_epoch(&card, effects);
+        }
         self.wishes.fate(entry, Fate::of(self.follow.ledger().revision(), told), effects);
         if told.is_ok() {
             self.note_entry(entry, effects);

@@ -1,6 +1,7 @@
 //! Files of etcd's, copied and moved.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ pub(super) fn take(from: &Path, to: &Path) -> Result<(), String> {
     let beside = PathBuf::from(beside);
     fs::copy(from, &beside).map_err(named(from))?;
     fs::set_permissions(&beside, fs::Permissions::from_mode(0o700)).map_err(named(&beside))?;
+    fs::File::open(&beside).and_then(|file| file.sync_all()).map_err(named(&beside))?;
     fs::rename(&beside, to).map_err(named(to))
 }
 
@@ -61,4 +63,12 @@ pub(super) fn logs(directory: &Path) -> Result<Vec<PathBuf>, String> {
 
 pub(super) fn sync(directory: &Path) -> Result<(), String> {
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(named(directory))
+}
+
+/// Removes a directory that may be absent, with all that is in it.
+pub(super) fn forget(directory: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(directory) {
+        Err(why) if why.kind() != ErrorKind::NotFound => Err(named(directory)(why)),
+        _ => Ok(()),
+    }
 }

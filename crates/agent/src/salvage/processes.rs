@@ -1,12 +1,16 @@
 //! Processes of this machine, as `/proc` shows them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a process that was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(20);
 
 /// A process, and what it was called with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +46,12 @@ impl Process {
         fs::read_to_string(self.at("cgroup")).is_ok_and(|groups| groups.contains("kubepods"))
     }
 
+    fn has_open(&self, file: &fs::Metadata) -> bool {
+        let is_it = |open: fs::Metadata| (open.dev(), open.ino()) == (file.dev(), file.ino());
+        let Ok(open) = fs::read_dir(self.at("fd")) else { return false };
+        open.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok()).any(is_it)
+    }
+
     fn lives(&self) -> bool {
         arguments(self.pid).is_some_and(|arguments| arguments == self.arguments)
     }
@@ -61,12 +71,15 @@ fn all() -> Vec<Process> {
     pids.filter_map(|pid| Some(Process { pid, arguments: arguments(pid)? })).collect()
 }
 
-/// etcd on this data.
+/// etcd on this data: what is called so, and has its database open. Anybody may call a program so.
 pub(super) fn of_etcd(data_dir: &Path) -> Vec<Process> {
+    let Ok(database) = fs::metadata(data_dir.join("member/snap/db")) else { return Vec::new() };
     let mut found = all();
     let on_it =
         |argument: &String| argument.strip_prefix("--data-dir=").is_some_and(|said| Path::new(said) == data_dir);
-    found.retain(|process| process.is_called("etcd") && process.arguments.iter().any(on_it));
+    found.retain(|process| {
+        process.is_called("etcd") && process.arguments.iter().any(on_it) && process.has_open(&database)
+    });
     found
 }
 
@@ -101,7 +114,7 @@ pub(super) fn end(processes: &[Process], patience: Duration) -> Result<(), Strin
         return Ok(());
     }
     tell(Signal::KILL);
-    match gone(patience) {
+    match gone(KILLED) {
         true => Ok(()),
         false => {
             let left: Vec<String> =

@@ -46,6 +46,14 @@ impl Deed {
         self.say_farewell(Farewell::Delete, node, &identity).await
     }
 
+    /// The same, and an error where it stays: nobody else will do it.
+    pub(super) async fn surely_remove_node(&self, node: &str) -> Result<(), Trouble> {
+        self.hands.at("node/remove");
+        let identity = self.hands.identity(&self.place.settings.admin_kubeconfig()).await?;
+        let farewell = self.farewell_taken(Farewell::Delete, node, &identity).await?;
+        farewell.map_err(|why| Trouble::new(format!("the Node {node} is not deleted: {why}")))
+    }
+
     /// After it: with the kubelet's identity alone the Node is said not to be Ready, now that no kubelet says otherwise.
     pub(super) async fn end_leave(&self, leaving: Leaving) -> Result<(), Trouble> {
         match &leaving.kubelet {
@@ -62,18 +70,28 @@ impl Deed {
 
     /// Tries for a while. What remains is a Node that looks Ready for less than a minute, for which a join just waits.
     async fn say_farewell(&self, farewell: Farewell, node: &str, identity: &Kubeconfig) -> Result<(), Trouble> {
+        if let Err(why) = self.farewell_taken(farewell, node, identity).await? {
+            let words = "its Node stays, and may keep this machine out for a minute";
+            self.hands.say(format!("{node}: {words}: {why}"));
+        }
+        Ok(())
+    }
+
+    /// Whether the API server took it, or why not within the time for it.
+    async fn farewell_taken(
+        &self,
+        farewell: Farewell,
+        node: &str,
+        identity: &Kubeconfig,
+    ) -> Result<Result<(), String>, Trouble> {
         let begun = self.hands.now();
         loop {
             let said = farewell.request(node);
             let body = Secret::new(said.body);
             let heard = self.ask_api(identity, said.method, said.path, said.content_type, body, PATIENCE).await?;
             match heard.and_then(|(status, _)| Farewell::judge(status)) {
-                Ok(()) => return Ok(()),
-                Err(why) if self.hands.now() - begun >= LIMIT => {
-                    let words = "its Node stays, and may keep this machine out for a minute";
-                    self.hands.say(format!("{node}: {words}: {why}"));
-                    return Ok(());
-                }
+                Ok(()) => return Ok(Ok(())),
+                Err(why) if self.hands.now() - begun >= LIMIT => return Ok(Err(why)),
                 Err(_) => self.hands.pause(PAUSE).await?,
             }
         }

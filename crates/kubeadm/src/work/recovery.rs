@@ -27,12 +27,14 @@ impl Deed {
             let heard =
                 self.ask_api(&identity, "DELETE", path, "application/json", Secret::default(), PATIENCE).await?;
             // It ends by itself, a little later.
-            if let Err(why) = heard {
+            let refused =
+                heard.map(|(status, _)| (!matches!(status, 200..300 | 404)).then(|| format!("status {status}")));
+            if let Some(why) = refused.unwrap_or_else(Some) {
                 self.hands.say(format!("the lease {lease} is not deleted: {why}"));
             }
         }
         for name in lost.iter().filter(|name| **name != node.name) {
-            self.remove_node(name).await?;
+            self.surely_remove_node(name).await?;
         }
         Ok(StepOutput::Done)
     }

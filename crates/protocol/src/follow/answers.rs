@@ -16,8 +16,8 @@ const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
 pub(super) struct Asker {
     call: u64,
     since: u64,
-    /// Whether what it has is of an earlier epoch.
-    earlier: bool,
+    /// The epoch of what it has.
+    epoch: Epoch,
     /// Whether it waits for no news.
     survey: bool,
     asked: Time,
@@ -30,16 +30,23 @@ impl Follow {
         if epoch > self.ledger.epoch() {
             return;
         }
-        let earlier = epoch < self.ledger.epoch();
+        // Who does not vote answers a control plane alone.
+        let survey =
+            survey && (self.raft || self.ledger.control_planes().any(|plane| plane == from) || !self.knows(from));
         let known = self.askers.get(&from).map(|asker| asker.call);
         // A question that waited for a connection may come after a later one, whose answer is the one that is waited for.
         let late = known.is_some_and(|known| known >> BOOT_BITS == call >> BOOT_BITS && call < known);
         let late = late && !crate::planted::planted("poll-overtaken");
         if (self.raft || survey) && !late && (self.askers.len() < ASKERS_MAX || known.is_some()) {
-            self.askers.insert(from, Asker { call, since, earlier, survey, asked: now });
+            self.askers.insert(from, Asker { call, since, epoch, survey, asked: now });
             self.holds.push_back((now, from, call));
             self.news = true;
         }
+    }
+
+    /// Whether it is a member: whoever is none learns that and nothing else.
+    fn knows(&self, machine: MachineId) -> bool {
+        self.ledger.member(machine).is_some()
     }
 
     /// Whether a machine was removed, and has no vote in Raft any more: what takes a vote away may need it.
@@ -75,7 +82,8 @@ impl Follow {
         let mut answers = Vec::new();
         for (machine, asker) in &self.askers {
             let admitted = self.ledger.member(*machine).is_some() || crate::planted::planted("ledger-for-strangers");
-            let behind = asker.earlier || asker.since < newest || asker.since < self.floor;
+            let earlier = asker.epoch < self.ledger.epoch();
+            let behind = earlier || asker.since < newest || asker.since < self.floor;
             let removed = self.is_out(*machine);
             if (admitted && behind) || removed || asker.survey || now.since(asker.asked) >= tuning.poll_hold {
                 let admitted = admitted && (behind || !crate::planted::planted("admitted-told-stranger"));
@@ -105,7 +113,7 @@ impl Follow {
             return news;
         }
         news.revision = self.ledger.revision();
-        if asker.earlier || asker.since < self.floor {
+        if asker.survey || asker.epoch < self.ledger.epoch() || asker.since < self.floor {
             news.state = Some(self.ledger.encode().into());
             return news;
         }

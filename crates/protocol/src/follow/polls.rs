@@ -83,8 +83,11 @@ impl Follow {
         call
     }
 
-    /// The ledger that somebody has who answered a survey.
+    /// The ledger that somebody has who answered a survey; nothing if this machine is no member there, or cannot read it.
     pub(crate) fn surveyed(&self, news: &LedgerNews) -> Option<Ledger> {
+        if news.not_admitted || news.removal.is_some() {
+            return None;
+        }
         let mut ledger = match &news.state {
             Some(state) => Ledger::decode(state, self.known).ok()?,
             None => self.ledger.clone(),

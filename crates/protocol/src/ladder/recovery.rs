@@ -9,7 +9,10 @@ impl Context<'_> {
     /// The epoch that was begun with this machine's data, if etcd has not come to it yet.
     pub(super) fn rebuilds(&self) -> Option<u32> {
         let epoch = self.ledger.epoch();
-        (epoch.by == self.me && epoch.number > self.durable.rebuilt).then_some(epoch.number)
+        let due = epoch.by == self.me && epoch.number > self.durable.rebuilt;
+        // Where others have come to its etcd, that was rebuilt: the disk is an old copy.
+        let alone = || !self.ledger.control_planes().any(|plane| plane != self.me && self.ledger.has_etcd(plane));
+        (due && alone()).then_some(epoch.number)
     }
 }
 
@@ -26,7 +29,13 @@ impl Ladder {
             name: member.admitted.name.clone(),
             address: member.admitted.address.clone(),
             token,
-            lost: context.ledger.lost().to_vec(),
+            lost: context
+                .ledger
+                .lost()
+                .iter()
+                .filter(|name| context.ledger.holder_of(name).is_none())
+                .cloned()
+                .collect(),
         };
         (Job::RebuildEtcd { epoch }, step)
     }

@@ -12,7 +12,8 @@ use crate::words::waits::Wait;
 /// whether it rises.
 pub(super) fn raise(context: &mut Context<'_>) -> bool {
     let level = context.ledger.level() + 1;
-    if level == level_of::RECOVERY {
+    // Where there is a later one it is a step to that.
+    if level == level_of::RECOVERY && level_of::KNOWN == level_of::RECOVERY {
         return false;
     }
     let me = context.me();

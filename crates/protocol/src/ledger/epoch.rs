@@ -51,12 +51,12 @@ impl Ledger {
         others
     }
 
-    /// The ledger of the next epoch, in which this machine is the only control plane, and etcd has its member alone. Whatever was under way
+    /// The ledger of this epoch, a later one, in which this machine is the only control plane, and etcd has its member alone. Whatever was under way
     /// is given up.
     ///
     /// # Errors
     /// There is nothing to rebuild, or not from this machine: no cluster is made, or it has no member of etcd, or no other control plane.
-    pub fn rebuilt(&self, by: MachineId) -> Result<Self, Refusal> {
+    pub fn rebuilt(&self, by: MachineId, epoch: u32) -> Result<Self, Refusal> {
         self.members.control_plane(by)?;
         if self.init.ready.is_none() {
             return Err(Refusal::NotLive { named: 0, live: self.init.claim.map(|(live, _)| live) });
@@ -71,7 +71,7 @@ impl Ledger {
         let mut next = self.clone();
         next.revision += 1;
         next.level.0 = next.level.0.max(level::RECOVERY);
-        next.recovered.epoch = Epoch { number: self.epoch().number + 1, by };
+        next.recovered.epoch = Epoch { number: epoch.max(self.epoch().number.saturating_add(1)), by };
         next.recovered.lost =
             others.iter().filter_map(|other| Some(self.member(*other)?.admitted.name.clone())).collect();
         next.turns.end_all();

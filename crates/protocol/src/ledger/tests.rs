@@ -459,17 +459,17 @@ fn founders_go_with_their_attempt() {
 #[test]
 fn a_cluster_is_rebuilt_from_one_control_plane_and_knows_nothing_of_the_others() {
     let mut ledger = three();
-    assert!(matches!(ledger.rebuilt(id(1)), Err(Refusal::NotLive { .. })), "no cluster is made");
+    assert!(matches!(ledger.rebuilt(id(1), 1), Err(Refusal::NotLive { .. })), "no cluster is made");
     let made = [claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2]), turn(TurnKind::Etcd, 2, TurnChange::Started, 1)];
     apply(&mut ledger, &made).expect("goes on");
-    assert_eq!(ledger.rebuilt(id(3)), Err(Refusal::NotControlPlane(id(3))));
-    assert_eq!(ledger.rebuilt(id(2)), Err(Refusal::NotInEtcd(id(2))));
-    let next = ledger.rebuilt(id(1)).expect("is rebuilt");
+    assert_eq!(ledger.rebuilt(id(3), 1), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(ledger.rebuilt(id(2), 1), Err(Refusal::NotInEtcd(id(2))));
+    let next = ledger.rebuilt(id(1), 1).expect("is rebuilt");
     assert_eq!((next.epoch(), next.revision()), (Epoch { number: 1, by: id(1) }, ledger.revision() + 1));
     assert_eq!((next.lost(), next.removal(id(2))), (&["node-2".to_owned()][..], Some(Removal::Returns)));
     assert!(next.has_etcd(id(1)) && next.turn(TurnKind::Etcd).is_none() && next.last_turn(TurnKind::Etcd) == 1);
     assert!(next.supersedes(&ledger) && !ledger.supersedes(&next), "an epoch counts more than a revision");
     assert_eq!(Ledger::decode(&next.encode(), level::KNOWN).as_ref(), Ok(&next));
     assert!(matches!(Ledger::decode(&next.encode(), level::LEAVING), Err(WireError::Level { .. })));
-    assert_eq!(next.rebuilt(id(1)), Err(Refusal::LastControlPlane(id(1))));
+    assert_eq!(next.rebuilt(id(1), 1), Err(Refusal::LastControlPlane(id(1))));
 }

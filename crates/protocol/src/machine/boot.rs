@@ -133,6 +133,7 @@ impl Machine {
             ladder: Ladder::default(),
             wishes: Wishes::default(),
             recovering: None,
+            started: now,
             raft_begun: boot.raft_begun,
             images_told: 1,
             cloned: false,

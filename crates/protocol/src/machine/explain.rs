@@ -17,7 +17,7 @@ use super::Machine;
 use crate::words::reasons::Topic;
 use crate::{Reason, Time};
 
-/// Whoever was heard within this time is here. A voter asks for votes at least every 6 s while nobody leads.
+/// Whoever was heard within this time is here, by frames that are not Raft's: those go to its device.
 const HERE: Duration = Duration::from_secs(10);
 
 impl Machine {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_wire::{Card, LedgerNews, MachineId};
+use muster_wire::{Card, Epoch, LedgerNews, MachineId};
 
 use super::{Fate, Machine};
 use crate::planted::planted;
@@ -14,6 +14,9 @@ use crate::{Effect, Effects, Ledger, Time};
 
 /// How long others are asked what they have.
 const SURVEY: Duration = Duration::from_secs(2);
+
+/// So long after its start a machine knows who else is here.
+const KNOWS_AFTER: Duration = Duration::from_secs(20);
 
 /// A recovery that a person wants.
 #[derive(Debug)]
@@ -67,13 +70,25 @@ impl Machine {
 
     /// Somebody says what they have.
     pub(super) fn surveyed(&mut self, now: Time, from: MachineId, news: &LedgerNews, effects: &mut Effects) {
-        let theirs = self.follow.surveyed(news);
+        let (theirs, who) = (self.follow.surveyed(news), self.named_member(from));
         let Some(recovering) = &mut self.recovering else { return };
-        if recovering.asked.remove(&from)
-            && let Some(theirs) = theirs.filter(|theirs| theirs.supersedes(&recovering.known))
-            && !planted("survey-unheard")
-        {
-            recovering.known = theirs;
+        // Once the store is being made anew nothing is changed about from what.
+        if recovering.begun || !recovering.asked.remove(&from) || planted("survey-unheard") {
+            return self.survey_ends(now, effects);
+        }
+        match theirs {
+            Some(theirs) if theirs.supersedes(&recovering.known) => recovering.known = theirs,
+            Some(_) => {}
+            None => {
+                let why = match news.not_admitted {
+                    true => format!("{who} knows this machine as no member, or as none any more"),
+                    false => format!("what {who} has of the ledger cannot be read here"),
+                };
+                let call = recovering.call;
+                self.recovering = None;
+                effects.push(Effect::Answer { call, fate: Fate::Refused { why } });
+                return;
+            }
         }
         self.survey_ends(now, effects);
     }
@@ -92,7 +107,8 @@ impl Machine {
         if std::mem::replace(&mut self.follow.raft, true) {
             effects.push(Effect::StopRaft);
         }
-        effects.push(Effect::RebuildRaft { charter, known: recovering.known.encode().into() });
+        let epoch = self.next_epoch(&recovering.known);
+        effects.push(Effect::RebuildRaft { charter, known: recovering.known.encode().into(), epoch });
         recovering.begun = true;
         self.recovering = Some(recovering);
     }
@@ -118,7 +134,7 @@ impl Machine {
 
     /// The ledger of the next epoch after this one, if this machine may begin it.
     fn may_recover(&self, ledger: &Ledger, now: Time) -> Result<Ledger, String> {
-        if self.stands_still() || self.is_past() {
+        if self.stands_still() || self.is_past() && self.somebody_is_later() {
             return Err("this machine takes no part in the ledger: see `muster explain`".to_owned());
         }
         if self.follow.removal(self.id()).is_some() {
@@ -127,10 +143,17 @@ impl Machine {
         if self.durable.charter.is_none() {
             return Err("no cluster is founded yet: there is nothing to recover".to_owned());
         }
-        let next =
-            ledger.rebuilt(self.id()).map_err(|why| format!("nothing can be recovered from this machine: {why}"))?;
+        let next = ledger
+            .rebuilt(self.id(), self.next_epoch(ledger))
+            .map_err(|why| format!("nothing can be recovered from this machine: {why}"))?;
         if self.durable.completed.is_none() {
             return Err("kubeadm has not come to its end on this machine, and its etcd may hold nothing".to_owned());
+        }
+        if self.is_new(now) {
+            let left = KNOWS_AFTER.as_secs();
+            return Err(format!(
+                "this machine was just started, and knows who is here {left} s after that: ask again then"
+            ));
         }
         let others = ledger.planes_beside(self.id());
         let seen: Vec<MachineId> = others.iter().copied().filter(|other| self.answers(*other, now)).collect();
@@ -148,10 +171,30 @@ impl Machine {
         })
     }
 
-    /// Whether a machine is there: something came from it a moment ago. While nobody leads, voters ask each other for votes again and again; and a
-    /// connection to a machine without power stands for a minute.
+    /// Whether a machine is there, as far as anybody can tell: others may see one that this machine does not. A failure detector takes its time, and
+    /// one that has just begun knows nothing.
     fn answers(&self, machine: MachineId, now: Time) -> bool {
-        self.was_heard_lately(machine, now)
+        self.roster.is_alive(machine) || self.was_heard_lately(machine, now) || self.is_new(now)
+    }
+
+    /// Whether anybody who is here follows the later epoch that this machine has heard of.
+    fn somebody_is_later(&self) -> bool {
+        let later = self.follow.later();
+        let shows = |(machine, known): (&MachineId, &crate::roster::Known)| {
+            self.roster.is_alive(*machine) && later.is_some_and(|later| known.card.card().epoch >= later)
+        };
+        self.roster.known().iter().any(shows)
+    }
+
+    /// The number of the next epoch: above all that were heard of, also where whoever began one is gone with it.
+    fn next_epoch(&self, ledger: &Ledger) -> u32 {
+        let heard = self.follow.later().map_or(0, |later| later.number);
+        ledger.epoch().number.max(heard).saturating_add(1)
+    }
+
+    /// Whether this machine was started so lately that it may not have met those that are there.
+    fn is_new(&self, now: Time) -> bool {
+        now.since(self.started) < KNOWS_AFTER
     }
 
     /// Somebody's card shows the ledger that it follows. Members do not forge: one in a later epoch says that this machine is of the past.
@@ -163,9 +206,12 @@ impl Machine {
         }
         let Some(charter) = &self.durable.charter else { return };
         let ledger = self.follow.ledger();
+        // Who was removed in the daily course, and goes on from what it knew then, is followed by nobody.
+        let struck = |machine: MachineId| ledger.was_removed(machine) && ledger.epoch() == Epoch::default();
         let known = ledger.member(card.machine).is_some()
             || ledger.was_removed(card.machine)
             || charter.charter().voters.contains(&card.machine);
+        let known = known && !struck(card.machine) && !struck(card.epoch.by);
         if !known || card.charter != Some(charter.charter_hash()) {
             return;
         }

@@ -251,7 +251,7 @@ impl Site {
     fn rebuild(&mut self, seat: usize, known: &[u8]) {
         let known = muster_protocol::Ledger::decode(known, muster_wire::level::KNOWN).expect("decodes");
         let lost = known.planes_beside(self.id(seat)).into_iter().collect();
-        let rebuilt = known.rebuilt(self.id(seat)).expect("is rebuilt");
+        let rebuilt = known.rebuilt(self.id(seat), 1).expect("is rebuilt");
         let ledger = rebuilt.encode().into();
         self.trace.ledger = Some(rebuilt);
         let voters = std::collections::BTreeSet::from([self.id(seat)]);

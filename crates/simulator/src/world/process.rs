@@ -323,7 +323,7 @@ impl World {
             Effect::Learn { machine, addresses } => self.learn(slot, machine, &addresses),
             Effect::Refuse { machine, rest, why } => self.refuse(slot, machine, rest, &why),
             Effect::StartRaft { charter } => self.raft_start(slot, &charter),
-            Effect::RebuildRaft { charter, known } => self.raft_rebuild(slot, &charter, &known),
+            Effect::RebuildRaft { charter, known, epoch } => self.raft_rebuild(slot, &charter, &known, epoch),
             Effect::InitializeRaft => self.raft_initialize(slot),
             Effect::StopRaft => self.raft_stops(slot),
             Effect::Renew => self.renew(slot),
