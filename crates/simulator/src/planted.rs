@@ -67,6 +67,7 @@ const SCENARIOS: &[&str] = &[
     "repair",
     "recovery-old",
     "recovery-behind",
+    "planes-replaced-power-loss",
 ];
 
 /// Where a mistake is looked for.
