@@ -30,9 +30,9 @@ impl Follow {
         if epoch > self.ledger.epoch() {
             return;
         }
-        // Who does not vote answers a control plane alone.
-        let survey =
-            survey && (self.raft || self.ledger.control_planes().any(|plane| plane == from) || !self.knows(from));
+        // Who does not vote answers a control plane alone, and who has just started has nothing to tell.
+        let whom = self.ledger.control_planes().any(|plane| plane == from) || !self.knows(from);
+        let survey = survey && (self.raft || self.ledger.revision() > 0 && whom);
         let known = self.askers.get(&from).map(|asker| asker.call);
         // A question that waited for a connection may come after a later one, whose answer is the one that is waited for.
         let late = known.is_some_and(|known| known >> BOOT_BITS == call >> BOOT_BITS && call < known);
