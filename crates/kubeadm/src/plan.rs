@@ -1,7 +1,9 @@
 //! From a step of the ladder to the actions that carry it out.
 
+mod join;
 mod recovery;
 mod renewal;
+mod reset;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -348,80 +350,9 @@ impl Plan {
         })
     }
 
-    fn join(&self, role: Role, node: &Node, ticket: &Ticket, pki: Option<&PkiBundle>) -> Vec<Action> {
-        let mut actions = pki.filter(|_| role == Role::ControlPlane).map(|pki| self.write_pki(pki)).unwrap_or_default();
-        let discovery = self.work("discovery.conf");
-        actions.push(self.write("discovery.conf", self.documents.discovery_kubeconfig(ticket)));
-        actions.push(self.write("join.yaml", self.documents.join(role, node, ticket, &discovery)));
-        let early = role == Role::ControlPlane && self.documents.kubelets_ask_own_server();
-        if role == Role::ControlPlane {
-            actions.push(self.write("join-later.yaml", self.documents.join_later(role, node, ticket)));
-        }
-        if early {
-            actions.push(self.write("kubelet.yaml", self.documents.finish(node, EtcdTiming::Own)));
-            actions.extend(self.run(&phases::kubelet_kubeconfig()));
-            actions.push(remove(self.work("kubelet.yaml")));
-            actions.push(self.kubelet_server(format!("https://{}", self.settings.endpoint), None));
-        }
-        let known_by = self.known_by(role, ticket);
-        if let Some(pair) = known_by {
-            let contents = self.documents.node_kubeconfig(node, ticket, pair);
-            actions.push(Action::WriteFile { path: self.settings.kubelet_kubeconfig(), mode: 0o600, contents });
-        }
-        let mut run = phases::join(&self.kubeadm, role);
-        run.made_before = early || known_by.is_some();
-        actions.extend(self.run(&run));
-        actions.extend([remove(self.work("join.yaml")), remove(discovery)]);
-        actions
-    }
-
-    fn join_etcd(&self) -> Vec<Action> {
-        self.run(&phases::join_etcd(&self.kubeadm))
-    }
-
-    /// What a worker's kubelet begins with, if not with its token alone.
-    fn known_by<'a>(&self, role: Role, ticket: &'a Ticket) -> Option<&'a Pair> {
-        let may = role == Role::Worker && join_keeps_kubeconfig(self.kubeadm.minor) && self.documents.kubelets_renew();
-        ticket.node.as_ref().filter(|_| may)
-    }
-
     /// Where the kubelet keeps the certificate that it renews.
     fn renewed(&self) -> PathBuf {
         self.settings.kubelet_dir.join("pki/kubelet-client-current.pem")
-    }
-
-    /// A worker whose kubelet began with the certificate of its ticket is not done before that has one of its own. The wait for a
-    /// control plane's API server is muster's own here, too: kubeadm's phase of that name takes no `--config` in any version.
-    fn join_finish(&self, role: Role, node: &Node, ticket: &Ticket) -> Vec<Action> {
-        if role == Role::Worker {
-            let (phase, path, limit) = ("join/kubelet-certificate".to_owned(), self.renewed(), phases::READY_LIMIT);
-            let wait = Action::AwaitFile { phase, path, limit };
-            let server = format!("https://{}", self.settings.endpoint);
-            let kept = self.known_by(role, ticket).map(|_| [wait, self.kubelet_server(server, Some(self.renewed()))]);
-            return kept.into_iter().flatten().collect();
-        }
-        let mut actions = vec![
-            self.write("join-later.yaml", self.documents.join_later(role, node, ticket)),
-            self.await_serving(node, "join/wait-control-plane", "/readyz"),
-        ];
-        let runs = phases::join_finish(&self.kubeadm);
-        let skipped = |run: &&Run| {
-            let marks = run.form == Form::Phase(vec!["control-plane-join", "mark-control-plane"]);
-            !(marks && self.skips("control-plane-join/mark-control-plane"))
-        };
-        actions.extend(runs.iter().filter(skipped).flat_map(|run| self.run(run)));
-        if self.documents.kubelets_ask_own_server() {
-            let own = SocketAddr::new(node.address, self.settings.api_port);
-            actions.push(self.kubelet_server(format!("https://{own}"), Some(self.renewed())));
-        }
-        if !muster_wire::planted::planted("join-document-left") {
-            actions.push(remove(self.work("join-later.yaml")));
-        }
-        actions
-    }
-
-    fn kubelet_server(&self, server: String, renewed: Option<PathBuf>) -> Action {
-        Action::KubeletServer(KubeletServer { path: self.settings.kubelet_kubeconfig(), server, renewed })
     }
 
     fn await_ready(&self, name: &str) -> Action {
@@ -459,46 +390,6 @@ impl Plan {
 
     fn kubeconfig(&self) -> [String; 2] {
         ["--kubeconfig".to_owned(), self.settings.admin_kubeconfig().display().to_string()]
-    }
-
-    fn reset(&self, outside_etcd: bool) -> Vec<Action> {
-        let mut reset = self.command("reset", &["reset", "--force"], phases::RESET_LIMIT);
-        let mut actions = Vec::new();
-        match self.documents.reset() {
-            Some(document) => {
-                actions.push(self.write("reset.yaml", document));
-                reset = with_config(self.command("reset", &["reset"], phases::RESET_LIMIT), &self.work("reset.yaml"));
-            }
-            None => {
-                reset.args.push(format!("--cert-dir={}", self.settings.pki_dir().display()));
-                if let Some(socket) = self.documents.cri_socket() {
-                    reset.args.push(format!("--cri-socket={socket}"));
-                }
-                reset.args.extend(self.ignored_checks(None));
-            }
-        }
-        if outside_etcd {
-            reset.args.push("--skip-phases=remove-etcd-member".to_owned());
-        }
-        actions.push(Action::Run(reset));
-        if let Some(path) = self.documents.etcd_dir() {
-            // kubeadm empties it only if etcd's manifest still names it, and not without the phase.
-            actions.push(Action::EmptyDirectory { path });
-        }
-        let leftovers = [
-            "prepare.yaml",
-            "init.yaml",
-            "discovery.conf",
-            "join.yaml",
-            "join-later.yaml",
-            "kubelet.yaml",
-            "reset.yaml",
-        ];
-        actions.extend(leftovers.map(|name| remove(self.work(name))));
-        actions.extend([remove(self.finish_document()), remove(self.settings.etcd_mark())]);
-        // kubeadm reset empties its certificates' directory, yet a run that was cut short may not have.
-        actions.extend(PkiBundle::file_names().map(|name| remove(self.settings.pki_dir().join(name))));
-        actions
     }
 
     /// One run, and what must exist after it.

@@ -188,3 +188,35 @@ impl Follow {
         if newcomer || poll.by_chance { tuning.resend * 2 } else { tuning.poll_hold + tuning.resend * 4 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::{Removal, level};
+
+    use super::*;
+
+    fn news() -> LedgerNews {
+        LedgerNews {
+            call: 1,
+            revision: 0,
+            entries: Vec::new(),
+            state: None,
+            not_admitted: false,
+            leader: None,
+            removal: None,
+        }
+    }
+
+    #[test]
+    fn who_knows_this_machine_as_no_member_has_no_older_ledger() {
+        let follow = Follow { known: level::KNOWN, ..Follow::default() };
+        let mut later = Ledger::default();
+        later.skip(7);
+        let whole = LedgerNews { state: Some(later.encode().into()), ..news() };
+        assert_eq!(follow.surveyed(&whole).map(|ledger| ledger.revision()), Some(7));
+        assert_eq!(follow.surveyed(&news()).as_ref(), Some(follow.ledger()), "nothing newer");
+        assert_eq!(follow.surveyed(&LedgerNews { not_admitted: true, ..news() }), None);
+        assert_eq!(follow.surveyed(&LedgerNews { removal: Some(Removal::Returns), ..news() }), None);
+        assert_eq!(follow.surveyed(&LedgerNews { state: Some(vec![9].into()), ..news() }), None, "it cannot be read");
+    }
+}

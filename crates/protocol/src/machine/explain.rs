@@ -94,7 +94,7 @@ impl Machine {
     }
 
     /// Whether it is held for alive and anything came from it within [`HERE`].
-    pub(super) fn was_heard_lately(&self, machine: MachineId, now: Time) -> bool {
+    fn was_heard_lately(&self, machine: MachineId, now: Time) -> bool {
         let heard = self.roster.known().get(&machine).and_then(|known| known.heard);
         self.roster.is_alive(machine) && heard.is_some_and(|heard| now.since(heard) <= HERE)
     }

@@ -143,17 +143,17 @@ impl Machine {
         if self.durable.charter.is_none() {
             return Err("no cluster is founded yet: there is nothing to recover".to_owned());
         }
-        let next = ledger
-            .rebuilt(self.id(), self.next_epoch(ledger))
-            .map_err(|why| format!("nothing can be recovered from this machine: {why}"))?;
-        if self.durable.completed.is_none() {
-            return Err("kubeadm has not come to its end on this machine, and its etcd may hold nothing".to_owned());
-        }
         if self.is_new(now) {
             let left = KNOWS_AFTER.as_secs();
             return Err(format!(
                 "this machine was just started, and knows who is here {left} s after that: ask again then"
             ));
+        }
+        let next = ledger
+            .rebuilt(self.id(), self.next_epoch(ledger))
+            .map_err(|why| format!("nothing can be recovered from this machine: {why}"))?;
+        if self.durable.completed.is_none() {
+            return Err("kubeadm has not come to its end on this machine, and its etcd may hold nothing".to_owned());
         }
         let others = ledger.planes_beside(self.id());
         let seen: Vec<MachineId> = others.iter().copied().filter(|other| self.answers(*other, now)).collect();
@@ -174,7 +174,7 @@ impl Machine {
     /// Whether a machine is there, as far as anybody can tell: others may see one that this machine does not. A failure detector takes its time, and
     /// one that has just begun knows nothing.
     fn answers(&self, machine: MachineId, now: Time) -> bool {
-        self.roster.is_alive(machine) || self.was_heard_lately(machine, now) || self.is_new(now)
+        self.roster.is_alive(machine) || self.is_new(now)
     }
 
     /// Whether anybody who is here follows the later epoch that this machine has heard of.

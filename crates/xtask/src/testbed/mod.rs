@@ -21,6 +21,7 @@ mod release;
 mod report;
 mod timeline;
 mod up;
+mod written;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};

@@ -12,12 +12,9 @@ use super::kubernetes::Cluster;
 use super::layout::Testbed;
 use super::machine::Machine;
 use super::report::{Report, round};
+use super::written::{WRITTEN, Written};
 use super::{layout::Paths, up};
-use crate::command::output;
 use crate::interrupt;
-
-/// How many ConfigMaps are written before.
-const WRITTEN: usize = 20;
 
 /// One outage.
 struct Outage {
@@ -69,11 +66,8 @@ fn table(all: &[Outage]) -> String {
 
 fn one(testbed: &Testbed, arguments: &OutageArguments, round: u32, report: &Report) -> Result<Outage> {
     let alone = arguments.alone;
-    let names: Vec<String> = (0..WRITTEN).map(|number| format!("outage-{round}-{number}")).collect();
     let cluster = Cluster::find(testbed)?;
-    for name in &names {
-        output(&mut cluster.kubectl(&["create", "configmap", name])).with_context(|| format!("writing {name}"))?;
-    }
+    let written = Written::write(&cluster, &format!("outage-{round}"))?;
     let view = cluster.view(testbed)?;
     let plane =
         |machine: &&Machine| view.nodes.iter().any(|node| node.control_plane && node.address == machine.address);
@@ -113,10 +107,7 @@ fn one(testbed: &Testbed, arguments: &OutageArguments, round: u32, report: &Repo
     })?;
     let whole = started.elapsed().as_secs_f64();
     let cluster = Cluster::find(testbed)?;
-    let there = output(&mut cluster.kubectl(&["get", "configmaps", "-o", "name"]))?;
-    let lost = names.iter().filter(|name| !there.lines().any(|line| line == format!("configmap/{name}"))).count();
-    for name in &names {
-        let _ = output(&mut cluster.kubectl(&["delete", "configmap", name, "--ignore-not-found", "--wait=false"]));
-    }
+    let lost = written.lost(&cluster)?;
+    written.tidy(&cluster);
     Ok(Outage { answers, whole, lost })
 }

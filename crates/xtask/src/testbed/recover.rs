@@ -12,13 +12,11 @@ use super::kubernetes::Cluster;
 use super::layout::{Paths, Testbed};
 use super::machine::Machine;
 use super::report::{Report, round};
+use super::written::{WRITTEN, Written};
 use crate::command::output;
 use crate::interrupt;
 
-/// How many ConfigMaps are written before.
-const WRITTEN: usize = 20;
-
-/// How long the others are on again before anything is asked of them.
+/// Longest time for each part of it.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// One recovery.
@@ -63,11 +61,8 @@ fn table(all: &[Recovery]) -> String {
 }
 
 fn one(testbed: &Testbed, arguments: &RecoverArguments, round: u32, report: &Report) -> Result<Recovery> {
-    let names: Vec<String> = (0..WRITTEN).map(|number| format!("recover-{round}-{number}")).collect();
     let cluster = Cluster::find(testbed)?;
-    for name in &names {
-        output(&mut cluster.kubectl(&["create", "configmap", name])).with_context(|| format!("writing {name}"))?;
-    }
+    let written = Written::write(&cluster, &format!("recover-{round}"))?;
     let view = cluster.view(testbed)?;
     let plane =
         |machine: &&Machine| view.nodes.iter().any(|node| node.control_plane && node.address == machine.address);
@@ -104,8 +99,7 @@ fn one(testbed: &Testbed, arguments: &RecoverArguments, round: u32, report: &Rep
         "recovery {round}: the API answers again {:.1} s after the command",
         asked.elapsed().as_secs_f64()
     ));
-    let there = output(&mut Cluster::at(testbed, left).kubectl(&["get", "configmaps", "-o", "name"]))?;
-    let lost = names.iter().filter(|name| !there.lines().any(|line| line == format!("configmap/{name}"))).count();
+    let lost = written.lost(&Cluster::at(testbed, left))?;
     for machine in gone {
         match arguments.old {
             true => machine.start()?,
@@ -120,9 +114,6 @@ fn one(testbed: &Testbed, arguments: &RecoverArguments, round: u32, report: &Rep
         "recovery {round}: all was whole {whole:.1} s after the others had started, {} workers among them",
         others.len()
     ));
-    let cluster = Cluster::find(testbed)?;
-    for name in &names {
-        let _ = output(&mut cluster.kubectl(&["delete", "configmap", name, "--ignore-not-found", "--wait=false"]));
-    }
+    written.tidy(&Cluster::find(testbed)?);
     Ok(Recovery { answers, whole, lost })
 }
