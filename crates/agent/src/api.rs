@@ -1,6 +1,6 @@
 //! The local API: HTTP and JSON on a unix socket that only its owner may use.
 //!
-//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/images`, `/v1/common`, `/v1/metrics`; `/v1/events` and `/v1/logs` give the
+//! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/images`, `/v1/common`, `/v1/metrics`, `/v1/start` (whether a kubelet may start); `/v1/events` and `/v1/logs` give the
 //! last lines, and go on with `?follow=true`. Nothing there is secret, nothing there changes anything.
 //!
 //! `POST /v1/wish` asks for what the JSON body says, a [`muster_wire::Wish`]; with `?dry_run=true` it only asks what that would
@@ -36,6 +36,7 @@ pub(crate) enum Subject {
     Images,
     Common,
     Metrics,
+    Start,
     Wish { wish: Wish, dry_run: bool },
     Recover { dry_run: bool },
 }
@@ -74,6 +75,7 @@ pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ri
         .route("/v1/ledger", get(|State(api): State<Api>| api.answer(Subject::Ledger)))
         .route("/v1/images", get(|State(api): State<Api>| api.answer(Subject::Images)))
         .route("/v1/common", get(|State(api): State<Api>| api.answer(Subject::Common)))
+        .route("/v1/start", get(|State(api): State<Api>| api.answer(Subject::Start)))
         .route("/v1/wish", post(wish).layer(DefaultBodyLimit::max(WISH_BYTES_MAX)))
         .route("/v1/recover", post(recover))
         .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))

@@ -11,6 +11,9 @@ use muster_kubeadm::guard::{Found, POD_LOGS, Verdict};
 /// Where it is noted that a kubelet was started since the machine booted, below the root: what lies there is gone with the next boot.
 const STARTED: &str = "run/muster-guard";
 
+/// Where a person says that the kubelet is to start although nobody was met, below the root: until the next boot.
+const ALONE: &str = "run/muster-guard-alone";
+
 /// What became of a look.
 #[derive(Debug, Default)]
 pub struct Guarded {
@@ -60,6 +63,23 @@ pub fn before_kubelet(root: &Path, rehearsal: bool) -> Guarded {
         }
     }
     guarded
+}
+
+/// Whether the machine's agent is to be asked first: a kubelet would start etcd on what it had before the machine was switched on.
+pub fn asks_first(root: &Path) -> bool {
+    let settings = Settings::of("", root);
+    if root.join(STARTED).exists() || root.join(ALONE).exists() || !settings.etcd_manifest().exists() {
+        return false;
+    }
+    matches!(look(&settings, root), Ok((Verdict::Start { .. }, true)))
+}
+
+/// Lets the kubelet start although nobody was met, until the next boot: a person's word.
+///
+/// # Errors
+/// What could not be written.
+pub fn start_alone(root: &Path) -> std::io::Result<()> {
+    fs::write(root.join(ALONE), "")
 }
 
 /// Whether a machine's kubelet must not start, since etcd has run here and its data is gone. What cannot be read now may be there at the
@@ -151,10 +171,18 @@ mod tests {
         assert_eq!(before_kubelet(root.path(), true).changed, [at("etc/kubernetes/muster-etcd.json")]);
         assert!(!at("etc/kubernetes/muster-etcd.json").exists(), "a rehearsal writes nothing");
         assert!(before().withheld.is_none() && before().changed.is_empty());
+        fs::remove_file(at(STARTED)).expect("the machine boots");
+        assert!(!asks_first(root.path()), "nothing is here that could be old");
+        assert!(before().withheld.is_none());
         fs::create_dir_all(at("var/log/pods/kube-system_etcd-m1_0123")).expect("made");
         fs::create_dir_all(at("var/lib/etcd/member/wal")).expect("made");
         assert_eq!(before().changed, [at("etc/kubernetes/muster-etcd.json")], "etcd runs: its manifest stays");
+        assert!(!asks_first(root.path()), "a kubelet that starts again is asked nothing");
         fs::remove_file(at(STARTED)).expect("the machine boots");
+        assert!(asks_first(root.path()));
+        start_alone(root.path()).expect("written");
+        assert!(!asks_first(root.path()), "a person has said so");
+        fs::remove_file(at(ALONE)).expect("removed");
         assert_eq!(before().changed, [at("etc/kubernetes/manifests/etcd.yaml")]);
         let manifest = fs::read_to_string(at("etc/kubernetes/manifests/etcd.yaml")).expect("is there");
         assert!(manifest.contains("--initial-cluster-state=existing"), "{manifest}");

@@ -36,6 +36,9 @@ use crate::record::Recorder;
 /// Most inputs that wait for the machine. The mesh stops reading while it is full, which is what bounds a flood.
 const INPUTS_MAX: usize = 1_024;
 
+/// A kubelet that waits asks again within this time, a restart of its unit included.
+const KUBELET_ASKS: Duration = Duration::from_secs(15);
+
 /// How long the last answers of a machine that starts again as another may take.
 const ANSWERED: Duration = Duration::from_millis(200);
 
@@ -82,6 +85,8 @@ struct Shell {
     raft: Raft,
     device: Arc<Device>,
     runs: BTreeMap<RunId, JoinHandle<()>>,
+    /// When a kubelet that is about to start last asked whether it may.
+    kubelet_asked: Option<Instant>,
     /// Who waits for the fates of wishes, by their calls.
     wishes: BTreeMap<u64, oneshot::Sender<String>>,
     calls: u64,
@@ -197,6 +202,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         raft,
         device,
         runs: BTreeMap::new(),
+        kubelet_asked: None,
         wishes: BTreeMap::new(),
         calls: 0,
         inputs,
@@ -440,6 +446,11 @@ impl Shell {
             Subject::Status => self.status(),
             Subject::Explain => serde_json::json!(self.told().waiting),
             Subject::Ledger => self.ledger(),
+            Subject::Start => {
+                self.kubelet_asked = Some(Instant::now());
+                let why = self.machine.may_start(self.now()).err();
+                serde_json::json!({ "starts": why.is_none(), "why": why })
+            }
             Subject::Metrics => {
                 let mut all = self.counters.all();
                 all.extend(self.raft.refusals().map(|(why, count)| (format!("dropped: {why}"), count)));
@@ -455,6 +466,10 @@ impl Shell {
     fn told(&self) -> Status {
         let mut status = self.machine.status(self.now());
         status.hints = self.outcomes.list();
+        // A guard that still asks is a kubelet that still waits.
+        if self.kubelet_asked.is_some_and(|asked| asked.elapsed() < KUBELET_ASKS) {
+            status.waiting.extend(self.machine.kubelet_waits(self.now()));
+        }
         for (machine, connections) in self.holes.list() {
             status.waiting.push(status.hole_reason(machine, connections));
         }

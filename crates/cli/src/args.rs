@@ -131,12 +131,19 @@ etcd that starts on an empty directory begins a new cluster, or breaks its word 
 begun is in its directory from then on, or the kubelet does not start (exit code 1), and says why. Once it is, etcd's manifest is made
 to say `existing`, with all members that it ever named.
 
+Where etcd has data and no kubelet was started since the machine was switched on, the machine's agent is asked first, for 75 seconds at a time:
+the disk may be from before a recovery, and two such members together are the old cluster again. The kubelet starts when this machine has
+met others of its cluster and has heard of none that goes on without it. An agent that has not answered for a minute is not waited for.
+Where nobody else is left, `--alone` starts it as it is, until the next boot: only if the other control planes are gone or are to be
+given up.
+
 What was seen is kept in /etc/kubernetes/muster-etcd.json, for one etcd CA alone. `kubeadm reset` by hand leaves that: it hinders only who puts
-the same etcd CA back, and may then be removed. Nobody is asked, and no agent need run.
+the same etcd CA back, and may then be removed.
 
 Examples:
   muster guard              what the kubelet's unit runs (ExecStartPre, see kubelet.service.d/20-muster.conf)
-  muster guard --dry-run    says what it would do";
+  muster guard --dry-run    says what it would do, and waits for nothing
+  muster guard --alone      let it start although nobody was met";
 
 #[derive(Args, Debug)]
 #[command(after_help = GUARD_HELP)]
@@ -147,6 +154,12 @@ pub(crate) struct GuardArguments {
     /// Write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Let the kubelet start although no other machine was met since this one was switched on
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) alone: bool,
+    /// The agent's socket
+    #[arg(long, env = "MUSTER_SOCKET", default_value = crate::api::DEFAULT_SOCKET, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

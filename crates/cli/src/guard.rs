@@ -1,14 +1,45 @@
 //! `muster guard`: whether the kubelet may start.
 
-use muster_agent::guard::before_kubelet;
+use std::time::{Duration, Instant};
+
+use muster_agent::guard::{Guarded, asks_first, before_kubelet, start_alone};
+use serde::Deserialize;
 use serde_json::json;
 
+use crate::api::Agent;
 use crate::args::GuardArguments;
 use crate::exit::Exit;
 use crate::print;
 
-pub(crate) fn carry_out(arguments: &GuardArguments) -> anyhow::Result<Exit> {
-    let guarded = before_kubelet(&arguments.root, arguments.dry_run);
+/// How long the agent is asked: systemd gives a unit's start 90 s, and starts it again after that.
+const ASKED: Duration = Duration::from_secs(75);
+
+/// An agent that says nothing for so long keeps nothing from starting: it may be broken, and Kubernetes is not.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// How long one answer may take, and the pause before the next question.
+const ANSWER: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the agent says.
+#[derive(Debug, Deserialize)]
+struct Word {
+    starts: bool,
+    why: Option<String>,
+}
+
+pub(crate) async fn carry_out(arguments: &GuardArguments) -> anyhow::Result<Exit> {
+    if arguments.alone {
+        start_alone(&arguments.root)?;
+    }
+    let mut waited = Waited::default();
+    if asks_first(&arguments.root) {
+        waited = wait(arguments).await?;
+    }
+    let guarded = match waited.why {
+        Some(why) => Guarded { withheld: Some(why), ..Guarded::default() },
+        None => before_kubelet(&arguments.root, arguments.dry_run),
+    };
     let exit = if guarded.withheld.is_some() { Exit::Failed } else { Exit::Done };
     if arguments.json {
         let report = json!({
@@ -16,6 +47,7 @@ pub(crate) fn carry_out(arguments: &GuardArguments) -> anyhow::Result<Exit> {
             "why": guarded.withheld,
             "changed": guarded.changed,
             "troubles": guarded.troubles,
+            "agent": waited.agent,
             "dry_run": arguments.dry_run,
         });
         print::line(&format!("{report:#}"))?;
@@ -32,4 +64,49 @@ pub(crate) fn carry_out(arguments: &GuardArguments) -> anyhow::Result<Exit> {
         print::complaint(&format!("the kubelet must not start: {why}"));
     }
     Ok(exit)
+}
+
+/// What became of asking the agent.
+#[derive(Debug, Default)]
+struct Waited {
+    /// Why the kubelet must not start yet.
+    why: Option<String>,
+    /// `starts`, `waits` or `silent`, if it was asked.
+    agent: Option<&'static str>,
+}
+
+/// Asks the agent until it lets the kubelet start, or is silent for too long, or the time is over; once where nothing is to happen.
+async fn wait(arguments: &GuardArguments) -> anyhow::Result<Waited> {
+    let (agent, begun) = (Agent::at(&arguments.socket), Instant::now());
+    let (mut heard, mut said) = (begun, None);
+    loop {
+        let answer = tokio::time::timeout(ANSWER, agent.json::<Word>("/v1/start")).await;
+        let silence = match answer {
+            Ok(Ok(Word { starts: true, .. })) => return Ok(Waited { why: None, agent: Some("starts") }),
+            Ok(Ok(Word { why, .. })) => {
+                heard = Instant::now();
+                let why = why.unwrap_or_default();
+                if said.as_ref() != Some(&why) && !arguments.json {
+                    print::line(&format!("the kubelet waits: {why}"))?;
+                }
+                said = Some(why);
+                None
+            }
+            Ok(Err(unheard)) => Some(unheard.to_string()),
+            Err(_) => Some(format!("the agent at {} does not answer", arguments.socket.display())),
+        };
+        if let Some(silence) = silence.filter(|_| heard.elapsed() > SILENT || arguments.dry_run) {
+            print::complaint(&format!("{silence}; the kubelet starts without its word"));
+            return Ok(Waited { why: None, agent: Some("silent") });
+        }
+        // A person may have said so meanwhile, or what was here is gone.
+        if !asks_first(&arguments.root) {
+            return Ok(Waited::default());
+        }
+        if arguments.dry_run || begun.elapsed() > ASKED {
+            let why = said.unwrap_or_else(|| "the agent does not answer".to_owned());
+            return Ok(Waited { why: Some(why), agent: Some("waits") });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }

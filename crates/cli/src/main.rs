@@ -55,7 +55,7 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Recover(arguments) => runtime()?.block_on(recover::recover(&arguments)),
         Command::Salvage(arguments) => recover::salvage(&arguments),
         Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
-        Command::Guard(arguments) => guard::carry_out(&arguments),
+        Command::Guard(arguments) => runtime()?.block_on(guard::carry_out(&arguments)),
         Command::Config { action } => configure::carry_out(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -23,6 +23,7 @@ mod boot;
 mod card;
 mod explain;
 mod founding;
+mod guard;
 mod images;
 mod leaving;
 mod level;
@@ -59,6 +60,7 @@ pub struct Machine {
     ladder: Ladder,
     wishes: wishes::Wishes,
     recovering: Option<recovery::Recovering>,
+    met: guard::Met,
     /// When this start began.
     started: Time,
     /// Whether its store of Raft was begun in an earlier start.
@@ -303,6 +305,7 @@ impl Machine {
         }
         self.stop_if_beyond(effects);
         self.survey_ends(now, effects);
+        self.count_met(now);
         let due = self.due.is_some_and(|(due, _)| due <= now);
         if self.durable.charter.is_some() && !self.stands_still() {
             self.initialize_raft(now, effects);
@@ -441,7 +444,8 @@ impl Machine {
         let initialize = self.initialize_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
-        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, self.survey_due(), self.due];
+        let (survey, guard) = (self.survey_due(), self.guard_due());
+        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, survey, guard, self.due];
         parts.into_iter().flatten().min()
     }
 }

@@ -169,6 +169,11 @@ impl Stage {
                 let phase = |(seat, one): (&usize, &site::Seat)| format!("m{seat} {}", one.machine.phase().word());
                 return Some(site.seats.iter().map(phase).collect());
             }
+            "may-start" => {
+                let said = site.seats[numbers.first()?].machine.may_start(site.now);
+                let said = said.map_or_else(|why| site.trace.rename(&format!("no: {why}")), |()| "yes".to_owned());
+                return Some(vec![said]);
+            }
             "explain" => {
                 let reasons = site.seats[numbers.first()?].machine.reasons(site.now);
                 return Some(

@@ -32,6 +32,7 @@ mod s16;
 mod s17;
 mod s18;
 mod s19;
+mod s20;
 mod silence;
 
 use std::collections::VecDeque;
@@ -118,8 +119,10 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
-        let of_the_ledger =
-            matches!(promise, "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19");
+        let of_the_ledger = matches!(
+            promise,
+            "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19" | "S20"
+        );
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
         if let Err(what) = verdict
@@ -155,6 +158,7 @@ impl Checks {
             ("S17", s17::see(seen, truth, sometimes)),
             ("S18", self.s18.see(now, seen, truth)),
             ("S19", self.s19.see(seen, truth)),
+            ("S20", s20::see(seen, truth)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });

@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 25] = [
+pub const PROMISES: [(&str, &str); 26] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -23,6 +23,7 @@ pub const PROMISES: [(&str, &str); 25] = [
         "nothing that works leaves the cluster but because the ledger says so, emptied first, and etcd keeps a majority",
     ),
     ("S19", "certificates that still serve are renewed in the machine's own turn to disrupt"),
+    ("S20", "no etcd of a cluster that was given up starts again where somebody could say so"),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),
     ("L3", "equal rosters"),

@@ -81,6 +81,8 @@ pub enum Seen<'a> {
     EtcdLeft { slot: Slot, gone: Slot, stands: bool },
     /// A machine rebuilt the cluster from its ledger, which is at this revision then. Somebody that it could ask had a ledger of `known`.
     Rebuilt { slot: Slot, revision: u64, known: u64 },
+    /// A kubelet is started on a member of etcd of a cluster that was given up. A machine of the one that counts could be met, or not.
+    OldEtcdStarts { slot: Slot, warned: bool },
     /// A machine answers what was wished of it.
     Answered { slot: Slot, wish: &'a Wish, fate: &'a Fate },
     /// People are told.
@@ -273,6 +275,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Answered { slot, fate, .. } => numbered(34, *slot, xxh3_64(format!("{fate:?}").as_bytes())),
         Seen::Renewed { slot } => numbered(39, *slot, 0),
         Seen::Rebuilt { slot, revision, .. } => numbered(42, *slot, *revision),
+        Seen::OldEtcdStarts { slot, warned } => numbered(43, *slot, u64::from(*warned)),
         Seen::Drained { slot, node } => numbered(40, *slot, xxh3_64(node.as_bytes())),
         Seen::NodeTaken { slot, node } => numbered(41, *slot, xxh3_64(node.as_bytes())),
         Seen::Healed => 21,

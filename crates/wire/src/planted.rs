@@ -143,6 +143,11 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("dismissed-returns", "S18", "a machine that was wished away for good comes back"),
     ("overdue-unrenewed", "L7", "certificates that are good no more are left as they are"),
     ("renewed-outside-turn", "S19", "certificates that still serve are renewed in nobody's turn"),
+    (
+        "old-kubelet-started",
+        "S20",
+        "a kubelet starts etcd before anybody was met who may know that the cluster was rebuilt",
+    ),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

@@ -4,9 +4,9 @@ use muster_wire::{Card, Certificate, Digest, Durable, Epoch, Identity, Running, 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
-use super::Machine;
 use super::strangers::TurnedAway;
 use super::wishes::Wishes;
+use super::{Machine, guard};
 use crate::follow::Follow;
 use crate::founding::Founding;
 use crate::ladder::Ladder;
@@ -133,6 +133,7 @@ impl Machine {
             ladder: Ladder::default(),
             wishes: Wishes::default(),
             recovering: None,
+            met: guard::Met::default(),
             started: now,
             raft_begun: boot.raft_begun,
             images_told: 1,

@@ -14,13 +14,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::World;
-use super::event::Slot;
+use super::event::{At, Slot};
+use super::host::Host;
 use super::kubeadm::{Cluster, NodeObject};
 use super::program::{API_MANIFEST, End, KUBELET, at};
 use crate::watch::Seen;
 
 /// Where a member keeps what it knows.
 const DATA: &str = "/var/lib/etcd/member/data";
+/// From its start on, until whoever reaches a machine has met it.
+const THERE: At = 10_000_000;
 /// What the guard keeps.
 const MARK: &str = "muster-etcd.json";
 pub(super) const ETCD_MANIFEST: &str = "manifests/etcd.yaml";
@@ -86,8 +89,44 @@ impl World {
                 Verdict::Start { .. } => {}
             }
         }
+        self.old_etcd_starts(slot);
         self.etcd_starts(slot);
         true
+    }
+
+    /// Whether a machine's kubelet waits for its machine's word when it is switched on: etcd has something to start on.
+    pub(super) fn kubelet_waits(&self, slot: Slot) -> bool {
+        self.has(slot, KUBELET) && self.has(slot, &at(ETCD_MANIFEST)) && self.has(slot, DATA)
+    }
+
+    /// A kubelet that waits is started once its machine says so.
+    pub(super) fn let_start(&mut self, slot: Slot) {
+        let host = &self.hosts[slot as usize];
+        let Some(machine) = host.machine.as_ref().filter(|_| host.kube.held) else { return };
+        if machine.may_start(host.clock.show(self.now)).is_ok() {
+            self.hosts[slot as usize].kube.held = false;
+            self.kubelet_starts(slot);
+        }
+    }
+
+    /// Whether nothing of Kubernetes runs on a machine, as others see it.
+    pub(super) fn is_dark(&self, slot: Slot) -> bool {
+        self.dark[slot as usize] || self.hosts[slot as usize].kube.held
+    }
+
+    /// A member of a cluster that was given up is started: whether a machine of the one that counts can be met, and has been there for a while.
+    fn old_etcd_starts(&mut self, slot: Slot) {
+        let given_up = |number: usize| self.site.clusters.get(number).is_some_and(|cluster| cluster.given_up);
+        if !self.hosts[slot as usize].kube.cluster.is_some_and(given_up) {
+            return;
+        }
+        let meets = |other: &Host| {
+            let counts = other.kube.cluster.is_some_and(|number| !given_up(number));
+            let there = other.up() && self.now >= other.up_since + THERE && !self.dark[other.slot as usize];
+            counts && there && !self.net.cuts(slot, other.slot) && !self.net.cuts(other.slot, slot)
+        };
+        let warned = self.hosts.iter().any(meets);
+        self.see(Seen::OldEtcdStarts { slot, warned });
     }
 
     /// What the guard reads of etcd's manifest.
@@ -138,8 +177,8 @@ impl World {
         self.etcd_starts(slot);
         let data: Data = self.parsed(slot, DATA).ok_or(End::NoApi)?;
         let runs = |other: &Slot| {
-            let there = *other == slot
-                || !self.dark[*other as usize] && !self.net.cuts(slot, *other) && !self.net.cuts(*other, slot);
+            let there =
+                *other == slot || !self.is_dark(*other) && !self.net.cuts(slot, *other) && !self.net.cuts(*other, slot);
             let theirs = self.parsed::<Data>(*other, DATA).filter(|_| there && self.has(*other, &at(ETCD_MANIFEST)))?;
             (theirs.founding == data.founding).then_some((*other, theirs.cluster))
         };

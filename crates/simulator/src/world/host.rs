@@ -65,6 +65,8 @@ pub(crate) struct Host {
     pub(crate) power: Power,
     /// Counts starts and stops; what was meant for an earlier life is dropped.
     pub(crate) life: u32,
+    /// When its process was started last.
+    pub(crate) up_since: At,
     pub(crate) machine: Option<Machine>,
     pub(crate) me: MachineId,
     /// The highest level of the ledger that its image knows.
@@ -121,6 +123,7 @@ impl Host {
             clock: Clock::new(0, 0),
             power: Power::Off,
             life: 0,
+            up_since: 0,
             machine: None,
             me: MachineId::default(),
             level,

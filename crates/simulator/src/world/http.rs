@@ -200,9 +200,11 @@ impl World {
     }
 
     pub(super) fn reaches_etcd(&self, slot: Slot, other: Slot) -> bool {
-        let runs = self.hosts[other as usize].kube.etcd;
-        runs && (other == slot
-            || !self.dark[other as usize] && !self.net.cuts(slot, other) && !self.net.cuts(other, slot))
+        let kube = &self.hosts[other as usize].kube;
+        kube.etcd
+            && !kube.held
+            && (other == slot
+                || !self.dark[other as usize] && !self.net.cuts(slot, other) && !self.net.cuts(other, slot))
     }
 
     /// Whether this machine reaches any machine with an etcd member, itself included.

@@ -37,6 +37,8 @@ pub(crate) struct Kube {
     pub(crate) seen: Renewal,
     /// Whether its etcd's data was gone when it started last.
     pub(crate) etcd_gone: bool,
+    /// Whether its kubelet waits, since the machine was switched on, for the machine's word.
+    pub(crate) held: bool,
     /// The attempt that kubeadm was last run for.
     pub(crate) attempt: u32,
     /// Its Node's name.
@@ -72,6 +74,8 @@ pub struct Cluster {
     pub(super) put_off: BTreeSet<u32>,
     /// The token with which its etcd was begun, if by several machines at once.
     pub(super) token: Option<String>,
+    /// Whether one of its members was made another cluster of, which is the one that counts.
+    pub(super) given_up: bool,
     /// Those of these machines whose members have run.
     pub(super) begun: BTreeSet<Slot>,
 }

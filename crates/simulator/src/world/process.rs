@@ -42,6 +42,7 @@ impl World {
             },
         };
         host.life += 1;
+        host.up_since = self.now;
         host.raft_begun = file.raft_begun;
         host.identity_seed = file.identity_seed;
         host.sealing_seed = file.sealing_seed;
@@ -81,7 +82,10 @@ impl World {
                 self.directory.insert(me, slot);
                 self.links_of_new(slot);
                 self.faults_on_boot(slot);
-                let gone = powered && !self.kubelet_starts(slot);
+                let waits = powered && self.kubelet_waits(slot);
+                self.hosts[slot as usize].kube.held |= waits;
+                let gone = powered && !waits && !self.kubelet_starts(slot);
+                self.let_start(slot);
                 let kube = &mut self.hosts[slot as usize].kube;
                 (kube.seen, kube.etcd_gone) = (kube.renewal, gone);
                 if gone || self.hosts[slot as usize].kube.renewal != Renewal::NotYet {
@@ -159,6 +163,7 @@ impl World {
         if host.slow_us > 0 {
             self.took_on(slot, &[Sort::Slow]);
         }
+        self.let_start(slot);
     }
 
     /// A write is done, or the CPU is free.

@@ -256,6 +256,7 @@ impl World {
         (cluster.etcd, cluster.begun) = ([slot].into(), [slot].into());
         cluster.learners.clear();
         cluster.members.retain(|member| !others.contains(member));
+        self.site.clusters[old].given_up = true;
         self.site.clusters.push(cluster);
         for host in self.hosts.iter_mut().filter(|host| !others.contains(&host.slot)) {
             host.kube.cluster = host.kube.cluster.map(|of| if of == old { number } else { of });
@@ -425,7 +426,7 @@ impl World {
         }
         // It reaches the API through the agent's balancer, and goes on asking.
         let there = self.api_of(slot).and_then(|server| self.hosts[server as usize].kube.cluster) == Some(cluster);
-        if there && !self.dark[slot as usize] {
+        if there && !self.is_dark(slot) {
             return self.registers(slot, cluster, name);
         }
         self.events.push(self.now + REGISTERS, Event::Registers { slot, cluster, name: name.into_boxed_str() });
@@ -552,13 +553,13 @@ impl World {
     /// The first API server this machine reaches by the list it was given, its own included.
     pub(super) fn api_of(&self, slot: Slot) -> Option<Slot> {
         let host = &self.hosts[slot as usize];
-        if host.kube.serves {
+        if host.kube.serves && !host.kube.held {
             return Some(slot);
         }
         host.api_servers.iter().filter_map(|server| self.slot_at(server)).find(|server| {
             let there = &self.hosts[*server as usize];
             there.kube.serves
-                && !self.dark[*server as usize]
+                && !self.is_dark(*server)
                 && !self.net.cuts(slot, *server)
                 && !self.net.cuts(*server, slot)
         })

@@ -60,6 +60,16 @@ fn table(all: &[Recovery]) -> String {
     text + "API again: counted from the command. Whole: as many control planes as before, counted from the start of the others."
 }
 
+/// Whether the kubelet of a machine that came back with its old disk was not let start before what it would have started was gone.
+fn old_kubelet_waited(machine: &Machine) -> Result<()> {
+    let said = output(&mut machine.exec(&["journalctl", "-b", "--unit=kubelet", "--output=cat"])?)?;
+    let first = |words: &str| said.lines().position(|line| line.starts_with(words));
+    match (first("Stopped kubelet"), first("Started kubelet")) {
+        (Some(stopped), Some(started)) if stopped < started => Ok(()),
+        _ => bail!("{}: its kubelet started with what was there before the recovery", machine.name),
+    }
+}
+
 fn one(testbed: &Testbed, arguments: &RecoverArguments, round: u32, report: &Report) -> Result<Recovery> {
     let cluster = Cluster::find(testbed)?;
     let written = Written::write(&cluster, &format!("recover-{round}"))?;
@@ -114,6 +124,9 @@ fn one(testbed: &Testbed, arguments: &RecoverArguments, round: u32, report: &Rep
         "recovery {round}: all was whole {whole:.1} s after the others had started, {} workers among them",
         others.len()
     ));
+    if arguments.old {
+        gone.iter().try_for_each(|machine| old_kubelet_waited(machine))?;
+    }
     written.tidy(&Cluster::find(testbed)?);
     Ok(Recovery { answers, whole, lost })
 }

@@ -1,0 +1,121 @@
+//! Whether a kubelet that would start etcd on what it had before may start, after the machine was switched on: promise S20.
+//!
+//! A disk may be from before a recovery. Two members of the old cluster that come back together are a majority of it, and serve it, long before they
+//! hear that they were given up. So a control plane's kubelet waits, once after each start of the machine, until this machine has met others of the
+//! cluster and has heard of no later epoch. Alone it has no majority, and waiting costs nothing that could be had.
+
+use std::time::Duration;
+
+use super::Machine;
+use crate::Time;
+use crate::planted::planted;
+use crate::words::reasons::{Reason, Topic};
+
+/// So long after the first other member was met whoever else is here has been met as well.
+const ALL_MET: Duration = Duration::from_secs(5);
+
+/// So long after the last one was met, where all are, its ledger has come to what it follows, and it has said so.
+const SAID: Duration = Duration::from_secs(1);
+
+/// How many of the other members were met since this start, and when.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    count: usize,
+    first: Option<Time>,
+    last: Option<Time>,
+    /// When the answer changes by time alone.
+    due: Option<Time>,
+}
+
+impl Machine {
+    /// Whether the kubelet of a control plane that has data of etcd's may start, or why it must wait. Asked only where none was started since the
+    /// machine was switched on.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn may_start(&self, now: Time) -> Result<(), String> {
+        if planted("old-kubelet-started") {
+            return Ok(());
+        }
+        if self.cloned {
+            return Err("its identity runs on another machine".to_owned());
+        }
+        let ledger = self.follow.ledger();
+        if self.departed || self.follow.removal(self.id()).is_some() {
+            return Err("it was removed from the cluster, and what is here is given up".to_owned());
+        }
+        if self.is_past() {
+            return Err("the cluster was rebuilt while this machine was away".to_owned());
+        }
+        // Whoever cannot read the ledger goes on as it did. What it has heard of epochs is above.
+        if self.durable.charter.is_none() || self.follow.beyond().is_some() {
+            return Ok(());
+        }
+        if ledger.revision() == 0 {
+            return Err("it has not heard yet what the ledger says".to_owned());
+        }
+        if ledger.ready().is_none() || ledger.planes_beside(self.id()).is_empty() {
+            return Ok(());
+        }
+        match (self.met.first, self.met_by()) {
+            (Some(_), Some(by)) if by <= now => self.nobody_is_later(),
+            (Some(_), _) => Err("it has just met others, and asks who else is here".to_owned()),
+            (None, _) => Err("it has met no other machine of the cluster since it was switched on".to_owned()),
+        }
+    }
+
+    /// Somebody who is no member by this machine's ledger may have been admitted since, by a cluster that was rebuilt.
+    fn nobody_is_later(&self) -> Result<(), String> {
+        let charter = self.durable.charter.as_ref().map(|certificate| certificate.charter_hash());
+        let epoch = self.follow.ledger().epoch();
+        let cards = self.roster.known().values().map(|known| known.card.card());
+        let mut later = cards.filter(|card| card.charter == charter && card.epoch > epoch);
+        match later.next() {
+            Some(card) => Err(format!(
+                "{} follows {}, and this machine does not know it",
+                self.named_member(card.machine),
+                card.epoch
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// When whoever is here has been met, as far as can be said.
+    fn met_by(&self) -> Option<Time> {
+        let others = self.follow.ledger().members().len().saturating_sub(1);
+        let all = self.met.last.filter(|_| self.met.count >= others).map(|last| last + SAID);
+        all.into_iter().chain(self.met.first.map(|first| first + ALL_MET)).min()
+    }
+
+    /// Counts the members that have greeted.
+    pub(super) fn count_met(&mut self, now: Time) {
+        let counts = self.follow.ledger().revision() > 0 && self.met.first.is_none_or(|first| now < first + ALL_MET);
+        if counts {
+            let (me, ledger) = (self.id(), self.follow.ledger());
+            let peers = self.roster.connected_peers().filter(|peer| *peer != me && self.roster.greeted(*peer));
+            let count = peers.filter(|peer| ledger.member(*peer).is_some()).count();
+            if count > self.met.count {
+                self.met.count = count;
+                self.met.first = self.met.first.or(Some(now));
+                self.met.last = Some(now);
+            }
+            self.met.due = self.met_by();
+        }
+        self.met.due = self.met.due.filter(|due| *due > now);
+    }
+
+    /// When a kubelet that waits may have waited for long enough.
+    pub(super) fn guard_due(&self) -> Option<(Time, &'static str)> {
+        self.met.due.map(|due| (due, "who else is here, before a kubelet that waits"))
+    }
+
+    /// What people should know while a kubelet waits.
+    pub fn kubelet_waits(&self, now: Time) -> Option<Reason> {
+        let why = self.may_start(now).err()?;
+        let text = format!(
+            "the kubelet has not been started since this machine was switched on: {why}. Switch on another machine of the cluster. Where there \
+             is none any more, `muster recover` rebuilds it from what is here; `muster guard --alone` starts it as it is"
+        );
+        Some(Reason { about: Topic::Guard, text, machines: Vec::new() })
+    }
+}
