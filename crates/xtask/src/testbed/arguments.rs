@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::chaos::Sort;
 use super::release::Release;
 
 const AFTER_HELP: &str = "\
@@ -96,6 +97,8 @@ pub(crate) enum Action {
     Outage(OutageArguments),
     /// Take the power of all control planes but one away for good, go on with that one by `muster recover`, and measure
     Recover(RecoverArguments),
+    /// Random faults, one round after the other, while a writer appends: the site must be whole after each, and nothing be lost
+    Chaos(ChaosArguments),
     /// Unplug a machine's network
     Cut(NameArguments),
     /// Plug every machine's network in again
@@ -216,6 +219,31 @@ pub(crate) struct RecoverArguments {
     /// The others come back with their disks, all at once, and not with empty ones
     #[arg(long)]
     pub(crate) old: bool,
+}
+
+const CHAOS_HELP: &str = "\
+The faults follow from the seed: power (of one machine, or of all), an empty disk, the cable, packets lost, the agent (killed, restarted,
+stopped), the API server, etcd and the kubelet killed, a disk that takes no more writes of muster's. Each round has up to three of them at
+once, at most one empty disk among them. After each all machines are Ready again, of the same cluster, and every write that was
+acknowledged is there. The machines share the host's clock, so that is not set; and no machine is given another address.
+
+Exit code 1 if not: what each machine says is then kept beside the testbed's disks, and the command that repeats the faults is printed.";
+
+#[derive(Args)]
+#[command(after_help = CHAOS_HELP)]
+pub(crate) struct ChaosArguments {
+    /// Which faults [default: another one each time]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// No round begins after this many minutes
+    #[arg(long, default_value_t = 10, value_name = "MINUTES")]
+    pub(crate) minutes: u64,
+    /// How long the site may take to be whole again after a round
+    #[arg(long, default_value = "300", value_parser = seconds, value_name = "SECONDS")]
+    pub(crate) timeout: Duration,
+    /// Only these faults
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULT,...")]
+    pub(crate) only: Vec<Sort>,
 }
 
 #[derive(Args)]

@@ -80,7 +80,7 @@ impl Seen {
 
 /// How a machine's endpoint is asked.
 #[derive(Clone)]
-struct Way {
+pub(super) struct Way {
     at: SocketAddr,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
@@ -98,13 +98,7 @@ pub(crate) struct Clients {
 impl Clients {
     /// One of each kind through a machine, and `watches` watches.
     pub(crate) fn start(testbed: &Testbed, through: &Machine, watches: usize) -> Result<Self> {
-        let way = Way {
-            at: SocketAddr::from((through.address, testbed.endpoint_port)),
-            name: ServerName::try_from(testbed.endpoint_name.clone())?,
-            config: Arc::new(config(testbed, through)?),
-            written: Arc::default(),
-            run: (now() * 1e3) as u64,
-        };
+        let way = Way::through(testbed, through)?;
         let kinds = [Kind::Read, Kind::Write, Kind::Held].into_iter().chain(std::iter::repeat_n(Kind::Watch, watches));
         let stop = Arc::new(AtomicBool::new(false));
         let threads = kinds.map(|kind| {
@@ -127,9 +121,20 @@ impl Clients {
     }
 }
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 impl Way {
+    /// As the cluster's administrator, by the kubeconfig that was found last.
+    pub(super) fn through(testbed: &Testbed, machine: &Machine) -> Result<Self> {
+        Ok(Self {
+            at: SocketAddr::from((machine.address, testbed.endpoint_port)),
+            name: ServerName::try_from(testbed.endpoint_name.clone())?,
+            config: Arc::new(config(testbed, machine)?),
+            written: Arc::default(),
+            run: (now() * 1e3) as u64,
+        })
+    }
+
     fn ask(&self, kind: Kind, stop: &AtomicBool) -> Seen {
         let mut seen = Seen { kind, answers: Vec::new(), ends: Vec::new(), until: 0.0 };
         let mut kept = None;
@@ -179,7 +184,7 @@ impl Way {
         seen
     }
 
-    fn connect(&self, patience: Duration) -> Result<Stream> {
+    pub(super) fn connect(&self, patience: Duration) -> Result<Stream> {
         let socket = TcpStream::connect_timeout(&self.at, patience)?;
         socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(patience))?;
@@ -188,7 +193,7 @@ impl Way {
     }
 
     /// One question over a connection that may be used again. An error if the answer is none, or no good one.
-    fn once(&self, to: &mut Stream, method: &str, path: &str, body: &str) -> Result<()> {
+    pub(super) fn once(&self, to: &mut Stream, method: &str, path: &str, body: &str) -> Result<()> {
         self.send(to, method, path, body)?;
         let mut answer = Vec::new();
         let mut part = [0; 16 << 10];

@@ -3,6 +3,7 @@
 mod arguments;
 mod build;
 mod by_hand;
+mod chaos;
 mod check;
 mod clients;
 mod compare;
@@ -99,6 +100,10 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         Action::Recover(arguments) => {
             interrupt::watch()?;
             recover::recover(&paths, &arguments, report)?;
+        }
+        Action::Chaos(arguments) => {
+            interrupt::watch()?;
+            chaos::chaos(&paths, &arguments, report)?;
         }
         Action::Cut(names) => each(&paths, &names, network::cut)?,
         Action::Heal => {

@@ -62,13 +62,7 @@ pub(crate) fn attach(machine: &Machine) -> Result<()> {
 /// Makes the machine's network as bad as it was asked to be.
 fn impair(machine: &Machine) -> Result<()> {
     if machine.loss_percent > 0 {
-        // A table of its own, before the connection tracking and the rules of kube-proxy.
-        let rules = format!(
-            "table netdev testbed {{ chain loss {{ type filter hook ingress device eth0 priority 0; \
-             numgen random mod 100 < {} drop; }}; }}",
-            machine.loss_percent
-        );
-        run("ip", ["netns", "exec", &machine.link, "nft", &rules])
+        lose(machine, 0)
             .map_err(|error| cannot_provision(format!("--loss: this kernel cannot drop packets: {error:#}")))?;
     }
     let inside = ["-netns", &machine.link, "qdisc", "add", "dev", "eth0"];
@@ -88,6 +82,17 @@ fn impair(machine: &Machine) -> Result<()> {
             .map_err(|error| cannot_provision(format!("--delay: this kernel has no netem: {error:#}")))?;
     }
     Ok(())
+}
+
+/// Lets so many more of each hundred packets that a machine receives be lost than it was made with.
+pub(crate) fn lose(machine: &Machine, more_percent: u8) -> Result<()> {
+    // A table of its own, before the connection tracking and the rules of kube-proxy. Made anew each time.
+    let rules = format!(
+        "table netdev testbed {{ }}; delete table netdev testbed; table netdev testbed {{ chain loss {{ \
+         type filter hook ingress device eth0 priority 0; numgen random mod 100 < {} drop; }}; }}",
+        machine.loss_percent.saturating_add(more_percent).min(100)
+    );
+    run("ip", ["netns", "exec", &machine.link, "nft", &rules]).map(drop)
 }
 
 /// Removes a machine's interface and namespace, if they are there.
