@@ -46,7 +46,7 @@ fn both_families(port: u16) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// The API servers and what is known of them, shared with the shell.
+/// The API servers and what is known of them, shared by all that use them.
 #[derive(Clone)]
 pub(crate) struct Balancer {
     /// Where the cluster's CA is, once there is one.
@@ -100,11 +100,6 @@ impl Balancer {
             probes.entry(at).or_insert_with(|| tokio::spawn(async move { balancer.watch(at).await }).abort_handle());
         }
         self.changed.send_replace(());
-    }
-
-    /// Addresses of the machines whose API servers are known.
-    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
-        self.health().all().map(|server| server.ip()).collect()
     }
 
     /// Refuses connections, or takes them again. See [`muster_kubeadm::Command::starts_etcd_at`].

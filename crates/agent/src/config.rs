@@ -49,6 +49,8 @@ pub struct AgentConfig {
     pub hardware: Option<Hardware>,
     /// Intervals.
     pub tuning: Tuning,
+    /// Whether a service manager starts it again when it ends: kubeadm under way then goes on without it.
+    pub is_service: bool,
     /// Directory in which everything that the core is given is recorded, for a replay; one file a start.
     pub record: Option<PathBuf>,
 }

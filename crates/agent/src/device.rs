@@ -13,7 +13,7 @@ use serde::Serialize;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-use crate::balancer::Balancer;
+use crate::endpoint::Endpoint;
 use crate::hosts::Hosts;
 use crate::proxy::Proxies;
 use crate::{files, https, process};
@@ -40,9 +40,13 @@ pub(crate) struct Device {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: Proxies,
-    /// Where this machine's own balancer listens.
-    pub(crate) endpoint: SocketAddr,
-    pub(crate) balancer: Balancer,
+    /// What it runs.
+    pub(crate) runs: process::Runs,
+    /// What an earlier start of the agent has left running, until it was waited for.
+    pub(crate) former: tokio::sync::Mutex<Option<process::Former>>,
+    /// Where this machine's own endpoint listens.
+    pub(crate) listens: SocketAddr,
+    pub(crate) endpoint: Endpoint,
     pub(crate) started: Instant,
     pub(crate) times: Mutex<Vec<PhaseTime>>,
     /// What the last look at kubeadm made.
@@ -58,6 +62,7 @@ impl Device {
     /// Carries out a step. `progress` hears of every phase that begins, and of what holds it up.
     pub(crate) async fn carry_out(&self, step: Step, progress: Progress<'_>) -> Result<StepOutput, StepFailure> {
         let (name, begun) = (step.name(), Instant::now());
+        self.wait_for_former(progress).await;
         let plan = self.plan.lock().expect("no holder panics").clone();
         let mut work = Work::begin(self.place.clone(), plan, step, seed());
         let mut phase: Option<(String, Instant)> = None;
@@ -94,6 +99,17 @@ impl Device {
         result
     }
 
+    /// Nothing is begun beside what an earlier start has begun.
+    async fn wait_for_former(&self, progress: Progress<'_>) {
+        let mut former = self.former.lock().await;
+        if let Some(former) = former.take() {
+            if let Some(phase) = former.running().first() {
+                progress(&format!("{phase}, begun by an earlier start of muster"), None);
+            }
+            former.wait().await;
+        }
+    }
+
     async fn answer(&self, ask: Ask) -> Answer {
         let named = |done: std::io::Result<()>, what: &str, path: &Path| {
             Answer::Did(done.map_err(|why| format!("{} cannot be {what}: {why}", path.display())))
@@ -110,7 +126,7 @@ impl Device {
             Ask::ListBelow(directory) => Answer::Listed(files::list_below(&directory)),
             Ask::Run(command) => Answer::Ran(self.run(&command).await),
             Ask::Send(request) => {
-                let heard = https::send(&request, request.at.unwrap_or(self.endpoint)).await;
+                let heard = https::send(&request, request.at.unwrap_or(self.listens)).await;
                 debug!(server = request.server, path = request.path, status = ?heard.as_ref().map(|heard| heard.0), "asked");
                 Answer::Heard(heard)
             }
@@ -119,7 +135,7 @@ impl Device {
                 Answer::Did(Ok(()))
             }
             Ask::Clock => Answer::Clock(SystemTime::now()),
-            Ask::Servers => Answer::Servers(self.balancer.addresses()),
+            Ask::Servers => Answer::Servers(self.endpoint.addresses()),
             Ask::Endpoint(address) => Answer::Did(self.mean(address)),
             Ask::CutOff(at) => Answer::Did(cut_off(at).await),
             Ask::Keep(plan) => {
@@ -137,11 +153,11 @@ impl Device {
 
     async fn run(&self, command: &Command) -> Ran {
         // Opens the endpoint again however this ends, an abort included.
-        let _reopen = Reopen(&self.balancer);
+        let _reopen = Reopen(&self.endpoint);
         let environment: Vec<_> = self.env.iter().cloned().chain(self.proxies.variables()).collect();
-        let ran = process::run(command, &environment, &|line| {
+        let ran = process::run(command, &environment, &self.runs, &|line| {
             if command.starts_etcd_at.is_some_and(|mark| line.starts_with(mark)) {
-                self.balancer.close(true);
+                self.endpoint.close(true);
             }
         })
         .await;
@@ -159,7 +175,7 @@ impl Device {
     }
 }
 
-struct Reopen<'a>(&'a Balancer);
+struct Reopen<'a>(&'a Endpoint);
 
 impl Drop for Reopen<'_> {
     fn drop(&mut self) {

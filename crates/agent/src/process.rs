@@ -1,102 +1,145 @@
 //! Running kubeadm: in a process group of its own, with a time limit, its words to the log, nothing left behind.
+//!
+//! What it prints goes to files, not to pipes: kubeadm under way outlives an agent that is replaced or killed, and a program whose reader is gone
+//! is ended by its own output. An agent that starts waits for what an earlier one has left running ([`Former`]).
 
+mod former;
+mod output;
+
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use muster_kubeadm::work::Ran;
-use muster_kubeadm::{Command, Exit, OUTPUT_LIMIT, redact};
+use muster_kubeadm::{Command, Exit, redact};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tracing::{debug, warn};
 
+pub(crate) use former::Former;
+use output::Output;
+
 use crate::proxy::is_kept_back;
 
-/// Longest line of output that is logged, in bytes; the rest of it is dropped.
-const LINE_BYTES_MAX: u64 = 8 * 1024;
+/// How often it is looked for more output.
+const LOOK: Duration = Duration::from_millis(20);
 
-/// How long output is waited for once the process has ended: a child that it left behind may hold its pipes open.
-const LINGER: Duration = Duration::from_millis(200);
+/// Where runs are noted, and whether they outlive this agent.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    directory: PathBuf,
+    count: AtomicU64,
+    /// Whether the agent ends and what it has started goes on.
+    leaves: AtomicBool,
+}
 
-/// Runs `command`. `line` sees every line of its output. Dropping the future kills the group.
-pub(crate) async fn run(command: &Command, env: &[(String, String)], line: &(impl Fn(&str) + Sync)) -> Ran {
+impl Runs {
+    /// Runs that are noted in this directory, which nobody else may read.
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self { directory, count: AtomicU64::new(0), leaves: AtomicBool::new(false) }
+    }
+
+    /// From now on nothing that runs is killed because nobody waits for it any more.
+    pub(crate) fn leave(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
+    }
+
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Runs `command`. `line` sees every line of its output. Dropping the future kills the group, unless all of them are left.
+pub(crate) async fn run(
+    command: &Command,
+    env: &[(String, String)],
+    runs: &Runs,
+    line: &(impl Fn(&str) + Sync),
+) -> Ran {
+    let not_started =
+        |why: String| Ran { exit: Exit::NotStarted(why), stdout: Vec::new(), stderr: Vec::new(), note: None };
     let mut builder = tokio::process::Command::new(&command.program);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_kept_back) {
             builder.env_remove(name);
         }
     }
+    let note = runs.directory.join(format!("{}-{}", std::process::id(), runs.count.fetch_add(1, Ordering::Relaxed)));
+    let outputs = (Output::begin(&note.with_extension("out")), Output::begin(&note.with_extension("err")));
+    let (Ok((mut out, stdout)), Ok((mut err, stderr))) = outputs else {
+        return not_started(format!("{}: what kubeadm prints cannot be kept there", runs.directory.display()));
+    };
     builder
         .args(&command.args)
         .envs(env.iter().chain(&command.env).map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
+        .stdout(stdout)
+        .stderr(stderr)
+        .process_group(0);
     debug!(phase = command.phase, program = %command.program.display(), "runs");
     let mut child = match builder.spawn() {
         Ok(child) => child,
-        Err(why) => {
-            let why = format!("{}: {why}", command.program.display());
-            return Ran { exit: Exit::NotStarted(why), stdout: Vec::new(), stderr: Vec::new(), note: None };
-        }
+        Err(why) => return not_started(format!("{}: {why}", command.program.display())),
     };
-    let group = Group(child.id());
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = {
-        let ended = tokio::time::timeout(command.limit, ended(&mut child));
-        let reading = async {
-            tokio::join!(
-                follow(stdout, &mut out, &command.phase, line),
-                follow(stderr, &mut err, &command.phase, line)
-            );
-        };
-        tokio::pin!(ended, reading);
-        let mut read = false;
-        let exit = tokio::select! {
-            exit = &mut ended => exit,
-            () = &mut reading => {
-                read = true;
-                ended.await
-            }
-        };
-        // What it printed last may still be in the pipes.
-        if exit.is_ok() && !read {
-            let _ = tokio::time::timeout(LINGER, reading).await;
-        }
-        exit
-    };
-    let exit = exit.unwrap_or_else(|_| {
-        warn!(phase = command.phase, limit = ?command.limit, "took too long and is killed");
-        Exit::TimedOut
-    });
-    if exit == Exit::TimedOut {
-        group.kill();
-        let _ = child.wait().await;
+    let group = Group { leader: child.id(), runs };
+    if let Some(pid) = child.id()
+        && let Err(why) = former::note(&note.with_extension("run"), pid, command)
+    {
+        warn!(phase = command.phase, "another agent would not wait for this run: {why}");
     }
+    let seen = |text: &str| {
+        debug!(phase = command.phase, "{}", redact(text));
+        line(text);
+    };
+    let begun = Instant::now();
+    let exit = loop {
+        let ended = tokio::time::timeout(LOOK, ended(&mut child)).await;
+        out.read(&seen);
+        err.read(&seen);
+        match ended {
+            Ok(exit) => break exit,
+            Err(_) if begun.elapsed() > command.limit => {
+                warn!(phase = command.phase, limit = ?command.limit, "took too long and is killed");
+                group.kill();
+                let _ = child.wait().await;
+                break Exit::TimedOut;
+            }
+            Err(_) => {}
+        }
+    };
     // Ended by itself: what it started on purpose, as a server, may live on.
     std::mem::forget(group);
-    Ran { exit, stdout: out, stderr: err, note: None }
+    // It was not killed for nothing if this fails: the next agent finds that it runs no more.
+    let _ = std::fs::remove_file(note.with_extension("run"));
+    Ran { exit, stdout: out.end(&seen), stderr: err.end(&seen), note: None }
 }
 
 /// A process group that is killed when nobody waits for it any more.
-struct Group(Option<u32>);
+struct Group<'a> {
+    leader: Option<u32>,
+    runs: &'a Runs,
+}
 
-impl Group {
+impl Group<'_> {
     fn kill(&self) {
-        let pid = self.0.and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        if let Some(pid) = pid {
-            // It may have ended in the meantime.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+        kill(self.leader);
     }
 }
 
-impl Drop for Group {
+/// Kills a process group. It may have ended in the meantime.
+fn kill(leader: Option<u32>) {
+    if let Some(pid) = leader.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+impl Drop for Group<'_> {
     fn drop(&mut self) {
-        self.kill();
+        if !self.runs.leaves.load(Ordering::Relaxed) {
+            self.kill();
+        }
     }
 }
 
@@ -108,27 +151,6 @@ async fn ended(child: &mut Child) -> Exit {
             (None, signal) => Exit::Signal(signal.unwrap_or_default()),
         },
         Err(why) => Exit::NotStarted(why.to_string()),
-    }
-}
-
-/// Logs lines and keeps the end of them. Bytes that are no text are shown as such; a line without end is cut.
-async fn follow(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>, phase: &str, line: &(impl Fn(&str) + Sync)) {
-    let Some(pipe) = pipe else { return };
-    let mut reader = BufReader::new(pipe);
-    loop {
-        let mut bytes = Vec::new();
-        match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.trim_end();
-        debug!(phase, "{}", redact(text));
-        line(text);
-        kept.extend_from_slice(&bytes);
-        if kept.len() > OUTPUT_LIMIT * 2 {
-            kept.drain(..kept.len() - OUTPUT_LIMIT);
-        }
     }
 }
 
@@ -148,7 +170,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut command = script(&directory, text);
         command.limit = limit.unwrap_or(command.limit);
-        (run(&command, &[("SEEN".to_owned(), "yes".to_owned())], &|_| {}).await, directory)
+        let runs = Runs::new(directory.path().join("runs"));
+        std::fs::create_dir(runs.directory()).expect("made");
+        let ran = run(&command, &[("SEEN".to_owned(), "yes".to_owned())], &runs, &|_| {}).await;
+        assert_eq!(std::fs::read_dir(runs.directory()).expect("reads").count(), 0, "nothing is left behind");
+        (ran, directory)
     }
 
     #[tokio::test]
@@ -184,14 +210,49 @@ mod tests {
     async fn nonsense_and_endless_lines_are_bounded() {
         let (ran, _directory) = ran("head -c 3000000 /dev/urandom; exit 1", None).await;
         assert_eq!(ran.exit, Exit::Code(1));
-        assert!(ran.stdout.len() <= OUTPUT_LIMIT * 2 + LINE_BYTES_MAX as usize);
+        assert!(ran.stdout.len() <= output::KEPT_MAX, "{}", ran.stdout.len());
     }
 
     #[tokio::test]
     async fn a_death_and_a_missing_program_are_told_apart() {
         let (ran, _directory) = ran("kill -9 $$", None).await;
         assert_eq!(ran.exit, Exit::Signal(9));
-        let missing = run(&Command::version("/nonexistent/kubeadm".into()), &[], &|_| {}).await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let runs = Runs::new(directory.path().to_owned());
+        let missing = run(&Command::version("/nonexistent/kubeadm".into()), &[], &runs, &|_| {}).await;
         assert!(matches!(missing.exit, Exit::NotStarted(why) if why.contains("/nonexistent/kubeadm")));
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_leaves_running_is_found_by_the_next_one_and_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let command = script(
+            &directory,
+            "while [ ! -e \"$(dirname $0)/go\" ]; do sleep 0.02; done; echo printed; : > \"$(dirname $0)/done\"",
+        );
+        let runs = Runs::new(directory.path().join("runs"));
+        std::fs::create_dir(runs.directory()).expect("made");
+        let noted = || {
+            std::fs::read_dir(runs.directory())
+                .expect("reads")
+                .flatten()
+                .any(|entry| entry.path().extension().is_some_and(|end| end == "run"))
+        };
+        {
+            let mut running = std::pin::pin!(run(&command, &[], &runs, &|_| {}));
+            while !noted() {
+                tokio::select! {
+                    _ = &mut running => panic!("it goes on until it is told to end"),
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+            runs.leave();
+        }
+        let former = Former::of(runs.directory());
+        assert_eq!(former.running(), ["version"]);
+        std::fs::write(directory.path().join("go"), "").expect("written");
+        former.wait().await;
+        assert!(directory.path().join("done").exists(), "it came to its end");
+        assert_eq!(std::fs::read_dir(runs.directory()).expect("reads").count(), 0);
     }
 }

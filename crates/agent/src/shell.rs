@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,15 +21,16 @@ use tracing::{debug, info, warn};
 
 use crate::Hardware;
 use crate::api::{self, Question, Subject};
-use crate::balancer::Balancer;
 use crate::config::AgentConfig;
 use crate::counters::Counters;
 use crate::device::{self, Device};
 use crate::disk::{Disk, DiskError, Loaded};
+use crate::endpoint::{Endpoint, Site};
 use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Holes, Mesh, Outcomes, Settings as MeshSettings};
 use crate::observe;
+use crate::process;
 use crate::proxy::Proxies;
 use crate::raft::Raft;
 use crate::record::Recorder;
@@ -76,6 +78,23 @@ pub enum AgentError {
     System(String),
 }
 
+impl AgentError {
+    /// Whether the disk is what failed. The machine then says so, and takes no part.
+    pub fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Disk(why) if !matches!(why, DiskError::InUse(_)))
+            || matches!(self, Self::Raft(why) if !matches!(why, SeatError::NotRebuilt(_)))
+    }
+
+    /// Whether it may be over when the disk takes something again.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Disk(why) => matches!(why, DiskError::Io { .. }),
+            Self::Raft(why) => !why.lasts(),
+            _ => false,
+        }
+    }
+}
+
 struct Shell {
     machine: Machine,
     disk: Disk,
@@ -101,6 +120,15 @@ struct Shell {
     at_rest: bool,
     /// Whether this machine is to start again as another.
     renewed: bool,
+}
+
+/// However the agent ends, what kubeadm has begun goes on: the next one waits for it.
+struct Leaves(Arc<Device>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.runs.leave();
+    }
 }
 
 /// Runs the agent until it is told to stop (SIGTERM, SIGINT), or its machine is to start again as another.
@@ -134,12 +162,12 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         peers: config.peers.clone(),
     };
     let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
-    let balancer = Balancer::new(config.kubernetes.pki_dir().join("ca.crt"));
-    let endpoint = SocketAddr::new(config.listen.ip(), config.endpoint_port);
-    balancer
-        .listen(endpoint)
+    let listen = SocketAddr::new(config.listen.ip(), config.endpoint_port);
+    let ca = config.kubernetes.pki_dir().join("ca.crt");
+    std::fs::create_dir_all(&config.run_dir).map_err(|why| system(&config.run_dir.display().to_string(), &why))?;
+    let endpoint = Endpoint::begin(Site { listen, ca, run_dir: config.run_dir.clone() }, config.is_service)
         .await
-        .map_err(|why| system(&format!("the API endpoint cannot listen on {endpoint}"), &why))?;
+        .map_err(|why| system(&format!("the API endpoint cannot listen on {listen}"), &why))?;
     let socket = config.socket();
     api::serve(&socket, questions, events.clone(), logs).map_err(|why| system(&socket.display().to_string(), &why))?;
 
@@ -147,6 +175,10 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     let name =
         config.kubernetes.endpoint.rsplit_once(':').map_or(config.kubernetes.endpoint.as_str(), |(name, _)| name);
     let name = name.to_owned();
+    let runs = process::Runs::new(config.run_dir.join("runs"));
+    std::fs::create_dir_all(runs.directory())
+        .and_then(|()| std::fs::set_permissions(runs.directory(), std::fs::Permissions::from_mode(0o700)))
+        .map_err(|why| system(&runs.directory().display().to_string(), &why))?;
     let device = Arc::new(Device {
         place: Arc::new(Place {
             me,
@@ -157,12 +189,15 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         env: config.kubeadm_env.clone(),
         hosts: Hosts::new(config.hosts_file.clone(), config.cluster.clone(), name, inputs.clone()),
         proxies: Proxies::of_environment(&config.kubernetes),
-        endpoint: reachable(endpoint),
-        balancer,
+        former: tokio::sync::Mutex::new(Some(process::Former::of(runs.directory()))),
+        runs,
+        listens: reachable(listen),
+        endpoint,
         started,
         times: Mutex::default(),
         plan: Mutex::default(),
     });
+    let leaves = config.is_service.then(|| Leaves(device.clone()));
     let mut boot = Boot {
         identity,
         sealing_key: disk.sealing_key().public(),
@@ -266,8 +301,9 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     }
     info!("stops");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    drop(leaves);
     for run in shell.runs.values() {
-        // Kills the process group of what it runs.
+        // Kills the process group of what it runs, unless that is left.
         run.abort();
     }
     shell.raft.stop().await;
@@ -306,7 +342,7 @@ impl Shell {
             self.at_rest = at_rest;
             self.tell_mesh(Command::AtRest(at_rest));
         }
-        self.device.balancer.machines(self.machine.ledger().members().len());
+        self.device.endpoint.machines(self.machine.ledger().members().len());
         self.raft.trust(self.machine.ledger());
         Ok(())
     }
@@ -342,7 +378,7 @@ impl Shell {
                     self.device.proxies.except(servers.iter().map(String::as_str));
                     let member = self.machine.ledger().member(self.machine.id());
                     let own = member.and_then(|member| member.admitted.address.parse().ok());
-                    self.device.balancer.servers(&servers, own);
+                    self.device.endpoint.servers(&servers, own);
                 }
                 Effect::Answer { call, fate } => {
                     if let Some(answer) = self.wishes.remove(&call) {
@@ -529,7 +565,7 @@ fn reachable(at: SocketAddr) -> SocketAddr {
     }
 }
 
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

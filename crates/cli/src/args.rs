@@ -65,6 +65,9 @@ pub(crate) enum Command {
     },
     /// Say whether the kubelet may start, and see to etcd's manifest: the kubelet's unit runs this first
     Guard(GuardArguments),
+    /// This machine's way to the cluster's API: the agent has systemd run it
+    #[command(hide = true)]
+    Endpoint(EndpointArguments),
     /// Check, show or begin a muster.toml
     Config {
         #[command(subcommand)]
@@ -124,6 +127,20 @@ pub(crate) struct RunArguments {
     /// Stop when the process that started this one ends
     #[arg(long, hide = true)]
     pub(crate) stop_with_parent: bool,
+}
+
+/// What the agent gives its endpoint.
+#[derive(Args, Debug)]
+pub(crate) struct EndpointArguments {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Where the cluster's CA will be
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+    /// Where its socket is made
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: PathBuf,
 }
 
 const GUARD_HELP: &str = "\

@@ -56,6 +56,7 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Salvage(arguments) => recover::salvage(&arguments),
         Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
         Command::Guard(arguments) => runtime()?.block_on(guard::carry_out(&arguments)),
+        Command::Endpoint(arguments) => run::endpoint(arguments),
         Command::Config { action } => configure::carry_out(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
-use muster_agent::{AgentConfig, Ended, Hardware, LOG_DIRECTIVE, Ring};
+use muster_agent::endpoint::Site;
+use muster_agent::{AgentConfig, Ended, Hardware, LOG_DIRECTIVE, Ring, StandBy};
 use muster_wire::{Digest, Settings};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::filter::EnvFilter;
@@ -14,7 +15,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::RunArguments;
+use crate::args::{EndpointArguments, RunArguments};
 use crate::config::{self, Image, Loaded, Overrides, Refused, plan};
 use crate::exit::Exit;
 use crate::print;
@@ -50,15 +51,44 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
     };
     let logs = Ring::default();
     log(filter, &logs);
-    let agent = muster_agent::run(config, logs);
-    match crate::runtime()?.block_on(agent).context("the agent stops")? {
+    let stand_by = StandBy::of(&config);
+    let runtime = crate::runtime()?;
+    let ended = runtime.block_on(muster_agent::run(config, logs.clone()));
+    // With all that still runs in it: nobody else would hear who asks there.
+    drop(runtime);
+    let ended = match ended {
+        // Whoever watches a service starts it anew without end, and it would answer nobody meanwhile. A person at a terminal reads why.
+        Err(error) if error.is_of_the_disk() && is_service() => {
+            crate::runtime()?.block_on(stand_by.wait(&error, logs)).context("the agent cannot stand by")?
+        }
+        ended => ended.context("the agent stops")?,
+    };
+    match ended {
         Ended::Stopped => Ok(Exit::Done),
         // The same process: whoever watches it has nothing to mend.
         Ended::Renewed => {
             let why = Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).exec();
-            Err(anyhow::Error::new(why).context("muster cannot start again as another machine"))
+            Err(anyhow::Error::new(why).context("muster cannot start again"))
         }
     }
+}
+
+/// Serves the endpoint until the process ends.
+///
+/// # Errors
+/// When it cannot listen.
+pub(crate) fn endpoint(arguments: EndpointArguments) -> anyhow::Result<Exit> {
+    log(EnvFilter::new("info"), &Ring::default());
+    let EndpointArguments { listen, ca, run_dir } = arguments;
+    crate::runtime()?
+        .block_on(muster_agent::endpoint::serve(Site { listen, ca, run_dir }))
+        .with_context(|| format!("the API endpoint cannot listen on {listen}"))?;
+    Ok(Exit::Done)
+}
+
+/// Whether a service manager watches this process.
+fn is_service() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// Logs to standard error and to the ring that `muster logs` reads.
@@ -125,6 +155,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         run_dir,
         cluster: image.cluster,
         kubeadm_env: Vec::new(),
+        is_service: is_service(),
         // Machines that share one computer share its hardware; each one's directory tells it apart.
         hardware: root.map(|root| Hardware::of(Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()]))),
         tuning: muster_protocol::Tuning { replace_after: image.replace_after, ..muster_protocol::Tuning::default() },

@@ -287,6 +287,8 @@ impl Ladder {
     fn mark_completed(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) {
         context.durable.completed = Some(marker);
         self.failures.clear();
+        // What was seen of certificates was seen of others, or of none. The device looks again within a minute.
+        self.certificates(Renewal::NotYet, 0);
         context.effects.persist(context.durable).done();
     }
 

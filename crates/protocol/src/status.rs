@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::words::reasons::{Reason, Topic};
 
 /// Where a machine stands in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Something is wrong that a person must mend; `explain` says what.
     Halted,
     /// Looking for the others.
+    #[default]
     Meeting,
     /// Agreeing on the charter.
     Founding,
@@ -143,7 +144,7 @@ pub struct Leaving {
 }
 
 /// What `muster status` shows of one machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Its identity, in full hexadecimal.
     pub machine: String,

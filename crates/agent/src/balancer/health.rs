@@ -83,11 +83,6 @@ impl Health {
         self.own = own;
     }
 
-    /// Their addresses.
-    pub(super) fn all(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.servers.iter().map(|server| server.at)
-    }
-
     /// An answer came from a server, or none.
     pub(super) fn heard(&mut self, at: SocketAddr, answer: Answer) {
         let Some(server) = self.servers.iter_mut().find(|server| server.at == at) else { return };

@@ -64,6 +64,8 @@ pub enum Topic {
     Certificates,
     /// A majority of the control planes is gone, or the cluster was rebuilt.
     Recovery,
+    /// This machine's disk takes nothing, or does not give back what it took.
+    Disk,
     /// A kubelet that waits until others were met.
     Guard,
     /// The ledger's level: a machine does not know it, or keeps it from rising.

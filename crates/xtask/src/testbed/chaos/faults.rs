@@ -133,15 +133,17 @@ impl Fault {
                 Sort::Wipe => machine.wipe()?,
                 Sort::Cut => network::cut(machine)?,
                 Sort::Loss => network::lose(machine, LOSS)?,
-                Sort::AgentKill => shell("systemctl kill --signal=KILL muster")?,
+                Sort::AgentKill => shell("systemctl kill --kill-whom=main --signal=KILL muster")?,
                 Sort::AgentRestart => shell("systemctl restart --no-block muster")?,
-                Sort::AgentStop => shell("systemctl kill --signal=STOP muster")?,
+                Sort::AgentStop => shell("systemctl kill --kill-whom=main --signal=STOP muster")?,
                 // A machine's processes are in its own namespace. One that is not there is killed by nobody.
                 Sort::ApiServer => shell("pkill -KILL -x kube-apiserver || true")?,
                 Sort::Etcd => shell("pkill -KILL -x etcd || true")?,
                 Sort::Kubelet => shell("systemctl kill --signal=KILL kubelet || true")?,
                 // Nothing in it can be made, renamed or removed, by root neither; and an agent that starts has something to write.
-                Sort::Disk => shell("chattr +i /var/lib/muster && systemctl kill --signal=KILL muster")?,
+                Sort::Disk => {
+                    shell("chattr +i /var/lib/muster && systemctl kill --kill-whom=main --signal=KILL muster")?
+                }
             }
         }
         Ok(())
@@ -155,7 +157,7 @@ impl Fault {
                 Sort::Power | Sort::Outage => machine.start()?,
                 Sort::Cut => network::heal(machine)?,
                 Sort::Loss => network::lose(machine, 0)?,
-                Sort::AgentStop => shell("systemctl kill --signal=CONT muster")?,
+                Sort::AgentStop => shell("systemctl kill --kill-whom=main --signal=CONT muster")?,
                 Sort::Disk => shell("chattr -i /var/lib/muster")?,
                 Sort::Wipe | Sort::AgentKill | Sort::AgentRestart | Sort::ApiServer | Sort::Etcd | Sort::Kubelet => {}
             }

@@ -1,0 +1,127 @@
+//! The API endpoint as the agent has it: what the balancer is to go by is told to it, here or in a process beside the agent.
+//!
+//! Every client on this machine reaches an API server through the endpoint, the kubelet above all. An agent that is replaced, stopped or killed must
+//! not cut those off. So where a service manager runs the agent, the endpoint is a service of its own ([`beside`], [`serve`]), which goes on with what it
+//! was told last.
+
+mod beside;
+mod serve;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::balancer::Balancer;
+
+pub use serve::serve;
+
+/// What the balancer goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    /// The API servers, `ip:port`.
+    servers: Vec<String>,
+    /// This machine's own address.
+    own: Option<IpAddr>,
+    /// How many machines the cluster has.
+    machines: usize,
+    /// Whether connections are refused. Said by an agent that ends, it is not meant.
+    closed: bool,
+}
+
+impl Told {
+    fn tell(&self, balancer: &Balancer) {
+        balancer.machines(self.machines);
+        balancer.close(self.closed);
+    }
+}
+
+/// Where the endpoint is, and what it needs.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where the cluster's CA will be.
+    pub ca: PathBuf,
+    /// The directory of its socket, and of what it was told last.
+    pub run_dir: PathBuf,
+}
+
+impl Site {
+    fn socket(&self) -> PathBuf {
+        self.run_dir.join("endpoint.sock")
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.run_dir.join("endpoint.json")
+    }
+}
+
+/// The agent's side of it.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    told: Arc<watch::Sender<Told>>,
+}
+
+impl Endpoint {
+    /// Begins to listen: in a service of its own if one can be had where that is wanted.
+    ///
+    /// # Errors
+    /// What keeps it from listening.
+    pub(crate) async fn begin(site: Site, is_service: bool) -> Result<Self, String> {
+        let (told, hears) = watch::channel(Told::default());
+        let endpoint = Self { told: Arc::new(told) };
+        if is_service && beside::start(&site).await? {
+            tokio::spawn(beside::tell(site, hears));
+            return Ok(endpoint);
+        }
+        let balancer = Balancer::new(site.ca);
+        balancer.listen(site.listen).await.map_err(|why| why.to_string())?;
+        tokio::spawn(follow(balancer, hears));
+        Ok(endpoint)
+    }
+
+    /// The servers from now on, among them the one at this machine's own address if it has one.
+    pub(crate) fn servers(&self, servers: &[String], own: Option<IpAddr>) {
+        self.told.send_if_modified(|told| {
+            let changed = told.servers != servers || told.own != own;
+            (told.servers, told.own) = (servers.to_vec(), own);
+            changed
+        });
+    }
+
+    /// How many machines the cluster has: the more ask, the less often each does.
+    pub(crate) fn machines(&self, machines: usize) {
+        self.told.send_if_modified(|told| std::mem::replace(&mut told.machines, machines) != machines);
+    }
+
+    /// Refuses connections, or takes them again. See [`muster_kubeadm::Command::starts_etcd_at`].
+    pub(crate) fn close(&self, closed: bool) {
+        self.told.send_if_modified(|told| std::mem::replace(&mut told.closed, closed) != closed);
+    }
+
+    /// Addresses of the machines whose API servers are known.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let told = self.told.borrow();
+        let parsed = told.servers.iter().filter_map(|server| server.parse::<SocketAddr>().ok());
+        parsed.map(|server| server.ip()).collect()
+    }
+}
+
+/// Has a balancer go by what is told, for as long as anybody tells.
+async fn follow(balancer: Balancer, mut hears: watch::Receiver<Told>) {
+    let mut before = Told::default();
+    loop {
+        let now = hears.borrow_and_update().clone();
+        now.tell(&balancer);
+        if (&now.servers, now.own) != (&before.servers, before.own) {
+            balancer.servers(&now.servers, now.own);
+        }
+        before = now;
+        if hears.changed().await.is_err() {
+            return;
+        }
+    }
+}

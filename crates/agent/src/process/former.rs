@@ -1,0 +1,97 @@
+//! Runs that an earlier start of the agent has left: each is noted in a file, with what tells its process from a later one of the same number.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use muster_kubeadm::Command;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+/// How often it is looked whether they have ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Longest note in bytes.
+const NOTE_BYTES_MAX: u64 = 4 << 10;
+
+/// What is noted of a run.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    pid: u32,
+    /// When its process started, in the kernel's ticks since the boot.
+    started: u64,
+    phase: String,
+    /// When it is to be over, in seconds since 1970.
+    until_s: u64,
+}
+
+/// Notes that a run goes on.
+pub(super) fn note(path: &Path, pid: u32, command: &Command) -> std::io::Result<()> {
+    let Some(started) = started(pid) else { return Ok(()) };
+    let until = SystemTime::now() + command.limit;
+    let until_s = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let note = serde_json::to_vec(&Note { pid, started, phase: command.phase.clone(), until_s })?;
+    fs::write(path, note)
+}
+
+/// When a process started, if there is one of this number that has not ended: field 22 of its stat (proc(5)).
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name may hold anything; the fields after it are numbers and a letter.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ended = matches!(fields.first(), Some(&("Z" | "X")));
+    fields.get(19)?.parse().ok().filter(|_| !ended)
+}
+
+/// What was left running.
+#[derive(Debug, Default)]
+pub(crate) struct Former(Vec<(PathBuf, Note)>);
+
+impl Former {
+    /// The runs noted in a directory that go on. Notes of others are removed, and what cannot be read is taken for one of those: a note is written
+    /// at once, and whose is torn has no run.
+    pub(crate) fn of(directory: &Path) -> Self {
+        let mut running = Vec::new();
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let short = entry.metadata().is_ok_and(|metadata| metadata.len() <= NOTE_BYTES_MAX);
+            let note =
+                fs::read(&path).ok().filter(|_| short).and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
+            match note.filter(|note| started(note.pid) == Some(note.started)) {
+                Some(note) => running.push((path, note)),
+                None => drop(fs::remove_file(&path)),
+            }
+        }
+        Self(running)
+    }
+
+    /// What they do, in kubeadm's words.
+    pub(crate) fn running(&self) -> Vec<&str> {
+        self.0.iter().map(|(_, note)| note.phase.as_str()).collect()
+    }
+
+    /// Waits until all of them have ended. One that takes longer than it may is killed.
+    pub(crate) async fn wait(mut self) {
+        if !self.0.is_empty() {
+            info!(
+                phases = self.running().join(", "),
+                "kubeadm of an earlier start of muster still runs, and is waited for"
+            );
+        }
+        while !self.0.is_empty() {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            self.0.retain(|(path, note)| {
+                let runs = started(note.pid) == Some(note.started);
+                if runs && now > note.until_s {
+                    warn!(phase = note.phase, "took too long and is killed");
+                    super::kill(Some(note.pid));
+                }
+                if !runs {
+                    let _ = fs::remove_file(path);
+                }
+                runs
+            });
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
