@@ -3,6 +3,8 @@
 //! `GET /v1/status`, `/v1/explain`, `/v1/ledger`, `/v1/images`, `/v1/common`, `/v1/metrics`, `/v1/start` (whether a kubelet may start); `/v1/events` and `/v1/logs` give the
 //! last lines, and go on with `?follow=true`. Nothing there is secret, nothing there changes anything.
 //!
+//! `GET /v1/report` tells all that of this machine, with the ends of logs; with `?machine=IDENTITY` that of another one.
+//!
 //! `POST /v1/wish` asks for what the JSON body says, a [`muster_wire::Wish`]; with `?dry_run=true` it only asks what that would
 //! change. `POST /v1/recover` has this machine rebuild the cluster. Both are answered with a [`muster_protocol::Fate`].
 
@@ -20,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use muster_wire::Wish;
+use muster_wire::{MachineId, Wish};
 use serde::Deserialize;
 use tokio::net::UnixListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -37,6 +39,7 @@ pub(crate) enum Subject {
     Common,
     Metrics,
     Start,
+    Report { machine: Option<MachineId> },
     Wish { wish: Wish, dry_run: bool },
     Recover { dry_run: bool },
 }
@@ -76,6 +79,7 @@ pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ri
         .route("/v1/images", get(|State(api): State<Api>| api.answer(Subject::Images)))
         .route("/v1/common", get(|State(api): State<Api>| api.answer(Subject::Common)))
         .route("/v1/start", get(|State(api): State<Api>| api.answer(Subject::Start)))
+        .route("/v1/report", get(report))
         .route("/v1/wish", post(wish).layer(DefaultBodyLimit::max(WISH_BYTES_MAX)))
         .route("/v1/recover", post(recover))
         .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))
@@ -112,6 +116,19 @@ async fn wish(State(api): State<Api>, Query(asking): Query<Asking>, body: Bytes)
 
 async fn recover(State(api): State<Api>, Query(asking): Query<Asking>) -> Response {
     api.answer(Subject::Recover { dry_run: asking.dry_run }).await
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Reporting {
+    machine: Option<String>,
+}
+
+async fn report(State(api): State<Api>, Query(reporting): Query<Reporting>) -> Response {
+    let machine = reporting.machine.as_deref().map(|text| MachineId::from_hex(text).ok_or(text));
+    match machine.transpose() {
+        Ok(machine) => api.answer(Subject::Report { machine }).await,
+        Err(text) => (StatusCode::BAD_REQUEST, format!("{text:?} is no machine's identity")).into_response(),
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -49,6 +49,8 @@ pub struct AgentConfig {
     pub hardware: Option<Hardware>,
     /// Intervals.
     pub tuning: Tuning,
+    /// The machine's root where it shares a computer with others; nothing where it is the computer.
+    pub root: Option<PathBuf>,
     /// Whether a service manager starts it again when it ends: kubeadm under way then goes on without it.
     pub is_service: bool,
     /// Directory in which everything that the core is given is recorded, for a replay; one file a start.

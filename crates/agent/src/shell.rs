@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ use crate::process;
 use crate::proxy::Proxies;
 use crate::raft::Raft;
 use crate::record::Recorder;
+use crate::report::{self, Asked, Others};
 
 /// Most inputs that wait for the machine. The mesh stops reading while it is full, which is what bounds a flood.
 const INPUTS_MAX: usize = 1_024;
@@ -106,6 +107,15 @@ struct Shell {
     runs: BTreeMap<RunId, JoinHandle<()>>,
     /// When a kubelet that is about to start last asked whether it may.
     kubelet_asked: Option<Instant>,
+    /// Reports that go to other machines, and come from them.
+    others: Others,
+    /// Where one that is made for others goes.
+    reports: mpsc::Sender<bytes::Bytes>,
+    logs: Ring,
+    /// The machine's root, where it is not this computer's.
+    root: Option<PathBuf>,
+    /// Where what the machine is given is recorded.
+    record: Option<PathBuf>,
     /// Who waits for the fates of wishes, by their calls.
     wishes: BTreeMap<u64, oneshot::Sender<String>>,
     calls: u64,
@@ -150,6 +160,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     let (mesh_events, mut from_mesh) = mpsc::channel(INPUTS_MAX);
     let (inputs, mut from_devices) = mpsc::channel(INPUTS_MAX);
     let (questions, mut asked) = mpsc::channel(16);
+    let (reports, mut reported) = mpsc::channel(1);
     let counters = Arc::new(Counters::default());
     let events = Ring::default();
 
@@ -169,7 +180,8 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         .await
         .map_err(|why| system(&format!("the API endpoint cannot listen on {listen}"), &why))?;
     let socket = config.socket();
-    api::serve(&socket, questions, events.clone(), logs).map_err(|why| system(&socket.display().to_string(), &why))?;
+    api::serve(&socket, questions, events.clone(), logs.clone())
+        .map_err(|why| system(&socket.display().to_string(), &why))?;
 
     let started = Instant::now();
     let name =
@@ -238,6 +250,11 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         device,
         runs: BTreeMap::new(),
         kubelet_asked: None,
+        others: Others::default(),
+        reports,
+        logs,
+        root: config.root.clone(),
+        record: config.record.clone(),
         wishes: BTreeMap::new(),
         calls: 0,
         inputs,
@@ -272,6 +289,12 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
                     Some(input) => input,
                     None => continue,
                 }
+            }
+            Some(report) = reported.recv() => {
+                for (to, frame) in shell.others.made(report) {
+                    shell.tell_mesh(Command::Send(to, frame.encode()));
+                }
+                continue;
             }
             Some(event) = shell.raft.events.recv() => match shell.raft.heard(event)? {
                 Some(input) => input,
@@ -458,6 +481,16 @@ impl Shell {
                 self.raft.answered(from, call, body);
                 return None;
             }
+            Event::Received(from, Frame::ReportCall { call, part }, _) => {
+                self.report_asked(from, call, part);
+                return None;
+            }
+            Event::Received(from, Frame::ReportPart { call, part, parts, body }, _) => {
+                if let Some(frame) = self.others.came(from, call, part, parts, body) {
+                    self.tell_mesh(Command::Send(from, frame.encode()));
+                }
+                return None;
+            }
             Event::Received(from, frame, _) => Input::Received { from, frame },
             Event::TurnedAway(whom, why) => Input::TurnedAway { whom, why },
             Event::Addresses(addresses) => Input::Addresses(addresses),
@@ -476,6 +509,10 @@ impl Shell {
                 self.calls += 1;
                 self.wishes.insert(self.calls, answer);
                 return Some(Input::Recover { call: self.calls, dry_run });
+            }
+            Subject::Report { machine } => {
+                self.report(machine, answer);
+                return None;
             }
             Subject::Images => serde_json::json!(self.machine.images()),
             Subject::Common => serde_json::json!(self.common),
@@ -496,6 +533,61 @@ impl Shell {
         // Whoever asked may have gone.
         let _ = answer.send(json.to_string());
         None
+    }
+
+    /// Tells a person this machine's report, or another's.
+    fn report(&mut self, machine: Option<MachineId>, answer: oneshot::Sender<String>) {
+        match machine.filter(|machine| *machine != self.machine.id()) {
+            Some(machine) => {
+                let frame = self.others.ask(machine, answer);
+                self.tell_mesh(Command::Send(machine, frame.encode()));
+            }
+            None => {
+                let complete = report::complete(self.own_report(), self.root.clone(), self.record.clone());
+                tokio::spawn(async move {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(serde_json::json!(complete.await).to_string());
+                });
+            }
+        }
+    }
+
+    /// Another machine asks for a part of this one's. Members alone are answered.
+    fn report_asked(&mut self, from: MachineId, call: u64, part: u32) {
+        if self.machine.ledger().member(from).is_none() {
+            return self.counters.dropped(Dropped::ReportFrame);
+        }
+        match self.others.asked(from, call, part) {
+            Asked::Part(frame) => self.tell_mesh(Command::Send(from, frame.encode())),
+            Asked::Make => {
+                let (complete, reports) =
+                    (report::complete(self.own_report(), self.root.clone(), self.record.clone()), self.reports.clone());
+                tokio::spawn(async move {
+                    let report = complete.await;
+                    let packed = tokio::task::spawn_blocking(move || report::packed(&report)).await;
+                    let _ = reports.send(packed.unwrap_or_default()).await;
+                });
+            }
+            Asked::Nothing => {}
+        }
+    }
+
+    /// What the agent alone knows for a report.
+    fn own_report(&self) -> report::Report {
+        let text = |json: serde_json::Value| format!("{json:#}\n");
+        let lines = |ring: &Ring| ring.follow().0.join("\n");
+        let mut metrics = self.counters.all();
+        metrics.extend(self.raft.refusals().map(|(why, count)| (format!("dropped: {why}"), count)));
+        let own = [
+            ("status.json", text(self.status())),
+            ("explain.json", text(serde_json::json!(self.told().waiting))),
+            ("ledger.json", text(self.ledger())),
+            ("images.json", text(serde_json::json!(self.machine.images()))),
+            ("metrics.json", text(serde_json::json!(metrics))),
+            ("events.txt", lines(&self.events)),
+            ("log.txt", lines(&self.logs)),
+        ];
+        own.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
     }
 
     /// What the machine says of itself, with what the mesh alone knows.

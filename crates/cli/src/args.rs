@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
     /// Print what a machine does
     Logs(LogsArguments),
+    /// Gather what every machine that answers has to say in one archive, for a bug report
+    Bundle(BundleArguments),
     /// Take a machine out of the cluster for good: drained, out of etcd, its Node deleted
     Remove(RemoveArguments),
     /// Take this machine out of the cluster, and undo what Kubernetes has on it
@@ -297,6 +299,34 @@ pub(crate) struct LogsArguments {
     /// Go on printing what is added
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+const BUNDLE_HELP: &str = "\
+Every machine that this one is connected to is asked over the mesh for what it knows, for its events and logs, and for the ends of its journals and of the control
+plane's logs. Private keys, tokens, passwords and what looks like one are taken out on the machine that they are on. Nothing leaves this
+machine by itself: you send the file to whom you like. Where no agent runs, what is on this machine's disk is taken.
+
+Examples:
+  muster bundle                        muster-bundle-SECONDS.tar.gz in this directory
+  muster bundle --out report.tar.gz
+  muster bundle --only-this            nobody else is asked
+
+Exit code 0 if it was written, whoever answered; the archive's bundle.json says who did not, and why.";
+
+#[derive(Args, Debug)]
+#[command(after_help = BUNDLE_HELP)]
+pub(crate) struct BundleArguments {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// The archive, which must not be there yet
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Ask no other machine
+    #[arg(long)]
+    pub(crate) only_this: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const REMOVE_HELP: &str = "\

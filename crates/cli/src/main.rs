@@ -5,6 +5,7 @@
 
 mod api;
 mod args;
+mod bundle;
 mod config;
 mod configure;
 mod exit;
@@ -50,6 +51,7 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Status(arguments) => runtime()?.block_on(look::status(&arguments)),
         Command::Explain(arguments) => runtime()?.block_on(look::explain(&arguments)),
         Command::Logs(arguments) => runtime()?.block_on(look::logs(&arguments)),
+        Command::Bundle(arguments) => runtime()?.block_on(bundle::bundle(&arguments)),
         Command::Remove(arguments) => runtime()?.block_on(leave::remove(&arguments)),
         Command::Reset(arguments) => runtime()?.block_on(leave::reset(&arguments)),
         Command::Recover(arguments) => runtime()?.block_on(recover::recover(&arguments)),

@@ -306,7 +306,9 @@ fn is_secret(word: &str) -> bool {
         dot >= 6 && part(dot - 6..dot) && part(dot + 1..dot + 17)
     };
     let token = bytes.iter().enumerate().any(|(at, byte)| *byte == b'.' && token_at(at));
-    let long = word.split(['.', '-', '_', '/']).any(|part| part.len() >= 48);
+    // Base64 has a slash every 64 digits, a path many more.
+    let slashes = |part: &str| part.bytes().filter(|byte| *byte == b'/').count();
+    let long = word.split(['.', '-', '_']).any(|part| part.len() >= 48 && slashes(part) <= part.len() / 16);
     token || long
 }
 
@@ -319,6 +321,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_key_with_a_slash_in_it_is_one_all_the_same_and_a_path_is_none() {
+        let key = "MHcCAQEEIIRZwSpQvFr2y1sHq9Qm3u8Yb0JxK/6vT4nCwWkQeXyloAoGCCqGSM49";
+        assert_eq!(redact(&format!("key: {key}")), "key: [redacted]");
+        let path = "/var/lib/kubelet/pods/volumes/kubernetes/configuration/data/current";
+        assert_eq!(redact(path), path);
+    }
 
     #[test]
     fn a_proxys_password_is_not_repeated() {

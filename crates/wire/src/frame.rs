@@ -151,6 +151,24 @@ pub enum Frame {
         /// The answer.
         body: Bytes,
     },
+    /// A member is asked what it has to say for itself.
+    ReportCall {
+        /// Number that the answer repeats.
+        call: u64,
+        /// Which part of the answer, from 0 and below [`limits::REPORT_PARTS_MAX`].
+        part: u32,
+    },
+    /// A part of that.
+    ReportPart {
+        /// Repeats the call's number.
+        call: u64,
+        /// Which part, below `parts`.
+        part: u32,
+        /// How many there are, from 1 to [`limits::REPORT_PARTS_MAX`].
+        parts: u32,
+        /// JSON, compressed by gzip, cut into parts of at most [`limits::REPORT_PART_BYTES_MAX`].
+        body: Bytes,
+    },
 }
 
 /// What came of a proposal.
@@ -202,6 +220,8 @@ impl Frame {
             Frame::ProposalAnswer { .. } => "proposal-answer",
             Frame::RaftCall { .. } => "raft-call",
             Frame::RaftAnswer { .. } => "raft-answer",
+            Frame::ReportCall { .. } => "report-call",
+            Frame::ReportPart { .. } => "report-part",
         }
     }
 
@@ -251,6 +271,10 @@ impl Frame {
             Frame::ProposalAnswer { call, outcome } => Body::ProposalAnswer(answer_to_proto(*call, outcome)),
             Frame::RaftCall { call, body } => Body::RaftCall(proto::RaftCall { call: *call, body: body.clone() }),
             Frame::RaftAnswer { call, body } => Body::RaftAnswer(proto::RaftCall { call: *call, body: body.clone() }),
+            Frame::ReportCall { call, part } => Body::ReportCall(proto::ReportCall { call: *call, part: *part }),
+            Frame::ReportPart { call, part, parts, body } => {
+                Body::ReportPart(proto::ReportPart { call: *call, part: *part, parts: *parts, body: body.clone() })
+            }
         }
     }
 }
@@ -314,7 +338,24 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
         }
         Body::RaftCall(raft) => Frame::RaftCall { call: raft.call, body: raft.body },
         Body::RaftAnswer(raft) => Frame::RaftAnswer { call: raft.call, body: raft.body },
+        Body::ReportCall(report) => {
+            let part = part_below(report.part, limits::REPORT_PARTS_MAX, "report_call.part")?;
+            Frame::ReportCall { call: report.call, part }
+        }
+        Body::ReportPart(report) => {
+            let parts = part_below(report.parts, limits::REPORT_PARTS_MAX + 1, "report_part.parts")?;
+            Frame::ReportPart {
+                call: report.call,
+                part: part_below(report.part, parts, "report_part.part")?,
+                parts,
+                body: bounded_bytes(report.body, limits::REPORT_PART_BYTES_MAX, "report_part.body")?,
+            }
+        }
     })
+}
+
+fn part_below(part: u32, bound: u32, field: &'static str) -> Result<u32, WireError> {
+    if part < bound { Ok(part) } else { Err(WireError::Field { field, rule: "is out of range" }) }
 }
 
 fn cards(cards: Vec<proto::Signed>, field: &'static str) -> Result<Vec<SignedCard>, WireError> {

@@ -6,6 +6,12 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Longest frame in bytes. A full [`crate::frame::Frame::Hello`] with [`CARDS_MAX`] cards of about 400 bytes fits.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
+/// Longest part of a report in bytes.
+pub const REPORT_PART_BYTES_MAX: usize = 256 << 10;
+
+/// Most parts of a report.
+pub const REPORT_PARTS_MAX: u32 = 64;
+
 /// Most cards in one frame: a bounded sample, the rest comes with gossip.
 pub const CARDS_MAX: usize = 256;
 

@@ -146,6 +146,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("not-leading", Frame::ProposalAnswer { call: 5, outcome: ProposalOutcome::NotLeading(Some(machine)) }),
         ("raft-call", Frame::RaftCall { call: 6, body: Bytes::from_static(b"call") }),
         ("raft-answer", Frame::RaftAnswer { call: 6, body: Bytes::from_static(b"answer") }),
+        ("report-call", Frame::ReportCall { call: 7, part: 2 }),
+        ("report-part", Frame::ReportPart { call: 7, part: 2, parts: 3, body: Bytes::from_static(b"part") }),
     ]
 }
 

@@ -84,6 +84,8 @@ impl Machine {
             Frame::ProposalAnswer { call, outcome } => self.proposed(now, call, outcome, effects),
             // Raft is a device: the shell hands its frames to it directly.
             Frame::RaftCall { .. } | Frame::RaftAnswer { .. } => self.roster.count(Dropped::RaftFrame),
+            // So are reports the shell's affair.
+            Frame::ReportCall { .. } | Frame::ReportPart { .. } => self.roster.count(Dropped::ReportFrame),
         }
     }
 

@@ -18,6 +18,8 @@ pub enum Dropped {
     VoteOutOfPlace,
     /// Raft's own frame where none belongs.
     RaftFrame,
+    /// A question for a report, or a part of one, where none belongs.
+    ReportFrame,
     /// A proposal by a machine that may not make it.
     ForbiddenProposal,
     /// A datagram of SWIM's that makes no sense, or is of another life.

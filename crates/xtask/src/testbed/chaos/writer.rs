@@ -22,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const OBJECTS: &str = "/api/v1/namespaces/default/configmaps";
 const LABEL: (&str, &str) = ("muster-testbed", "chaos");
 
+/// All that writers wrote.
+fn written() -> String {
+    format!("{OBJECTS}?labelSelector={}%3D{}", LABEL.0, LABEL.1)
+}
+
 /// It writes until it is told to stop.
 pub(super) struct Writer {
     stop: Arc<AtomicBool>,
@@ -66,8 +71,7 @@ impl Writer {
     pub(super) fn lost(&self, cluster: &Cluster) -> Result<Vec<String>> {
         let before = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // All of it, from etcd itself: without a resourceVersion the answer is what a quorum has.
-        let path = format!("{OBJECTS}?labelSelector={}%3D{}", LABEL.0, LABEL.1);
-        let list: Value = serde_json::from_str(&output(&mut cluster.kubectl(&["get", "--raw", &path]))?)?;
+        let list: Value = serde_json::from_str(&output(&mut cluster.kubectl(&["get", "--raw", &written()]))?)?;
         let names = list["items"].as_array().into_iter().flatten();
         let there: BTreeSet<&str> = names.filter_map(|item| item["metadata"]["name"].as_str()).collect();
         Ok(before.into_iter().filter(|name| !there.contains(name.as_str())).collect())
@@ -81,7 +85,7 @@ impl Writer {
 
     /// Takes away what it wrote.
     pub(super) fn tidy(cluster: &Cluster) -> Result<()> {
-        let label = format!("{}={}", LABEL.0, LABEL.1);
-        output(&mut cluster.kubectl(&["delete", "configmap", "--selector", &label, "--wait=false"])).map(drop)
+        // All at once: kubectl deletes thousands one after the other.
+        output(&mut cluster.kubectl(&["delete", "--raw", &written()])).map(drop)
     }
 }
