@@ -97,7 +97,8 @@ impl Balancer {
         });
         for at in parsed {
             let balancer = self.clone();
-            probes.entry(at).or_insert_with(|| tokio::spawn(async move { balancer.watch(at).await }).abort_handle());
+            let watch = async move { tokio::join!(balancer.clone().watch(at), balancer.watch_etcd(at)) };
+            probes.entry(at).or_insert_with(|| tokio::spawn(watch).abort_handle());
         }
         self.changed.send_replace(());
     }
@@ -130,17 +131,37 @@ impl Balancer {
         }
     }
 
+    /// Asks a server whether its etcd works, for as long as it is one.
+    async fn watch_etcd(self, at: SocketAddr) {
+        let mut kept = None;
+        loop {
+            if let Some(works) = probe::etcd_works(at, &self.ca, &mut kept).await
+                && self.notes(at, &format!("etcd works: {works}"), |health| health.heard_of_etcd(at, works))
+            {
+                self.changed.send_replace(());
+            }
+            tokio::time::sleep(health::pause(self.machines.load(Ordering::Relaxed)) * 4).await;
+        }
+    }
+
     /// Notes an answer. Whether the server stands otherwise now.
     fn heard(&self, at: SocketAddr, answer: Answer) -> bool {
+        self.notes(at, &format!("{answer:?}"), |health| health.heard(at, answer))
+    }
+
+    /// Notes something about a server. Whether it stands otherwise now.
+    fn notes(&self, at: SocketAddr, answer: &str, note: impl FnOnce(&mut Health)) -> bool {
         let mut health = self.health();
         let before = health.standing(at);
-        health.heard(at, answer);
+        note(&mut health);
         let now = health.standing(at);
         if now != before {
             match (before, now) {
-                (_, Some(Standing::Dead)) => info!(server = %at, ?answer, "an API server is dead"),
-                (Some(Standing::Dead), _) => info!(server = %at, ?answer, "an API server is back"),
-                _ => debug!(server = %at, ?answer, ?now, "an API server changed"),
+                (_, Some((Standing::Dead, _))) => info!(server = %at, answer, "an API server is dead"),
+                (Some((Standing::Dead, _)), _) => info!(server = %at, answer, "an API server is back"),
+                (_, Some((_, true))) => info!(server = %at, answer, "the etcd of an API server does not work"),
+                (Some((_, true)), _) => info!(server = %at, answer, "the etcd of an API server works again"),
+                _ => debug!(server = %at, answer, ?now, "an API server changed"),
             }
         }
         now != before

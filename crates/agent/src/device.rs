@@ -64,6 +64,18 @@ impl Device {
         let (name, begun) = (step.name(), Instant::now());
         self.wait_for_former(progress).await;
         let plan = self.plan.lock().expect("no holder panics").clone();
+        // What is marked as done on the disk when these end must be there: kubeadm syncs nothing, and a power cut then leaves files without content.
+        let lasts = matches!(
+            step,
+            Step::Found { .. }
+                | Step::FoundFinish { .. }
+                | Step::InitFinish { .. }
+                | Step::JoinEtcd { .. }
+                | Step::JoinFinish { .. }
+                | Step::Renew { .. }
+                | Step::RenewKubelet { .. }
+                | Step::RebuildEtcd { .. }
+        );
         let mut work = Work::begin(self.place.clone(), plan, step, seed());
         let mut phase: Option<(String, Instant)> = None;
         let mut held: Option<String> = None;
@@ -95,8 +107,29 @@ impl Device {
         if let Some((ended, begun)) = phase {
             self.note(name, ended, begun);
         }
+        if lasts && result.is_ok() {
+            self.sync(name).await?;
+        }
         self.note(name, String::new(), begun);
         result
+    }
+
+    /// Has the disks keep what kubeadm wrote.
+    async fn sync(&self, step: &'static str) -> Result<(), StepFailure> {
+        let begun = Instant::now();
+        let settings = &self.place.settings;
+        // What Pods have below the kubelet's directory is theirs.
+        let places = [
+            (settings.dir.clone(), true),
+            (settings.kubelet_dir.clone(), false),
+            (settings.kubelet_dir.join("pki"), true),
+        ];
+        let synced =
+            tokio::task::spawn_blocking(move || places.iter().try_for_each(|(path, deep)| files::sync(path, *deep)));
+        let failed = |why: String| StepFailure { step, phase: Some("sync".to_owned()), why, hopeless: false };
+        synced.await.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+        self.note(step, "sync".to_owned(), begun);
+        Ok(())
     }
 
     /// Nothing is begun beside what an earlier start has begun.

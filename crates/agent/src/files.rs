@@ -23,6 +23,30 @@ pub(crate) fn write(path: &Path, mode: u32, contents: &[u8]) -> std::io::Result<
     fs::rename(beside, path)
 }
 
+/// Has the disk keep the files in a directory that may be absent, and what is below it if that is wanted. Follows no link.
+pub(crate) fn sync(directory: &Path, deep: bool) -> std::io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let synced = match () {
+            () if kind.is_file() => fs::File::open(entry.path()).and_then(|file| file.sync_all()),
+            () if kind.is_dir() && deep => sync(&entry.path(), deep),
+            () => Ok(()),
+        };
+        // Others come and go there.
+        if let Err(why) = synced
+            && why.kind() != ErrorKind::NotFound
+        {
+            return Err(why);
+        }
+    }
+    fs::File::open(directory)?.sync_all()
+}
+
 /// Removes a file that may be absent.
 pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {

@@ -62,12 +62,15 @@ fn certificates(settings: &Settings) -> Vec<Certificate> {
     let mut all: Vec<Certificate> =
         settings.certificates().iter().flat_map(|file| in_file(file, Whose::Kubeadm)).collect();
     all.extend(settings.kubeconfigs().iter().flat_map(|file| in_kubeconfig(file, Whose::Kubeadm)));
-    let mut own = in_file(&settings.kubelet_dir.join("pki/kubelet-client-current.pem"), Whose::Kubelet);
+    let renewed = settings.kubelet_dir.join("pki/kubelet-client-current.pem");
+    let mut own = in_file(&renewed, Whose::Kubelet);
     if own.is_empty() {
         own = in_kubeconfig(&settings.kubelet_kubeconfig(), Whose::Kubelet);
     }
-    // A renewal that was cut short has taken away what it was to replace.
-    if own.is_empty() && settings.kubelet_dir.join("config.yaml").exists() && !settings.kubelet_kubeconfig().exists() {
+    // A renewal that was cut short has taken away what it was to replace, or a power cut has left a file without content: the kubelet syncs nothing.
+    let kubeconfig = settings.kubelet_kubeconfig();
+    let no_way = !kubeconfig.metadata().is_ok_and(|file| file.len() > 0) || renewed.exists();
+    if own.is_empty() && no_way && settings.kubelet_dir.join("config.yaml").exists() {
         own.push(Certificate::MISSING);
     }
     all.extend(own);
@@ -160,6 +163,13 @@ mod tests {
         assert_eq!(whose(), [Whose::Kubeadm], "no kubelet is to run here");
         std::fs::create_dir_all(&settings.kubelet_dir).expect("made");
         std::fs::write(settings.kubelet_dir.join("config.yaml"), "").expect("written");
+        assert_eq!(certificates(&settings)[1], Certificate::MISSING);
+        std::fs::write(settings.kubelet_kubeconfig(), "").expect("written");
+        assert_eq!(certificates(&settings)[1], Certificate::MISSING, "a power cut has left nothing in it");
+        std::fs::write(settings.kubelet_kubeconfig(), text("bm9uZQ==")).expect("written");
+        assert_eq!(certificates(&settings).len(), 1, "it may be of a kind that is not known here");
+        std::fs::create_dir_all(settings.kubelet_dir.join("pki")).expect("made");
+        std::fs::write(settings.kubelet_dir.join("pki/kubelet-client-current.pem"), "").expect("written");
         assert_eq!(certificates(&settings)[1], Certificate::MISSING);
     }
 }

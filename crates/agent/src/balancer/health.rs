@@ -11,6 +11,9 @@ const SILENCES: u32 = 2;
 /// A server whose machine takes connections, and that itself says nothing, is dead after so many: until then it may just be busy.
 const SLOWNESSES: u32 = 20;
 
+/// A server that cannot say so often in a row that its etcd works fails whatever it is asked: one election of etcd's is over before that.
+const ETCD_FAILURES: u32 = 2;
+
 /// Pause between two questions in a small site.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -61,6 +64,15 @@ struct Server {
     /// Answers of the last kind in a row.
     silences: u32,
     slownesses: u32,
+    /// How often in a row it did not say that its etcd works.
+    etcd_failures: u32,
+}
+
+impl Server {
+    /// Whether its etcd does not work: each API server of kubeadm's has one, the member beside it.
+    fn is_lame(&self) -> bool {
+        self.etcd_failures >= ETCD_FAILURES
+    }
 }
 
 /// All of them.
@@ -77,7 +89,13 @@ impl Health {
         let known = std::mem::take(&mut self.servers);
         let server = |at: &SocketAddr| {
             let known = known.iter().find(|server| server.at == *at).copied();
-            known.unwrap_or(Server { at: *at, standing: Standing::Unknown, silences: 0, slownesses: 0 })
+            known.unwrap_or(Server {
+                at: *at,
+                standing: Standing::Unknown,
+                silences: 0,
+                slownesses: 0,
+                etcd_failures: 0,
+            })
         };
         self.servers = servers.iter().map(server).collect();
         self.own = own;
@@ -99,26 +117,37 @@ impl Health {
         };
     }
 
-    /// In which order they are tried for a new connection: the best first; of those that are alike this machine's own, then the
-    /// others in turn. Nobody is left out: what is known may be old.
+    /// Whether a server says that its etcd works.
+    pub(super) fn heard_of_etcd(&mut self, at: SocketAddr, works: bool) {
+        if let Some(server) = self.servers.iter_mut().find(|server| server.at == at) {
+            server.etcd_failures = if works { 0 } else { server.etcd_failures.saturating_add(1) };
+        }
+    }
+
+    /// In which order they are tried for a new connection: the best first, those whose etcd works before those of which it does not; of those that are
+    /// alike this machine's own, then the others in turn. Nobody is left out: what is known may be old.
     pub(super) fn order(&self, turn: usize) -> Vec<SocketAddr> {
         let count = self.servers.len().max(1);
         let mut order: Vec<Server> =
             self.servers.iter().cycle().skip(turn % count).take(self.servers.len()).copied().collect();
-        order.sort_by_key(|server| (server.standing, Some(server.at) != self.own));
+        order.sort_by_key(|server| (server.standing, server.is_lame(), Some(server.at) != self.own));
         order.into_iter().map(|server| server.at).collect()
     }
 
-    /// Whose connections are ended now: those of the dead, if somebody else serves. Where all are silent it is rather this machine
-    /// that hears nobody, and what it has may live again.
+    /// Whose connections are ended now: those of the dead, if somebody else serves; and of those whose etcd does not work, if that of somebody else
+    /// does. Where all are silent it is rather this machine that hears nobody, and what it has may live again; where no etcd works there is an
+    /// election, or no majority.
     pub(super) fn given_up(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let serves = self.servers.iter().any(|server| server.standing == Standing::Ready);
-        self.servers.iter().filter(move |server| serves && server.standing == Standing::Dead).map(|server| server.at)
+        let whole = self.servers.iter().any(|server| server.standing == Standing::Ready && !server.is_lame());
+        let ended = move |server: &&Server| serves && server.standing == Standing::Dead || whole && server.is_lame();
+        self.servers.iter().filter(ended).map(|server| server.at)
     }
 
-    /// How a server stands.
-    pub(super) fn standing(&self, at: SocketAddr) -> Option<Standing> {
-        self.servers.iter().find(|server| server.at == at).map(|server| server.standing)
+    /// How a server stands, and whether its etcd does not work.
+    pub(super) fn standing(&self, at: SocketAddr) -> Option<(Standing, bool)> {
+        let server = self.servers.iter().find(|server| server.at == at)?;
+        Some((server.standing, server.is_lame()))
     }
 }
 
@@ -182,7 +211,25 @@ mod tests {
             (1..=3).for_each(|number| health.heard(at(number), Answer::Silence));
         }
         assert_eq!(health.given_up().count(), 0, "it is this machine's own cable");
-        assert_eq!(health.standing(at(1)), Some(Standing::Dead));
+        assert_eq!(health.standing(at(1)), Some((Standing::Dead, false)));
+    }
+
+    #[test]
+    fn a_server_without_its_etcd_is_left_for_one_that_has_its_own() {
+        let mut health = three();
+        (1..=3).for_each(|number| health.heard(at(number), Answer::Ready));
+        health.heard_of_etcd(at(1), false);
+        assert_eq!((health.given_up().count(), health.order(0)[0]), (0, at(1)), "an election is over in a moment");
+        health.heard_of_etcd(at(1), false);
+        assert!(health.given_up().eq([at(1)]));
+        assert_eq!(health.order(0), [at(2), at(3), at(1)]);
+        for number in [2, 3] {
+            (0..ETCD_FAILURES).for_each(|_| health.heard_of_etcd(at(number), false));
+        }
+        assert_eq!(health.given_up().count(), 0, "there is no majority: nobody is better");
+        assert_eq!(health.order(0)[0], at(1));
+        health.heard_of_etcd(at(1), true);
+        assert_eq!(health.given_up().count(), 2);
     }
 
     #[test]

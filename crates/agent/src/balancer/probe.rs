@@ -35,6 +35,10 @@ const CONNECT: Duration = Duration::from_millis(300);
 /// of checks that a version does not have are let pass (`pkg/server/healthz` of apiserver, 1.20 to 1.37).
 const QUESTION: &str = "/readyz?exclude=etcd&exclude=etcd-readiness";
 
+/// What is asked for etcd alone, more rarely: whether it works takes the server a while to find out.
+const WITH_ETCD: &str = "/readyz";
+const ETCD_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A connection that may be asked once more.
 pub(super) type Kept = Option<SendRequest<Empty<Bytes>>>;
 
@@ -72,6 +76,34 @@ pub(super) async fn ask(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Answer {
             Ok(Err(why)) if why.kind() == ErrorKind::ConnectionRefused => Answer::Refused,
             Ok(Err(_)) | Err(_) => Answer::Silence,
         },
+    }
+}
+
+/// Whether a server serves and its etcd works. Nothing if nobody in particular may ask, or no answer could be had for another reason than etcd: that
+/// is for [`ask`].
+pub(super) async fn etcd_works(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Option<bool> {
+    let mut asked = match kept.take() {
+        Some(asked) if !asked.is_closed() => asked,
+        _ => connect(at, ca).await.ok()?,
+    };
+    let question = Request::get(WITH_ETCD).header("host", at.to_string()).body(Empty::new()).ok()?;
+    let answer = timeout(ETCD_PATIENCE, async {
+        let answer = asked.send_request(question).await?;
+        let status = answer.status();
+        let _ = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), 64 << 10)).await;
+        Ok::<_, hyper::Error>(status)
+    });
+    match answer.await {
+        Ok(Ok(status)) => {
+            *kept = Some(asked);
+            match status {
+                StatusCode::OK => Some(true),
+                StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => Some(false),
+                _ => None,
+            }
+        }
+        Ok(Err(_)) => None,
+        Err(_) => Some(false),
     }
 }
 

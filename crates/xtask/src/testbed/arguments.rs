@@ -163,6 +163,8 @@ pub(crate) enum What {
     Cable,
     /// Its API server alone, killed: its etcd and its kubelet run on
     ApiServer,
+    /// Its etcd alone, killed: its API server runs on, and can answer nothing
+    Etcd,
 }
 
 impl What {
@@ -172,6 +174,7 @@ impl What {
             What::Power => "power",
             What::Cable => "cable",
             What::ApiServer => "API server",
+            What::Etcd => "etcd",
         }
     }
 }

@@ -157,7 +157,7 @@ fn lose(
 ) -> Result<Loss> {
     let name = &lost.name;
     // Whose API server alone is gone is as well off as the others.
-    let stays = |machine: &&Machine| arguments.what == What::ApiServer || machine.name != *name;
+    let stays = |machine: &&Machine| matches!(arguments.what, What::ApiServer | What::Etcd) || machine.name != *name;
     let others: Vec<&Machine> = testbed.machines.iter().filter(stays).collect();
     // A control plane's clients go to its own server first.
     let worker = others.iter().find(|machine| planes.iter().all(|plane| plane.name != machine.name));
@@ -203,17 +203,18 @@ fn lose(
     Ok(Loss { machine: name.clone(), etcd_leader, works, back, gaps, ended })
 }
 
-/// Where the API server's manifest is while it is not to run.
-const PUT_BY: &str = "/etc/kubernetes/kube-apiserver.yaml";
-const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+/// Where manifests are, and where one is while its Pod is not to run.
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
+const PUT_BY: &str = "/etc/kubernetes";
 
 /// Takes something away from a machine, without a word to it.
 fn take(machine: &Machine, what: What) -> Result<()> {
     match what {
         What::Power => machine.kill(),
         What::Cable => network::cut(machine),
-        What::ApiServer => {
-            let script = format!("mv {MANIFEST} {PUT_BY} && pkill -KILL -x kube-apiserver");
+        What::ApiServer | What::Etcd => {
+            let pod = if what == What::Etcd { "etcd" } else { "kube-apiserver" };
+            let script = format!("mv {MANIFESTS}/{pod}.yaml {PUT_BY}/ && pkill -KILL -x {pod}");
             output(&mut machine.exec(&["sh", "-c", &script])?).map(drop)
         }
     }
@@ -223,7 +224,11 @@ fn give(machine: &Machine, what: What) -> Result<()> {
     match what {
         What::Power => machine.start(),
         What::Cable => network::heal(machine),
-        What::ApiServer => output(&mut machine.exec(&["mv", PUT_BY, MANIFEST])?).map(drop),
+        What::ApiServer | What::Etcd => {
+            let pod = if what == What::Etcd { "etcd" } else { "kube-apiserver" };
+            let script = format!("mv {PUT_BY}/{pod}.yaml {MANIFESTS}/");
+            output(&mut machine.exec(&["sh", "-c", &script])?).map(drop)
+        }
     }
 }
 
