@@ -43,7 +43,7 @@ pub(crate) struct Device {
     /// What it runs.
     pub(crate) runs: process::Runs,
     /// What an earlier start of the agent has left running, until it was waited for.
-    pub(crate) former: tokio::sync::Mutex<Option<process::Former>>,
+    pub(crate) former: tokio::sync::Mutex<process::Former>,
     /// Where this machine's own endpoint listens.
     pub(crate) listens: SocketAddr,
     pub(crate) endpoint: Endpoint,
@@ -135,12 +135,11 @@ impl Device {
     /// Nothing is begun beside what an earlier start has begun.
     async fn wait_for_former(&self, progress: Progress<'_>) {
         let mut former = self.former.lock().await;
-        if let Some(former) = former.take() {
-            if let Some(phase) = former.running().first() {
-                progress(&format!("{phase}, begun by an earlier start of muster"), None);
-            }
-            former.wait().await;
+        if let Some(phase) = former.running().first() {
+            progress(&format!("{phase}, begun by an earlier start of muster"), None);
         }
+        // Where this is aborted, whoever comes next waits for the rest.
+        former.wait().await;
     }
 
     async fn answer(&self, ask: Ask) -> Answer {

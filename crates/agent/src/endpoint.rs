@@ -29,6 +29,9 @@ struct Told {
     machines: usize,
     /// Whether connections are refused. Said by an agent that ends, it is not meant.
     closed: bool,
+    /// Whether this agent knows of servers, or of none any more. Until then an endpoint goes by what it was told before.
+    #[serde(skip)]
+    known: bool,
 }
 
 impl Told {
@@ -88,7 +91,7 @@ impl Endpoint {
         self.told.send_if_modified(|told| {
             let changed = told.servers != servers || told.own != own;
             (told.servers, told.own) = (servers.to_vec(), own);
-            changed
+            !std::mem::replace(&mut told.known, true) || changed
         });
     }
 

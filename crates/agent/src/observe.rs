@@ -2,13 +2,13 @@
 
 mod disk;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use muster_kubeadm::Settings;
 use muster_kubeadm::kubeconfig::{Identity, Kubeconfig, Material};
 use muster_kubeadm::renewal::{Certificate, Standing, Whose};
-use muster_protocol::{Input, Renewal};
+use muster_protocol::{Input, Reason, Renewal, Topic};
 use muster_wire::Digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -45,6 +45,24 @@ pub(crate) async fn watch(settings: Settings, inputs: mpsc::Sender<Input>) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// What kubeadm wrote and has no content: nothing of Kubernetes says more than that it cannot be parsed.
+pub(crate) fn torn(settings: &Settings) -> Option<Reason> {
+    let manifests = std::fs::read_dir(settings.dir.join("manifests")).into_iter().flatten().flatten();
+    let manifests =
+        manifests.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "yaml"));
+    let files = settings.certificates().into_iter().chain(settings.kubeconfigs()).chain(manifests);
+    let empty = |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0);
+    let named: Vec<String> = files.filter(empty).map(|path| path.display().to_string()).collect();
+    if named.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "nothing is in {}: a power cut may have left it so. `muster reset --rejoin` on this machine makes all of it anew",
+        named.join(", ")
+    );
+    Some(Reason { about: Topic::Disk, text, machines: Vec::new() })
 }
 
 fn look(settings: &Settings) -> Found {
@@ -131,6 +149,20 @@ mod tests {
         std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("written");
         assert_eq!(in_file(&file, Whose::Kubeadm), []);
         assert_eq!(in_file(&directory.path().join("missing.crt"), Whose::Kubeadm), []);
+    }
+
+    #[test]
+    fn a_file_without_content_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = Settings::of("site", directory.path());
+        std::fs::create_dir_all(settings.dir.join("manifests")).expect("made");
+        std::fs::write(settings.dir.join("manifests/kube-apiserver.yaml"), "kind: Pod\n").expect("written");
+        std::fs::write(settings.dir.join("manifests/.kubelet-keep"), "").expect("written");
+        assert_eq!(torn(&settings), None);
+        std::fs::write(settings.dir.join("manifests/kube-scheduler.yaml"), "").expect("written");
+        std::fs::write(settings.dir.join("scheduler.conf"), "").expect("written");
+        let text = torn(&settings).expect("named").text;
+        assert!(text.contains("manifests/kube-scheduler.yaml") && text.contains("scheduler.conf"), "{text}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(crate) async fn run(
         Ok(child) => child,
         Err(why) => return not_started(format!("{}: {why}", command.program.display())),
     };
-    let group = Group { leader: child.id(), runs };
+    let group = Group { leader: child.id(), note: note.with_extension("run"), runs };
     if let Some(pid) = child.id()
         && let Err(why) = former::note(&note.with_extension("run"), pid, command)
     {
@@ -119,6 +119,7 @@ pub(crate) async fn run(
 /// A process group that is killed when nobody waits for it any more.
 struct Group<'a> {
     leader: Option<u32>,
+    note: PathBuf,
     runs: &'a Runs,
 }
 
@@ -139,6 +140,7 @@ impl Drop for Group<'_> {
     fn drop(&mut self) {
         if !self.runs.leaves.load(Ordering::Relaxed) {
             self.kill();
+            let _ = std::fs::remove_file(&self.note);
         }
     }
 }
@@ -248,7 +250,7 @@ mod tests {
             }
             runs.leave();
         }
-        let former = Former::of(runs.directory());
+        let mut former = Former::of(runs.directory());
         assert_eq!(former.running(), ["version"]);
         std::fs::write(directory.path().join("go"), "").expect("written");
         former.wait().await;

@@ -14,13 +14,13 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use muster_kubeadm::redact;
 
-pub(crate) use others::{Asked, Others, packed};
+pub(crate) use others::{Asked, Others, PATIENCE, packed};
 
 /// Longest file of a report in bytes; of a longer one the end is kept.
 const FILE_BYTES_MAX: usize = 512 << 10;
 
 /// Longest recording in bytes.
-const RECORDING_BYTES_MAX: usize = 8 << 20;
+const RECORDING_BYTES_MAX: u64 = 8 << 20;
 
 /// The units whose journals are told, and how many lines of each.
 const UNITS: [&str; 4] = ["muster", "muster-endpoint", "kubelet", "containerd"];
@@ -56,9 +56,12 @@ pub(crate) async fn complete(mut report: Report, root: Option<PathBuf>, record: 
         found.extend(record.as_deref().and_then(recording));
         found
     };
-    report.extend(tokio::task::spawn_blocking(look).await.unwrap_or_default());
-    // What the agent itself tells has machines' identities in it, and nothing secret by design: but a log is anybody's.
-    report.into_iter().map(|(name, text)| (name.clone(), clean(&name, &text))).collect()
+    // The agent's one thread has heartbeats to send meanwhile.
+    let all = move || {
+        report.extend(look());
+        report.into_iter().map(|(name, text)| (name.clone(), clean(&name, &text))).collect()
+    };
+    tokio::task::spawn_blocking(all).await.unwrap_or_default()
 }
 
 async fn journal(unit: &str) -> String {
@@ -89,7 +92,9 @@ fn on_disk(root: &Path) -> Report {
         }
         for container in listed(&pod) {
             let last = listed(&container).into_iter().filter(|file| file.extension().is_some_and(|end| end == "log"));
-            if let Some(last) = last.max().filter(|_| found.len() < POD_LOGS_MAX) {
+            // 10.log is later than 9.log.
+            let by_number = |file: &PathBuf| (file.as_os_str().len(), file.clone());
+            if let Some(last) = last.max_by_key(by_number).filter(|_| found.len() < POD_LOGS_MAX) {
                 let of = container.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 found.insert(format!("pod-{name}-{of}.txt"), end_of(&last));
             }
@@ -103,11 +108,11 @@ fn recording(directory: &Path) -> Option<(String, String)> {
     let modified = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
     let last = listed(directory).into_iter().max_by_key(modified)?;
     let name = last.file_name()?.to_string_lossy().into_owned();
-    let bytes = std::fs::read(&last).ok()?;
-    Some(match bytes.len() > RECORDING_BYTES_MAX {
-        true => (format!("{name}.txt"), format!("it has {} bytes, and lies in {}\n", bytes.len(), directory.display())),
-        false => (format!("{name}.base64"), BASE64_STANDARD.encode(bytes)),
-    })
+    let length = last.metadata().ok()?.len();
+    if length > RECORDING_BYTES_MAX {
+        return Some((format!("{name}.txt"), format!("it has {length} bytes, and lies in {}\n", directory.display())));
+    }
+    Some((format!("{name}.base64"), BASE64_STANDARD.encode(std::fs::read(&last).ok()?)))
 }
 
 fn listed(directory: &Path) -> Vec<PathBuf> {
@@ -138,7 +143,7 @@ fn clean(name: &str, text: &str) -> String {
     let agents_own = name.ends_with(".json");
     let mut kept = String::with_capacity(text.len().min(FILE_BYTES_MAX));
     let mut in_key = false;
-    for line in end(text).lines() {
+    for line in (if agents_own { text } else { end(text) }).lines() {
         in_key |= line.contains("-----BEGIN") && line.contains("PRIVATE KEY");
         if in_key {
             in_key = !line.contains("-----END");
@@ -156,21 +161,33 @@ fn clean(name: &str, text: &str) -> String {
 
 /// A line in which what is called a secret has no value.
 fn without_values(line: &str) -> String {
-    const NAMES: [&str; 8] =
-        ["mesh_key", "password", "passwd", "secret", "client-key-data", "authorization", "bearer", "private_key"];
+    const NAMES: [&str; 11] = [
+        "mesh_key",
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "credential",
+        "client-key-data",
+        "authorization",
+        "bearer",
+        "private_key",
+        "private-key",
+    ];
+    // `to_ascii_lowercase` leaves every byte where it is.
     let lower = line.to_ascii_lowercase();
-    let mut kept = line.to_owned();
-    for name in NAMES {
-        // `to_ascii_lowercase` leaves every byte where it is.
-        let Some(at) = lower.find(name).map(|at| at + name.len()) else { continue };
-        let rest = lower.get(at..).unwrap_or_default();
-        let skipped = rest.len() - rest.trim_start_matches(['"', '\'', ' ', ':', '=']).len();
-        if skipped > 0 && at + skipped < kept.len() && kept.is_char_boundary(at + skipped) {
-            kept.truncate(at + skipped);
-            kept.push_str("[redacted]");
-        }
+    let value = |(at, name): (usize, &str)| {
+        let after = at + name.len();
+        let rest = lower.get(after..)?;
+        let skipped = rest.len() - rest.trim_start_matches(['"', '\'', '\\', ' ', ':', '=']).len();
+        // A word that goes on is another one; a name without a value gives nothing away.
+        (skipped > 0 && after + skipped < lower.len()).then_some(after + skipped)
+    };
+    let from = NAMES.iter().flat_map(|name| lower.match_indices(name)).filter_map(value).min();
+    match from {
+        Some(from) => format!("{}[redacted]", line.get(..from).unwrap_or_default()),
+        None => line.to_owned(),
     }
-    kept
 }
 
 /// The last [`FILE_BYTES_MAX`] of a text.
@@ -196,12 +213,14 @@ mod tests {
             "hunter2",
             "eyJhbGciOiJSUzI1NiIsImtpZCI6InR3ZW50eXR3ZW50eXR3ZW50eXR3ZW50eSJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl",
             body,
+            "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA",
         ];
-        let [token, digits, password, jwt, _] = secrets;
+        let [token, digits, password, jwt, _, opaque] = secrets;
         let log = format!(
             "kubeadm join --token {token} --certificate-key {digits}\nuses http://me:{password}@proxy:3128\n\
              mesh_key = \"{digits}\"\npassword: {password}\nAuthorization: Bearer {jwt}\n{key}\nclient-key-data: {body}\nold {body}\n\
-             {{\"Secret\":\"{password}\"}}\nan ordinary line about m-4f2a91c0 at 10.0.0.1\n"
+             {{\"Secret\":\"{password}\"}}\nerr=\"{{\\\"password\\\":\\\"{password}\\\"}}\"\npasswordFile=/x password={password}\n\
+             secretName: a, secret: {password}\ntoken: {opaque}\nan ordinary line about m-4f2a91c0 at 10.0.0.1\n"
         );
         let cleaned = clean("journal-muster.txt", &log);
         for secret in secrets {
@@ -217,8 +236,8 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let container = root.path().join(POD_LOGS).join("kube-system_etcd-m1_0123/etcd");
         std::fs::create_dir_all(&container).expect("made");
-        std::fs::write(container.join("0.log"), "first").expect("written");
-        std::fs::write(container.join("1.log"), "second").expect("written");
+        std::fs::write(container.join("9.log"), "first").expect("written");
+        std::fs::write(container.join("10.log"), "second").expect("written");
         std::fs::create_dir_all(root.path().join(POD_LOGS).join("default_web_1/web")).expect("made");
         let found = on_disk(root.path());
         let pods: Vec<_> = found.iter().filter(|(name, _)| name.starts_with("pod-")).collect();

@@ -201,7 +201,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         env: config.kubeadm_env.clone(),
         hosts: Hosts::new(config.hosts_file.clone(), config.cluster.clone(), name, inputs.clone()),
         proxies: Proxies::of_environment(&config.kubernetes),
-        former: tokio::sync::Mutex::new(Some(process::Former::of(runs.directory()))),
+        former: tokio::sync::Mutex::new(process::Former::of(runs.directory())),
         runs,
         listens: reachable(listen),
         endpoint,
@@ -539,8 +539,14 @@ impl Shell {
     fn report(&mut self, machine: Option<MachineId>, answer: oneshot::Sender<String>) {
         match machine.filter(|machine| *machine != self.machine.id()) {
             Some(machine) => {
-                let frame = self.others.ask(machine, answer);
+                let (comes, whole) = oneshot::channel();
+                let frame = self.others.ask(machine, comes);
                 self.tell_mesh(Command::Send(machine, frame.encode()));
+                tokio::spawn(async move {
+                    if let Ok(Ok(json)) = tokio::time::timeout(report::PATIENCE, whole).await {
+                        let _ = answer.send(json);
+                    }
+                });
             }
             None => {
                 let complete = report::complete(self.own_report(), self.root.clone(), self.record.clone());
@@ -552,10 +558,18 @@ impl Shell {
         }
     }
 
-    /// Another machine asks for a part of this one's. Members alone are answered.
+    /// Another machine asks for a part of this one's. Once it has a ledger, members alone are answered: before that nobody knows who is one, and a site
+    /// that does not form is what people ask about.
     fn report_asked(&mut self, from: MachineId, call: u64, part: u32) {
-        if self.machine.ledger().member(from).is_none() {
-            return self.counters.dropped(Dropped::ReportFrame);
+        let ledger = self.machine.ledger();
+        if ledger.revision() > 0 && ledger.member(from).is_none() {
+            self.counters.dropped(Dropped::ReportFrame);
+            let text = format!("{from} is no member of the cluster, by what this machine knows of it\n");
+            let body = report::packed(&[("refused.txt".to_owned(), text)].into());
+            let refusal = Frame::ReportPart { call, part: 0, parts: 1, body };
+            return if part == 0 {
+                self.tell_mesh(Command::Send(from, refusal.encode()))
+            };
         }
         match self.others.asked(from, call, part) {
             Asked::Part(frame) => self.tell_mesh(Command::Send(from, frame.encode())),
@@ -598,6 +612,7 @@ impl Shell {
         if self.kubelet_asked.is_some_and(|asked| asked.elapsed() < KUBELET_ASKS) {
             status.waiting.extend(self.machine.kubelet_waits(self.now()));
         }
+        status.waiting.extend(observe::torn(&self.device.place.settings));
         for (machine, connections) in self.holes.list() {
             status.waiting.push(status.hole_reason(machine, connections));
         }

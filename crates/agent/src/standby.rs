@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::{Fate, Phase, Reason, Status, Topic};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use crate::api::{self, Subject};
 use crate::config::AgentConfig;
 use crate::logs::Ring;
+use crate::report::complete;
 use crate::shell::{AgentError, Ended, hostname};
 
 /// How often it is tried whether the disk takes something again.
@@ -60,7 +61,7 @@ impl StandBy {
         on_console(&why);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&why)]);
         let (questions, mut asked) = mpsc::channel(16);
-        api::serve(&self.socket, questions, Ring::default(), logs)?;
+        api::serve(&self.socket, questions, Ring::default(), logs.clone())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (begun, mut look) = (Instant::now(), tokio::time::interval(LOOK));
         look.tick().await;
@@ -68,12 +69,13 @@ impl StandBy {
             tokio::select! {
                 _ = terminate.recv() => return Ok(Ended::Stopped),
                 _ = interrupt.recv() => return Ok(Ended::Stopped),
-                Some((subject, answer)) = asked.recv() => {
+                Some((subject, answer)) = asked.recv() => match subject {
+                    Subject::Report { machine: None } => drop(tokio::spawn(report(why.clone(), logs.clone(), answer))),
                     // What is not answered is told to be unavailable, and a guard goes by itself.
-                    if let Some(json) = self.answer(&subject, &why) {
+                    subject => if let Some(json) = self.answer(&subject, &why) {
                         let _ = answer.send(json);
-                    }
-                }
+                    },
+                },
                 _ = look.tick() => {
                     let well = error.passes() && takes(&self.state_dir).is_ok();
                     if well || begun.elapsed() > AGAIN {
@@ -106,6 +108,13 @@ impl StandBy {
             _ => return None,
         })
     }
+}
+
+/// What there is to say of a machine whose state cannot be read.
+async fn report(why: String, logs: Ring, answer: oneshot::Sender<String>) {
+    let known = [("explain.txt", format!("{why}\n")), ("log.txt", logs.follow().0.join("\n"))];
+    let known = known.map(|(name, text)| (name.to_owned(), text)).into();
+    let _ = answer.send(serde_json::json!(complete(known, None, None).await).to_string());
 }
 
 /// Whether a directory takes a file, and gives it to the disk.

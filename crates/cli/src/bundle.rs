@@ -64,7 +64,13 @@ pub(crate) async fn bundle(arguments: &BundleArguments) -> anyhow::Result<Exit> 
         Some(path) => path.clone(),
         None => PathBuf::from(format!("muster-bundle-{}.tar.gz", seconds())),
     };
-    write(&path, &told).with_context(|| format!("{} cannot be written", path.display()))?;
+    if let Err(why) = write(&path, &told) {
+        // Half an archive is none, and takes the room that a full disk does not have. One that was there before is somebody's.
+        if why.kind() != std::io::ErrorKind::AlreadyExists {
+            let _ = std::fs::remove_file(&path);
+        }
+        return Err(why).with_context(|| format!("{} cannot be written", path.display()));
+    }
     let missing = told.iter().filter(|told| told.files.is_err()).count();
     if arguments.json {
         print::line(&json!({ "bundle": path, "machines": machines(&told) }).to_string())?;

@@ -156,7 +156,7 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         cluster: image.cluster,
         kubeadm_env: Vec::new(),
         root: root.map(Path::to_owned),
-        is_service: is_service(),
+        is_service: is_service() && root.is_none(),
         // Machines that share one computer share its hardware; each one's directory tells it apart.
         hardware: root.map(|root| Hardware::of(Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()]))),
         tuning: muster_protocol::Tuning { replace_after: image.replace_after, ..muster_protocol::Tuning::default() },

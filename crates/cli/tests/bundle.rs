@@ -43,6 +43,10 @@ fn secrets(root: &Path, found: &mut Vec<String>) {
 fn what_every_machine_says_is_in_it_and_no_secret() {
     let site = Site::new();
     let image = site.image(2, 1);
+    let log = site.root(1).join("var/log/pods/kube-system_web-1_0123/web/0.log");
+    fs::create_dir_all(log.parent().expect("has one")).expect("made");
+    let token = "abcdef.0123456789abcdef";
+    fs::write(&log, format!("an ordinary line\njoin with {token}\nmesh_key = {}\n", image.mesh_key)).expect("written");
     let agents = [1, 2].map(|number| site.start(number, &image));
     for agent in &agents {
         agent.until_phase("ready");
@@ -59,7 +63,10 @@ fn what_every_machine_says_is_in_it_and_no_secret() {
         let found = files.iter().filter(|(name, text)| name.ends_with(file) && !text.is_empty()).count();
         assert_eq!(found, 2, "{file} of both machines: {:?}", files.keys());
     }
-    let mut kept_back = vec![image.mesh_key.clone()];
+    let pods: Vec<&String> =
+        files.iter().filter(|(name, _)| name.contains("pod-kube-system_web-1")).map(|(_, text)| text).collect();
+    assert!(pods.len() == 1 && pods[0].contains("an ordinary line") && pods[0].contains("join with"), "{pods:?}");
+    let mut kept_back = vec![image.mesh_key.clone(), token.to_owned()];
     secrets(site.path(), &mut kept_back);
     assert!(kept_back.len() > 10, "the machines have keys");
     for secret in kept_back {

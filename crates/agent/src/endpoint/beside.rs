@@ -37,7 +37,8 @@ pub(super) async fn start(site: &Site) -> Result<bool, String> {
     }
     let path = Path::new(UNITS).join(UNIT);
     let unit = unit(site).map_err(|why| format!("what this program is cannot be found: {why}"))?;
-    if std::fs::read_to_string(&path).ok().as_deref() != Some(unit.as_str()) {
+    let another = std::fs::read_to_string(&path).ok().as_deref() != Some(unit.as_str());
+    if another {
         if let Err(why) = std::fs::write(&path, unit) {
             warn!("{}: {why}; the API endpoint ends with this process", path.display());
             return Ok(false);
@@ -45,7 +46,7 @@ pub(super) async fn start(site: &Site) -> Result<bool, String> {
         systemctl(&["daemon-reload"]).await?;
     }
     // Whoever listens of this binary is let be, with all its connections.
-    if connect(site).await.is_ok_and(|(_, made)| made_from().is_ok_and(|own| own == made)) {
+    if !another && connect(site).await.is_ok_and(|(_, made)| made_from().is_ok_and(|own| own == made)) {
         return Ok(true);
     }
     info!("the API endpoint is started, as {UNIT}");
@@ -67,12 +68,18 @@ fn unit(site: &Site) -> std::io::Result<String> {
     Ok(format!(
         "[Unit]\nDescription=muster: this machine's way to the cluster's API\nStartLimitIntervalSec=0\n\n\
          [Service]\nExecStart={} endpoint --listen {} --ca {} --run-dir {}\nRestart=always\nRestartSec=100ms\n\
-         OOMScoreAdjust=-500\nNoNewPrivileges=yes\nUMask=0077\nLimitCORE=0\n",
-        program.display(),
+         LimitNOFILE=65536\nOOMScoreAdjust=-500\nNoNewPrivileges=yes\nUMask=0077\nLimitCORE=0\n",
+        quoted(&program),
         site.listen,
-        site.ca.display(),
-        site.run_dir.display()
+        quoted(&site.ca),
+        quoted(&site.run_dir)
     ))
+}
+
+/// A path as one word of a unit (systemd.service(5), "Command lines").
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$"))
 }
 
 async fn systemctl(words: &[&str]) -> Result<(), String> {
@@ -100,9 +107,12 @@ async fn connect(site: &Site) -> std::io::Result<(BufReader<UnixStream>, String)
     }
 }
 
-/// Tells it what it is to go by, whenever that changes and whenever it was started anew, for as long as the agent runs.
+/// Once the agent knows of servers, tells it what it is to go by, whenever that changes and whenever it was started anew, for as long as the agent runs.
 pub(super) async fn tell(site: Site, mut hears: watch::Receiver<Told>) {
     loop {
+        if hears.wait_for(|told| told.known).await.is_err() {
+            return;
+        }
         if let Ok((mut stream, _)) = connect(&site).await {
             loop {
                 let now = hears.borrow_and_update().clone();

@@ -17,6 +17,9 @@ use crate::balancer::Balancer;
 /// Longest line that is taken: a site of 9 control planes needs some hundred bytes.
 pub(super) const LINE_BYTES_MAX: u64 = 64 << 10;
 
+/// Pause after an agent could not be heard.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// Serves until the process ends.
 ///
 /// # Errors
@@ -36,7 +39,14 @@ pub async fn serve(site: Site) -> io::Result<()> {
     info!(listen = %site.listen, servers = told.borrow().servers.len(), "the API endpoint listens");
     loop {
         // One agent at a time: a later one is heard when the former has gone.
-        let (agent, _) = listener.accept().await?;
+        let agent = match listener.accept().await {
+            Ok((agent, _)) => agent,
+            Err(why) => {
+                warn!(%why, "no agent can be heard");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         if let Err(why) = hear(agent, &told, &site.kept()).await {
             warn!("the agent is not heard any more: {why}");
         }
@@ -126,7 +136,7 @@ mod tests {
         let mut said = String::new();
         agent.read_line(&mut said).await.expect("says what it is made from");
         assert_eq!(said.trim(), made_from().expect("reads"));
-        let told = Told { servers: vec![server.to_string()], own: None, machines: 1, closed: true };
+        let told = Told { servers: vec![server.to_string()], own: None, machines: 1, closed: true, known: true };
         let line = serde_json::to_string(&told).expect("JSON") + "\n";
         agent.get_mut().write_all(line.as_bytes()).await.expect("told");
         while !site(first).kept().exists() {
@@ -142,6 +152,15 @@ mod tests {
         let second = free().await;
         let _process = tokio::spawn(serve(site(second)));
         while ask(second).await != "served" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        // An agent that has just started and knows nothing says nothing; what it says then holds.
+        let (said, hears) = watch::channel(Told::default());
+        let _agent = tokio::spawn(super::super::beside::tell(site(second), hears));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(ask(second).await, "served");
+        said.send_replace(Told { known: true, ..Told::default() });
+        while ask(second).await == "served" {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }

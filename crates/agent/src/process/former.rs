@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use muster_kubeadm::Command;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Longest note in bytes.
 const NOTE_BYTES_MAX: u64 = 4 << 10;
 
+/// The kernel's ticks in a second, as it tells them (`USER_HZ`, time(7)).
+const TICKS: u64 = 100;
+
 /// What is noted of a run.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
@@ -21,17 +24,28 @@ struct Note {
     /// When its process started, in the kernel's ticks since the boot.
     started: u64,
     phase: String,
-    /// When it is to be over, in seconds since 1970.
-    until_s: u64,
+    /// How long it may take, in seconds.
+    limit_s: u64,
+}
+
+impl Note {
+    fn runs(&self) -> bool {
+        started(self.pid) == Some(self.started)
+    }
+
+    /// Whether it has taken longer than it may, by the clock that nobody sets.
+    fn is_late(&self) -> bool {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let now_s: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default();
+        now_s as u64 > self.started / TICKS + self.limit_s
+    }
 }
 
 /// Notes that a run goes on.
 pub(super) fn note(path: &Path, pid: u32, command: &Command) -> std::io::Result<()> {
     let Some(started) = started(pid) else { return Ok(()) };
-    let until = SystemTime::now() + command.limit;
-    let until_s = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let note = serde_json::to_vec(&Note { pid, started, phase: command.phase.clone(), until_s })?;
-    fs::write(path, note)
+    let note = Note { pid, started, phase: command.phase.clone(), limit_s: command.limit.as_secs() };
+    fs::write(path, serde_json::to_vec(&note)?)
 }
 
 /// When a process started, if there is one of this number that has not ended: field 22 of its stat (proc(5)).
@@ -55,9 +69,8 @@ impl Former {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
             let short = entry.metadata().is_ok_and(|metadata| metadata.len() <= NOTE_BYTES_MAX);
-            let note =
-                fs::read(&path).ok().filter(|_| short).and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok());
-            match note.filter(|note| started(note.pid) == Some(note.started)) {
+            let read = || serde_json::from_slice::<Note>(&fs::read(&path).ok()?).ok();
+            match short.then(read).flatten().filter(Note::runs) {
                 Some(note) => running.push((path, note)),
                 None => drop(fs::remove_file(&path)),
             }
@@ -71,19 +84,19 @@ impl Former {
     }
 
     /// Waits until all of them have ended. One that takes longer than it may is killed.
-    pub(crate) async fn wait(mut self) {
+    pub(crate) async fn wait(&mut self) {
         if !self.0.is_empty() {
-            info!(
-                phases = self.running().join(", "),
-                "kubeadm of an earlier start of muster still runs, and is waited for"
-            );
+            let phases = self.running().join(", ");
+            info!(phases, "kubeadm of an earlier start of muster still runs, and is waited for");
         }
+        let mut killed = false;
         while !self.0.is_empty() {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
             self.0.retain(|(path, note)| {
-                let runs = started(note.pid) == Some(note.started);
-                if runs && now > note.until_s {
-                    warn!(phase = note.phase, "took too long and is killed");
+                let runs = note.runs();
+                if runs && note.is_late() {
+                    if !std::mem::replace(&mut killed, true) {
+                        warn!(phase = note.phase, "took too long and is killed");
+                    }
                     super::kill(Some(note.pid));
                 }
                 if !runs {

@@ -1,8 +1,7 @@
 //! What a run prints: a file that is read as it grows, and is gone when the run is over.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -43,8 +42,8 @@ impl Output {
         let mut part = [0; LINE_BYTES_MAX];
         // What is printed faster than it is read waits for the next look.
         for _ in 0..FILE_BYTES_MAX / LINE_BYTES_MAX as u64 {
-            let read = self.file.seek(SeekFrom::Start(self.at)).and_then(|_| self.file.read(&mut part));
-            let Ok(length @ 1..) = read else { break };
+            // The run writes through the same open file, whose place is not this reader's.
+            let Ok(length @ 1..) = self.file.read_at(&mut part, self.at) else { break };
             self.at += length as u64;
             for byte in part.iter().take(length) {
                 self.line.push(*byte);

@@ -18,7 +18,10 @@ use super::Report;
 const FRESH: Duration = Duration::from_secs(5);
 
 /// Who has not been answered after this time is not any more.
-const PATIENCE: Duration = Duration::from_secs(45);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Most questions that are answered at a time.
+const ASKERS_MAX: usize = 16;
 
 /// Longest report in bytes, as JSON.
 const REPORT_BYTES_MAX: u64 = 64 << 20;
@@ -37,10 +40,12 @@ pub(crate) enum Asked {
 /// The reports that this machine was asked for, and those that it asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Others {
-    /// This machine's own, compressed, and since when; nothing while it is being made.
+    /// This machine's own, compressed, and since when; nothing while it is being made, or is old.
     own: Option<(Bytes, Instant)>,
     /// Who waits for it, and the numbers of their questions.
     waiting: Vec<(MachineId, u64)>,
+    /// What is being sent to whom: all parts of one answer are of one report.
+    going: BTreeMap<(MachineId, u64), (Bytes, Instant)>,
     calls: u64,
     /// What has come so far, from whom, for whom.
     coming: BTreeMap<u64, Coming>,
@@ -58,7 +63,7 @@ impl Others {
     /// Somebody is asked. What to send.
     pub(crate) fn ask(&mut self, machine: MachineId, answer: oneshot::Sender<String>) -> Frame {
         // Whoever asked has given up by then.
-        self.coming.retain(|_, coming| coming.since.elapsed() < PATIENCE);
+        self.coming.retain(|_, coming| !coming.answer.is_closed() && coming.since.elapsed() < PATIENCE);
         self.calls += 1;
         self.coming.insert(self.calls, Coming { from: machine, parts: Vec::new(), answer, since: Instant::now() });
         Frame::ReportCall { call: self.calls, part: 0 }
@@ -66,25 +71,35 @@ impl Others {
 
     /// A member asks for a part.
     pub(crate) fn asked(&mut self, from: MachineId, call: u64, part: u32) -> Asked {
-        let made = self.own.as_ref().filter(|(_, at)| part > 0 || at.elapsed() < FRESH);
-        if let Some((bytes, _)) = made {
+        self.going.retain(|_, (_, since)| since.elapsed() < PATIENCE);
+        self.own.take_if(|(_, at)| at.elapsed() >= FRESH);
+        if let Some((bytes, _)) = self.going.get(&(from, call)) {
             return part_of(bytes, call, part).map_or(Asked::Nothing, Asked::Part);
         }
-        if part > 0 {
+        if part > 0 || self.going.len() + self.waiting.len() >= ASKERS_MAX {
             return Asked::Nothing;
         }
-        let first = self.waiting.is_empty();
-        self.waiting.retain(|(machine, _)| *machine != from);
+        if let Some((bytes, _)) = self.own.clone() {
+            return self.begin(from, call, bytes).map_or(Asked::Nothing, Asked::Part);
+        }
         self.waiting.push((from, call));
-        if first { Asked::Make } else { Asked::Nothing }
+        if self.waiting.len() == 1 { Asked::Make } else { Asked::Nothing }
+    }
+
+    fn begin(&mut self, from: MachineId, call: u64, bytes: Bytes) -> Option<Frame> {
+        let first = part_of(&bytes, call, 0);
+        self.going.insert((from, call), (bytes, Instant::now()));
+        first
     }
 
     /// This machine's own is made: what to send to whom.
     pub(crate) fn made(&mut self, bytes: Bytes) -> Vec<(MachineId, Frame)> {
-        let first = |(machine, call): (MachineId, u64)| Some((machine, part_of(&bytes, call, 0)?));
-        let answers = std::mem::take(&mut self.waiting).into_iter().filter_map(first).collect();
-        self.own = Some((bytes, Instant::now()));
-        answers
+        self.own = Some((bytes.clone(), Instant::now()));
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting
+            .into_iter()
+            .filter_map(|(machine, call)| Some((machine, self.begin(machine, call, bytes.clone())?)))
+            .collect()
     }
 
     /// A part has come. What to ask for next.
@@ -98,10 +113,13 @@ impl Others {
             return Some(Frame::ReportCall { call, part: part + 1 });
         }
         let coming = self.coming.remove(&call)?;
-        // Whoever asked may have gone. What cannot be read is dropped with the question: it is then told to be unavailable.
-        if let Ok(json) = unpacked(&coming.parts.concat()) {
-            let _ = coming.answer.send(json);
-        }
+        // The agent's one thread has heartbeats to send meanwhile.
+        tokio::task::spawn_blocking(move || {
+            // Whoever asked may have gone. What cannot be read is dropped with the question: it is then told to be unavailable.
+            if let Ok(json) = unpacked(&coming.parts.concat()) {
+                let _ = coming.answer.send(json);
+            }
+        });
         None
     }
 }
@@ -171,10 +189,12 @@ mod tests {
         let (answer, told) = oneshot::channel();
         let Frame::ReportCall { call, part } = asks.ask(OTHER, answer) else { panic!("a question") };
         assert_eq!(has.asked(ME, call, part), Asked::Make);
-        assert_eq!(has.asked(ME, call, part), Asked::Nothing, "it is being made");
+        assert_eq!(has.asked(ME, call + 1, part), Asked::Nothing, "it is being made");
         let mut answers = has.made(packed(&report));
-        assert_eq!(answers.len(), 1);
-        let mut next = answers.pop().map(|(_, frame)| frame);
+        assert_eq!(answers.len(), 2, "both that asked are answered");
+        let mut next = Some(answers.remove(0).1);
+        // Another one is made meanwhile.
+        has.made(packed(&Report::new()));
         let mut count = 0;
         while let Some(Frame::ReportPart { call, part, parts, body }) = next.take() {
             count += 1;

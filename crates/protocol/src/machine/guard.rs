@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use muster_wire::MachineId;
+
 use super::Machine;
 use crate::Time;
 use crate::planted::planted;
@@ -54,7 +56,9 @@ impl Machine {
         if ledger.revision() == 0 {
             return Err("it has not heard yet what the ledger says".to_owned());
         }
-        if ledger.ready().is_none() || ledger.planes_beside(self.id()).is_empty() {
+        // Whoever has the only member of etcd is a majority.
+        let has_member = |other: &MachineId| ledger.has_etcd(*other) || ledger.is_founder(*other);
+        if ledger.ready().is_none() || !ledger.planes_beside(self.id()).iter().any(has_member) {
             return Ok(());
         }
         match (self.met.first, self.met_by()) {
@@ -113,7 +117,7 @@ impl Machine {
     pub fn kubelet_waits(&self, now: Time) -> Option<Reason> {
         let why = self.may_start(now).err()?;
         let text = format!(
-            "the kubelet has not been started since this machine was switched on: {why}. Switch on another machine of the cluster. Where there \
+            "the kubelet waits: {why}. Switch on another machine of the cluster. Where there \
              is none any more, `muster recover` rebuilds it from what is here; `muster guard --alone` starts it as it is"
         );
         Some(Reason { about: Topic::Guard, text, machines: Vec::new() })

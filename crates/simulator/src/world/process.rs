@@ -83,7 +83,9 @@ impl World {
                 self.links_of_new(slot);
                 self.faults_on_boot(slot);
                 let waits = powered && self.kubelet_waits(slot);
-                self.hosts[slot as usize].kube.held |= waits;
+                if powered {
+                    self.hosts[slot as usize].kube.held = waits;
+                }
                 let gone = powered && !waits && !self.kubelet_starts(slot);
                 self.let_start(slot);
                 let kube = &mut self.hosts[slot as usize].kube;

@@ -59,7 +59,14 @@ pub(crate) fn chaos(paths: &Paths, arguments: &ChaosArguments, report: &Report) 
             return Err(error);
         }
         let kept = keep(paths, &testbed, seed, &error)?;
-        let again = format!("cargo xtask testbed chaos --seed {seed} --minutes {}", arguments.minutes);
+        let word = |sort: &Sort| sort.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
+        let only: Vec<String> = arguments.only.iter().map(word).collect();
+        let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
+        let again = format!(
+            "cargo xtask testbed chaos --seed {seed} --minutes {} --timeout {}{only}",
+            arguments.minutes,
+            arguments.timeout.as_secs()
+        );
         let text = format!(
             "{}\nBroken in round {}. What each machine says is in {}.\nThe same faults again: {again}",
             table(&rounds),
@@ -103,11 +110,7 @@ fn rounds_of(
     while started.elapsed() < Duration::from_secs(arguments.minutes * 60) {
         let drawn = dice.round(testbed.machines.len(), sorts);
         report.step(format!("round {}: {drawn}", rounds.len() + 1));
-        let whole = befall(testbed, &drawn, arguments.timeout)?;
-        let now = who_it_is(testbed)?;
-        if now != before {
-            bail!("this is another cluster: {before:?} before, {now:?} now");
-        }
+        let whole = befall(testbed, &drawn, &before, arguments.timeout)?;
         let lost = writer.lost(&Cluster::find(testbed)?)?;
         if !lost.is_empty() {
             bail!("{} acknowledged writes are lost: {}", lost.len(), lost.join(", "));
@@ -120,17 +123,19 @@ fn rounds_of(
 }
 
 /// Lets a round's faults begin and end, and returns how many seconds later all was whole.
-fn befall(testbed: &Testbed, drawn: &Round, timeout: Duration) -> Result<f64> {
-    for fault in &drawn.faults {
+fn befall(testbed: &Testbed, drawn: &Round, before: &WhoItIs, timeout: Duration) -> Result<f64> {
+    let mut begun = 0;
+    let begins = drawn.faults.iter().try_for_each(|fault| {
+        begun += 1;
         fault.begin(testbed).with_context(|| format!("{fault:?} begins"))?;
-        interrupt::sleep(PAUSE)?;
-    }
-    // What has begun ends, also where somebody wants no more.
-    let slept = interrupt::sleep(drawn.lasts);
-    for fault in &drawn.faults {
-        fault.end(testbed).with_context(|| format!("{fault:?} ends"))?;
-    }
+        interrupt::sleep(PAUSE)
+    });
+    let slept = begins.and_then(|()| interrupt::sleep(drawn.lasts));
+    // What has begun ends, each of them, also where one failed or somebody wants no more.
+    let ends = drawn.faults.iter().take(begun);
+    let ends: Vec<_> = ends.map(|fault| fault.end(testbed).with_context(|| format!("{fault:?} ends"))).collect();
     slept?;
+    ends.into_iter().collect::<Result<()>>()?;
     let ended = now();
     until(timeout, || {
         let cluster = Cluster::find(testbed)?;
@@ -141,7 +146,12 @@ fn befall(testbed: &Testbed, drawn: &Round, timeout: Duration) -> Result<f64> {
             }
         }
         whole(testbed)?;
-        testbed.machines.iter().try_for_each(agent_is_ready)
+        testbed.machines.iter().try_for_each(agent_is_ready)?;
+        let now = who_it_is(testbed)?;
+        if now != *before {
+            bail!("this is another cluster: {before:?} before, {now:?} now");
+        }
+        Ok(())
     })
 }
 
