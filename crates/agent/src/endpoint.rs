@@ -1,7 +1,7 @@
 //! The API endpoint as the agent has it: what the balancer is to go by is told to it, here or in a process beside the agent.
 //!
 //! Every client on this machine reaches an API server through the endpoint, the kubelet above all. An agent that is replaced, stopped or killed must
-//! not cut those off. So where a service manager runs the agent, the endpoint is a service of its own ([`beside`], [`serve`]), which goes on with what it
+//! not cut those off. So where a service manager runs the agent, the endpoint is a service of its own (its own process serves it, the agent tells it), which goes on with what it
 //! was told last.
 
 mod beside;

@@ -12,13 +12,15 @@ use std::time::Duration;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request, StatusCode};
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use muster_kubeadm::Kubeconfig;
 use muster_kubeadm::kubeconfig::Material;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -51,16 +53,7 @@ pub(super) async fn ask(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Answer {
             Err(answer) => return answer,
         },
     };
-    let question = Request::get(QUESTION).header("host", at.to_string()).body(Empty::new());
-    let Ok(question) = question else { return Answer::NotReady };
-    let answer = timeout(PATIENCE, async {
-        let answer = asked.send_request(question).await?;
-        let status = answer.status();
-        // The rest is to be read, or the connection cannot be asked again. It is a line, or one for each check.
-        let _ = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), 64 << 10)).await;
-        Ok::<_, hyper::Error>(status)
-    });
-    match answer.await {
+    match status(&mut asked, at, QUESTION, PATIENCE).await {
         Ok(Ok(status)) => {
             *kept = Some(asked);
             let works = status == StatusCode::OK || status == StatusCode::UNAUTHORIZED;
@@ -86,14 +79,7 @@ pub(super) async fn etcd_works(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Op
         Some(asked) if !asked.is_closed() => asked,
         _ => connect(at, ca).await.ok()?,
     };
-    let question = Request::get(WITH_ETCD).header("host", at.to_string()).body(Empty::new()).ok()?;
-    let answer = timeout(ETCD_PATIENCE, async {
-        let answer = asked.send_request(question).await?;
-        let status = answer.status();
-        let _ = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), 64 << 10)).await;
-        Ok::<_, hyper::Error>(status)
-    });
-    match answer.await {
+    match status(&mut asked, at, WITH_ETCD, ETCD_PATIENCE).await {
         Ok(Ok(status)) => {
             *kept = Some(asked);
             match status {
@@ -105,6 +91,28 @@ pub(super) async fn etcd_works(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Op
         Ok(Err(_)) => None,
         Err(_) => Some(false),
     }
+}
+
+/// One question over a connection, and the status of its answer.
+async fn status(
+    asked: &mut SendRequest<Empty<Bytes>>,
+    at: SocketAddr,
+    question: &'static str,
+    patience: Duration,
+) -> Result<hyper::Result<StatusCode>, Elapsed> {
+    let mut asks = Request::new(Empty::new());
+    *asks.uri_mut() = Uri::from_static(question);
+    if let Ok(host) = HeaderValue::from_str(&at.to_string()) {
+        asks.headers_mut().insert(HOST, host);
+    }
+    timeout(patience, async {
+        let answer = asked.send_request(asks).await?;
+        let status = answer.status();
+        // The rest is to be read, or the connection cannot be asked again. It is a line, or one for each check.
+        let _ = http_body_util::BodyExt::collect(http_body_util::Limited::new(answer.into_body(), 64 << 10)).await;
+        Ok(status)
+    })
+    .await
 }
 
 async fn connect(at: SocketAddr, ca: &Path) -> Result<SendRequest<Empty<Bytes>>, Answer> {
