@@ -96,7 +96,8 @@ impl Api {
         let asked = self.questions.send((subject, sender)).await;
         match (asked, answer.await) {
             (Ok(()), Ok(json)) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
-            _ => (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping").into_response(),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "it is stopping, or what was asked for cannot be had now")
+                .into_response(),
         }
     }
 }

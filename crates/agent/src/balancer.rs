@@ -7,6 +7,8 @@
 mod health;
 mod probe;
 
+pub(crate) use probe::that_works;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::balancer::Balancer;
+use crate::config::AgentConfig;
 
 pub use serve::serve;
 
@@ -48,17 +49,29 @@ pub struct Site {
     pub listen: SocketAddr,
     /// Where the cluster's CA will be.
     pub ca: PathBuf,
-    /// The directory of its socket, and of what it was told last.
+    /// The directory of its socket.
     pub run_dir: PathBuf,
+    /// The directory of what it was told last: after a boot it is of use before an agent is, or without one.
+    pub state_dir: PathBuf,
 }
 
 impl Site {
+    /// That of an agent.
+    pub(crate) fn of(config: &AgentConfig) -> Self {
+        Self {
+            listen: SocketAddr::new(config.listen.ip(), config.endpoint_port),
+            ca: config.kubernetes.pki_dir().join("ca.crt"),
+            run_dir: config.run_dir.clone(),
+            state_dir: config.state_dir.clone(),
+        }
+    }
+
     fn socket(&self) -> PathBuf {
         self.run_dir.join("endpoint.sock")
     }
 
     fn kept(&self) -> PathBuf {
-        self.run_dir.join("endpoint.json")
+        self.state_dir.join("endpoint.json")
     }
 }
 
@@ -105,11 +118,14 @@ impl Endpoint {
         self.told.send_if_modified(|told| std::mem::replace(&mut told.closed, closed) != closed);
     }
 
-    /// Addresses of the machines whose API servers are known.
+    /// The API servers that are known.
+    pub(crate) fn known(&self) -> Vec<SocketAddr> {
+        self.told.borrow().servers.iter().filter_map(|server| server.parse().ok()).collect()
+    }
+
+    /// Addresses of their machines.
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
-        let told = self.told.borrow();
-        let parsed = told.servers.iter().filter_map(|server| server.parse::<SocketAddr>().ok());
-        parsed.map(|server| server.ip()).collect()
+        self.known().iter().map(SocketAddr::ip).collect()
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn torn(settings: &Settings) -> Option<Reason> {
     let manifests =
         manifests.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "yaml"));
     let files = settings.certificates().into_iter().chain(settings.kubeconfigs()).chain(manifests);
+    let files = files.chain([settings.kubelet_kubeconfig(), settings.kubelet_dir.join("config.yaml")]);
     let empty = |path: &PathBuf| path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0);
     let named: Vec<String> = files.filter(empty).map(|path| path.display().to_string()).collect();
     if named.is_empty() {

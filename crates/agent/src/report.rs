@@ -180,8 +180,9 @@ fn without_values(line: &str) -> String {
         let after = at + name.len();
         let rest = lower.get(after..)?;
         let skipped = rest.len() - rest.trim_start_matches(['"', '\'', '\\', ' ', ':', '=']).len();
-        // A word that goes on is another one; a name without a value gives nothing away.
-        (skipped > 0 && after + skipped < lower.len()).then_some(after + skipped)
+        // A word that goes on is another one; a name without a value gives nothing away. What is called so may be named in passing.
+        let assigned = rest.get(..skipped)?.contains([':', '=']) || matches!(name, "bearer" | "password" | "passwd");
+        (skipped > 0 && assigned && after + skipped < lower.len()).then_some(after + skipped)
     };
     let from = NAMES.iter().flat_map(|name| lower.match_indices(name)).filter_map(value).min();
     match from {
@@ -226,6 +227,8 @@ mod tests {
         for secret in secrets {
             assert!(!cleaned.contains(secret), "{secret} in {cleaned}");
         }
+        let done = "done step=\"delete-token\" phase=\"token/delete\" ms=366\n";
+        assert_eq!(clean("log.txt", done), done);
         assert!(cleaned.contains("an ordinary line about m-4f2a91c0 at 10.0.0.1"), "{cleaned}");
         let json = clean("status.json", &format!("{{\"machine\":\"{digits}\"}}\n{key}"));
         assert!(json.contains(digits) && !json.contains(body), "{json}");

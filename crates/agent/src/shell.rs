@@ -173,9 +173,8 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     };
     let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
     let listen = SocketAddr::new(config.listen.ip(), config.endpoint_port);
-    let ca = config.kubernetes.pki_dir().join("ca.crt");
     std::fs::create_dir_all(&config.run_dir).map_err(|why| system(&config.run_dir.display().to_string(), &why))?;
-    let endpoint = Endpoint::begin(Site { listen, ca, run_dir: config.run_dir.clone() }, config.is_service)
+    let endpoint = Endpoint::begin(Site::of(&config), config.is_service)
         .await
         .map_err(|why| system(&format!("the API endpoint cannot listen on {listen}"), &why))?;
     let socket = config.socket();

@@ -13,6 +13,7 @@ use tracing::{error, info};
 
 use crate::api::{self, Subject};
 use crate::config::AgentConfig;
+use crate::endpoint::{Endpoint, Site};
 use crate::logs::Ring;
 use crate::report::complete;
 use crate::shell::{AgentError, Ended, hostname};
@@ -35,6 +36,8 @@ pub struct StandBy {
     name: String,
     machines: u32,
     control_planes: u32,
+    site: Site,
+    is_service: bool,
 }
 
 impl StandBy {
@@ -47,6 +50,8 @@ impl StandBy {
             name: config.name.clone().unwrap_or_else(hostname),
             machines: config.settings.machines,
             control_planes: config.settings.control_planes,
+            site: Site::of(config),
+            is_service: config.is_service,
         }
     }
 
@@ -60,6 +65,8 @@ impl StandBy {
         error!("{why}");
         on_console(&why);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&why)]);
+        // Kubernetes goes on without this machine's agent, also after a boot.
+        let _endpoint = Endpoint::begin(self.site.clone(), self.is_service).await;
         let (questions, mut asked) = mpsc::channel(16);
         api::serve(&self.socket, questions, Ring::default(), logs.clone())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -93,7 +100,7 @@ impl StandBy {
             Subject::Explain => serde_json::json!(waiting).to_string(),
             Subject::Status => serde_json::json!(Status {
                 name: self.name.clone(),
-                short: "identity not read".to_owned(),
+                short: "identity-not-read".to_owned(),
                 cluster: self.cluster.clone(),
                 phase: Phase::Halted,
                 machines: self.machines,

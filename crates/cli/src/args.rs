@@ -143,6 +143,9 @@ pub(crate) struct EndpointArguments {
     /// Where its socket is made
     #[arg(long, value_name = "DIR")]
     pub(crate) run_dir: PathBuf,
+    /// Where it keeps what it was told
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
 }
 
 const GUARD_HELP: &str = "\

@@ -51,6 +51,9 @@ struct Told {
 /// # Errors
 /// When it cannot be written.
 pub(crate) async fn bundle(arguments: &BundleArguments) -> anyhow::Result<Exit> {
+    if let Some(path) = arguments.out.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
+        anyhow::bail!("{} is there already, and is not written over", path.display());
+    }
     let told = match (agent(&arguments.whom), status(arguments).await) {
         (Ok(agent), Ok(status)) => everybody(&agent, &status, arguments).await,
         (_, Err(why)) | (Err(why), _) => {

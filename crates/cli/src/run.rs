@@ -79,9 +79,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
 /// When it cannot listen.
 pub(crate) fn endpoint(arguments: EndpointArguments) -> anyhow::Result<Exit> {
     log(EnvFilter::new("info"), &Ring::default());
-    let EndpointArguments { listen, ca, run_dir } = arguments;
+    let EndpointArguments { listen, ca, run_dir, state_dir } = arguments;
     crate::runtime()?
-        .block_on(muster_agent::endpoint::serve(Site { listen, ca, run_dir }))
+        .block_on(muster_agent::endpoint::serve(Site { listen, ca, run_dir, state_dir }))
         .with_context(|| format!("the API endpoint cannot listen on {listen}"))?;
     Ok(Exit::Done)
 }

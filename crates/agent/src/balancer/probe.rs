@@ -93,6 +93,14 @@ pub(super) async fn etcd_works(at: SocketAddr, ca: &Path, kept: &mut Kept) -> Op
     }
 }
 
+/// One of these servers that serves and whose etcd has a majority.
+pub(crate) async fn that_works(servers: &[SocketAddr], ca: &Path) -> Option<SocketAddr> {
+    let asked = servers
+        .iter()
+        .map(|at| async move { etcd_works(*at, ca, &mut None).await.and_then(|works| works.then_some(*at)) });
+    futures::future::join_all(asked).await.into_iter().flatten().next()
+}
+
 /// One question over a connection, and the status of its answer.
 async fn status(
     asked: &mut SendRequest<Empty<Bytes>>,

@@ -67,12 +67,13 @@ fn unit(site: &Site) -> std::io::Result<String> {
     let program = std::env::current_exe()?;
     Ok(format!(
         "[Unit]\nDescription=muster: this machine's way to the cluster's API\nStartLimitIntervalSec=0\n\n\
-         [Service]\nExecStart={} endpoint --listen {} --ca {} --run-dir {}\nRestart=always\nRestartSec=100ms\n\
-         LimitNOFILE=65536\nOOMScoreAdjust=-500\nNoNewPrivileges=yes\nUMask=0077\nLimitCORE=0\n",
+         [Service]\nExecStart={} endpoint --listen {} --ca {} --run-dir {} --state-dir {}\nRestart=always\nRestartSec=100ms\n\
+         NotifyAccess=main\nWatchdogSec=15\nWatchdogSignal=SIGKILL\nLimitNOFILE=65536\nOOMScoreAdjust=-500\nNoNewPrivileges=yes\nUMask=0077\nLimitCORE=0\n",
         quoted(&program),
         site.listen,
         quoted(&site.ca),
-        quoted(&site.run_dir)
+        quoted(&site.run_dir),
+        quoted(&site.state_dir)
     ))
 }
 

@@ -36,6 +36,7 @@ pub async fn serve(site: Site) -> io::Result<()> {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
     let (told, hears) = watch::channel(kept(&site.kept()));
     tokio::spawn(follow(balancer, hears));
+    tokio::spawn(alive());
     info!(listen = %site.listen, servers = told.borrow().servers.len(), "the API endpoint listens");
     loop {
         // One agent at a time: a later one is heard when the former has gone.
@@ -52,6 +53,16 @@ pub async fn serve(site: Site) -> io::Result<()> {
         }
         // Closed is what it is while a step of that agent's goes on.
         told.send_if_modified(|told| std::mem::replace(&mut told.closed, false));
+    }
+}
+
+/// Says now and then that this process goes on: one that stands still is ended, and started anew.
+async fn alive() {
+    if let Some(interval) = sd_notify::watchdog_enabled() {
+        loop {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            tokio::time::sleep(interval / 4).await;
+        }
     }
 }
 
@@ -124,7 +135,12 @@ mod tests {
                 let _ = stream.write_all(b"served").await;
             }
         });
-        let site = |listen| Site { listen, ca: directory.path().join("ca.crt"), run_dir: directory.path().to_owned() };
+        let site = |listen| Site {
+            listen,
+            ca: directory.path().join("ca.crt"),
+            run_dir: directory.path().to_owned(),
+            state_dir: directory.path().to_owned(),
+        };
         let first = free().await;
         let process = tokio::spawn(serve(site(first)));
         let mut agent = loop {

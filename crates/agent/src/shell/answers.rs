@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use muster_protocol::{Dropped, Input, Status};
+use muster_protocol::{Dropped, Fate, Input, Status};
 use muster_wire::{Frame, MachineId, TurnKind};
 use tokio::sync::oneshot;
 
 use super::Shell;
 use crate::api::{Question, Subject};
+use crate::balancer::that_works;
 use crate::logs::Ring;
 use crate::net::Command;
 use crate::observe;
@@ -27,8 +28,8 @@ impl Shell {
             }
             Subject::Recover { dry_run } => {
                 self.calls += 1;
-                self.wishes.insert(self.calls, answer);
-                return Some(Input::Recover { call: self.calls, dry_run });
+                self.recover(self.calls, dry_run, answer);
+                return None;
             }
             Subject::Report { machine } => {
                 self.report(machine, answer);
@@ -53,6 +54,29 @@ impl Shell {
         // Whoever asked may have gone.
         let _ = answer.send(json.to_string());
         None
+    }
+
+    /// Where an API server says that its etcd has a majority nothing is lost, whoever of the agents answers. Else the machine decides.
+    fn recover(&mut self, call: u64, dry_run: bool, answer: oneshot::Sender<String>) {
+        let servers = self.device.endpoint.known();
+        let (ca, inputs) = (self.device.place.settings.pki_dir().join("ca.crt"), self.inputs.clone());
+        let (told, fate) = oneshot::channel();
+        self.wishes.insert(call, told);
+        tokio::spawn(async move {
+            if let Some(at) = that_works(&servers, &ca).await {
+                let why = format!(
+                    "nothing is lost: the API server at {at} says that etcd has a majority. Where other machines do not answer this one, start \
+                     muster on them (systemctl start muster)"
+                );
+                let _ = answer.send(serde_json::json!(Fate::Refused { why }).to_string());
+                return;
+            }
+            if inputs.send(Input::Recover { call, dry_run }).await.is_ok()
+                && let Ok(fate) = fate.await
+            {
+                let _ = answer.send(fate);
+            }
+        });
     }
 
     /// Tells a person this machine's report, or another's.

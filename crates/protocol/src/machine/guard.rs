@@ -117,7 +117,7 @@ impl Machine {
     pub fn kubelet_waits(&self, now: Time) -> Option<Reason> {
         let why = self.may_start(now).err()?;
         let text = format!(
-            "the kubelet waits: {why}. Switch on another machine of the cluster. Where there \
+            "the kubelet waits: {why}. Switch on another machine of the cluster, or start muster there. Where there \
              is none any more, `muster recover` rebuilds it from what is here; `muster guard --alone` starts it as it is"
         );
         Some(Reason { about: Topic::Guard, text, machines: Vec::new() })

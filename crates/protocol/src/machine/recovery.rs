@@ -267,8 +267,8 @@ impl Machine {
         if away.len() * 2 > others.len() {
             let names: Vec<String> = away.iter().map(|machine| self.named_member(*machine)).collect();
             let text = format!(
-                "{} of {} control planes do not answer, so nothing can be written ({}): switch them on. If they are gone for good, \
-                 `muster recover` on this machine rebuilds the cluster from what it has; see --dry-run first",
+                "{} of {} control planes do not answer ({}): switch them on, or start muster on them. If they are off nothing can be written; \
+                 and if they are gone for good, `muster recover` on this machine rebuilds the cluster from what it has; see --dry-run first",
                 away.len(),
                 others.len() + 1,
                 names.join(", ")
