@@ -61,6 +61,8 @@ impl Shell {
         let servers = self.device.endpoint.known();
         let (ca, inputs) = (self.device.place.settings.pki_dir().join("ca.crt"), self.inputs.clone());
         let (told, fate) = oneshot::channel();
+        // Whoever was refused here, or has gone, waits no more.
+        self.wishes.retain(|_, waits| !waits.is_closed());
         self.wishes.insert(call, told);
         tokio::spawn(async move {
             if let Some(at) = that_works(&servers, &ca).await {
