@@ -168,6 +168,15 @@ pub(crate) enum What {
 }
 
 impl What {
+    /// The static Pod that is taken away, if it is one.
+    pub(crate) fn pod(self) -> Option<&'static str> {
+        match self {
+            What::ApiServer => Some("kube-apiserver"),
+            What::Etcd => Some("etcd"),
+            What::Power | What::Cable => None,
+        }
+    }
+
     /// As people say it.
     pub(crate) fn word(self) -> &'static str {
         match self {

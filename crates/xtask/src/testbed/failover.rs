@@ -157,7 +157,7 @@ fn lose(
 ) -> Result<Loss> {
     let name = &lost.name;
     // Whose API server alone is gone is as well off as the others.
-    let stays = |machine: &&Machine| matches!(arguments.what, What::ApiServer | What::Etcd) || machine.name != *name;
+    let stays = |machine: &&Machine| arguments.what.pod().is_some() || machine.name != *name;
     let others: Vec<&Machine> = testbed.machines.iter().filter(stays).collect();
     // A control plane's clients go to its own server first.
     let worker = others.iter().find(|machine| planes.iter().all(|plane| plane.name != machine.name));
@@ -209,27 +209,23 @@ const PUT_BY: &str = "/etc/kubernetes";
 
 /// Takes something away from a machine, without a word to it.
 fn take(machine: &Machine, what: What) -> Result<()> {
-    match what {
-        What::Power => machine.kill(),
-        What::Cable => network::cut(machine),
-        What::ApiServer | What::Etcd => {
-            let pod = if what == What::Etcd { "etcd" } else { "kube-apiserver" };
-            let script = format!("mv {MANIFESTS}/{pod}.yaml {PUT_BY}/ && pkill -KILL -x {pod}");
-            output(&mut machine.exec(&["sh", "-c", &script])?).map(drop)
-        }
+    match what.pod() {
+        Some(pod) => shell(machine, &format!("mv {MANIFESTS}/{pod}.yaml {PUT_BY}/ && pkill -KILL -x {pod}")),
+        None if what == What::Cable => network::cut(machine),
+        None => machine.kill(),
     }
 }
 
 fn give(machine: &Machine, what: What) -> Result<()> {
-    match what {
-        What::Power => machine.start(),
-        What::Cable => network::heal(machine),
-        What::ApiServer | What::Etcd => {
-            let pod = if what == What::Etcd { "etcd" } else { "kube-apiserver" };
-            let script = format!("mv {PUT_BY}/{pod}.yaml {MANIFESTS}/");
-            output(&mut machine.exec(&["sh", "-c", &script])?).map(drop)
-        }
+    match what.pod() {
+        Some(pod) => shell(machine, &format!("mv {PUT_BY}/{pod}.yaml {MANIFESTS}/")),
+        None if what == What::Cable => network::heal(machine),
+        None => machine.start(),
     }
+}
+
+fn shell(machine: &Machine, script: &str) -> Result<()> {
+    output(&mut machine.exec(&["sh", "-c", script])?).map(drop)
 }
 
 /// Repeats a question until its answer is good, and returns after how many seconds that was there.
