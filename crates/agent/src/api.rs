@@ -6,7 +6,10 @@
 //! `GET /v1/report` tells all that of this machine, with the ends of logs; with `?machine=IDENTITY` that of another one.
 //!
 //! `POST /v1/wish` asks for what the JSON body says, a [`muster_wire::Wish`]; with `?dry_run=true` it only asks what that would
-//! change. `POST /v1/recover` has this machine rebuild the cluster. Both are answered with a [`muster_protocol::Fate`].
+//! change. `POST /v1/recover` has this machine rebuild the cluster, with `?backup=` from a backup, by its number or the path of a file. Both are answered
+//! with a [`muster_protocol::Fate`].
+//!
+//! `GET /v1/backups` lists the backups of etcd; `POST /v1/backups/fetch?number=` has this machine fetch one, and tells where it is.
 
 use std::convert::Infallible;
 use std::fs;
@@ -41,7 +44,9 @@ pub(crate) enum Subject {
     Start,
     Report { machine: Option<MachineId> },
     Wish { wish: Wish, dry_run: bool },
-    Recover { dry_run: bool },
+    Recover { dry_run: bool, backup: Option<String> },
+    Backups,
+    FetchBackup { number: u32 },
 }
 
 /// Longest wish in bytes.
@@ -82,6 +87,8 @@ pub(crate) fn serve(socket: &Path, questions: mpsc::Sender<Question>, events: Ri
         .route("/v1/report", get(report))
         .route("/v1/wish", post(wish).layer(DefaultBodyLimit::max(WISH_BYTES_MAX)))
         .route("/v1/recover", post(recover))
+        .route("/v1/backups", get(|State(api): State<Api>| api.answer(Subject::Backups)))
+        .route("/v1/backups/fetch", post(fetch_backup))
         .route("/v1/metrics", get(|State(api): State<Api>| api.answer(Subject::Metrics)))
         .route("/v1/events", get(|State(api): State<Api>, query| async move { lines(&api.events, &query) }))
         .route("/v1/logs", get(|State(api): State<Api>, query| async move { lines(&api.logs, &query) }))
@@ -115,8 +122,24 @@ async fn wish(State(api): State<Api>, Query(asking): Query<Asking>, body: Bytes)
     }
 }
 
-async fn recover(State(api): State<Api>, Query(asking): Query<Asking>) -> Response {
-    api.answer(Subject::Recover { dry_run: asking.dry_run }).await
+#[derive(Debug, Default, Deserialize)]
+struct Recovering {
+    #[serde(default)]
+    dry_run: bool,
+    backup: Option<String>,
+}
+
+async fn recover(State(api): State<Api>, Query(asking): Query<Recovering>) -> Response {
+    api.answer(Subject::Recover { dry_run: asking.dry_run, backup: asking.backup }).await
+}
+
+#[derive(Debug, Deserialize)]
+struct Fetching {
+    number: u32,
+}
+
+async fn fetch_backup(State(api): State<Api>, Query(fetching): Query<Fetching>) -> Response {
+    api.answer(Subject::FetchBackup { number: fetching.number }).await
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
+use crate::backups::{self, Store};
 use crate::endpoint::Endpoint;
 use crate::hosts::Hosts;
 use crate::proxy::Proxies;
@@ -47,6 +48,7 @@ pub(crate) struct Device {
     /// Where this machine's own endpoint listens.
     pub(crate) listens: SocketAddr,
     pub(crate) endpoint: Endpoint,
+    pub(crate) backups: Arc<Store>,
     pub(crate) started: Instant,
     pub(crate) times: Mutex<Vec<PhaseTime>>,
     /// What the last look at kubeadm made.
@@ -170,6 +172,9 @@ impl Device {
             Ask::Servers => Answer::Servers(self.endpoint.addresses()),
             Ask::Endpoint(address) => Answer::Did(self.mean(address)),
             Ask::CutOff(at) => Answer::Did(cut_off(at).await),
+            Ask::BackUp { request, label } => {
+                Answer::BackedUp(backups::take(&self.backups, &self.place.settings, &request, label).await)
+            }
             Ask::Keep(plan) => {
                 *self.plan.lock().expect("no holder panics") = Some(plan);
                 Answer::Did(Ok(()))

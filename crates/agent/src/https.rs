@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use muster_kubeadm::api::ANSWER_LIMIT;
@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// Sends a request once, to `at`. Returns status and body; the body of an apply that went well is left out, since it may be of any
 /// length.
@@ -34,7 +35,31 @@ impl AsRef<[u8]> for Zeroed {
     }
 }
 
+/// An answer that has begun.
+pub(crate) struct Begun {
+    pub(crate) status: u16,
+    pub(crate) body: Incoming,
+    driver: JoinHandle<Result<(), hyper::Error>>,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
 async fn ask(asked: &Request, at: SocketAddr) -> Result<(u16, Bytes), String> {
+    let mut answer = begin(asked, at).await?;
+    if asked.method == "PATCH" && (200..300).contains(&answer.status) {
+        return Ok((answer.status, Bytes::new()));
+    }
+    let body = Limited::new(&mut answer.body, ANSWER_LIMIT + 1).collect().await;
+    let body = body.map_err(|why| format!("{}: {why}", asked.server))?.to_bytes();
+    Ok((answer.status, body))
+}
+
+/// Sends a request, and returns when its answer begins.
+pub(crate) async fn begin(asked: &Request, at: SocketAddr) -> Result<Begun, String> {
     let (server, config) = (asked.server.as_str(), tls(&asked.identity)?);
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -45,16 +70,14 @@ async fn ask(asked: &Request, at: SocketAddr) -> Result<(u16, Bytes), String> {
     let failed = |why: hyper::Error| format!("{server} cannot be asked: {why}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let driver = tokio::spawn(connection);
-    let answer = sender.send_request(request(asked)?).await.map_err(failed)?;
-    let status = answer.status().as_u16();
-    if asked.method == "PATCH" && (200..300).contains(&status) {
-        driver.abort();
-        return Ok((status, Bytes::new()));
-    }
-    let body = Limited::new(answer.into_body(), ANSWER_LIMIT + 1).collect().await;
-    driver.abort();
-    let body = body.map_err(|why| format!("{server}: {why}"))?.to_bytes();
-    Ok((status, body))
+    let answer = match sender.send_request(request(asked)?).await {
+        Ok(answer) => answer,
+        Err(why) => {
+            driver.abort();
+            return Err(failed(why));
+        }
+    };
+    Ok(Begun { status: answer.status().as_u16(), body: answer.into_body(), driver })
 }
 
 fn request(asked: &Request) -> Result<hyper::Request<Full<Bytes>>, String> {

@@ -4,6 +4,7 @@
 //! it are the mesh ([`net`]), the disk, Raft, the kubeadm device, the balancer and the local API.
 
 mod api;
+pub mod backups;
 mod balancer;
 mod config;
 mod counters;

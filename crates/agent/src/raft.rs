@@ -9,7 +9,7 @@ use muster_consensus::{
     Call, Config, Consensus, Disk as RaftDisk, DiskError, Done, Event, OpenError, Refusals, Seat, SeatError, Then,
     TokioRuntime,
 };
-use muster_protocol::{Dropped, Input, Ledger};
+use muster_protocol::{Dropped, Input, Ledger, NextEpoch};
 use muster_wire::{Charter, Entry, Frame, MachineId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -82,7 +82,7 @@ impl Raft {
         charter: &Charter,
         ledger: &Ledger,
         known: &[u8],
-        epoch: u32,
+        next: NextEpoch,
         disk: &mut Disk,
     ) -> Result<(), SeatError> {
         let path = disk.raft_path();
@@ -93,7 +93,7 @@ impl Raft {
                 opened => break opened.map_err(OpenError::from)?,
             }
         };
-        self.seat.rebuild(charter, known, epoch, Config::default().level, &store)?;
+        self.seat.rebuild(charter, known, next, Config::default().level, &store)?;
         drop(store);
         self.start(charter, ledger, disk).await
     }

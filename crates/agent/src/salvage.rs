@@ -9,18 +9,20 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use muster_kubeadm::wal::Wal;
+use muster_wire::Digest;
 use rustix::process::Signal;
 
 mod files;
 mod processes;
 
+use crate::backups::{self, BackupKey};
 use files::{copy_all, forget, logs, named, size, sync, take};
 use processes::Process;
 
@@ -64,6 +66,19 @@ pub struct Salvage {
     pub token: String,
     /// The epoch, in the names of what is kept aside.
     pub epoch: u32,
+    /// The backup with which it begins; none: the data that is there.
+    pub backup: Option<Begin>,
+}
+
+/// A backup to begin with.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// SHA-256 of the sealed file.
+    pub digest: Digest,
+    /// Where sealed backups are.
+    pub directory: PathBuf,
+    /// The key of etcd's CA.
+    pub key: PathBuf,
 }
 
 impl Salvage {
@@ -108,20 +123,54 @@ impl Salvage {
     fn exchange(&self, tools: &Tools, say: &mut dyn FnMut(&str)) -> Result<(), String> {
         processes::end(&processes::of_etcd(&self.data_dir), ETCD_ENDS)?;
         processes::end(&processes::of_pods(&ASKERS), ASKER_ENDS)?;
-        let copy = self.copy(say)?;
-        say("etcd reads the copy");
-        self.force(&tools.etcd, &copy)?;
-        say("a cluster is begun from it");
-        let new = self.restore(&tools.etcdutl, &copy)?;
+        let new = match &self.backup {
+            Some(begin) => {
+                let snapshot = self.open(begin)?;
+                say("a cluster is begun from the backup");
+                self.restore(&tools.etcdutl, &snapshot, &[])?
+            }
+            None => {
+                let copy = self.copy(say)?;
+                say("etcd reads the copy");
+                self.force(&tools.etcd, &copy)?;
+                say("a cluster is begun from it");
+                // A database that is no snapshot has no hash at its end.
+                self.restore(&tools.etcdutl, &copy.join("member/snap/db"), &["--skip-hash-check"])?
+            }
+        };
         if !processes::of_etcd(&self.data_dir).is_empty() {
             return Err("etcd was started meanwhile, and may have written: it is tried again".to_owned());
         }
         // All of it is on the disk before anything leads to it.
         let disk = fs::File::open(&self.data_dir).map_err(named(&self.data_dir))?;
         rustix::fs::syncfs(&disk).map_err(|why| named(&self.data_dir)(why.into()))?;
-        fs::rename(self.member(), self.aside()).map_err(named(&self.member()))?;
+        match self.backup.is_some() && !self.member().exists() {
+            true => fs::create_dir(self.aside()).map_err(named(&self.aside()))?,
+            false => fs::rename(self.member(), self.aside()).map_err(named(&self.member()))?,
+        }
         sync(&self.data_dir)?;
         fs::rename(new.join("member"), self.member()).map_err(named(&new))
+    }
+
+    /// Opens the backup in the working directory.
+    fn open(&self, begin: &Begin) -> Result<PathBuf, String> {
+        let sealed = backups::find(&begin.directory, begin.digest)?;
+        let snapshot = self.work().join("backup.db");
+        let key = BackupKey::of(&begin.key)?;
+        let file = fs::File::open(&sealed).map_err(named(&sealed))?;
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut to = options.open(&snapshot).map_err(named(&snapshot))?;
+        backups::open(file, &key, &mut to).map_err(|why| format!("{}: {why}", sealed.display()))?;
+        Ok(snapshot)
+    }
+
+    /// How much is copied, in bytes.
+    fn source_bytes(&self) -> Result<u64, String> {
+        match &self.backup {
+            Some(begin) => Ok(backups::label_of(&backups::find(&begin.directory, begin.digest)?)?.database_bytes),
+            None => size(&self.member()),
+        }
     }
 
     /// Whether a copy has room, and what is made of it. What an earlier try left makes room.
@@ -129,7 +178,7 @@ impl Salvage {
         for leftover in ["copy", "new"] {
             forget(&self.work().join(leftover))?;
         }
-        let needed = size(&self.member())?.saturating_mul(2).saturating_add(SPARE);
+        let needed = self.source_bytes()?.saturating_mul(2).saturating_add(SPARE);
         let disk = rustix::fs::statvfs(&self.data_dir).map_err(|why| named(&self.data_dir)(why.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         match free >= needed {
@@ -150,13 +199,18 @@ impl Salvage {
         let tools = Tools { etcd: work.join("etcd"), etcdutl: work.join("etcdutl") };
         let begun = Instant::now();
         let mut told = false;
-        while !tools.etcd.exists() || !tools.etcdutl.exists() {
+        while !tools.etcdutl.exists() || self.backup.is_none() && !tools.etcd.exists() {
             if let Some(process) = processes::of_etcd(&self.data_dir).first() {
                 take(&etcdutl_of(process).ok_or(NO_ETCDUTL)?, &tools.etcdutl)?;
                 if !can_bump(&tools.etcdutl) {
                     return Err(OLD_ETCDUTL.to_owned());
                 }
                 take(&process.program(), &tools.etcd)?;
+                break;
+            }
+            // A backup is read by etcdutl alone, and where etcd's data is gone no etcd runs.
+            if let Some(etcdutl) = in_path("etcdutl").find(|path| self.backup.is_some() && path.exists()) {
+                take(&etcdutl, &tools.etcdutl)?;
                 break;
             }
             if begun.elapsed() >= ETCD_COMES {
@@ -235,21 +289,14 @@ impl Salvage {
         Ok(())
     }
 
-    fn restore(&self, etcdutl: &Path, copy: &Path) -> Result<PathBuf, String> {
+    fn restore(&self, etcdutl: &Path, snapshot: &Path, unchecked: &[&str]) -> Result<PathBuf, String> {
         let new = self.work().join("new");
         let mut command = Command::new(etcdutl);
-        command.args([
-            "snapshot",
-            "restore",
-            "--skip-hash-check",
-            "--mark-compacted",
-            "--bump-revision",
-            REVISIONS_BETWEEN,
-        ]);
+        command.args(["snapshot", "restore", "--mark-compacted", "--bump-revision", REVISIONS_BETWEEN]);
         command.arg(format!("--name={}", self.name)).arg(format!("--initial-cluster={}={}", self.name, self.peer_url));
         command.arg(format!("--initial-advertise-peer-urls={}", self.peer_url));
         command.arg(format!("--initial-cluster-token={}", self.token));
-        command.arg(format!("--data-dir={}", new.display())).arg(copy.join("member/snap/db"));
+        command.args(unchecked).arg(format!("--data-dir={}", new.display())).arg(snapshot);
         let log = self.work().join("etcdutl.log");
         let status = begin(command, &log)?.wait().map_err(|why| format!("etcdutl: {why}"))?;
         match status.success() {

@@ -1,6 +1,8 @@
-//! The shell: one task, one machine, one `match` over its effects. What it is asked is answered in [`answers`].
+//! The shell: one task, one machine, one `match` over its effects. What it is asked is answered in [`answers`],
+//! what concerns backups is in [`backups`].
 
 mod answers;
+mod backups;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::Hardware;
 use crate::api;
+use crate::backups::Store;
 use crate::config::AgentConfig;
 use crate::counters::Counters;
 use crate::device::{self, Device};
@@ -106,6 +109,7 @@ struct Shell {
     runs: BTreeMap<RunId, JoinHandle<()>>,
     /// When a kubelet that is about to start last asked whether it may.
     kubelet_asked: Option<Instant>,
+    backups: backups::Backups,
     /// Reports that go to other machines, and come from them.
     others: Others,
     /// Where one that is made for others goes.
@@ -202,6 +206,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         former: tokio::sync::Mutex::new(process::Former::of(runs.directory())),
         runs,
         listens: reachable(listen),
+        backups: Arc::new(Store::new(config.kubernetes.backups_dir.clone())),
         endpoint,
         started,
         times: Mutex::default(),
@@ -237,6 +242,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     let machine =
         machine.map_err(|refusal| AgentError::Start { path: config.state_dir.display().to_string(), refusal })?;
     recorder.done(&effects);
+    let backups = backups::Backups::begin(device.backups.clone(), commands.clone(), inputs.clone());
     let raft = Raft::new(me, commands.clone(), counters.clone());
     let mut shell = Shell {
         machine,
@@ -248,6 +254,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         device,
         runs: BTreeMap::new(),
         kubelet_asked: None,
+        backups,
         others: Others::default(),
         reports,
         logs,
@@ -384,8 +391,8 @@ impl Shell {
                 Effect::StartRaft { charter } => {
                     self.raft.start(&charter, self.machine.ledger(), &mut self.disk).await?;
                 }
-                Effect::RebuildRaft { charter, known, epoch } => {
-                    self.raft.rebuild(&charter, self.machine.ledger(), &known, epoch, &mut self.disk).await?;
+                Effect::RebuildRaft { charter, known, next } => {
+                    self.raft.rebuild(&charter, self.machine.ledger(), &known, next, &mut self.disk).await?;
                 }
                 Effect::InitializeRaft => self.raft.initialize(),
                 Effect::StopRaft => self.raft.stop().await,
@@ -401,6 +408,7 @@ impl Shell {
                     let own = member.and_then(|member| member.admitted.address.parse().ok());
                     self.device.endpoint.servers(&servers, own);
                 }
+                Effect::KeepBackups { last, wanted } => self.backups.keep(last, wanted),
                 Effect::Answer { call, fate } => {
                     if let Some(answer) = self.wishes.remove(&call) {
                         // Whoever asked may have gone.
@@ -487,6 +495,14 @@ impl Shell {
                 if let Some(frame) = self.others.came(from, call, part, parts, body) {
                     self.tell_mesh(Command::Send(from, frame.encode()));
                 }
+                return None;
+            }
+            Event::Received(machine, Frame::BackupCall { digest, from }, _) => {
+                self.backup_asked(machine, digest, from);
+                return None;
+            }
+            Event::Received(machine, Frame::BackupPart { digest, from, body }, _) => {
+                self.backups.came((machine, digest, from, body));
                 return None;
             }
             Event::Received(from, frame, _) => Input::Received { from, frame },

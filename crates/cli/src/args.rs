@@ -58,6 +58,11 @@ pub(crate) enum Command {
     Reset(ResetArguments),
     /// The other control planes are gone for good: rebuild the cluster from what this one has
     Recover(RecoverArguments),
+    /// List backups of etcd, and fetch one
+    Backup {
+        #[command(subcommand)]
+        action: BackupAction,
+    },
     /// Make a cluster of its own of one etcd member's data: a part of `muster recover`, which calls it
     Salvage(SalvageArguments),
     /// Accept a later image, and list the accepted ones and who runs which
@@ -405,8 +410,72 @@ Exit code 0 if the cluster is rebuilt, 1 if that is refused or not so in time, 2
 #[derive(Args, Debug)]
 #[command(after_help = RECOVER_HELP)]
 pub(crate) struct RecoverArguments {
+    /// Begin with a backup in place of what this machine has: its number in `muster backup list`, or a file that `muster backup fetch` wrote
+    #[arg(long, value_name = "NUMBER|FILE")]
+    pub(crate) from: Option<String>,
     #[command(flatten)]
     pub(crate) how: HowArguments,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BackupAction {
+    /// The backups that are kept, and on which machines
+    List(BackupListArguments),
+    /// Write a backup to a file
+    Fetch(BackupFetchArguments),
+}
+
+const BACKUP_LIST_HELP: &str = "\
+One is taken every backup.every (12 hours unless the image says otherwise), and before a machine is replaced, repaired, removed or has its certificates
+renewed, unless there is one of the last ten minutes. Each is sealed with what is derived of the key of etcd's CA, which control planes have.
+
+Examples:
+  muster backup list
+  muster backup list --json | jq -r '.[-1].number'
+
+Exit code 0, 3 if no agent answers.";
+
+#[derive(Args, Debug)]
+#[command(after_help = BACKUP_LIST_HELP)]
+pub(crate) struct BackupListArguments {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const BACKUP_FETCH_HELP: &str = "\
+If it is not on this machine it comes from one that has it. What is written is sealed: to keep it elsewhere, keep also the key of etcd's CA
+(/etc/kubernetes/pki/etcd/ca.key of any control plane), without which nobody opens it. With --open, on a control plane, etcd's own snapshot is
+written, which `etcdutl snapshot status` reads; all of the cluster's Secrets are in it.
+
+Examples:
+  muster backup fetch 7 --out backup-7.sealed
+  muster backup fetch 7 --open --out backup-7.db
+
+Exit code 0 if it is written, 1 if it cannot be had, 3 if no agent answers.";
+
+#[derive(Args, Debug)]
+#[command(after_help = BACKUP_FETCH_HELP)]
+pub(crate) struct BackupFetchArguments {
+    /// Which, by its number in `muster backup list`
+    #[arg(value_name = "NUMBER")]
+    pub(crate) number: u32,
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// The file, which must not be there yet
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Write etcd's own snapshot, not the sealed file
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// The key of etcd's CA, with which it opens
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubernetes/pki/etcd/ca.key")]
+    pub(crate) key: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const SALVAGE_HELP: &str = "\
@@ -438,6 +507,15 @@ pub(crate) struct SalvageArguments {
     /// A number in the names of what is kept aside
     #[arg(long, value_name = "N")]
     pub(crate) epoch: u32,
+    /// Begin with this backup in place of the data: the digest of the sealed file
+    #[arg(long, value_name = "DIGEST", requires_all = ["backups", "key"])]
+    pub(crate) backup: Option<String>,
+    /// Where sealed backups are
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backups: Option<PathBuf>,
+    /// The key of etcd's CA, with which they open
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// How a machine is taken out.

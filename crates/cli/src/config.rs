@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use muster_protocol::BackupPlan;
 use muster_wire::Digest;
 use zeroize::Zeroizing;
 
@@ -54,6 +55,7 @@ pub(crate) struct Image {
     pub(crate) kubernetes: Kubernetes,
     /// How long a control plane may be dead before a worker takes its seat.
     pub(crate) replace_after: Option<Duration>,
+    pub(crate) backups: BackupPlan,
     /// Where the identity and the promises are.
     pub(crate) state_dir: PathBuf,
     /// Whether they survive a restart.

@@ -5,6 +5,7 @@
 
 mod api;
 mod args;
+mod backup;
 mod bundle;
 mod config;
 mod configure;
@@ -55,6 +56,7 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
         Command::Remove(arguments) => runtime()?.block_on(leave::remove(&arguments)),
         Command::Reset(arguments) => runtime()?.block_on(leave::reset(&arguments)),
         Command::Recover(arguments) => runtime()?.block_on(recover::recover(&arguments)),
+        Command::Backup { action } => runtime()?.block_on(backup::carry_out(&action)),
         Command::Salvage(arguments) => recover::salvage(&arguments),
         Command::Image { action } => runtime()?.block_on(image::carry_out(&action)),
         Command::Guard(arguments) => runtime()?.block_on(guard::carry_out(&arguments)),

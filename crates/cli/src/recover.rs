@@ -5,8 +5,10 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use muster_agent::salvage::Salvage;
+use anyhow::Context as _;
+use muster_agent::salvage::{Begin, Salvage};
 use muster_protocol::{Fate, Phase, Status};
+use muster_wire::Digest;
 use serde_json::json;
 
 use crate::api::Agent;
@@ -30,12 +32,14 @@ pub(crate) async fn recover(arguments: &RecoverArguments) -> anyhow::Result<Exit
     let how = &arguments.how;
     let agent = agent(&how.whom)?;
     // What is refused need not be asked.
-    let fate: Fate = agent.post("/v1/recover?dry_run=true", &()).await?;
+    let from = arguments.from.as_deref().map(named).transpose()?;
+    let with = from.as_ref().map_or(String::new(), |from| format!("&backup={}", escaped(from)));
+    let fate: Fate = agent.post(&format!("/v1/recover?dry_run=true{with}"), &()).await?;
     let Fate::Would { change } = &fate else { return told(how, &fate, "") };
     if let Some(why) = muster_agent::salvage::lacks(Path::new(ETCD_DIR)) {
         return told(how, &Fate::Refused { why: why.to_owned() }, "");
     }
-    let steps = steps(change);
+    let steps = steps(change, arguments.from.as_deref());
     if how.dry_run {
         match how.json {
             true => {
@@ -58,7 +62,7 @@ pub(crate) async fn recover(arguments: &RecoverArguments) -> anyhow::Result<Exit
             return Ok(Exit::Failed);
         }
     }
-    let fate: Fate = agent.post("/v1/recover", &()).await?;
+    let fate: Fate = agent.post(&format!("/v1/recover?dry_run=false{with}"), &()).await?;
     if !matches!(fate, Fate::Done { .. }) || how.no_wait {
         return told(how, &fate, "the cluster is being rebuilt; `muster status` says how far it is");
     }
@@ -71,11 +75,35 @@ pub(crate) async fn recover(arguments: &RecoverArguments) -> anyhow::Result<Exit
     }
 }
 
-fn steps(change: &str) -> Vec<String> {
+/// What the agent is told of a backup: its number, or the whole path of a file.
+fn named(from: &str) -> anyhow::Result<String> {
+    if from.parse::<u32>().is_ok() {
+        return Ok(from.to_owned());
+    }
+    let path = std::fs::canonicalize(from).with_context(|| format!("{from} is no backup's number, and no file"))?;
+    path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("the path {path:?} is not UTF-8"))
+}
+
+/// As a value in a query.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+fn steps(change: &str, from: Option<&str>) -> Vec<String> {
     let mut steps = vec![change.to_owned()];
+    let begins = match from {
+        None => [
+            "stop etcd and the API server here for some seconds, and copy etcd's data; what is there now is kept aside".to_owned(),
+            "begin etcd anew from the copy, with all that this machine's log holds. What only the lost ones had is lost".to_owned(),
+        ],
+        Some(from) => [
+            "stop etcd and the API server here for some seconds; etcd's data is kept aside".to_owned(),
+            format!("begin etcd anew from backup {from}: whatever was written since it was taken is lost"),
+        ],
+    };
+    steps.extend(begins);
     let rest = [
-        "stop etcd and the API server here for some seconds, and copy etcd's data; what is there now is kept aside",
-        "begin etcd anew from the copy, with all that this machine's log holds. What only the lost ones had is lost",
         "delete the Nodes of the lost ones; what ran there is started elsewhere",
         "keep the lost ones out if they ever come back: each undoes what it has, and joins as a new machine",
         "give their seats to new machines as they come, and to workers after repair.replace_after",
@@ -122,12 +150,20 @@ async fn wait(agent: &Agent, how: &HowArguments) -> anyhow::Result<Exit> {
 /// # Errors
 /// When standard output cannot be written.
 pub(crate) fn salvage(arguments: &SalvageArguments) -> anyhow::Result<Exit> {
+    let backup = match (&arguments.backup, &arguments.backups, &arguments.key) {
+        (Some(digest), Some(directory), Some(key)) => {
+            let Some(digest) = Digest::from_hex(digest) else { anyhow::bail!("{digest:?} is no digest") };
+            Some(Begin { digest, directory: directory.clone(), key: key.clone() })
+        }
+        _ => None,
+    };
     let salvage = Salvage {
         data_dir: arguments.data_dir.clone(),
         name: arguments.name.clone(),
         peer_url: arguments.peer_url.clone(),
         token: arguments.token.clone(),
         epoch: arguments.epoch,
+        backup,
     };
     let done = salvage.carry_out(&mut |words| drop(print::line(&format!("[salvage] {words}"))));
     match done {

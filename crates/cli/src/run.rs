@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use muster_agent::endpoint::Site;
 use muster_agent::{AgentConfig, Ended, Hardware, LOG_DIRECTIVE, Ring, StandBy};
-use muster_wire::{Digest, Settings};
+use muster_wire::Digest;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt;
@@ -132,8 +132,9 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
     let named = image.dns.iter().map(|name| format!("{name}:{}", config::PORT));
     let foreign = [&kubernetes.pod_subnet, &kubernetes.service_subnet].into_iter().flatten();
     let foreign = foreign.flat_map(|subnets| subnets.split(','));
+    let state_dir = plan::below(root, &image.state_dir);
     AgentConfig {
-        settings: Settings {
+        settings: muster_wire::Settings {
             machines: image.machines,
             control_planes: image.control_planes,
             durable: image.durable,
@@ -147,11 +148,14 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         foreign: foreign.filter_map(|subnet| subnet.trim().parse().ok()).collect(),
         peers: peers.chain(named).collect(),
         name: image.name,
-        state_dir: plan::below(root, &image.state_dir),
+        state_dir: state_dir.clone(),
         endpoint_port: kubernetes.endpoint_port,
         manifests: kubernetes.manifests.clone(),
         hosts_file: plan::below(root, &kubernetes.hosts_file),
-        kubernetes: plan::settings(&image.cluster, &kubernetes, root, &run_dir),
+        kubernetes: muster_kubeadm::Settings {
+            backups_dir: state_dir.join("backups"),
+            ..plan::settings(&image.cluster, &kubernetes, root, &run_dir)
+        },
         run_dir,
         cluster: image.cluster,
         kubeadm_env: Vec::new(),
@@ -159,7 +163,11 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         is_service: is_service() && root.is_none(),
         // Machines that share one computer share its hardware; each one's directory tells it apart.
         hardware: root.map(|root| Hardware::of(Digest::of("muster/root/v1", &[root.as_os_str().as_encoded_bytes()]))),
-        tuning: muster_protocol::Tuning { replace_after: image.replace_after, ..muster_protocol::Tuning::default() },
+        tuning: muster_protocol::Tuning {
+            replace_after: image.replace_after,
+            backups: image.backups,
+            ..muster_protocol::Tuning::default()
+        },
         record: arguments.record.clone(),
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use muster_protocol::{Input, Ledger};
+use muster_protocol::{Input, Ledger, NextEpoch};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{Charter, Frame, MachineId, WireError};
 use tokio::sync::mpsc;
@@ -198,13 +198,13 @@ impl<R: Runtime> Seat<R> {
         &self,
         charter: &Charter,
         known: &[u8],
-        epoch: u32,
+        next: NextEpoch,
         level: u32,
         disk: &Disk,
     ) -> Result<Rebuilt, SeatError> {
         let known = Ledger::decode(known, level).map_err(SeatError::NotRebuilt)?;
         let store = Store::<R>::reopen(disk, charter.id, self.me);
-        let rebuilt = store.and_then(|store| store.rebuild(Ledger::founded(charter), &known, epoch, level));
+        let rebuilt = store.and_then(|store| store.rebuild(Ledger::founded(charter), &known, next, level));
         Ok(rebuilt.map_err(OpenError::from)?)
     }
 

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::api::ANSWER_LIMIT;
 use crate::kubeconfig::{Identity, Kubeconfig, Material};
+use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::work::{PATIENCE, Request};
 
 /// Where a stacked etcd serves clients. kubeadm has no setting for it.
 pub const CLIENT_PORT: u16 = 2379;
@@ -55,6 +57,21 @@ pub(crate) fn identity(settings: &Settings) -> Kubeconfig {
     let [ca, certificate, key] = identity_files(settings).map(Material::File);
     let identity = Some(Identity::Certificate { certificate, key });
     Kubeconfig { server: settings.endpoint.clone(), ca, identity }
+}
+
+/// How a member is asked for something.
+pub(crate) fn request(member: IpAddr, identity: &Kubeconfig, path: &str, body: &str) -> Request {
+    let at = SocketAddr::new(member, CLIENT_PORT);
+    Request {
+        server: at.to_string(),
+        at: Some(at),
+        identity: identity.clone(),
+        method: "POST",
+        path: path.to_owned(),
+        content_type: "application/json",
+        body: Secret::new(body),
+        patience: PATIENCE,
+    }
 }
 
 /// Whether a member is that of the machine at `address`: it is known by its peers' URL, whether it has started or not.

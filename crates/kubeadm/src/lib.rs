@@ -32,6 +32,7 @@
 
 pub mod action;
 pub mod api;
+pub mod backup;
 mod codec;
 pub mod dns;
 mod document;

@@ -89,6 +89,8 @@ pub(crate) const CONTROL_PLANE_LIMIT: Duration = Duration::from_secs(5 * 60);
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// `config images pull`.
 pub(crate) const PULL_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long the system may take to start the kubelet anew: muster's own guard runs first.
+pub(crate) const RESTART_LIMIT: Duration = Duration::from_secs(120);
 /// `muster salvage`: it copies etcd's data, and has etcd read all of it.
 pub(crate) const SALVAGE_LIMIT: Duration = Duration::from_secs(1800);
 /// `certs renew`.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use muster_protocol::EtcdTiming;
-use muster_wire::{MachineId, Role};
+use muster_wire::{Digest, MachineId, Role};
 
 use crate::action::{Action, Command, Settled};
 use crate::api::{Until, Wait};
@@ -131,6 +131,13 @@ pub enum StepInput<'a> {
         epoch: u32,
         /// The new cluster's.
         token: &'a str,
+        /// The backup with which it begins instead.
+        backup: Option<Digest>,
+    },
+    /// Have the kubelet register its Node again, and wait until that is Ready. Safe to repeat.
+    Register {
+        /// Its name.
+        name: &'a str,
     },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
@@ -244,7 +251,8 @@ impl Plan {
             StepInput::JoinFinish { role, node, ticket } => self.join_finish(*role, node, ticket),
             StepInput::Renew { node, overdue } => self.renew(node, *overdue),
             StepInput::RenewKubelet { node, ticket, pair } => self.renew_kubelet(node, ticket, pair),
-            StepInput::RebuildEtcd { node, epoch, token } => self.rebuild_etcd(node, *epoch, token),
+            StepInput::RebuildEtcd { node, epoch, token, backup } => self.rebuild_etcd(node, *epoch, token, *backup),
+            StepInput::Register { name } => self.register(name),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],

@@ -21,6 +21,8 @@ pub struct Settings {
     pub kubelet_dir: PathBuf,
     /// etcd's data directory.
     pub etcd_dir: PathBuf,
+    /// Where muster keeps sealed backups of etcd. Its own, mode 0700.
+    pub backups_dir: PathBuf,
     /// Where muster writes kubeadm's documents, which hold tokens: best not on a disk. Its own, mode 0700.
     pub work_dir: PathBuf,
     /// The hosts file in which the endpoint's name stands. Only the rehearsal kubeadm is told; the real one asks the
@@ -66,6 +68,7 @@ impl Settings {
             dir: root.join("etc/kubernetes"),
             kubelet_dir: root.join("var/lib/kubelet"),
             etcd_dir: root.join("var/lib/etcd"),
+            backups_dir: root.join("var/lib/muster/backups"),
             work_dir: root.join("run/muster/kubeadm"),
             hosts_file: root.join("etc/hosts"),
             endpoint: format!("api.{cluster}.muster:7443"),
@@ -118,6 +121,11 @@ impl Settings {
     /// The certificates' directory.
     pub fn pki_dir(&self) -> PathBuf {
         self.dir.join("pki")
+    }
+
+    /// The key of etcd's CA: every control plane has it, and whoever has it may read all of etcd. Backups are sealed with what is derived of it.
+    pub fn etcd_ca_key(&self) -> PathBuf {
+        self.pki_dir().join("etcd/ca.key")
     }
 
     /// The administrator's kubeconfig, on control planes.

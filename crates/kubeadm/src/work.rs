@@ -8,6 +8,7 @@
 
 mod actions;
 mod apply;
+mod backup;
 mod drain;
 mod etcd;
 mod hands;
@@ -29,12 +30,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use muster_protocol::{Step, StepFailure, StepOutput};
-use muster_wire::MachineId;
 use muster_wire::seal::SealingKey;
+use muster_wire::{Digest, MachineId};
 use zeroize::Zeroizing;
 
+pub(crate) use self::actions::PATIENCE;
 use self::hands::Hands;
 use crate::action::Command;
+use crate::backup::Label;
 use crate::kubeconfig::Kubeconfig;
 use crate::manifests::Manifests;
 use crate::outcome::{Exit, Failure};
@@ -98,6 +101,14 @@ pub enum Ask {
     Endpoint(IpAddr),
     /// End the TCP connections of this machine to there, which nobody answers any more. [`Answer::Did`].
     CutOff(SocketAddr),
+    /// Take a snapshot of etcd by this request, seal it, and keep it among this machine's backups; of the label all but the database's length is
+    /// known. [`Answer::BackedUp`].
+    BackUp {
+        /// Streams the snapshot.
+        request: Request,
+        /// What it is to say of itself.
+        label: Label,
+    },
     /// Steps that begin from here on are given this plan. [`Answer::Did`].
     Keep(Arc<Plan>),
 }
@@ -138,6 +149,8 @@ pub enum Answer {
     Ran(Ran),
     /// Status and body, or why there is no answer. The body of an apply that went well may be left out.
     Heard(Result<(u16, Bytes), String>),
+    /// Length of the sealed file and its SHA-256, or why there is none.
+    BackedUp(Result<(u64, Digest), String>),
     /// The wall clock's time.
     Clock(SystemTime),
     /// Their addresses.

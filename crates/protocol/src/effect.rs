@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 
+use crate::NextEpoch;
 use crate::ladder::EtcdTiming;
 use crate::lead::manifests::ManifestResult;
 use crate::machine::Fate;
@@ -61,8 +62,8 @@ pub enum Effect {
         charter: Box<Charter>,
         /// The latest ledger that any machine has shown, encoded: what the log must lead through to count.
         known: Bytes,
-        /// The number of the epoch that begins.
-        epoch: u32,
+        /// The epoch that begins.
+        next: NextEpoch,
     },
     /// This machine was removed, and nothing of it is left: forget its identity and all that it knew, and start again as another.
     Renew,
@@ -94,6 +95,14 @@ pub enum Effect {
     /// The API servers that may serve the cluster, `host:port`, this machine's own first if it has one. Given whenever
     /// the list changes. The balancer probes which of them live.
     ApiServers(Vec<String>),
+    /// Keep copies of these backups, fetch those that are not here, and remove all others that are counted up to `last`: what was taken since then
+    /// may not be in the ledger yet. Given whenever that changes, and in each start; what is here is told with [`crate::Input::Backups`].
+    KeepBackups {
+        /// The number of the last backup in the ledger.
+        last: u32,
+        /// Which.
+        wanted: Vec<WantedBackup>,
+    },
     /// Answer an [`crate::Input::Wish`] or an [`crate::Input::Recover`].
     Answer {
         /// Its number.
@@ -103,6 +112,19 @@ pub enum Effect {
     },
     /// Tell people.
     Notice(Notice),
+}
+
+/// A backup of which this machine keeps a copy, or is to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedBackup {
+    /// Its number.
+    pub number: u32,
+    /// SHA-256 of the sealed file.
+    pub digest: Digest,
+    /// Its length.
+    pub bytes: u64,
+    /// Who has it.
+    pub from: Vec<MachineId>,
 }
 
 /// A machine for which something is sealed.
@@ -281,6 +303,12 @@ pub enum Step {
         /// The ticket from the ledger.
         ticket: Bytes,
     },
+    /// Have the kubelet start anew, so that it registers its Node again: etcd was restored from a backup that may not have it. Then wait until it is
+    /// Ready.
+    Register {
+        /// This machine's Node name.
+        name: String,
+    },
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// This machine's Node name.
@@ -312,6 +340,17 @@ pub enum Step {
         token: String,
         /// The names of the lost Nodes.
         lost: Vec<String>,
+        /// The backup from which it is restored instead.
+        backup: Option<Digest>,
+    },
+    /// Take a backup of etcd, sealed so that control planes alone can open it. Answered with [`StepOutput::BackedUp`].
+    BackUp {
+        /// Its number.
+        number: u32,
+        /// The epoch of etcd's data.
+        epoch: u32,
+        /// The charter's id: it says whose it is.
+        charter: [u8; 16],
     },
     /// Take a machine that is gone for good out of etcd, and its Node away. Safe to repeat.
     Strike {
@@ -359,11 +398,13 @@ impl Step {
             Step::JoinFinish { .. } => "join-finish",
             Step::Renew { .. } => "renew",
             Step::RenewKubelet { .. } => "renew-kubelet",
+            Step::Register { .. } => "register",
             Step::AwaitReady { .. } => "await-ready",
             Step::LeaveEtcd { .. } => "leave-etcd",
             Step::DeleteToken { .. } => "delete-token",
             Step::ApplyManifests { .. } => "apply-manifests",
             Step::RebuildEtcd { .. } => "rebuild-etcd",
+            Step::BackUp { .. } => "back-up",
             Step::Strike { .. } => "strike",
             Step::Drain { .. } => "drain",
             Step::Open { .. } => "open",
@@ -415,6 +456,17 @@ pub enum StepOutput {
         ca_hash: Digest,
         /// `host:port` of the API server.
         endpoints: Vec<String>,
+    },
+    /// A backup was taken, and is on this machine's disk.
+    BackedUp {
+        /// When, in seconds since 1970.
+        taken_s: u64,
+        /// etcd's revision before it was taken.
+        revision: u64,
+        /// Length of the sealed file.
+        bytes: u64,
+        /// Its SHA-256.
+        digest: Digest,
     },
     /// What became of each object that was to be applied.
     Manifests(Vec<ManifestResult>),

@@ -83,7 +83,11 @@ pub enum Input {
         call: u64,
         /// Whether to say what it would do, and do nothing.
         dry_run: bool,
+        /// The backup with which etcd is to begin; none: what this machine has. It is on this machine's disk, and opens.
+        backup: Option<Digest>,
     },
+    /// Which backups are on this machine's disk, whole; whenever that changes.
+    Backups(BTreeSet<Digest>),
     /// A person asks something of this machine. Answered with [`crate::Effect::Answer`].
     Wish {
         /// Number that the answer repeats.

@@ -49,6 +49,7 @@ enum Job {
     Renew,
     RenewKubelet,
     RebuildEtcd { epoch: u32 },
+    Register { epoch: u32 },
     LeaveEtcd,
     Reset,
 }
@@ -71,6 +72,7 @@ impl Job {
             Job::Renew => "renew",
             Job::RenewKubelet => "renew-kubelet",
             Job::RebuildEtcd { .. } => "rebuild-etcd",
+            Job::Register { .. } => "register",
             Job::LeaveEtcd => "leave-etcd",
             Job::Reset => "reset",
         }

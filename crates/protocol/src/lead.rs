@@ -4,6 +4,7 @@
 //! does is decided by the apply rules, so two machines that both think they lead can only waste a proposal.
 
 mod address;
+mod backups;
 pub(crate) mod disrupt;
 mod init;
 mod level;
@@ -23,6 +24,7 @@ mod voters;
 
 use muster_wire::MachineId;
 
+use self::backups::Backups;
 use self::disrupt::Disrupt;
 use self::init::Init;
 use self::members::Members;
@@ -48,6 +50,7 @@ pub(crate) struct Lead {
     silence: Silence,
     members: Members,
     disrupt: Disrupt,
+    backups: Backups,
     init: Init,
     voters: Voters,
     pki: Pki,
@@ -59,12 +62,13 @@ pub(crate) struct Lead {
 }
 
 impl Lead {
-    /// Forgets everything but what is being made, and which tokens were: this machine does not lead (any more).
+    /// Forgets everything but what is being made, which tokens were, and how old backups are: this machine does not lead (any more).
     pub(crate) fn step_down(&mut self) {
         let (mut runs, pki) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.pki));
         let (tokens, disrupt) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.disrupt));
+        let backups = std::mem::take(&mut self.backups);
         runs.step_down();
-        *self = Self { runs, pki, tokens, disrupt, ..Self::default() };
+        *self = Self { runs, pki, tokens, disrupt, backups, ..Self::default() };
     }
 
     /// What the duties wait for.
@@ -81,7 +85,8 @@ impl Lead {
 
     /// What a control plane does for a leader that cannot do all of its duties.
     pub(crate) fn assist(&mut self, context: &mut Context<'_>, leader: MachineId) {
-        self.disrupt.run(context, &mut self.silence, &mut self.runs, leader);
+        self.backups.run(context, &mut self.runs, false);
+        self.disrupt.run(context, &mut self.silence, &mut self.backups, &mut self.runs, leader);
         self.pki.assist(context, &mut self.runs, leader);
         // A leader that was admitted after init began has a token that init did not register, and no API server to register it.
         if !has_joined(context, leader)
@@ -96,7 +101,8 @@ impl Lead {
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
         self.members.remove_replaced(context, &mut self.silence);
         let me = context.me();
-        self.disrupt.run(context, &mut self.silence, &mut self.runs, me);
+        self.backups.run(context, &mut self.runs, true);
+        self.disrupt.run(context, &mut self.silence, &mut self.backups, &mut self.runs, me);
         let admitted_all = self.members.admit(context, &mut self.silence);
         // A claim names its founders only at a level that has them, so it comes when the ledger has risen.
         let rises = level::raise(context);
@@ -133,6 +139,11 @@ impl Lead {
             self.tokens.renew(context, &mut self.runs, attempt, &own);
             self.tokens.delete(context, &mut self.runs, own);
         }
+    }
+
+    /// How often in a row no backup could be taken here, and why the last time.
+    pub(crate) fn backup_failure(&self) -> Option<(u32, &str)> {
+        self.backups.failure()
     }
 
     /// A machine joined while this one leads.
@@ -174,6 +185,9 @@ impl Lead {
             (Job::Drain { machine }, Ok(_)) => self.disrupt.drained(machine),
             (Job::Open { .. }, Ok(_)) => self.disrupt.opened(),
             (Job::Renew { .. }, Ok(_)) => self.disrupt.renewing.renewed(effects),
+            (Job::BackUp { .. }, Ok(output @ StepOutput::BackedUp { .. })) => {
+                self.backups.taken(now, job, output, tuning.backups.copies, tuning.backups.keep);
+            }
             (Job::Ended { .. }, _) => {}
             (job, result) => {
                 let why = result.as_ref().err().map_or("an unexpected answer".to_owned(), ToString::to_string);
@@ -199,6 +213,7 @@ impl Lead {
             // Whoever looks at the Node sees that it is closed.
             Job::Open { .. } => self.disrupt.opened(),
             Job::Renew { .. } => self.disrupt.renewing.failed(now),
+            Job::BackUp { .. } => self.backups.failed(now, why),
             Job::Ticket { .. } | Job::SealPki { .. } | Job::Strike { .. } | Job::Drain { .. } | Job::Ended { .. } => {}
         }
     }

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::level as level_of;
-use muster_wire::{Charter, Digest, Entry, Image, MachineId, Removal, SignedWish, Turn, TurnChange, TurnKind};
+use muster_wire::{Backup, Charter, Digest, Entry, Image, MachineId, Removal, SignedWish, Turn, TurnChange, TurnKind};
 
+mod backups;
 mod epoch;
 mod images;
 mod init;
@@ -23,6 +24,9 @@ mod tickets;
 mod turns;
 mod wishes;
 
+use backups::Backups;
+pub use backups::KeptBackup;
+pub use epoch::NextEpoch;
 use epoch::Recovered;
 pub use images::IMAGES_MAX;
 use images::Images;
@@ -54,6 +58,7 @@ pub struct Ledger {
     tickets: Tickets,
     turns: Turns,
     wishes: Wishes,
+    backups: Backups,
 }
 
 impl Ledger {
@@ -97,6 +102,11 @@ impl Ledger {
             Entry::Wished(wish) => self.wished(wish)?,
             Entry::Promoted { machine } => self.promote(*machine)?,
             Entry::RemovalHeld { machine, why } => self.wishes.hold(*machine, why)?,
+            Entry::BackedUp(backup) => self.back_up(backup)?,
+            Entry::BackupKept { number, machine } => {
+                self.members.admitted(*machine)?;
+                self.backups.keep(*number, *machine)?;
+            }
         }
         self.consequences(entry);
         self.close_wishes();
@@ -112,6 +122,15 @@ impl Ledger {
             return Err(Refusal::InEtcd(machine));
         }
         self.members.remove(machine)
+    }
+
+    /// Whoever takes a backup has a member of etcd.
+    fn back_up(&mut self, backup: &Backup) -> Result<(), Refusal> {
+        self.members.admitted(backup.machine)?;
+        if !self.has_etcd(backup.machine) {
+            return Err(Refusal::NotInEtcd(backup.machine));
+        }
+        self.backups.take(backup, self.epoch().number)
     }
 
     /// A control plane has a member of etcd when it joins: what a worker said before it became one comes too late.
@@ -139,6 +158,7 @@ impl Ledger {
                     self.members.dismissed.insert(*machine);
                 }
                 self.wishes.last.remove(machine);
+                self.backups.remove(*machine);
                 self.tickets.remove(*machine);
                 self.turns.remove(*machine);
                 if self.holds_claim(*machine) {
@@ -178,6 +198,8 @@ impl Ledger {
             | Entry::Joined { .. }
             | Entry::LevelRaised { .. }
             | Entry::RemovalHeld { .. }
+            | Entry::BackedUp(_)
+            | Entry::BackupKept { .. }
             | Entry::Wished(_) => {}
         }
     }
@@ -322,6 +344,16 @@ impl Ledger {
     /// Why the wished removal does not go on.
     pub fn removal_held(&self) -> Option<&str> {
         self.wishes.held.as_ref().map(|(_, why)| why.as_str())
+    }
+
+    /// The backups that are kept, oldest first.
+    pub fn backups(&self) -> &[KeptBackup] {
+        self.backups.all()
+    }
+
+    /// The number of the last backup that was taken; 0 before the first.
+    pub fn last_backup(&self) -> u32 {
+        self.backups.last()
     }
 
     /// How many machines the founding image counted; 0 before there is a charter.

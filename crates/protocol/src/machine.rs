@@ -19,6 +19,7 @@ use crate::tuning::Tuning;
 use crate::words::notices::NoticeKind;
 use crate::{Effects, Input, Phase, Time};
 
+mod backups;
 mod boot;
 mod card;
 mod explain;
@@ -61,6 +62,7 @@ pub struct Machine {
     wishes: wishes::Wishes,
     recovering: Option<recovery::Recovering>,
     met: guard::Met,
+    backups: backups::Keeping,
     /// When this start began.
     started: Time,
     /// Whether its store of Raft was begun in an earlier start.
@@ -211,7 +213,8 @@ impl Machine {
             }
             Input::Members(members) => self.follow.takes_part(self.identity.machine(), members),
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
-            Input::Recover { call, dry_run } => self.recover(now, call, dry_run, effects),
+            Input::Recover { call, dry_run, backup } => self.recover(now, call, dry_run, backup, effects),
+            Input::Backups(has) => self.keeps_backups(has),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 self.ladder.etcd_gone(now, etcd_gone);
@@ -396,6 +399,7 @@ impl Machine {
             effects,
         });
         self.wishes.want(now, self.follow.ledger(), &mut wants, &mut due, effects);
+        self.keep_backups(now, &mut wants, &mut due, effects);
         self.due = due;
         self.follow.want(wants);
         self.list_api_servers(effects);

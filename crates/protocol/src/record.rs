@@ -19,7 +19,7 @@ use muster_wire::sign::Made;
 use muster_wire::{Digest, Durable, Identity, MachineId, Settings};
 use serde::{Deserialize, Serialize};
 
-use crate::{Boot, Effects, Input, Time, Tuning};
+use crate::{BackupPlan, Boot, Effects, Input, Time, Tuning};
 
 mod doing;
 mod kept;
@@ -29,7 +29,7 @@ use kept::Kept;
 
 /// How every recording begins.
 pub const MAGIC: &[u8; 16] = b"muster-recording";
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 const HEADER_BYTES: usize = MAGIC.len() + 4;
 /// Before the body of a part: its length and its checksum.
 const FRAME_BYTES: usize = 8;
@@ -75,6 +75,8 @@ pub fn start(boot: &Boot, now: Time) -> Vec<u8> {
         level: boot.level,
         raft_begun: boot.raft_begun,
         tuning: intervals(&boot.tuning),
+        backup_copies: boot.tuning.backups.copies,
+        backups_kept: boot.tuning.backups.keep,
     };
     append(&mut bytes, &start);
     bytes
@@ -189,7 +191,7 @@ impl<'a> Recording<'a> {
             manifests: start.manifests,
             level: start.level,
             raft_begun: start.raft_begun,
-            tuning: tuning(start.tuning),
+            tuning: tuning(start.tuning, start.backup_copies, start.backups_kept),
         })
     }
 
@@ -315,10 +317,12 @@ struct Start {
     manifests: u32,
     level: u32,
     raft_begun: bool,
-    tuning: [Duration; 11],
+    tuning: [Duration; 12],
+    backup_copies: u32,
+    backups_kept: u32,
 }
 
-fn intervals(tuning: &Tuning) -> [Duration; 11] {
+fn intervals(tuning: &Tuning) -> [Duration; 12] {
     let Tuning { settle, step_in_max, resend, swim_forming, swim_idle, quiet_after, .. } = *tuning;
     let Tuning { initialiser_patience, init_max, etcd_turn_max, poll_hold, replace_after, .. } = *tuning;
     [
@@ -334,10 +338,11 @@ fn intervals(tuning: &Tuning) -> [Duration; 11] {
         poll_hold,
         // Never.
         replace_after.unwrap_or(Duration::MAX),
+        tuning.backups.every.unwrap_or(Duration::MAX),
     ]
 }
 
-fn tuning(intervals: [Duration; 11]) -> Tuning {
+fn tuning(intervals: [Duration; 12], copies: u32, keep: u32) -> Tuning {
     let [
         settle,
         step_in_max,
@@ -350,7 +355,9 @@ fn tuning(intervals: [Duration; 11]) -> Tuning {
         etcd_turn_max,
         poll_hold,
         replace_after,
+        backup_every,
     ] = intervals;
+    let unless_never = |after: Duration| Some(after).filter(|after| *after != Duration::MAX);
     Tuning {
         settle,
         step_in_max,
@@ -362,7 +369,8 @@ fn tuning(intervals: [Duration; 11]) -> Tuning {
         init_max,
         etcd_turn_max,
         poll_hold,
-        replace_after: Some(replace_after).filter(|after| *after != Duration::MAX),
+        replace_after: unless_never(replace_after),
+        backups: BackupPlan { every: unless_never(backup_every), copies, keep },
     }
 }
 

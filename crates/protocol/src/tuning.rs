@@ -27,6 +27,25 @@ pub struct Tuning {
     pub replace_after: Option<Duration>,
     /// How long a ledger poll is held when nothing changed.
     pub poll_hold: Duration,
+    /// Which backups of etcd there are to be.
+    pub backups: BackupPlan,
+}
+
+/// Which backups of etcd there are to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupPlan {
+    /// How often one is taken; none: never.
+    pub every: Option<Duration>,
+    /// On how many machines each is, from 1 to [`muster_wire::limits::BACKUP_COPIES_MAX`].
+    pub copies: u32,
+    /// How many are kept, from 1 to [`muster_wire::limits::BACKUPS_MAX`].
+    pub keep: u32,
+}
+
+impl Default for BackupPlan {
+    fn default() -> Self {
+        Self { every: Some(Duration::from_secs(12 * 3600)), copies: 3, keep: 8 }
+    }
 }
 
 impl Default for Tuning {
@@ -44,6 +63,7 @@ impl Default for Tuning {
             etcd_turn_max: seconds(180),
             replace_after: Some(seconds(900)),
             poll_hold: seconds(30),
+            backups: BackupPlan::default(),
         }
     }
 }

@@ -107,6 +107,7 @@ impl Stage {
             }
             "wipe" => {
                 let (seat, settings) = (*numbers.first()?, site.settings.clone());
+                site.backups.remove(&seat);
                 site.kill(seat);
                 site.boot_as(seat, seat + 100, Durable::default(), settings, &format!("node-{seat}"));
             }
@@ -139,7 +140,19 @@ impl Stage {
                 site.run(Duration::ZERO);
             }
             "recover" => {
-                site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: rest.len() > 1 });
+                site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: rest.len() > 1, backup: None });
+                site.run(Duration::ZERO);
+            }
+            "restore" => {
+                let backup = *site.backups.get(numbers.first()?)?.get(&(*numbers.get(1)? as u32))?;
+                site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: false, backup: Some(backup) });
+                site.run(Duration::ZERO);
+            }
+            // A disk loses its backups.
+            "forget-backups" => {
+                let seat = *numbers.first()?;
+                site.backups.remove(&seat);
+                site.feed(seat, Input::Backups(Default::default()));
                 site.run(Duration::ZERO);
             }
             "etcd-gone" => {
@@ -202,7 +215,9 @@ fn topic(word: &str) -> Option<Topic> {
 
 /// The name of a step or of a frame's kind, as the core spells it.
 fn known(word: &str) -> Option<&'static str> {
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 22] = [
+        "back-up",
+        "register",
         "renew",
         "renew-kubelet",
         "check",

@@ -11,6 +11,7 @@ mod l4;
 mod l5;
 mod l6;
 mod l7;
+mod l8;
 pub(crate) mod legible;
 mod liveness;
 mod refuted;
@@ -33,6 +34,7 @@ mod s17;
 mod s18;
 mod s19;
 mod s20;
+mod s21;
 mod silence;
 
 use std::collections::VecDeque;
@@ -84,6 +86,7 @@ pub struct Checks {
     s16: s16::Levels,
     s18: s18::Leaving,
     s19: s19::Renewals,
+    s21: s21::Backups,
     l6: l6::Leaves,
     l7: l7::Renewed,
     accused: accused::Accused,
@@ -121,7 +124,7 @@ impl Checks {
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
         let of_the_ledger = matches!(
             promise,
-            "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19" | "S20"
+            "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19" | "S20" | "S21"
         );
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
@@ -159,6 +162,7 @@ impl Checks {
             ("S18", self.s18.see(now, seen, truth)),
             ("S19", self.s19.see(seen, truth)),
             ("S20", s20::see(seen, truth)),
+            ("S21", self.s21.see(now, seen, truth)),
         ];
         if let Some(what) = self.s01.take_unbound().filter(|_| self.unbound.is_none()) {
             self.unbound = Some(Broken { promise: "S1", at_us: now, what });
@@ -252,6 +256,8 @@ impl Checks {
         self.judge(world.now, "L6", verdict, truth);
         let verdict = self.l7.end(world, truth, l1::able(world, truth).is_ok());
         self.judge(world.now, "L7", verdict, truth);
+        let verdict = l8::end(world, truth, l1::able(world, truth).is_ok());
+        self.judge(world.now, "L8", verdict, truth);
         let broken = self.liveness.end(world, truth);
         for (promise, what) in broken {
             self.judge(world.now, promise, Err(what), truth);

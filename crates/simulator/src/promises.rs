@@ -1,7 +1,7 @@
 //! The promises, as `docs/protocol.md` numbers them.
 
 /// Number and meaning.
-pub const PROMISES: [(&str, &str); 26] = [
+pub const PROMISES: [(&str, &str); 28] = [
     ("S1", "a cluster name and mesh key never get two charters"),
     ("S2", "a vote given while founding is never contradicted later, a restart included"),
     ("S3", "Raft's own: election safety, log matching, leader completeness, state machine safety"),
@@ -24,6 +24,10 @@ pub const PROMISES: [(&str, &str); 26] = [
     ),
     ("S19", "certificates that still serve are renewed in the machine's own turn to disrupt"),
     ("S20", "no etcd of a cluster that was given up starts again where somebody could say so"),
+    (
+        "S21",
+        "a backup is where the ledger says it is, and nothing is taken down on purpose before one was taken, or tried in vain",
+    ),
     ("L1", "one cluster, every admitted machine joined"),
     ("L2", "a new leader"),
     ("L3", "equal rosters"),
@@ -31,4 +35,5 @@ pub const PROMISES: [(&str, &str); 26] = [
     ("L5", "an idle cluster is quiet"),
     ("L6", "who is wished away leaves, and a dead control plane's seat is taken"),
     ("L7", "certificates are renewed before they end, and afterwards as well"),
+    ("L8", "a backup comes to as many machines as the image says"),
 ];

@@ -104,6 +104,9 @@ pub struct Image {
     /// How long a control plane may be dead before a worker takes its seat, in seconds; for ever unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_after_s: Option<f64>,
+    /// How often etcd is backed up, in seconds; as an image does that says nothing unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_every_s: Option<f64>,
     /// How many objects its manifests have. Every second one waits for something at first, as a custom resource does.
     pub manifests: u32,
     /// How the founding quorum is chosen.
@@ -125,6 +128,7 @@ impl Default for Image {
             alike: 0,
             level: muster_wire::level::KNOWN,
             replace_after_s: None,
+            backup_every_s: None,
             manifests: 0,
             policy: Policy::Majority,
             expect: None,
@@ -188,6 +192,9 @@ pub struct Wished {
     /// To rebuild the cluster from what it has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recover: bool,
+    /// Of a recovery: whether it begins with the last backup that is on the machine's disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_backup: bool,
 }
 
 /// The network when nothing is wrong.

@@ -39,6 +39,8 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("removal-held", "it was told what holds a removal up"),
     ("recovered", "a machine rebuilt the cluster from what it had"),
     ("recovered-without-the-last", "a cluster was rebuilt without an entry that only the lost ones had"),
+    ("backed-up", "a backup of etcd was taken"),
+    ("backup-copied", "a machine fetched a copy of a backup"),
     ("lost-comes-back", "a control plane that was given up by that came back with its disk"),
     ("reset-run", "a machine undid what kubeadm had done"),
     ("certificates-renewed", "a machine was given new certificates"),

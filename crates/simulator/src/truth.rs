@@ -6,7 +6,7 @@ pub(crate) mod book;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::NoticeKind;
-use muster_wire::{Digest, Entry, MachineId, Role, TurnChange, TurnKind};
+use muster_wire::{Backup, Digest, Entry, MachineId, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::book::Book;
@@ -122,6 +122,10 @@ pub struct Truth {
     pub(crate) history_lost: bool,
     /// The machine that the entry applied just now removes, although etcd has a member of it.
     pub(crate) etcd_lost: Option<MachineId>,
+    /// The last entry that took effect, and its revision.
+    pub(crate) newest: Option<(u64, Entry)>,
+    /// The last backup that was taken, and when.
+    pub(crate) last_backup: Option<(Backup, At)>,
     /// The turn at etcd that the last entry ended, and how.
     pub(crate) turn_ended: Option<(MachineId, TurnChange)>,
     /// Machines whose Raft has told its ledger in this life.
@@ -224,6 +228,7 @@ impl Truth {
                 self.told.insert(*revision, entry.clone());
                 let effective = self.book.enter(*revision, entry.as_ref());
                 self.etcd_lost = lost.filter(|_| effective);
+                self.newest = entry.clone().filter(|_| effective).map(|entry| (*revision, entry));
                 if let Some(entry) = entry.filter(|_| effective) {
                     self.commit(now, &entry, sometimes);
                 }
@@ -493,6 +498,11 @@ impl Truth {
                 self.control_planes.insert(*machine);
                 sometimes.reached("worker-promoted");
             }
+            Entry::BackedUp(backup) => {
+                self.last_backup = Some((backup.clone(), now));
+                sometimes.reached("backed-up");
+            }
+            Entry::BackupKept { .. } => sometimes.reached("backup-copied"),
             Entry::RemovalHeld { .. } => sometimes.reached("removal-held"),
             Entry::Left { .. } => sometimes.reached("joined-anew"),
             Entry::Founds { attempt, machine } => drop(self.begins.insert((*attempt, *machine))),

@@ -85,6 +85,8 @@ pub enum Seen<'a> {
     OldEtcdStarts { slot: Slot, warned: bool },
     /// A machine answers what was wished of it.
     Answered { slot: Slot, wish: &'a Wish, fate: &'a Fate },
+    /// A backup is on a machine's disk, whole.
+    BackupWritten { slot: Slot, machine: MachineId, digest: Digest },
     /// People are told.
     Notice { slot: Slot, notice: &'a Notice },
     /// A fault begins.
@@ -276,6 +278,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Renewed { slot } => numbered(39, *slot, 0),
         Seen::Rebuilt { slot, revision, .. } => numbered(42, *slot, *revision),
         Seen::OldEtcdStarts { slot, warned } => numbered(43, *slot, u64::from(*warned)),
+        Seen::BackupWritten { slot, digest, .. } => numbered(44, *slot, xxh3_64(&digest.0)),
         Seen::Drained { slot, node } => numbered(40, *slot, xxh3_64(node.as_bytes())),
         Seen::NodeTaken { slot, node } => numbered(41, *slot, xxh3_64(node.as_bytes())),
         Seen::Healed => 21,

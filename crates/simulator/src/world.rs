@@ -1,6 +1,7 @@
 //! The world: machines, network, disks, clocks and kubeadm in virtual time, one thread a seed.
 
 mod asks;
+mod backups;
 mod chance;
 mod clock;
 mod connect;
@@ -24,7 +25,7 @@ mod wishes;
 
 use std::collections::BTreeMap;
 
-use muster_protocol::{Effects, Input, Machine, Phase, Tuning};
+use muster_protocol::{BackupPlan, Effects, Input, Machine, Phase, Tuning};
 use muster_wire::{Digest, MachineId, Settings, level};
 
 pub(crate) use disk::COPIES_KEPT;
@@ -132,6 +133,10 @@ impl World {
             end: heal + seconds(scenario.phases.heal_s),
             tuning: Tuning {
                 replace_after: scenario.image.replace_after_s.map(std::time::Duration::from_secs_f64),
+                backups: match scenario.image.backup_every_s.map(std::time::Duration::from_secs_f64) {
+                    Some(every) => BackupPlan { every: Some(every), ..BackupPlan::default() },
+                    None => BackupPlan::default(),
+                },
                 ..Tuning::default()
             },
             asked: BTreeMap::new(),
@@ -232,6 +237,11 @@ impl World {
             Event::Step { slot, life, run } => {
                 if self.hosts[slot as usize].life == life {
                     self.step_goes_on(slot, run);
+                }
+            }
+            Event::Backup { slot, life } => {
+                if self.hosts[slot as usize].life == life {
+                    self.backup_comes(slot);
                 }
             }
             Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, name.into_string()),

@@ -8,9 +8,11 @@ use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, te
 use crate::{Digest, MachineId, SignedWish, WireError, Wish, limits, proto};
 use proto::entry::Change;
 
+pub mod backups;
 pub mod level;
 pub mod turns;
 
+pub use backups::Backup;
 pub use turns::{Turn, TurnChange, TurnKind};
 
 /// A machine's role in Kubernetes.
@@ -142,6 +144,15 @@ pub enum Entry {
         /// What holds it, for people.
         why: String,
     },
+    /// A backup of etcd was taken.
+    BackedUp(Backup),
+    /// A machine keeps a copy of a backup.
+    BackupKept {
+        /// The backup's number.
+        number: u32,
+        /// Who keeps it.
+        machine: MachineId,
+    },
     /// From here on the ledger may hold what needs this level.
     LevelRaised {
         /// The level, see [`level`].
@@ -168,6 +179,8 @@ impl Entry {
             Entry::Left { .. } => "left",
             Entry::Promoted { .. } => "promoted",
             Entry::RemovalHeld { .. } => "removal-held",
+            Entry::BackedUp(_) => "backed-up",
+            Entry::BackupKept { .. } => "backup-kept",
             Entry::LevelRaised { .. } => "level-raised",
             Entry::Wished(_) => "wished",
         }
@@ -177,6 +190,7 @@ impl Entry {
     pub fn level(&self) -> u32 {
         match self {
             Entry::LevelRaised { level } => *level,
+            Entry::BackedUp(_) | Entry::BackupKept { .. } => level::BACKUPS,
             Entry::Promoted { .. } | Entry::RemovalHeld { .. } => level::LEAVING,
             Entry::Wished(signed) => match signed.wish {
                 Wish::AcceptImage(_) => level::WISHES,
@@ -252,6 +266,10 @@ fn to_proto(entry: &Entry) -> Change {
         Entry::RemovalHeld { machine, why } => {
             Change::RemovalHeld(proto::RemovalHeld { machine: machine_bytes(machine), why: why.clone() })
         }
+        Entry::BackedUp(backup) => Change::BackedUp(backup.to_proto()),
+        Entry::BackupKept { number, machine } => {
+            Change::BackupKept(proto::BackupKept { number: *number, machine: machine_bytes(machine) })
+        }
         Entry::LevelRaised { level } => Change::LevelRaised(proto::LevelRaised { level: *level }),
         Entry::Wished(wish) => Change::Wished(wish.to_proto()),
     }
@@ -303,6 +321,8 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
         Change::RemovalHeld(held) => {
             Entry::RemovalHeld { machine: machine(&held.machine)?, why: text(held.why, "entry.why")? }
         }
+        Change::BackedUp(backup) => Entry::BackedUp(Backup::from_proto(&backup)?),
+        Change::BackupKept(kept) => Entry::BackupKept { number: kept.number, machine: machine(&kept.machine)? },
         Change::LevelRaised(raised) => Entry::LevelRaised { level: raised.level },
         Change::Wished(signed) => Entry::Wished(SignedWish::from_proto(signed)?),
     })

@@ -169,6 +169,22 @@ pub enum Frame {
         /// JSON, compressed by gzip, cut into parts of at most [`limits::REPORT_PART_BYTES_MAX`].
         body: Bytes,
     },
+    /// A member asks for a part of a backup's sealed file.
+    BackupCall {
+        /// SHA-256 of the whole file.
+        digest: Digest,
+        /// From which byte on.
+        from: u64,
+    },
+    /// A part of that.
+    BackupPart {
+        /// Repeats what was asked for.
+        digest: Digest,
+        /// The same.
+        from: u64,
+        /// At most [`limits::BACKUP_PART_BYTES_MAX`]; none if whoever is asked does not have it, or it ends before there.
+        body: Bytes,
+    },
 }
 
 /// What came of a proposal.
@@ -222,6 +238,8 @@ impl Frame {
             Frame::RaftAnswer { .. } => "raft-answer",
             Frame::ReportCall { .. } => "report-call",
             Frame::ReportPart { .. } => "report-part",
+            Frame::BackupCall { .. } => "backup-call",
+            Frame::BackupPart { .. } => "backup-part",
         }
     }
 
@@ -272,6 +290,14 @@ impl Frame {
             Frame::RaftCall { call, body } => Body::RaftCall(proto::RaftCall { call: *call, body: body.clone() }),
             Frame::RaftAnswer { call, body } => Body::RaftAnswer(proto::RaftCall { call: *call, body: body.clone() }),
             Frame::ReportCall { call, part } => Body::ReportCall(proto::ReportCall { call: *call, part: *part }),
+            Frame::BackupCall { digest, from } => {
+                Body::BackupCall(proto::BackupCall { digest: Bytes::copy_from_slice(&digest.0), from: *from })
+            }
+            Frame::BackupPart { digest, from, body } => Body::BackupPart(proto::BackupPart {
+                digest: Bytes::copy_from_slice(&digest.0),
+                from: *from,
+                body: body.clone(),
+            }),
             Frame::ReportPart { call, part, parts, body } => {
                 Body::ReportPart(proto::ReportPart { call: *call, part: *part, parts: *parts, body: body.clone() })
             }
@@ -342,6 +368,14 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
             let part = part_below(report.part, limits::REPORT_PARTS_MAX, "report_call.part")?;
             Frame::ReportCall { call: report.call, part }
         }
+        Body::BackupCall(call) => {
+            Frame::BackupCall { digest: Digest::from_slice(&call.digest, "backup.digest")?, from: call.from }
+        }
+        Body::BackupPart(part) => Frame::BackupPart {
+            digest: Digest::from_slice(&part.digest, "backup.digest")?,
+            from: part.from,
+            body: bounded_bytes(part.body, limits::BACKUP_PART_BYTES_MAX, "backup.body")?,
+        },
         Body::ReportPart(report) => {
             let parts = part_below(report.parts, limits::REPORT_PARTS_MAX + 1, "report_part.parts")?;
             Frame::ReportPart {

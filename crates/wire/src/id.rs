@@ -82,6 +82,16 @@ impl fmt::Debug for MachineId {
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// Takes the 64 hexadecimal digits that [`Digest::to_hex`] gives.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        hex::decode(text).ok()?.try_into().ok().map(Self)
+    }
+
+    /// All 32 bytes as 64 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+
     /// Hashes `parts`, each with its length before it, under a `label` that keeps uses apart.
     pub fn of(label: &str, parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();

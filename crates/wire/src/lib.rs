@@ -25,7 +25,7 @@ pub mod proto {
 
 pub use card::{Card, Running, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
-pub use entry::{Entry, Role, Turn, TurnChange, TurnKind, level};
+pub use entry::{Backup, Entry, Role, Turn, TurnChange, TurnKind, level};
 pub use epoch::Epoch;
 pub use frame::{Frame, LedgerNews, Promise, Removal};
 pub use id::{Digest, MachineId};

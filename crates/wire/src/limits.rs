@@ -12,6 +12,18 @@ pub const REPORT_PART_BYTES_MAX: usize = 256 << 10;
 /// Most parts of a report.
 pub const REPORT_PARTS_MAX: u32 = 64;
 
+/// Longest part of a backup in one frame, in bytes.
+pub const BACKUP_PART_BYTES_MAX: usize = 256 << 10;
+
+/// Longest sealed backup in bytes: etcd's own limit is 8 GiB, and what is sealed is a little longer.
+pub const BACKUP_BYTES_MAX: u64 = 9 << 30;
+
+/// Most backups that a ledger lists.
+pub const BACKUPS_MAX: usize = 32;
+
+/// Most machines that keep a copy of a backup.
+pub const BACKUP_COPIES_MAX: usize = 16;
+
 /// Most cards in one frame: a bounded sample, the rest comes with gossip.
 pub const CARDS_MAX: usize = 256;
 

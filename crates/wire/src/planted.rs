@@ -148,6 +148,10 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
         "S20",
         "a kubelet starts etcd before anybody was met who may know that the cluster was rebuilt",
     ),
+    ("disrupts-without-backup", "S21", "something is taken down on purpose before a backup was taken"),
+    ("backup-kept-unread", "S21", "a machine says that it keeps a backup which is not on its disk"),
+    ("backup-of-the-removed", "S21", "a backup is counted as kept by a machine that was removed"),
+    ("unregistered", "L8", "a machine whose Node is not in the backup that etcd was restored from leaves it so"),
     ("polls-stop", "L1", "a follower whose poll was lost never asks again"),
 ];
 

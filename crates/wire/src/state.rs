@@ -47,7 +47,7 @@ pub struct Durable {
     pub founding: u32,
     /// The last attempt as whose founder this machine started etcd.
     pub founded: u32,
-    /// The last epoch for which this machine has rebuilt etcd from its own data.
+    /// The last epoch for which this machine has rebuilt etcd from its own data, or registered with one that was restored.
     pub rebuilt: u32,
 }
 

@@ -9,7 +9,7 @@ use muster_wire::charter::charter_hash;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
-    Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Epoch, Frame, Identity, Image, KubeadmMarker,
+    Backup, Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Epoch, Frame, Identity, Image, KubeadmMarker,
     LedgerNews, MachineId, Promise, Removal, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange,
     TurnKind, Vote, Wish,
 };
@@ -148,6 +148,11 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("raft-answer", Frame::RaftAnswer { call: 6, body: Bytes::from_static(b"answer") }),
         ("report-call", Frame::ReportCall { call: 7, part: 2 }),
         ("report-part", Frame::ReportPart { call: 7, part: 2, parts: 3, body: Bytes::from_static(b"part") }),
+        ("backup-call", Frame::BackupCall { digest: Digest([5; 32]), from: 262_144 }),
+        (
+            "backup-part",
+            Frame::BackupPart { digest: Digest([5; 32]), from: 262_144, body: Bytes::from_static(b"part") },
+        ),
     ]
 }
 
@@ -191,6 +196,21 @@ fn entries() -> Vec<(&'static str, Entry)> {
         ("ticket", Entry::Ticket { machine, attempt: 1, ciphertext }),
         ("turn", Entry::Turn(Turn { kind: TurnKind::Etcd, number: 2, holder: machine, change: TurnChange::GaveUp })),
         ("joined", Entry::Joined { machine }),
+        (
+            "backed-up",
+            Entry::BackedUp(Backup {
+                number: 3,
+                machine,
+                epoch: 1,
+                taken_s: 1_790_000_000,
+                revision: 4711,
+                bytes: 204_728,
+                digest: Digest([5; 32]),
+                copies: 3,
+                keep: 8,
+            }),
+        ),
+        ("backup-kept", Entry::BackupKept { number: 3, machine }),
         ("level-raised", Entry::LevelRaised { level: 2 }),
         ("accept-image", wished(Wish::AcceptImage(image))),
         ("remove-machine", wished(Wish::RemoveMachine { machine, returns: false })),
@@ -245,6 +265,22 @@ fn entries_keep_their_bytes_and_come_back() {
         golden(&format!("entry-{name}"), &bytes);
         assert_eq!(Entry::decode(bytes.clone()).expect("decodes"), entry);
     }
+}
+
+#[test]
+fn a_backup_of_no_length_or_without_copies_is_none() {
+    let of = |change: fn(&mut Backup)| {
+        let Some((_, Entry::BackedUp(mut backup))) = entries().into_iter().find(|(name, _)| *name == "backed-up")
+        else {
+            panic!("a backup")
+        };
+        change(&mut backup);
+        Entry::decode(Entry::BackedUp(backup).encode())
+    };
+    assert!(of(|_| ()).is_ok());
+    assert!(of(|backup| backup.bytes = 0).is_err() && of(|backup| backup.bytes = u64::MAX).is_err());
+    assert!(of(|backup| backup.copies = 0).is_err() && of(|backup| backup.copies = 17).is_err());
+    assert!(of(|backup| backup.keep = 0).is_err() && of(|backup| backup.keep = 33).is_err());
 }
 
 #[test]

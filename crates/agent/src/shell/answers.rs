@@ -26,11 +26,16 @@ impl Shell {
                 self.wishes.insert(self.calls, answer);
                 return Some(Input::Wish { call: self.calls, wish, dry_run });
             }
-            Subject::Recover { dry_run } => {
+            Subject::Recover { dry_run, backup } => {
                 self.calls += 1;
-                self.recover(self.calls, dry_run, answer);
+                self.recover(self.calls, dry_run, backup.as_deref(), answer);
                 return None;
             }
+            Subject::FetchBackup { number } => {
+                self.fetch_backup(number, answer);
+                return None;
+            }
+            Subject::Backups => self.list_backups(),
             Subject::Report { machine } => {
                 self.report(machine, answer);
                 return None;
@@ -57,23 +62,35 @@ impl Shell {
     }
 
     /// Where an API server says that its etcd has a majority nothing is lost, whoever of the agents answers. Else the machine decides.
-    fn recover(&mut self, call: u64, dry_run: bool, answer: oneshot::Sender<String>) {
+    fn recover(&mut self, call: u64, dry_run: bool, backup: Option<&str>, answer: oneshot::Sender<String>) {
         let servers = self.device.endpoint.known();
         let (ca, inputs) = (self.device.place.settings.pki_dir().join("ca.crt"), self.inputs.clone());
+        let backup = backup.map(|backup| self.backup_to_begin_with(backup)).transpose();
         let (told, fate) = oneshot::channel();
         // Whoever was refused here, or has gone, waits no more.
         self.wishes.retain(|_, waits| !waits.is_closed());
         self.wishes.insert(call, told);
         tokio::spawn(async move {
-            if let Some(at) = that_works(&servers, &ca).await {
-                let why = format!(
-                    "nothing is lost: the API server at {at} says that etcd has a majority. Where other machines do not answer this one, start \
-                     muster on them (systemctl start muster)"
-                );
-                let _ = answer.send(serde_json::json!(Fate::Refused { why }).to_string());
-                return;
-            }
-            if inputs.send(Input::Recover { call, dry_run }).await.is_ok()
+            let may = async {
+                if let Some(at) = that_works(&servers, &ca).await {
+                    return Err(format!(
+                        "nothing is lost: the API server at {at} says that etcd has a majority. Where other machines do not answer this one, \
+                         start muster on them (systemctl start muster)"
+                    ));
+                }
+                match backup? {
+                    Some(comes) => comes.await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let backup = match may.await {
+                Ok(backup) => backup,
+                Err(why) => {
+                    let _ = answer.send(serde_json::json!(Fate::Refused { why }).to_string());
+                    return;
+                }
+            };
+            if inputs.send(Input::Recover { call, dry_run, backup }).await.is_ok()
                 && let Ok(fate) = fate.await
             {
                 let _ = answer.send(fate);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use muster_protocol::BackupPlan;
 use muster_wire::Digest;
 use zeroize::Zeroizing;
 
@@ -62,6 +63,11 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
         dns: values.text("discovery.dns"),
         kubernetes,
         replace_after: values.text("repair.replace_after").and_then(|text| after(&text))?,
+        backups: BackupPlan {
+            every: values.text("backup.every").and_then(|text| after(&text))?,
+            copies: values.whole("backup.copies")?,
+            keep: values.whole("backup.keep")?,
+        },
         state_dir: path("state.dir")?,
         durable: durable?,
         digest,

@@ -186,6 +186,21 @@ pub(crate) const KEYS: &[Key] = &[
         "How long a control plane may be dead before a worker takes its seat: 90s, 15m, 2h, or never.",
     ),
     own(
+        "backup.every",
+        Kind::After,
+        Some("12h"),
+        Some("backup.every"),
+        "How often etcd is backed up: 1h, 12h, or never. One is taken as well before something is taken down.",
+    ),
+    own(
+        "backup.copies",
+        Kind::Whole(1, 16),
+        Some("3"),
+        Some("backup.copies"),
+        "On how many machines each backup is, workers included.",
+    ),
+    own("backup.keep", Kind::Whole(1, 32), Some("8"), Some("backup.keep"), "How many backups are kept."),
+    own(
         "state.dir",
         Kind::Path,
         Some("/var/lib/muster"),
@@ -208,7 +223,7 @@ pub(crate) fn find(path: &str) -> Option<&'static Key> {
 
 /// The sections' names.
 pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
-    ["discovery", "kubernetes", "repair", "state"].into_iter()
+    ["discovery", "kubernetes", "repair", "backup", "state"].into_iter()
 }
 
 /// Which known name somebody who wrote `wrong` meant: at most two slips away, or a third of its length.

@@ -21,6 +21,7 @@ pub(crate) fn settings(cluster: &str, kubernetes: &Kubernetes, root: Option<&Pat
         dir: below(root, &kubernetes.dir),
         kubelet_dir: below(root, &kubernetes.kubelet_dir),
         etcd_dir: below(root, &kubernetes.etcd_dir),
+        backups_dir: below(root, Path::new("/var/lib/muster/backups")),
         work_dir: run_dir.join("kubeadm"),
         hosts_file: below(root, &kubernetes.hosts_file),
         api_port: kubernetes.api_port,

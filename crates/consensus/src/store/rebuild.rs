@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use muster_protocol::NextEpoch;
 use muster_protocol::ledger::Ledger;
 use muster_wire::{Entry, MachineId};
 use openraft::{CommittedLeaderId, EmptyNode, EntryPayload};
@@ -46,18 +47,18 @@ impl<R: Runtime> Store<R> {
     /// Replaces vote, log and snapshot in one change: this machine alone votes, and the ledger is the next epoch's, made of all that its log holds,
     /// committed or not: what was acknowledged may be there and nowhere else, as far as a survivor can know. `known` is the latest ledger that any
     /// machine has shown; where the log does not lead through it, the log is of a past that was given up, and `known` counts. `founded` is the
-    /// ledger before the first entry, `epoch` the number of the one that begins, `level` the highest that this machine knows.
+    /// ledger before the first entry, `next` the epoch that begins, `level` the highest that this machine knows.
     ///
     /// # Errors
     /// [`DiskError`]; nothing is changed then.
-    pub fn rebuild(&self, founded: Ledger, known: &Ledger, epoch: u32, level: u32) -> Result<Rebuilt, DiskError> {
+    pub fn rebuild(&self, founded: Ledger, known: &Ledger, next: NextEpoch, level: u32) -> Result<Rebuilt, DiskError> {
         let (own, tail) = self.read_to_the_end(founded, known, level)?;
         let me = self.owner.machine;
-        let through = own.and_then(|own| own.rebuilt(me, epoch).ok()).map(|ledger| Rebuilt { ledger, tail });
+        let through = own.and_then(|own| own.rebuilt(me, next).ok()).map(|ledger| Rebuilt { ledger, tail });
         let rebuilt = match through {
             Some(rebuilt) => rebuilt,
             None => Rebuilt {
-                ledger: known.rebuilt(me, epoch).map_err(|why| DiskError::Unusable {
+                ledger: known.rebuilt(me, next).map_err(|why| DiskError::Unusable {
                     place: self.disk.place().to_owned(),
                     why: format!("nothing can be rebuilt from it: {why}"),
                 })?,
@@ -207,7 +208,9 @@ mod tests {
         entries.push(admitted(MachineId([9; 32]), Role::Worker));
         let store = store(&entries);
         // It was told of one entry less.
-        let rebuilt = store.rebuild(founded(), &after(&made()), 1, level::KNOWN).expect("is rebuilt");
+        let rebuilt = store
+            .rebuild(founded(), &after(&made()), NextEpoch { number: 1, backup: None }, level::KNOWN)
+            .expect("is rebuilt");
         assert_eq!(rebuilt.tail.iter().map(|(revision, _)| *revision).collect::<Vec<_>>(), [6]);
         let ledger = rebuilt.ledger;
         assert_eq!((ledger.epoch().number, ledger.epoch().by, ledger.revision()), (1, ME, 7));
@@ -219,7 +222,9 @@ mod tests {
         assert_eq!(meta.last_membership.membership().voter_ids().collect::<Vec<_>>(), [ME]);
         let facts = again.read_facts().unwrap();
         assert!(facts.vote.is_some_and(|vote| vote.leader_id.term > TERMS_BETWEEN) && facts.committed == facts.purged);
-        let twice = again.rebuild(founded(), &ledger, 2, level::KNOWN).expect_err("nobody else is left");
+        let twice = again
+            .rebuild(founded(), &ledger, NextEpoch { number: 2, backup: None }, level::KNOWN)
+            .expect_err("nobody else is left");
         assert!(twice.to_string().contains("m-01010101"), "{twice}");
     }
 
@@ -228,10 +233,14 @@ mod tests {
         let (mut entries, mut theirs) = (made(), made());
         entries.push(admitted(MachineId([9; 32]), Role::Worker));
         theirs.push(admitted(MachineId([8; 32]), Role::Worker));
-        let rebuilt = store(&entries).rebuild(founded(), &after(&theirs), 1, level::KNOWN).expect("is rebuilt");
+        let rebuilt = store(&entries)
+            .rebuild(founded(), &after(&theirs), NextEpoch { number: 1, backup: None }, level::KNOWN)
+            .expect("is rebuilt");
         assert!(rebuilt.tail.is_empty() && rebuilt.ledger.member(MachineId([8; 32])).is_some());
         // The same where the log ends before what they know.
-        let rebuilt = store(&made()).rebuild(founded(), &after(&theirs), 1, level::KNOWN).expect("is rebuilt");
+        let rebuilt = store(&made())
+            .rebuild(founded(), &after(&theirs), NextEpoch { number: 1, backup: None }, level::KNOWN)
+            .expect("is rebuilt");
         assert!(rebuilt.tail.is_empty() && rebuilt.ledger.member(MachineId([8; 32])).is_some());
     }
 }

@@ -22,7 +22,7 @@ const ASK_PAUSE: Duration = Duration::from_millis(100);
 const AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest time for one question.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Deed {
     /// Does what the plan says for a step.

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::actions::PATIENCE;
 use super::step::Deed;
-use super::{Ask, Request, Trouble};
+use super::{Ask, Trouble};
 use crate::etcd::{self, AGREED, LIST, Membership, REMOVE};
 use crate::guard::ETCD_DATA;
 use crate::kubeconfig::Kubeconfig;
-use crate::secret::Secret;
 
 /// How long etcd is asked before the step counts as failed; the ladder then tries it again.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -192,7 +190,7 @@ impl Deed {
     }
 
     /// Nothing if kubeadm has not come far enough to make this machine a member.
-    async fn etcd_identity(&self) -> Result<Option<Kubeconfig>, Trouble> {
+    pub(super) async fn etcd_identity(&self) -> Result<Option<Kubeconfig>, Trouble> {
         for file in etcd::identity_files(&self.place.settings) {
             if !self.hands.exists(&file).await? {
                 return Ok(None);
@@ -201,25 +199,14 @@ impl Deed {
         Ok(Some(etcd::identity(&self.place.settings)))
     }
 
-    async fn ask_etcd(
+    pub(super) async fn ask_etcd(
         &self,
         address: IpAddr,
         identity: &Kubeconfig,
         path: &str,
         body: &str,
     ) -> Result<Result<(u16, Bytes), String>, Trouble> {
-        let at = SocketAddr::new(address, etcd::CLIENT_PORT);
-        let request = Request {
-            server: at.to_string(),
-            at: Some(at),
-            identity: identity.clone(),
-            method: "POST",
-            path: path.to_owned(),
-            content_type: "application/json",
-            body: Secret::new(body),
-            patience: PATIENCE,
-        };
-        self.hands.send(request).await
+        self.hands.send(etcd::request(address, identity, path, body)).await
     }
 }
 

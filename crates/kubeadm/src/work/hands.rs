@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use muster_wire::Digest;
 
 use super::{Answer, Ask, Ran, Request, Trouble};
 use crate::action::Command;
@@ -127,6 +128,11 @@ impl Hands {
     /// Asks a server once. The inner error says why it gave no answer.
     pub(super) async fn send(&self, request: Request) -> Result<Result<(u16, Bytes), String>, Trouble> {
         answered!(self, Ask::Send(request), Answer::Heard)
+    }
+
+    /// Takes a backup: length and digest of the sealed file.
+    pub(super) async fn backs_up(&self, ask: Ask) -> Result<(u64, Digest), Trouble> {
+        answered!(self, ask, Answer::BackedUp)?.map_err(Trouble::new)
     }
 
     pub(super) async fn clock(&self) -> Result<SystemTime, Trouble> {

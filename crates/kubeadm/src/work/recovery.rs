@@ -5,7 +5,7 @@ use muster_protocol::StepOutput;
 use super::Trouble;
 use super::actions::PATIENCE;
 use super::step::Deed;
-use crate::plan::{Node, StepInput};
+use crate::plan::StepInput;
 use crate::secret::Secret;
 
 /// Their holders may be gone; whoever is left would wait for them for as long as they last (20 s seen where deleting them took 3).
@@ -14,12 +14,11 @@ const LEASES: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 impl Deed {
     pub(super) async fn rebuild_etcd(
         &self,
-        epoch: u32,
-        node: &Node,
-        token: &str,
+        input: &StepInput<'_>,
+        own: &str,
         lost: &[String],
     ) -> Result<StepOutput, Trouble> {
-        self.carry_out(&StepInput::RebuildEtcd { node, epoch, token }).await?;
+        self.carry_out(input).await?;
         self.hands.at("leases/delete");
         let identity = self.hands.identity(&self.place.settings.admin_kubeconfig()).await?;
         for lease in LEASES {
@@ -33,7 +32,7 @@ impl Deed {
                 self.hands.say(format!("the lease {lease} is not deleted: {why}"));
             }
         }
-        for name in lost.iter().filter(|name| **name != node.name) {
+        for name in lost.iter().filter(|name| **name != own) {
             self.surely_remove_node(name).await?;
         }
         Ok(StepOutput::Done)

@@ -118,6 +118,7 @@ impl Deed {
                 let node = self.node(name, &address).await?;
                 self.carry_out(&StepInput::RenewKubelet { node: &node, ticket: &ticket, pair }).await
             }
+            Step::Register { name } => self.carry_out(&StepInput::Register { name: &name }).await,
             Step::AwaitReady { name } => {
                 let ready = self.carry_out(&StepInput::AwaitReady { name: &name }).await?;
                 // A worker that was drained and became a control plane has the Node that it had.
@@ -131,10 +132,12 @@ impl Deed {
                 self.carry_out(&StepInput::DeleteToken { token: &token }).await
             }
             Step::ApplyManifests { objects } => self.apply(&objects).await,
-            Step::RebuildEtcd { epoch, name, address, token, lost } => {
+            Step::RebuildEtcd { epoch, name, address, token, lost, backup } => {
                 let node = self.node(name, &address).await?;
-                self.rebuild_etcd(epoch, &node, &token, &lost).await
+                let input = StepInput::RebuildEtcd { node: &node, epoch, token: &token, backup };
+                self.rebuild_etcd(&input, &node.name, &lost).await
             }
+            Step::BackUp { number, epoch, charter } => self.back_up(number, epoch, &charter).await,
             Step::Strike { member, node } => {
                 if let Some(member) = member {
                     self.strike_out(parsed(&member)?).await?;

@@ -91,6 +91,7 @@ fn short(ask: &Ask) -> String {
         Ask::Servers => "servers".into(),
         Ask::Endpoint(address) => format!("endpoint {address}"),
         Ask::CutOff(at) => format!("cut off {at}"),
+        Ask::BackUp { label, .. } => format!("backs up {}", label.number),
         Ask::Keep(_) => "keep".into(),
     }
 }
@@ -460,7 +461,7 @@ fn etcd_is_rebuilt_before_anything_is_taken_from_the_lost() {
     let rebuild = || {
         let lost = vec!["m2".into(), "m1".into()];
         let (name, address, token) = ("m1".into(), "10.0.0.1".into(), "site-1-2".into());
-        begin(here(), true, Step::RebuildEtcd { epoch: 2, name, address, token, lost })
+        begin(here(), true, Step::RebuildEtcd { epoch: 2, name, address, token, lost, backup: None })
     };
     let mut arguments = Vec::new();
     let (result, asks) = drive(rebuild(), |ask| match ask {
@@ -475,6 +476,7 @@ fn etcd_is_rebuilt_before_anything_is_taken_from_the_lost() {
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
     assert_eq!(arguments[..2], ["salvage", "--data-dir=/m/var/lib/etcd"].map(str::to_owned), "{arguments:?}");
     assert!(arguments.contains(&"--peer-url=https://10.0.0.1:2380".to_owned()), "{arguments:?}");
+    assert!(!arguments.iter().any(|argument| argument.starts_with("--backup")), "{arguments:?}");
     let at = |what: &str| asks.iter().position(|ask| ask.contains(what));
     assert!(at("run etcd/salvage") < at("/readyz") && at("/readyz") < at("/leases/kube-scheduler"), "{asks:?}");
     assert!(at("/leases/kube-scheduler") < at("DELETE api.site.muster:7443 /api/v1/nodes/m2"), "{asks:?}");
@@ -486,4 +488,86 @@ fn etcd_is_rebuilt_before_anything_is_taken_from_the_lost() {
     let failure = result.expect_err("it failed");
     assert!(failure.why.contains("on the copy of its data"), "{failure}");
     assert!(!asks.iter().any(|ask| ask.contains("DELETE")), "{asks:?}");
+}
+
+#[test]
+fn a_backup_is_taken_once_a_majority_of_etcd_has_answered() {
+    let back_up = || begin(here(), true, Step::BackUp { number: 3, epoch: 1, charter: [7; 16] });
+    let digest = Digest([5; 32]);
+    let mut label = None;
+    let mut answer = |ask: &Ask| match ask {
+        Ask::Send(request) if request.path == crate::backup::RANGE => {
+            Answer::Heard(Ok((200, Bytes::from_static(br#"{"header": {"revision": "4711"}}"#))))
+        }
+        Ask::BackUp { label: says, .. } => {
+            label = Some(says.clone());
+            Answer::BackedUp(Ok((200, digest)))
+        }
+        ask => well(ask),
+    };
+    let (result, asks) = drive(back_up(), &mut answer);
+    let taken_s = 1_800_000_000;
+    assert_eq!(result, Ok(StepOutput::BackedUp { taken_s, revision: 4711, bytes: 200, digest }), "{asks:?}");
+    let label = label.expect("it was asked for");
+    assert_eq!((label.number, label.epoch, label.revision, label.kubernetes.as_str()), (3, 1, 4711, "v1.37.2"));
+    let fails = |status, body: &'static [u8]| {
+        drive(back_up(), |ask| match ask {
+            Ask::Send(_) => Answer::Heard(Ok((status, Bytes::from_static(body)))),
+            ask => well(ask),
+        })
+    };
+    for (status, body) in [(503, &b"{}"[..]), (200, b"<html>"), (504, br#"{"message": "context deadline exceeded"}"#)] {
+        let (result, asks) = fails(status, body);
+        assert!(result.is_err() && !asks.iter().any(|ask| ask.contains("backs up")), "{asks:?}");
+    }
+    let (result, _) = drive(back_up(), |ask| match ask {
+        Ask::Exists(_) => Answer::Exists(false),
+        ask => well(ask),
+    });
+    assert!(result.expect_err("no member ever ran here").why.contains("no identity for etcd"));
+}
+
+#[test]
+fn a_kubelet_registers_again_by_a_new_start() {
+    let ready = br#"{"status": {"conditions": [{"type": "Ready", "status": "True"}]}}"#;
+    let well = |ask: &Ask| match ask {
+        Ask::Send(_) => Answer::Heard(Ok((200, Bytes::from_static(ready)))),
+        ask => well(ask),
+    };
+    let (result, asks) = drive(begin(here(), true, Step::Register { name: "m4".into() }), well);
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    assert!(!asks.iter().any(|ask| ask.contains("kubelet/restart")), "a rehearsal's is nobody's service: {asks:?}");
+    let (result, asks) = drive(begin(Path::new("/"), true, Step::Register { name: "m4".into() }), well);
+    assert_eq!(
+        (result, asks.first().map(String::as_str)),
+        (Ok(StepOutput::Done), Some("run kubelet/restart")),
+        "{asks:?}"
+    );
+}
+
+#[test]
+fn etcd_begins_with_a_backup_where_the_ledger_says_so() {
+    let step = Step::RebuildEtcd {
+        epoch: 2,
+        name: "m1".into(),
+        address: "10.0.0.1".into(),
+        token: "site-1-2".into(),
+        lost: Vec::new(),
+        backup: Some(Digest([0xab; 32])),
+    };
+    let mut arguments = Vec::new();
+    let (result, asks) = drive(begin(here(), true, step), |ask| match ask {
+        Ask::Run(command) => {
+            arguments.clone_from(&command.args);
+            well(ask)
+        }
+        ask => well(ask),
+    });
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    let expected = [
+        format!("--backup={}", "ab".repeat(32)),
+        "--backups=/m/var/lib/muster/backups".into(),
+        "--key=/m/etc/kubernetes/pki/etcd/ca.key".into(),
+    ];
+    assert!(arguments.ends_with(&expected), "{arguments:?}");
 }

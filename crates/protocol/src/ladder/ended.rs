@@ -50,7 +50,7 @@ impl Ladder {
                 self.mark_completed(context, KubeadmMarker { attempt, init: false });
             }
             (Job::AwaitReady, _) => self.node_ready = true,
-            (Job::RebuildEtcd { epoch }, _) => self.rebuilt(context, epoch),
+            (Job::RebuildEtcd { epoch } | Job::Register { epoch }, _) => self.rebuilt(context, epoch),
             (Job::Renew | Job::RenewKubelet, _) => self.renewed(context),
             (Job::LeaveEtcd, StepOutput::Noted(_)) => self.etcd_gone = None,
             (Job::LeaveEtcd, _) => self.take_back(context),
@@ -132,6 +132,7 @@ impl Ladder {
             | Job::Renew
             | Job::RenewKubelet
             | Job::RebuildEtcd { .. }
+            | Job::Register { .. }
             | Job::LeaveEtcd
             | Job::Reset => {}
         }

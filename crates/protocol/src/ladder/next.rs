@@ -240,6 +240,9 @@ impl Ladder {
             let member_of = Some(member.admitted.address.clone());
             return Some((Job::Reset, Step::Reset { member: member_of, node: Some(member.admitted.name.clone()) }));
         }
+        if let Some(epoch) = context.registers() {
+            return Some((Job::Register { epoch }, Step::Register { name: member.admitted.name.clone() }));
+        }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))
     }

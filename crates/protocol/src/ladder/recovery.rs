@@ -14,6 +14,16 @@ impl Context<'_> {
         let alone = || !self.ledger.control_planes().any(|plane| plane != self.me && self.ledger.has_etcd(plane));
         (due && alone()).then_some(epoch.number)
     }
+
+    /// The epoch that another machine began with a backup, if this machine's kubelet has not registered with that: its Node may be younger, and a kubelet
+    /// says who it is when it starts, and then never again.
+    pub(super) fn registers(&self) -> Option<u32> {
+        let epoch = self.ledger.epoch();
+        let restored = self.ledger.restored_from().is_some() && epoch.by != self.me;
+        // etcd serves again when that machine has joined its own cluster.
+        let serves = self.ledger.member(epoch.by).is_none_or(|by| by.joined);
+        (restored && serves && !planted("unregistered") && epoch.number > self.durable.rebuilt).then_some(epoch.number)
+    }
 }
 
 impl Ladder {
@@ -36,11 +46,12 @@ impl Ladder {
                 .filter(|name| context.ledger.holder_of(name).is_none())
                 .cloned()
                 .collect(),
+            backup: context.ledger.restored_from(),
         };
         (Job::RebuildEtcd { epoch }, step)
     }
 
-    /// etcd is that of the epoch: it is written before anything is told of it.
+    /// etcd is that of the epoch, or the kubelet has registered with it: it is written before anything is told of it.
     pub(super) fn rebuilt(&mut self, context: &mut Context<'_>, epoch: u32) {
         context.durable.rebuilt = epoch;
         context.effects.persist(context.durable).done();

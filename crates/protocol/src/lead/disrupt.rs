@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind, level};
 
+use super::backups::Backups;
 use super::renewal::Renewing;
 use super::repair::{self, Repair};
 use super::runs::{Job, Runs};
@@ -83,7 +84,14 @@ pub(super) struct Disrupt {
 
 impl Disrupt {
     /// One thing at a time, a step further.
-    pub(super) fn run(&mut self, context: &mut Context<'_>, silence: &mut Silence, runs: &mut Runs, leader: MachineId) {
+    pub(super) fn run(
+        &mut self,
+        context: &mut Context<'_>,
+        silence: &mut Silence,
+        backups: &mut Backups,
+        runs: &mut Runs,
+        leader: MachineId,
+    ) {
         self.tell_held(context);
         // What was done in a turn that is over says nothing of now: the machine may have come to etcd again.
         let ours = context.ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == context.me());
@@ -93,7 +101,12 @@ impl Disrupt {
         let task = self.task(context, silence, leader);
         let me = context.me();
         match (context.ledger.turn(TurnKind::Disrupt), task) {
-            (Some((number, holder)), Some(task)) if holder == me => self.carry_on(context, runs, number, task),
+            (Some((number, holder)), Some(task)) if holder == me => {
+                self.turn = Some(number);
+                if backups.before(context, runs) {
+                    self.carry_on(context, runs, task);
+                }
+            }
             // What waits for a join that was begun needs no other turn.
             (None, Some(Task::Await(_))) => {}
             (None, Some(task)) if may_disrupt(context, task) => {
@@ -219,8 +232,7 @@ impl Disrupt {
         silence.dead_for(context, "leaving", leaving, patience, wait).then_some(Task::Strike(leaving))
     }
 
-    fn carry_on(&mut self, context: &mut Context<'_>, runs: &mut Runs, number: u32, task: Task) {
-        self.turn = Some(number);
+    fn carry_on(&mut self, context: &mut Context<'_>, runs: &mut Runs, task: Task) {
         match task {
             Task::Strike(machine) => self.strike(context, runs, machine),
             Task::Dismiss(machine) if self.drained == Some(machine) || planted("removal-undrained") => {

@@ -1,6 +1,6 @@
 //! The ledger rises to the next level when every voter knows it.
 
-use muster_wire::{Entry, MachineId, level as level_of};
+use muster_wire::{Entry, MachineId};
 
 use super::Context;
 use crate::follow::Subject;
@@ -8,14 +8,9 @@ use crate::planted::planted;
 use crate::words::waits::Wait;
 
 /// Wants the next level when the card of every voter, and of whoever becomes one, says that its machine knows it. A voter that
-/// has no card here was not heard of since this machine started, and may know anything. The level of a recovery comes with that. Returns
-/// whether it rises.
+/// has no card here was not heard of since this machine started, and may know anything. Returns whether it rises.
 pub(super) fn raise(context: &mut Context<'_>) -> bool {
     let level = context.ledger.level() + 1;
-    // Where there is a later one it is a step to that.
-    if level == level_of::RECOVERY && level_of::KNOWN == level_of::RECOVERY {
-        return false;
-    }
     let me = context.me();
     let knows = |machine: &MachineId| match *machine == me {
         true => context.mine.card().level >= level,

@@ -42,6 +42,11 @@ pub(super) enum Job {
     Renew {
         machine: MachineId,
     },
+    BackUp {
+        machine: MachineId,
+        number: u32,
+        epoch: u32,
+    },
     /// What was ended, and has not answered yet.
     Ended {
         machine: MachineId,
@@ -59,6 +64,7 @@ impl Job {
             | Job::Drain { machine }
             | Job::Open { machine }
             | Job::Renew { machine }
+            | Job::BackUp { machine, .. }
             | Job::Ended { machine } => *machine,
         }
     }
@@ -85,6 +91,11 @@ impl Runs {
             )
         };
         self.jobs.values().any(disrupts)
+    }
+
+    /// Whether a backup is being taken here.
+    pub(super) fn backs_up(&self) -> bool {
+        self.jobs.values().any(|job| matches!(job, Job::BackUp { .. }))
     }
 
     /// Ends the draining that is under way, if any. It is answered all the same.

@@ -112,6 +112,28 @@ pub enum Refusal {
         /// The level at which the ledger is.
         level: u32,
     },
+    /// Backups are counted one by one.
+    #[error("the next backup is {next}, not {named}")]
+    WrongBackup {
+        /// The number in the entry.
+        named: u32,
+        /// The right one.
+        next: u32,
+    },
+    /// It is of what etcd held before the cluster was rebuilt.
+    #[error("it is a backup of epoch {named}, and the cluster is in epoch {epoch}")]
+    OtherEpoch {
+        /// The epoch in the entry.
+        named: u32,
+        /// The cluster's.
+        epoch: u32,
+    },
+    /// There is no such backup, or none any more.
+    #[error("backup {0} is not kept")]
+    NoBackup(u32),
+    /// On as many machines as it is to be, or on this one.
+    #[error("backup {0} has its copies already")]
+    KeptAlready(u32),
     /// It is wished of another cluster.
     #[error("it is wished under another charter")]
     OtherCharter,

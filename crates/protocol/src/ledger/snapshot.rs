@@ -7,6 +7,7 @@ use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::{Digest, MachineId, WireError, proto};
 use prost::Message;
 
+use super::backups::Backups;
 use super::epoch::Recovered;
 use super::images::Images;
 use super::init::Init;
@@ -27,6 +28,7 @@ impl Ledger {
         };
         let (turns, last_turns) = self.turns.to_proto();
         let (wishes, removal_held) = self.wishes.to_proto();
+        let (backups, last_backup) = self.backups.to_proto();
         proto::LedgerState {
             revision: self.revision,
             members: self.members.all().values().map(|member| self.member_to_proto(member)).collect(),
@@ -57,6 +59,8 @@ impl Ledger {
             last_turns,
             level: self.level.0,
             recovered: self.recovered.to_proto(),
+            backups,
+            last_backup,
             images: self.images.to_proto(),
             charter: Bytes::copy_from_slice(&self.charter),
             machines: self.members.seats.machines,
@@ -100,6 +104,7 @@ impl Ledger {
             charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
             level: Level(state.level),
             recovered: Recovered::from_proto(state.recovered)?,
+            backups: Backups::from_proto(state.backups, state.last_backup)?,
             images: Images::from_proto(state.images)?,
             wishes: Wishes::from_proto(state.wishes, state.removal_held, &state.last_wishes)?,
             members: Members::new(

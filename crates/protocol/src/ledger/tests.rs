@@ -3,6 +3,8 @@ use muster_wire::{Epoch, Identity, Removal, Role, SignedWish, WireError, Wish, l
 
 use super::*;
 
+const NEXT: NextEpoch = NextEpoch { number: 1, backup: None };
+
 fn id(number: u8) -> MachineId {
     MachineId([number; 32])
 }
@@ -459,17 +461,65 @@ fn founders_go_with_their_attempt() {
 #[test]
 fn a_cluster_is_rebuilt_from_one_control_plane_and_knows_nothing_of_the_others() {
     let mut ledger = three();
-    assert!(matches!(ledger.rebuilt(id(1), 1), Err(Refusal::NotLive { .. })), "no cluster is made");
+    assert!(matches!(ledger.rebuilt(id(1), NEXT), Err(Refusal::NotLive { .. })), "no cluster is made");
     let made = [claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2]), turn(TurnKind::Etcd, 2, TurnChange::Started, 1)];
     apply(&mut ledger, &made).expect("goes on");
-    assert_eq!(ledger.rebuilt(id(3), 1), Err(Refusal::NotControlPlane(id(3))));
-    assert_eq!(ledger.rebuilt(id(2), 1), Err(Refusal::NotInEtcd(id(2))));
-    let next = ledger.rebuilt(id(1), 1).expect("is rebuilt");
+    assert_eq!(ledger.rebuilt(id(3), NEXT), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(ledger.rebuilt(id(2), NEXT), Err(Refusal::NotInEtcd(id(2))));
+    let next = ledger.rebuilt(id(1), NEXT).expect("is rebuilt");
     assert_eq!((next.epoch(), next.revision()), (Epoch { number: 1, by: id(1) }, ledger.revision() + 1));
     assert_eq!((next.lost(), next.removal(id(2))), (&["node-2".to_owned()][..], Some(Removal::Returns)));
     assert!(next.has_etcd(id(1)) && next.turn(TurnKind::Etcd).is_none() && next.last_turn(TurnKind::Etcd) == 1);
     assert!(next.supersedes(&ledger) && !ledger.supersedes(&next), "an epoch counts more than a revision");
     assert_eq!(Ledger::decode(&next.encode(), level::KNOWN).as_ref(), Ok(&next));
     assert!(matches!(Ledger::decode(&next.encode(), level::LEAVING), Err(WireError::Level { .. })));
-    assert_eq!(next.rebuilt(id(1), 1), Err(Refusal::LastControlPlane(id(1))));
+    assert_eq!(next.rebuilt(id(1), NEXT), Err(Refusal::LastControlPlane(id(1))));
+}
+
+fn backup(number: u32, machine: u8, epoch: u32) -> Entry {
+    let digest = Digest::of("backup", &[&number.to_be_bytes()]);
+    let (taken_s, revision, bytes) = (1_790_000_000, 100, 1_000);
+    Entry::BackedUp(Backup {
+        number,
+        machine: id(machine),
+        epoch,
+        taken_s,
+        revision,
+        bytes,
+        digest,
+        copies: 2,
+        keep: 2,
+    })
+}
+
+#[test]
+fn backups_are_counted_copied_and_lost_with_the_machines_that_keep_them() {
+    let mut ledger = three();
+    let kept = |number, machine| Entry::BackupKept { number, machine: id(machine) };
+    assert!(matches!(apply(&mut ledger, &[backup(1, 1, 0)]), Err(Refusal::TooEarly { .. })));
+    let levels: Vec<Entry> = (2..=level::BACKUPS).map(|level| Entry::LevelRaised { level }).collect();
+    apply(&mut ledger, &levels).expect("rises");
+    assert_eq!(apply(&mut ledger, &[backup(1, 1, 0)]), Err(Refusal::NotInEtcd(id(1))), "no cluster is made");
+    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is made");
+    assert_eq!(apply(&mut ledger, &[backup(1, 2, 0)]), Err(Refusal::NotInEtcd(id(2))));
+    assert_eq!(apply(&mut ledger, &[backup(2, 1, 0)]), Err(Refusal::WrongBackup { named: 2, next: 1 }));
+    assert_eq!(apply(&mut ledger, &[backup(1, 1, 1)]), Err(Refusal::OtherEpoch { named: 1, epoch: 0 }));
+    assert_eq!(
+        apply(&mut ledger, &[backup(1, 1, 0), backup(1, 1, 0)]),
+        Err(Refusal::WrongBackup { named: 1, next: 2 })
+    );
+    assert_eq!(apply(&mut ledger, &[kept(1, 1)]), Err(Refusal::KeptAlready(1)), "its taker has it");
+    assert_eq!(apply(&mut ledger, &[kept(1, 9)]), Err(Refusal::NotAdmitted(id(9))));
+    assert_eq!(apply(&mut ledger, &[kept(1, 3), kept(1, 2)]), Err(Refusal::KeptAlready(1)), "as many as it says");
+    assert_eq!(apply(&mut ledger, &[kept(7, 3)]), Err(Refusal::NoBackup(7)));
+    assert_eq!(Ledger::decode(&ledger.encode(), level::KNOWN).as_ref(), Ok(&ledger));
+    let numbers = |ledger: &Ledger| ledger.backups().iter().map(|kept| kept.backup.number).collect::<Vec<_>>();
+    apply(&mut ledger, &[backup(2, 1, 0), backup(3, 1, 0), kept(2, 3)]).expect("are taken");
+    assert_eq!(numbers(&ledger), [2, 3], "two are kept");
+    let next = ledger.rebuilt(id(1), NextEpoch { number: 4, backup: Some(Digest([1; 32])) }).expect("is rebuilt");
+    assert_eq!((numbers(&next), next.restored_from(), next.last_backup()), (vec![2, 3], Some(Digest([1; 32])), 3));
+    assert_eq!(Ledger::decode(&next.encode(), level::KNOWN).as_ref(), Ok(&next));
+    assert!(matches!(Ledger::decode(&next.encode(), level::RECOVERY), Err(WireError::Level { .. })));
+    apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("a worker goes");
+    assert!(ledger.backups().iter().all(|kept| kept.by == [id(1)].into() && kept.lacks_copies()));
 }

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::strangers::TurnedAway;
 use super::wishes::Wishes;
-use super::{Machine, guard};
+use super::{Machine, backups, guard};
 use crate::follow::Follow;
 use crate::founding::Founding;
 use crate::ladder::Ladder;
@@ -134,6 +134,7 @@ impl Machine {
             wishes: Wishes::default(),
             recovering: None,
             met: guard::Met::default(),
+            backups: backups::Keeping::default(),
             started: now,
             raft_begun: boot.raft_begun,
             images_told: 1,

@@ -68,6 +68,7 @@ impl Machine {
         self.explain_recovery(now, &mut add);
         self.explain_leaving(&mut add);
         self.explain_certificates(&mut add);
+        self.explain_backups(now, &mut add);
         self.explain_level(&mut add);
         self.explain_waits(now, &mut add);
         self.explain_look_alikes(now, &mut add);

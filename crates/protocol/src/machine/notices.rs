@@ -54,6 +54,12 @@ impl Machine {
                 };
                 (kind, format!("{}: {} turn {:?}", name(&turn.holder), turn.kind.word(), turn.change))
             }
+            Entry::BackedUp(backup) => {
+                (NoticeKind::Backup, format!("{} has taken backup {}", name(&backup.machine), backup.number))
+            }
+            Entry::BackupKept { number, machine } => {
+                (NoticeKind::Backup, format!("{} keeps a copy of backup {number}", name(machine)))
+            }
             Entry::LevelRaised { level } => (NoticeKind::Level, format!("the ledger is at level {level} now")),
             Entry::Wished(signed) => {
                 (NoticeKind::Wish, format!("wished at {}: {}", name(&signed.machine), signed.wish))

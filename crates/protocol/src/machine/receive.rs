@@ -86,6 +86,7 @@ impl Machine {
             Frame::RaftCall { .. } | Frame::RaftAnswer { .. } => self.roster.count(Dropped::RaftFrame),
             // So are reports the shell's affair.
             Frame::ReportCall { .. } | Frame::ReportPart { .. } => self.roster.count(Dropped::ReportFrame),
+            Frame::BackupCall { .. } | Frame::BackupPart { .. } => self.roster.count(Dropped::BackupFrame),
         }
     }
 
@@ -258,6 +259,8 @@ impl Machine {
             Entry::Founds { machine, .. } => *machine == from && ledger.is_founder(from),
             // A leader does not remove itself: another control plane does, under its turn.
             Entry::Removed { .. } => plane && ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == from),
+            Entry::BackedUp(backup) => backup.machine == from && plane,
+            Entry::BackupKept { machine, .. } => *machine == from,
             Entry::RemovalHeld { .. } => plane,
             // What turns are for is for control planes to do.
             Entry::Turn(turn) => turn.holder == from && plane,

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_wire::{Card, Epoch, LedgerNews, MachineId};
+use muster_wire::{Card, Digest, Epoch, LedgerNews, MachineId};
 
 use super::{Fate, Machine};
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::words::reasons::Topic;
-use crate::{Effect, Effects, Ledger, Time};
+use crate::{Effect, Effects, Ledger, NextEpoch, Time};
 
 /// How long others are asked what they have.
 const SURVEY: Duration = Duration::from_secs(2);
@@ -29,6 +29,8 @@ pub(super) struct Recovering {
     until: Time,
     /// The latest ledger that anybody has shown.
     known: Ledger,
+    /// The backup with which etcd is to begin; none: what this machine has.
+    backup: Option<Digest>,
     /// Whether the store is being made anew.
     begun: bool,
 }
@@ -36,8 +38,15 @@ pub(super) struct Recovering {
 impl Machine {
     /// A person says that the other control planes are gone for good. They never have the last word on that while one of them is seen. Before
     /// anything is done, everybody who is there is asked what they have: a worker may know of an entry that only the lost ones had as well.
-    pub(super) fn recover(&mut self, now: Time, call: u64, dry_run: bool, effects: &mut Effects) {
-        let fate = match self.may_recover(self.follow.ledger(), now) {
+    pub(super) fn recover(
+        &mut self,
+        now: Time,
+        call: u64,
+        dry_run: bool,
+        backup: Option<Digest>,
+        effects: &mut Effects,
+    ) {
+        let fate = match self.may_recover(self.follow.ledger(), backup, now) {
             Err(why) => Fate::Refused { why },
             Ok(_) if self.recovering.is_some() => Fate::Refused { why: "it is under way".to_owned() },
             Ok(next) if dry_run => {
@@ -56,7 +65,8 @@ impl Machine {
                 let asked: BTreeSet<MachineId> = peers.collect();
                 let survey = self.follow.survey(asked.iter().copied(), effects);
                 let known = self.follow.ledger().clone();
-                self.recovering = Some(Recovering { call, survey, asked, until: now + SURVEY, known, begun: false });
+                self.recovering =
+                    Some(Recovering { call, survey, asked, until: now + SURVEY, known, backup, begun: false });
                 return;
             }
         };
@@ -100,15 +110,15 @@ impl Machine {
         let Some(mut recovering) = self.recovering.take_if(over) else { return };
         let Some(certificate) = &self.durable.charter else { return };
         let charter = Box::new(certificate.charter().clone());
-        if let Err(why) = self.may_recover(&recovering.known, now) {
+        if let Err(why) = self.may_recover(&recovering.known, recovering.backup, now) {
             effects.push(Effect::Answer { call: recovering.call, fate: Fate::Refused { why } });
             return;
         }
         if std::mem::replace(&mut self.follow.raft, true) {
             effects.push(Effect::StopRaft);
         }
-        let epoch = self.next_epoch(&recovering.known);
-        effects.push(Effect::RebuildRaft { charter, known: recovering.known.encode().into(), epoch });
+        let next = self.next_epoch(&recovering.known, recovering.backup);
+        effects.push(Effect::RebuildRaft { charter, known: recovering.known.encode().into(), next });
         recovering.begun = true;
         self.recovering = Some(recovering);
     }
@@ -133,7 +143,7 @@ impl Machine {
     }
 
     /// The ledger of the next epoch after this one, if this machine may begin it.
-    fn may_recover(&self, ledger: &Ledger, now: Time) -> Result<Ledger, String> {
+    fn may_recover(&self, ledger: &Ledger, backup: Option<Digest>, now: Time) -> Result<Ledger, String> {
         if self.stands_still() || self.is_past() && self.somebody_is_later() {
             return Err("this machine takes no part in the ledger: see `muster explain`".to_owned());
         }
@@ -150,7 +160,7 @@ impl Machine {
             ));
         }
         let next = ledger
-            .rebuilt(self.id(), self.next_epoch(ledger))
+            .rebuilt(self.id(), self.next_epoch(ledger, backup))
             .map_err(|why| format!("nothing can be recovered from this machine: {why}"))?;
         if self.durable.completed.is_none() {
             return Err("kubeadm has not come to its end on this machine, and its etcd may hold nothing".to_owned());
@@ -186,10 +196,10 @@ impl Machine {
         self.roster.known().iter().any(shows)
     }
 
-    /// The number of the next epoch: above all that were heard of, also where whoever began one is gone with it.
-    fn next_epoch(&self, ledger: &Ledger) -> u32 {
+    /// The next epoch: above all that were heard of, also where whoever began one is gone with it.
+    fn next_epoch(&self, ledger: &Ledger, backup: Option<Digest>) -> NextEpoch {
         let heard = self.follow.later().map_or(0, |later| later.number);
-        ledger.epoch().number.max(heard).saturating_add(1)
+        NextEpoch { number: ledger.epoch().number.max(heard).saturating_add(1), backup }
     }
 
     /// Whether this machine was started so lately that it may not have met those that are there.

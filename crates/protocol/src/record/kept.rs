@@ -76,7 +76,9 @@ pub(super) enum Kept {
     Recover {
         call: u64,
         dry_run: bool,
+        backup: Option<Digest>,
     },
+    Backups(Vec<Digest>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,6 +97,7 @@ pub(super) enum Output {
     Initialised { ca_hash: Digest, endpoints: Vec<String> },
     Manifests(Vec<ManifestResult>),
     Noted(String),
+    BackedUp { taken_s: u64, revision: u64, bytes: u64, digest: Digest },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,7 +131,8 @@ impl From<&Input> for Kept {
                     ProposalOutcome::NotLeading(leader) => Outcome::NotLeading(leader),
                 },
             },
-            Input::Recover { call, dry_run } => Kept::Recover { call, dry_run },
+            Input::Recover { call, dry_run, backup } => Kept::Recover { call, dry_run, backup },
+            Input::Backups(has) => Kept::Backups(has.into_iter().collect()),
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone }
@@ -166,7 +170,8 @@ impl TryFrom<Kept> for Input {
                     Outcome::NotLeading(leader) => ProposalOutcome::NotLeading(leader),
                 },
             },
-            Kept::Recover { call, dry_run } => Input::Recover { call, dry_run },
+            Kept::Recover { call, dry_run, backup } => Input::Recover { call, dry_run, backup },
+            Kept::Backups(has) => Input::Backups(has.into_iter().collect()),
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
             Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone }
@@ -192,6 +197,9 @@ impl From<StepOutput> for Output {
             StepOutput::Initialised { ca_hash, endpoints } => Output::Initialised { ca_hash, endpoints },
             StepOutput::Manifests(results) => Output::Manifests(results),
             StepOutput::Noted(text) => Output::Noted(text),
+            StepOutput::BackedUp { taken_s, revision, bytes, digest } => {
+                Output::BackedUp { taken_s, revision, bytes, digest }
+            }
         }
     }
 }
@@ -211,6 +219,9 @@ impl From<Output> for StepOutput {
             Output::Initialised { ca_hash, endpoints } => StepOutput::Initialised { ca_hash, endpoints },
             Output::Manifests(results) => StepOutput::Manifests(results),
             Output::Noted(text) => StepOutput::Noted(text),
+            Output::BackedUp { taken_s, revision, bytes, digest } => {
+                StepOutput::BackedUp { taken_s, revision, bytes, digest }
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Dropped {
     RaftFrame,
     /// A question for a report, or a part of one, where none belongs.
     ReportFrame,
+    /// A question for a part of a backup, or such a part, where none belongs.
+    BackupFrame,
     /// A proposal by a machine that may not make it.
     ForbiddenProposal,
     /// A datagram of SWIM's that makes no sense, or is of another life.

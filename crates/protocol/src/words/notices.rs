@@ -91,6 +91,8 @@ pub enum NoticeKind {
     Hosts,
     /// The cluster is rebuilt from what one machine has, or was.
     Recovery,
+    /// A backup was taken, or copied.
+    Backup,
     /// Certificates were renewed.
     Renewed,
     /// Raft handed over what is no ledger.

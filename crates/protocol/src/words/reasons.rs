@@ -64,6 +64,8 @@ pub enum Topic {
     Certificates,
     /// A majority of the control planes is gone, or the cluster was rebuilt.
     Recovery,
+    /// Backups of etcd.
+    Backup,
     /// This machine's disk takes nothing, or does not give back what it took.
     Disk,
     /// A kubelet that waits until others were met.

@@ -156,6 +156,8 @@ impl Trace {
             Entry::Turn(turn) => {
                 format!("{}-turn {} {} {:?}", turn.kind.word(), turn.number, self.name(turn.holder), turn.change)
             }
+            Entry::BackedUp(backup) => format!("backed-up {} by {}", backup.number, self.name(backup.machine)),
+            Entry::BackupKept { number, machine } => format!("backup-kept {number} by {}", self.name(*machine)),
             Entry::LevelRaised { level } => format!("level-raised {level}"),
             Entry::Wished(signed) => format!("wished at {}: {}", self.name(signed.machine), signed.wish),
             Entry::Joined { machine } => format!("joined {}", self.name(*machine)),

@@ -152,6 +152,8 @@ impl Rights {
             | Entry::Ticket { .. } => Ok(()),
             Entry::Joined { .. }
             | Entry::Left { .. }
+            | Entry::BackedUp(_)
+            | Entry::BackupKept { .. }
             | Entry::Turn(_)
             | Entry::Wished(_)
             | Entry::Founds { .. }
@@ -188,7 +190,13 @@ impl Rights {
         }
         let claimed = |attempt: &u32| truth.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
-            Entry::Joined { machine: joined } | Entry::Left { machine: joined } => {
+            Entry::BackedUp(backup) => {
+                let plane = truth.control_planes.contains(&machine) || truth.removed.contains(&machine);
+                (backup.machine == machine && plane, "another machine took it, or it is no control plane")
+            }
+            Entry::Joined { machine: joined }
+            | Entry::Left { machine: joined }
+            | Entry::BackupKept { machine: joined, .. } => {
                 (*joined == machine, "that is for the machine itself to say")
             }
             Entry::Founds { machine: begins, .. } => (*begins == machine, "that is for the machine itself to say"),
@@ -230,6 +238,8 @@ fn name(entry: &Entry) -> &'static str {
         Entry::Ticket { .. } => "Ticket",
         Entry::Turn(_) => "Turn",
         Entry::Joined { .. } => "Joined",
+        Entry::BackedUp(_) => "BackedUp",
+        Entry::BackupKept { .. } => "BackupKept",
         Entry::LevelRaised { .. } => "LevelRaised",
         Entry::Wished(_) => "Wished",
     }

@@ -109,6 +109,8 @@ fn wishes(scenario: &Scenario, say: Say<'_>) -> Checked {
             "remove",
             "must stand alone: a wish is one of accept_other, remove, withdraw and recover".to_owned(),
         )?;
+        let rule = "is for recover only".to_owned();
+        say(!wish.from_backup || wish.recover, "wish", nth, "from_backup", rule)?;
         let rule = "is for remove only".to_owned();
         say(!wish.returns || wish.remove.is_some(), "wish", nth, "returns", rule)?;
         let whom = [

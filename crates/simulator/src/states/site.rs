@@ -162,6 +162,8 @@ impl Site {
             | Entry::Wished(_)
             | Entry::Left { .. }
             | Entry::Promoted { .. }
+            | Entry::BackedUp(_)
+            | Entry::BackupKept { .. }
             | Entry::RemovalHeld { .. } => return None,
         };
         Some(moment)

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, MachineId, Removal, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
+use muster_wire::{Backup, Digest, Entry, MachineId, Removal, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
 
 /// The level of the ledger at which an entry can be read, by what `docs/protocol.md` says of levels.
 pub(crate) fn needs(entry: &Entry) -> u32 {
     match entry {
         Entry::LevelRaised { level } => *level,
+        Entry::BackedUp(_) | Entry::BackupKept { .. } => 6,
         Entry::Wished(signed) if matches!(signed.wish, Wish::AcceptImage(_)) => 2,
         Entry::Wished(_) | Entry::Promoted { .. } | Entry::RemovalHeld { .. } => 4,
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
@@ -55,6 +56,9 @@ pub(crate) struct Book {
     images: Vec<Digest>,
     /// What was wished and is not so yet.
     open: Vec<SignedWish>,
+    /// The backups that are kept, oldest first, and who has them; and the number of the last.
+    backups: Vec<(Backup, BTreeSet<MachineId>)>,
+    last_backup: u32,
     attempts: u32,
     claim: Option<(u32, MachineId)>,
     ready: Option<(u32, MachineId, Vec<String>, BTreeSet<MachineId>)>,
@@ -87,6 +91,7 @@ impl Book {
             self.founders.remove(machine);
             self.begun.remove(machine);
             self.asked.remove(machine);
+            self.lose_copies(*machine);
         }
         self.turns.values_mut().for_each(|(_, holder)| *holder = None);
         self.lines.entry(by).and_modify(|line| line.joined = false);
@@ -251,6 +256,24 @@ impl Book {
                 self.lines.get_mut(machine).filter(|_| fit).map(|line| line.joined = true).is_some()
             }
             Some(Entry::Promoted { machine }) => self.promote(*machine),
+            Some(Entry::BackedUp(backup)) => {
+                let may = backup.number == self.last_backup + 1
+                    && backup.epoch == self.epoch.0
+                    && self.etcd_member(backup.machine);
+                if may {
+                    self.last_backup = backup.number;
+                    self.backups.push((backup.clone(), [backup.machine].into()));
+                    while self.backups.len() > backup.keep as usize {
+                        self.backups.remove(0);
+                    }
+                }
+                may
+            }
+            Some(Entry::BackupKept { number, machine }) => {
+                let member = self.lines.contains_key(machine);
+                let kept = self.backups.iter_mut().find(|(backup, _)| backup.number == *number);
+                kept.is_some_and(|(backup, by)| member && by.len() < backup.copies as usize && by.insert(*machine))
+            }
             Some(Entry::RemovalHeld { machine, why }) => {
                 let may = self.leaving().is_some_and(|(leaving, _)| leaving == *machine);
                 if may {
@@ -417,6 +440,7 @@ impl Book {
         }
         self.asked.remove(&machine);
         self.removed.insert(machine);
+        self.lose_copies(machine);
         for (_, holder) in self.turns.values_mut() {
             holder.take_if(|holder| *holder == machine);
         }
@@ -426,6 +450,14 @@ impl Book {
         self.founders.remove(&machine);
         self.begun.remove(&machine);
         true
+    }
+
+    /// What a machine kept is gone with it.
+    fn lose_copies(&mut self, machine: MachineId) {
+        for (_, by) in &mut self.backups {
+            by.remove(&machine);
+        }
+        self.backups.retain(|(_, by)| !by.is_empty());
     }
 
     fn seal(&mut self, attempt: u32, ca_hash: Digest, sealed: &[Sealed]) -> bool {
@@ -532,6 +564,11 @@ impl Book {
         let epoch = (ledger.epoch().number, ledger.epoch().by);
         if epoch != self.epoch {
             return wrong("S3", "the epoch", format!("{epoch:?}"), format!("{:?}", self.epoch));
+        }
+        let backups: Vec<_> = ledger.backups().iter().map(|kept| (kept.backup.clone(), kept.by.clone())).collect();
+        if (&backups, ledger.last_backup()) != (&self.backups, self.last_backup) {
+            let (theirs, ours) = (format!("{backups:?}"), format!("{:?}", self.backups));
+            return wrong("S21", "the list of backups", theirs, ours);
         }
         if ledger.level() != self.level {
             return wrong("S16", "the level", ledger.level().to_string(), self.level.to_string());

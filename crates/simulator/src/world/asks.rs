@@ -41,7 +41,10 @@ pub(super) enum Reply {
 impl World {
     /// Carries an ask out. `ran_for` is how long its process has run.
     pub(super) fn reply(&mut self, slot: Slot, ask: &Ask, ran_for: Duration) -> Reply {
-        let changes = matches!(ask, Ask::Write { .. } | Ask::Remove(_) | Ask::Empty(_) | Ask::Run(_) | Ask::Send(_));
+        let changes = matches!(
+            ask,
+            Ask::Write { .. } | Ask::Remove(_) | Ask::Empty(_) | Ask::Run(_) | Ask::Send(_) | Ask::BackUp { .. }
+        );
         if changes && !self.goes_on() {
             return Reply::CutShort;
         }
@@ -78,6 +81,7 @@ impl World {
             }
             Ask::ListBelow(directory) => Answer::Listed(Ok(self.below(slot, directory).map(PathBuf::from).collect())),
             Ask::Send(request) => Answer::Heard(self.hear(slot, request)),
+            Ask::BackUp { label, .. } => Answer::BackedUp(Ok(self.take_backup(slot, label.number))),
             Ask::Clock => {
                 let shows = if self.clock_unset(slot) { Duration::ZERO } else { SET };
                 Answer::Clock(SystemTime::UNIX_EPOCH + shows)

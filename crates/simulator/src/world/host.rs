@@ -10,6 +10,7 @@ use muster_protocol::links::{Handshakes, Links};
 use muster_protocol::{Effect, Input, Machine, Time};
 use muster_wire::{Frame, MachineId};
 
+use super::backups::Kept;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::event::{At, LinkId, Slot};
@@ -97,6 +98,8 @@ pub(crate) struct Host {
     /// Where its steps are taken, in this life.
     pub(crate) place: Option<Arc<Place>>,
     pub(crate) api_servers: Vec<String>,
+    /// Which backups its device is to keep.
+    pub(super) backups: Kept,
     /// Faults that hold it down.
     pub(crate) held_down: u32,
     /// A fault has taken its assumption from it: votes may be forgotten, or told in two ways.
@@ -147,6 +150,7 @@ impl Host {
             plan: None,
             place: None,
             api_servers: Vec::new(),
+            backups: Kept::default(),
             held_down: 0,
             excused: false,
             dismissed: false,
@@ -186,6 +190,7 @@ impl Host {
         self.wake_at = None;
         self.handshakes = Handshakes::default();
         self.api_servers.clear();
+        self.backups = Kept::default();
         self.plan = None;
         self.place = None;
     }

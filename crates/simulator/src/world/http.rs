@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use muster_kubeadm::backup::RANGE;
 use muster_kubeadm::etcd::{AGREED, CLIENT_PORT, LIST, REMOVE};
 use muster_kubeadm::kubeconfig::Material;
 use muster_kubeadm::work::Request;
@@ -153,7 +154,9 @@ impl World {
 
     fn hear_etcd(&mut self, slot: Slot, at: SocketAddr, request: &Request) -> Heard {
         let silence = || Err(format!("{at} cannot be asked: connection refused"));
-        let Some(other) = self.slot_at(&at.to_string()).filter(|other| self.reaches_etcd(slot, *other)) else {
+        let there =
+            if at.ip().is_loopback() && request.path == RANGE { Some(slot) } else { self.slot_at(&at.to_string()) };
+        let Some(other) = there.filter(|other| self.reaches_etcd(slot, *other)) else {
             return silence();
         };
         let Some(cluster) = self.hosts[other as usize].kube.cluster else { return silence() };
@@ -164,7 +167,10 @@ impl World {
         if request.path == LIST && (!agreed || self.has_quorum(other, cluster)) {
             return says(200, &self.member_list(cluster));
         }
-        if request.path != REMOVE && request.path != LIST {
+        if request.path == RANGE && self.has_quorum(other, cluster) {
+            return says(200, &json!({"header": {"revision": self.now.to_string()}}));
+        }
+        if ![REMOVE, LIST, RANGE].contains(&request.path.as_str()) {
             return says(404, &Value::Null);
         }
         if !self.has_quorum(other, cluster) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use muster_kubeadm::Work;
 use muster_kubeadm::work::{Ask, Next};
 use muster_protocol::{Input, Renewal, RunId, Step, StepFailure, StepOutput};
-use muster_wire::MachineId;
+use muster_wire::{Digest, MachineId};
 use zeroize::Zeroizing;
 
 use super::World;
@@ -106,6 +106,8 @@ pub struct SealedTo {
 pub(crate) struct Site {
     pub(crate) clusters: Vec<Cluster>,
     pub(crate) adding_etcd: BTreeSet<Slot>,
+    /// The names of the Nodes that backups hold.
+    pub(super) backups: BTreeMap<Digest, BTreeSet<String>>,
     /// Steps that were begun: none draws the same entropy as another.
     pub(crate) steps: u64,
 }
@@ -177,7 +179,7 @@ impl World {
             Step::InitFinish { .. } | Step::FoundFinish { .. } => times.init_finish_s,
             Step::Join { .. } => times.join_s,
             Step::JoinEtcd { .. } => times.etcd_s,
-            Step::JoinFinish { .. } | Step::AwaitReady { .. } => times.ready_s,
+            Step::JoinFinish { .. } | Step::AwaitReady { .. } | Step::Register { .. } => times.ready_s,
             Step::Reset { .. }
             | Step::Strike { .. }
             | Step::LeaveEtcd { .. }
@@ -188,6 +190,7 @@ impl World {
             }
             Step::Renew { .. } | Step::RenewKubelet { .. } => [1.0, 4.0],
             Step::RebuildEtcd { .. } => [4.0, 9.0],
+            Step::BackUp { .. } => [0.3, 3.0],
             Step::DeleteToken { .. } | Step::ApplyManifests { .. } => [0.01, 0.2],
         };
         let step_max = seconds(times.step_max_s);

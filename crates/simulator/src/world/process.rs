@@ -94,6 +94,9 @@ impl World {
                     let seen = self.observed(slot, gone);
                     self.feed(slot, seen);
                 }
+                if !self.backups(slot).is_empty() {
+                    self.tell_backups(slot);
+                }
                 self.carry_on(slot);
                 self.follow_links(slot);
                 let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
@@ -330,7 +333,7 @@ impl World {
             Effect::Learn { machine, addresses } => self.learn(slot, machine, &addresses),
             Effect::Refuse { machine, rest, why } => self.refuse(slot, machine, rest, &why),
             Effect::StartRaft { charter } => self.raft_start(slot, &charter),
-            Effect::RebuildRaft { charter, known, epoch } => self.raft_rebuild(slot, &charter, &known, epoch),
+            Effect::RebuildRaft { charter, known, next } => self.raft_rebuild(slot, &charter, &known, next),
             Effect::InitializeRaft => self.raft_initialize(slot),
             Effect::StopRaft => self.raft_stops(slot),
             Effect::Renew => self.renew(slot),
@@ -345,6 +348,7 @@ impl World {
                 }
                 self.hosts[slot as usize].api_servers = servers;
             }
+            Effect::KeepBackups { last, wanted } => self.keep_backups(slot, last, wanted),
             Effect::Answer { call, fate } => self.wish_answered(slot, call, &fate),
             Effect::Notice(notice) => self.see(Seen::Notice { slot, notice: &notice }),
         }

@@ -103,6 +103,7 @@ impl World {
             }
             ["join"] => self.join_skipping(slot, &args),
             ["salvage"] => self.salvage(slot, &args),
+            ["try-restart", "kubelet.service"] => self.kubelet_restarts(slot),
             ["certs", "renew", "all"] => self.renew_certificates(slot, &args),
             ["token", "create"] => self.create_token(slot, &args),
             ["token", "delete", id] => self.delete_token(slot, id),
@@ -256,6 +257,10 @@ impl World {
         (cluster.etcd, cluster.begun) = ([slot].into(), [slot].into());
         cluster.learners.clear();
         cluster.members.retain(|member| !others.contains(member));
+        if let Some(backup) = args.iter().find_map(|arg| arg.strip_prefix("--backup=")) {
+            let Some(nodes) = self.backed_up(slot, backup) else { return failed("salvage", "there is no such backup") };
+            cluster.nodes.retain(|name, _| nodes.contains(name));
+        }
         self.site.clusters[old].given_up = true;
         self.site.clusters.push(cluster);
         for host in self.hosts.iter_mut().filter(|host| !others.contains(&host.slot)) {
@@ -265,6 +270,15 @@ impl World {
         let serves = self.has(slot, &at(API_MANIFEST));
         let kube = self.kube(slot);
         (kube.etcd, kube.serves) = (true, serves);
+        Ok(())
+    }
+
+    /// A kubelet that starts registers its Node, if that is not there.
+    fn kubelet_restarts(&mut self, slot: Slot) -> Done {
+        let kube = &self.hosts[slot as usize].kube;
+        if let (Some(cluster), name) = (kube.cluster, kube.name.clone()) {
+            self.site.clusters[cluster].nodes.entry(name).or_insert(NodeObject { slot, stopped: None });
+        }
         Ok(())
     }
 
@@ -404,6 +418,13 @@ impl World {
             kube.serves = kube.etcd;
         }
         Ok(())
+    }
+
+    /// Whether a machine's Node is in the cluster that it is a member of.
+    pub(crate) fn has_node(&self, slot: Slot) -> bool {
+        let kube = &self.hosts[slot as usize].kube;
+        let cluster = kube.cluster.map(|cluster| &self.site.clusters[cluster]);
+        cluster.is_some_and(|cluster| cluster.nodes.get(&kube.name).is_some_and(|node| node.slot == slot))
     }
 
     /// A kubelet registers its Node, whether kubeadm still runs or not.

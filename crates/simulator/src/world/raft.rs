@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_consensus::seeded::{Executor, Seeded};
 use muster_consensus::{Call, Config, Consensus, Disk, Done, Event as RaftEvent, OpenError, SeatError, Then};
-use muster_protocol::Time;
+use muster_protocol::{NextEpoch, Time};
 use muster_wire::{Charter, Entry, MachineId};
 use tokio::sync::mpsc;
 
@@ -94,11 +94,11 @@ impl World {
     }
 
     /// A person's word makes this machine's store anew. What it had told anybody before it died in that is told to nobody.
-    pub(super) fn raft_rebuild(&mut self, slot: Slot, charter: &Charter, known: &[u8], epoch: u32) {
+    pub(super) fn raft_rebuild(&mut self, slot: Slot, charter: &Charter, known: &[u8], next: NextEpoch) {
         let host = &self.hosts[slot as usize];
         let (platter, level, machine) = (host.platter.clone(), host.level, host.me);
         let disk = Disk::open_on("raft.redb", platter).map_err(OpenError::from).map_err(SeatError::from);
-        let rebuilt = disk.and_then(|disk| host.seat.rebuild(charter, known, epoch, level, &disk));
+        let rebuilt = disk.and_then(|disk| host.seat.rebuild(charter, known, next, level, &disk));
         if self.raft_is_struck(slot) {
             return;
         }

@@ -12,8 +12,13 @@ impl World {
     /// Asks whoever the scenario names. A wish's number is its place there.
     pub(super) fn wish(&mut self, index: usize) {
         if self.scenario.wishes.get(index).is_some_and(|wish| wish.recover) {
+            let restores = self.scenario.wishes[index].from_backup;
             for slot in self.targets(&self.scenario.wishes[index].machines) {
-                self.feed(slot, Input::Recover { call: index as u64, dry_run: false });
+                let backup = self.last_backup(slot).filter(|_| restores);
+                if restores && backup.is_none() {
+                    continue;
+                }
+                self.feed(slot, Input::Recover { call: index as u64, dry_run: false, backup });
             }
             return;
         }

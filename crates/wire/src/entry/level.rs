@@ -17,5 +17,8 @@ pub const LEAVING: u32 = 4;
 /// A ledger of this level was rebuilt from what one machine had. It comes with that, and not because all voters know it.
 pub const RECOVERY: u32 = 5;
 
+/// From here on there are backups.
+pub const BACKUPS: u32 = 6;
+
 /// The highest level that this version knows.
-pub const KNOWN: u32 = RECOVERY;
+pub const KNOWN: u32 = BACKUPS;
