@@ -55,6 +55,9 @@ pub(crate) struct Device {
     pub(crate) plan: Mutex<Option<Arc<Plan>>>,
 }
 
+/// Longest time for a backup: whoever waits for it goes on without.
+const BACKUP: Duration = Duration::from_secs(600);
+
 /// Longest time for the kernel to end connections.
 const CUT_OFF: Duration = Duration::from_secs(2);
 
@@ -173,7 +176,9 @@ impl Device {
             Ask::Endpoint(address) => Answer::Did(self.mean(address)),
             Ask::CutOff(at) => Answer::Did(cut_off(at).await),
             Ask::BackUp { request, label } => {
-                Answer::BackedUp(backups::take(&self.backups, &self.place.settings, &request, label).await)
+                let taken = backups::take(&self.backups, &self.place.settings, &request, label);
+                let taken = tokio::time::timeout(BACKUP, taken).await;
+                Answer::BackedUp(taken.unwrap_or_else(|_| Err(format!("it took longer than {} s", BACKUP.as_secs()))))
             }
             Ask::Keep(plan) => {
                 *self.plan.lock().expect("no holder panics") = Some(plan);

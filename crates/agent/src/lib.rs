@@ -12,6 +12,7 @@ mod device;
 mod disk;
 pub mod endpoint;
 mod files;
+mod former;
 pub mod guard;
 mod hardware;
 mod hosts;

@@ -29,6 +29,12 @@ use processes::Process;
 /// How long etcd is waited for that the kubelet is to start: it may be in a back-off of some minutes.
 const ETCD_COMES: Duration = Duration::from_secs(330);
 
+/// How long an etcd that runs may take to be seen.
+const ETCD_RUNS: Duration = Duration::from_secs(5);
+
+/// The backup, opened, while a cluster is begun from it.
+const OPENED: &str = "backup.db";
+
 /// How long it may take to end.
 const ETCD_ENDS: Duration = Duration::from_secs(20);
 
@@ -92,6 +98,11 @@ impl Salvage {
         self.data_dir.join(format!("member-before-epoch-{}", self.epoch))
     }
 
+    /// Says which epoch the data is of.
+    fn mark(&self) -> PathBuf {
+        self.data_dir.join("muster-epoch")
+    }
+
     fn member(&self) -> PathBuf {
         self.data_dir.join("member")
     }
@@ -101,7 +112,11 @@ impl Salvage {
     /// # Errors
     /// What could not be done, and with which file.
     pub fn carry_out(&self, say: &mut dyn FnMut(&str)) -> Result<(), String> {
-        if !self.aside().exists() {
+        let begun = fs::read_to_string(self.mark()).ok().and_then(|epoch| epoch.trim().parse::<u32>().ok());
+        if begun.is_some_and(|begun| begun >= self.epoch) {
+            // What was kept aside may have been deleted since; what is there now has been written to.
+            say("it was done before");
+        } else if !self.aside().exists() {
             let tools = self.tools(say)?;
             self.has_room()?;
             say("the kubelet and etcd stop");
@@ -113,8 +128,12 @@ impl Salvage {
             let new = self.work().join("new/member");
             fs::rename(&new, self.member()).map_err(named(&new))?;
         }
+        fs::write(self.mark(), self.epoch.to_string()).map_err(named(&self.mark()))?;
         sync(&self.data_dir)?;
         forget(&self.work())?;
+        if let Some(begin) = &self.backup {
+            backups::forget(&begin.directory, begin.digest);
+        }
         say("the kubelet starts");
         kubelet("start")
     }
@@ -127,7 +146,10 @@ impl Salvage {
             Some(begin) => {
                 let snapshot = self.open(begin)?;
                 say("a cluster is begun from the backup");
-                self.restore(&tools.etcdutl, &snapshot, &[])?
+                let new = self.restore(&tools.etcdutl, &snapshot, &[]);
+                // All of the cluster's Secrets are in it.
+                fs::remove_file(&snapshot).map_err(named(&snapshot))?;
+                new?
             }
             None => {
                 let copy = self.copy(say)?;
@@ -155,7 +177,7 @@ impl Salvage {
     /// Opens the backup in the working directory.
     fn open(&self, begin: &Begin) -> Result<PathBuf, String> {
         let sealed = backups::find(&begin.directory, begin.digest)?;
-        let snapshot = self.work().join("backup.db");
+        let snapshot = self.work().join(OPENED);
         let key = BackupKey::of(&begin.key)?;
         let file = fs::File::open(&sealed).map_err(named(&sealed))?;
         let mut options = fs::OpenOptions::new();
@@ -178,6 +200,7 @@ impl Salvage {
         for leftover in ["copy", "new"] {
             forget(&self.work().join(leftover))?;
         }
+        drop(fs::remove_file(self.work().join(OPENED)));
         let needed = self.source_bytes()?.saturating_mul(2).saturating_add(SPARE);
         let disk = rustix::fs::statvfs(&self.data_dir).map_err(|why| named(&self.data_dir)(why.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -201,15 +224,20 @@ impl Salvage {
         let mut told = false;
         while !tools.etcdutl.exists() || self.backup.is_none() && !tools.etcd.exists() {
             if let Some(process) = processes::of_etcd(&self.data_dir).first() {
-                take(&etcdutl_of(process).ok_or(NO_ETCDUTL)?, &tools.etcdutl)?;
-                if !can_bump(&tools.etcdutl) {
+                let etcdutl = etcdutl_of(process).ok_or(NO_ETCDUTL)?;
+                if !can_bump(&etcdutl) {
                     return Err(OLD_ETCDUTL.to_owned());
                 }
                 take(&process.program(), &tools.etcd)?;
+                take(&etcdutl, &tools.etcdutl)?;
                 break;
             }
-            // A backup is read by etcdutl alone, and where etcd's data is gone no etcd runs.
-            if let Some(etcdutl) = in_path("etcdutl").find(|path| self.backup.is_some() && path.exists()) {
+            // A backup is read by etcdutl alone. Where etcd's data is gone no etcd runs, and where it is broken none does for longer than a moment.
+            if self.backup.is_some()
+                && begun.elapsed() >= ETCD_RUNS
+                && let Some(etcdutl) = own_etcdutl()
+            {
+                say(&format!("no etcd runs: {} is used", etcdutl.display()));
                 take(&etcdutl, &tools.etcdutl)?;
                 break;
             }
@@ -307,13 +335,43 @@ impl Salvage {
 }
 
 /// What will be lacking for a salvage on this machine, as far as can be seen before it begins.
-pub fn lacks(data_dir: &Path) -> Option<&'static str> {
+pub fn lacks(data_dir: &Path, from_backup: bool) -> Option<&'static str> {
     let etcd = processes::of_etcd(data_dir);
-    let process = etcd.first()?;
+    let Some(process) = etcd.first() else {
+        return (from_backup && own_etcdutl().is_none()).then_some(NO_ETCDUTL);
+    };
     match etcdutl_of(process) {
         None => Some(NO_ETCDUTL),
         Some(etcdutl) => (!can_bump(&etcdutl)).then_some(OLD_ETCDUTL),
     }
+}
+
+/// The machine's own, or one that lies unpacked in the container runtime's store, the last one first; the first that can do what is needed.
+fn own_etcdutl() -> Option<PathBuf> {
+    in_path("etcdutl").chain(unpacked("etcdutl")).find(|path| path.exists() && can_bump(path))
+}
+
+/// Where containerd and CRI-O unpack images: a directory a layer, numbered by containerd as they come.
+const LAYERS: [(&str, &str); 2] = [
+    ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots", "fs"),
+    ("/var/lib/containers/storage/overlay", "diff"),
+];
+
+fn unpacked(program: &str) -> impl Iterator<Item = PathBuf> {
+    let mut found = Vec::new();
+    for (store, below) in LAYERS {
+        let mut layers: Vec<PathBuf> =
+            fs::read_dir(store).into_iter().flatten().flatten().map(|layer| layer.path().join(below)).collect();
+        let number = |layer: &PathBuf| -> u64 {
+            let name = layer.parent().and_then(|parent| parent.file_name()?.to_str()?.parse().ok());
+            name.unwrap_or_default()
+        };
+        layers.sort_by_key(|layer| std::cmp::Reverse(number(layer)));
+        for layer in layers {
+            found.extend(["usr/local/bin", "usr/bin", "bin"].map(|directory| layer.join(directory).join(program)));
+        }
+    }
+    found.into_iter()
 }
 
 /// Whether it knows how to begin with higher revisions.

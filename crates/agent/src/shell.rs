@@ -31,6 +31,7 @@ use crate::counters::Counters;
 use crate::device::{self, Device};
 use crate::disk::{Disk, DiskError, Loaded};
 use crate::endpoint::{Endpoint, Site};
+use crate::former::Former;
 use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
 use crate::net::{Command, Event, Holes, Mesh, Outcomes, Settings as MeshSettings};
@@ -110,6 +111,8 @@ struct Shell {
     /// When a kubelet that is about to start last asked whether it may.
     kubelet_asked: Option<Instant>,
     backups: backups::Backups,
+    /// None where the machine is no computer of its own.
+    former: Option<Former>,
     /// Reports that go to other machines, and come from them.
     others: Others,
     /// Where one that is made for others goes.
@@ -255,6 +258,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         runs: BTreeMap::new(),
         kubelet_asked: None,
         backups,
+        former: config.root.is_none().then(|| Former::begin(&config.run_dir, inputs.clone())),
         others: Others::default(),
         reports,
         logs,
@@ -328,7 +332,10 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         shell.handle(input, &mut effects).await?;
     }
     info!("stops");
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // One that starts again as another goes on in this process: it would be killed for not ending.
+    if !shell.renewed {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    }
     drop(leaves);
     for run in shell.runs.values() {
         // Kills the process group of what it runs, unless that is left.
@@ -407,6 +414,11 @@ impl Shell {
                     let member = self.machine.ledger().member(self.machine.id());
                     let own = member.and_then(|member| member.admitted.address.parse().ok());
                     self.device.endpoint.servers(&servers, own);
+                }
+                Effect::Former(addresses) => {
+                    if let Some(former) = &self.former {
+                        former.lead(addresses);
+                    }
                 }
                 Effect::KeepBackups { last, wanted } => self.backups.keep(last, wanted),
                 Effect::Answer { call, fate } => {
@@ -507,7 +519,15 @@ impl Shell {
             }
             Event::Received(from, frame, _) => Input::Received { from, frame },
             Event::TurnedAway(whom, why) => Input::TurnedAway { whom, why },
-            Event::Addresses(addresses) => Input::Addresses(addresses),
+            Event::Addresses(mut addresses) => {
+                // The one that it had is kept for those who know no other, and is not where it is.
+                let is_former = |address: &str| {
+                    let host = muster_wire::host_of(address);
+                    host.zip(self.former.as_ref()).is_some_and(|(host, former)| former.is_former(host))
+                };
+                addresses.retain(|address| !is_former(address));
+                Input::Addresses(addresses)
+            }
         })
     }
 }

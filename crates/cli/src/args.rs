@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Reset(ResetArguments),
     /// The other control planes are gone for good: rebuild the cluster from what this one has
     Recover(RecoverArguments),
-    /// List backups of etcd, and fetch one
+    /// List backups of etcd, fetch one, and open one
     Backup {
         #[command(subcommand)]
         action: BackupAction,
@@ -423,6 +423,33 @@ pub(crate) enum BackupAction {
     List(BackupListArguments),
     /// Write a backup to a file
     Fetch(BackupFetchArguments),
+    /// Open a sealed file: needs no agent, and no cluster
+    Open(BackupOpenArguments),
+}
+
+const BACKUP_OPEN_HELP: &str = "\
+What is written is etcd's own snapshot, with all of the cluster's Secrets: `etcdutl snapshot restore` begins a cluster with it.
+
+Example:
+  muster backup open backup-7.sealed --key pki/etcd/ca.key --out backup-7.db
+
+Exit code 0 if it is written, 1 if it does not open.";
+
+#[derive(Args, Debug)]
+#[command(after_help = BACKUP_OPEN_HELP)]
+pub(crate) struct BackupOpenArguments {
+    /// The sealed file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The file to write, which must not be there yet
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// The key of etcd's CA, of any control plane of its cluster
+    #[arg(long, value_name = "FILE", default_value = "/etc/kubernetes/pki/etcd/ca.key")]
+    pub(crate) key: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const BACKUP_LIST_HELP: &str = "\

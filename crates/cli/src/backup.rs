@@ -11,7 +11,7 @@ use muster_agent::backups::{BackupKey, open};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::args::{BackupAction, BackupFetchArguments, BackupListArguments};
+use crate::args::{BackupAction, BackupFetchArguments, BackupListArguments, BackupOpenArguments};
 use crate::exit::Exit;
 use crate::look::agent;
 use crate::print;
@@ -48,6 +48,7 @@ pub(crate) async fn carry_out(action: &BackupAction) -> anyhow::Result<Exit> {
     match action {
         BackupAction::List(arguments) => list(arguments).await,
         BackupAction::Fetch(arguments) => fetch(arguments).await,
+        BackupAction::Open(arguments) => opened(arguments),
     }
 }
 
@@ -58,7 +59,9 @@ async fn list(arguments: &BackupListArguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
-        print::line("no backup was taken yet: the first one is, ten minutes after the cluster is made")?;
+        print::line(
+            "there is no backup: the first is taken ten minutes after the cluster is made, unless backup.every is \"never\"",
+        )?;
         return Ok(Exit::Done);
     }
     let mut lines = vec![["BACKUP", "TAKEN", "BY", "EPOCH", "REVISION", "SIZE", "ON"].map(str::to_owned).to_vec()];
@@ -127,34 +130,41 @@ async fn fetch(arguments: &BackupFetchArguments) -> anyhow::Result<Exit> {
             return Ok(Exit::Failed);
         }
     };
-    let written = write(&path, out, key.as_ref());
-    if let Err(why) = written {
-        // Half a backup is none.
-        if out.symlink_metadata().is_ok() {
-            let _ = std::fs::remove_file(out);
-        }
-        return Err(why);
-    }
+    write(&path, out, key.as_ref())?;
+    told(out, arguments.open, arguments.json)
+}
+
+fn opened(arguments: &BackupOpenArguments) -> anyhow::Result<Exit> {
+    let key = BackupKey::of(&arguments.key).map_err(|why| anyhow::anyhow!(why))?;
+    write(&arguments.file, &arguments.out, Some(&key))?;
+    told(&arguments.out, true, arguments.json)
+}
+
+fn told(out: &Path, open: bool, json: bool) -> anyhow::Result<Exit> {
     let bytes = out.metadata().map_or(0, |file| file.len());
-    let how = if arguments.open { "with all Secrets in the clear" } else { "sealed" };
-    print::line(&match arguments.json {
-        true => json!({ "backup": out, "bytes": bytes, "open": arguments.open }).to_string(),
+    let how = if open { "with all Secrets in the clear" } else { "sealed" };
+    print::line(&match json {
+        true => json!({ "backup": out, "bytes": bytes, "open": open }).to_string(),
         false => format!("{}: {}, {how}", out.display(), size(bytes)),
     })?;
     Ok(Exit::Done)
 }
 
+/// Writes a file that is not there yet. Half a backup is none, and is taken away again.
 fn write(path: &Path, out: &Path, key: Option<&BackupKey>) -> anyhow::Result<()> {
-    let mut from = File::open(path).with_context(|| path.display().to_string())?;
+    let from = File::open(path).with_context(|| path.display().to_string())?;
     let options = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out);
-    let mut to = options.with_context(|| format!("{} cannot be written", out.display()))?;
+    let to = options.with_context(|| format!("{} cannot be written", out.display()))?;
+    copy(from, to, key).map_err(|why| {
+        let _ = std::fs::remove_file(out);
+        why.context(path.display().to_string())
+    })
+}
+
+fn copy(mut from: File, mut to: File, key: Option<&BackupKey>) -> anyhow::Result<()> {
     match key {
-        Some(key) => {
-            open(from, key, &mut to).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
-        }
-        None => {
-            std::io::copy(&mut from, &mut to).with_context(|| format!("{} cannot be written", out.display()))?;
-        }
+        Some(key) => drop(open(from, key, &mut to).map_err(|why| anyhow::anyhow!(why))?),
+        None => drop(std::io::copy(&mut from, &mut to)?),
     }
     to.flush()?;
     to.sync_all()?;

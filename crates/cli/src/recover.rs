@@ -36,7 +36,7 @@ pub(crate) async fn recover(arguments: &RecoverArguments) -> anyhow::Result<Exit
     let with = from.as_ref().map_or(String::new(), |from| format!("&backup={}", escaped(from)));
     let fate: Fate = agent.post(&format!("/v1/recover?dry_run=true{with}"), &()).await?;
     let Fate::Would { change } = &fate else { return told(how, &fate, "") };
-    if let Some(why) = muster_agent::salvage::lacks(Path::new(ETCD_DIR)) {
+    if let Some(why) = muster_agent::salvage::lacks(Path::new(ETCD_DIR), arguments.from.is_some()) {
         return told(how, &Fate::Refused { why: why.to_owned() }, "");
     }
     let steps = steps(change, arguments.from.as_deref());
@@ -57,7 +57,7 @@ pub(crate) async fn recover(arguments: &RecoverArguments) -> anyhow::Result<Exit
             print::complaint("error: nobody can be asked here: say --yes, or look first with --dry-run");
             return Ok(Exit::Wrong);
         }
-        if !agreed("Are the other control planes gone for good? [y/N] ")? {
+        if !agreed("Is there no other control plane that will come back, and is this to be done? [y/N] ")? {
             print::complaint("nothing is changed");
             return Ok(Exit::Failed);
         }

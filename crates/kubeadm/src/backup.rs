@@ -27,7 +27,7 @@ pub struct Label {
     pub taken_s: u64,
     /// etcd's revision before it was taken.
     pub revision: u64,
-    /// The Kubernetes version of kubeadm here: etcd of that, or of a later one, reads it.
+    /// The Kubernetes version of kubeadm where it was taken.
     pub kubernetes: String,
     /// Length of etcd's database in bytes.
     pub database_bytes: u64,

@@ -134,11 +134,8 @@ pub enum StepInput<'a> {
         /// The backup with which it begins instead.
         backup: Option<Digest>,
     },
-    /// Have the kubelet register its Node again, and wait until that is Ready. Safe to repeat.
-    Register {
-        /// Its name.
-        name: &'a str,
-    },
+    /// Have the kubelet register its Node again. Safe to repeat.
+    Register,
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// Its name.
@@ -252,7 +249,7 @@ impl Plan {
             StepInput::Renew { node, overdue } => self.renew(node, *overdue),
             StepInput::RenewKubelet { node, ticket, pair } => self.renew_kubelet(node, ticket, pair),
             StepInput::RebuildEtcd { node, epoch, token, backup } => self.rebuild_etcd(node, *epoch, token, *backup),
-            StepInput::Register { name } => self.register(name),
+            StepInput::Register => self.register(),
             StepInput::AwaitReady { name } => vec![self.await_ready(name)],
             StepInput::CreateToken { token } => self.create_token(token),
             StepInput::DeleteToken { token } => vec![self.delete_token(token)],

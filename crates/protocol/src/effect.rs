@@ -9,7 +9,7 @@ use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 use crate::NextEpoch;
 use crate::ladder::EtcdTiming;
 use crate::lead::manifests::ManifestResult;
-use crate::machine::Fate;
+use crate::machine::{Fate, FormerAddresses};
 use crate::words::notices::{Notice, NoticeKind};
 
 /// Number of a run of a [`Step`]; unique within one start of the machine.
@@ -103,6 +103,9 @@ pub enum Effect {
         /// Which.
         wanted: Vec<WantedBackup>,
     },
+    /// Keep this machine's former address, and routes for those of others, and no others. Given whenever that changes, and in each start; answered with
+    /// [`crate::Input::Former`] when something is wrong with it.
+    Former(FormerAddresses),
     /// Answer an [`crate::Input::Wish`] or an [`crate::Input::Recover`].
     Answer {
         /// Its number.
@@ -303,12 +306,8 @@ pub enum Step {
         /// The ticket from the ledger.
         ticket: Bytes,
     },
-    /// Have the kubelet start anew, so that it registers its Node again: etcd was restored from a backup that may not have it. Then wait until it is
-    /// Ready.
-    Register {
-        /// This machine's Node name.
-        name: String,
-    },
+    /// Have the kubelet start anew, so that it registers its Node again: etcd was restored from a backup that may not have it.
+    Register,
     /// Wait until this machine's Node is Ready.
     AwaitReady {
         /// This machine's Node name.
@@ -398,7 +397,7 @@ impl Step {
             Step::JoinFinish { .. } => "join-finish",
             Step::Renew { .. } => "renew",
             Step::RenewKubelet { .. } => "renew-kubelet",
-            Step::Register { .. } => "register",
+            Step::Register => "register",
             Step::AwaitReady { .. } => "await-ready",
             Step::LeaveEtcd { .. } => "leave-etcd",
             Step::DeleteToken { .. } => "delete-token",

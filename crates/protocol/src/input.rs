@@ -48,6 +48,11 @@ pub enum Input {
         /// Each names its file, and the line where it is one.
         troubles: Vec<String>,
     },
+    /// What stands in the way of [`crate::Effect::Former`], for people; empty when nothing does any more.
+    Former {
+        /// Each names an address.
+        troubles: Vec<String>,
+    },
     /// Raft committed an entry at this log index. Indexes only grow; some carry no entry of ours and do not come here.
     Applied {
         /// Index in the Raft log.

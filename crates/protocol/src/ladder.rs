@@ -278,6 +278,8 @@ impl Ladder {
     fn mark_started(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) {
         context.durable.started = Some(marker);
         context.durable.completed = None;
+        // What is registered from here on is registered with the etcd of this epoch.
+        context.durable.rebuilt = context.durable.rebuilt.max(context.ledger.epoch().number);
         self.underway = Some(marker);
         if crate::planted::planted("start-unmarked") {
             context.durable.started = None;

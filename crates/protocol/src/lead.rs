@@ -141,6 +141,11 @@ impl Lead {
         }
     }
 
+    /// etcd has what it had once: what was registered there since may not be.
+    pub(crate) fn restored(&mut self) {
+        self.tokens = Tokens::default();
+    }
+
     /// How often in a row no backup could be taken here, and why the last time.
     pub(crate) fn backup_failure(&self) -> Option<(u32, &str)> {
         self.backups.failure()

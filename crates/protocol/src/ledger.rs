@@ -107,6 +107,7 @@ impl Ledger {
                 self.members.admitted(*machine)?;
                 self.backups.keep(*number, *machine)?;
             }
+            Entry::BackupGone { number, machine } => self.backups.lose(*number, *machine)?,
         }
         self.consequences(entry);
         self.close_wishes();
@@ -200,6 +201,7 @@ impl Ledger {
             | Entry::RemovalHeld { .. }
             | Entry::BackedUp(_)
             | Entry::BackupKept { .. }
+            | Entry::BackupGone { .. }
             | Entry::Wished(_) => {}
         }
     }

@@ -34,7 +34,7 @@ pub use input::{Input, Renewal};
 pub use ladder::EtcdTiming;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::{Ledger, NextEpoch};
-pub use machine::{Boot, Fate, ImageStatus, Machine, RunsImage, StartRefusal};
+pub use machine::{Boot, Fate, FormerAddresses, ImageStatus, Machine, RunsImage, StartRefusal};
 pub(crate) use muster_wire::planted;
 pub use status::{Phase, Status};
 pub use time::Time;

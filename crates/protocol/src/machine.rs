@@ -23,6 +23,7 @@ mod backups;
 mod boot;
 mod card;
 mod explain;
+mod former;
 mod founding;
 mod guard;
 mod images;
@@ -38,6 +39,7 @@ mod strangers;
 mod wishes;
 
 pub use boot::{Boot, StartRefusal};
+pub use former::FormerAddresses;
 pub use images::{ImageStatus, RunsImage};
 pub use wishes::Fate;
 
@@ -63,6 +65,7 @@ pub struct Machine {
     recovering: Option<recovery::Recovering>,
     met: guard::Met,
     backups: backups::Keeping,
+    former: former::Former,
     /// When this start began.
     started: Time,
     /// Whether its store of Raft was begun in an earlier start.
@@ -82,6 +85,8 @@ pub struct Machine {
     /// What the endpoint's name was last said to mean, and what is wrong with it.
     endpoint: Option<IpAddr>,
     endpoint_troubles: Vec<String>,
+    /// What is wrong with former addresses here.
+    former_troubles: Vec<String>,
     phase: Phase,
     look_at: Option<Time>,
     /// The ledger's revision, and when it became that.
@@ -190,6 +195,10 @@ impl Machine {
                 self.endpoint_troubles = troubles;
                 return false;
             }
+            Input::Former { troubles } => {
+                self.former_troubles = troubles;
+                return false;
+            }
             Input::Applied { revision, entry } => {
                 self.follow.fed(self.identity.machine());
                 if let Some((entry, told)) = self.follow.applied(revision, entry) {
@@ -214,7 +223,7 @@ impl Machine {
             Input::Members(members) => self.follow.takes_part(self.identity.machine(), members),
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
             Input::Recover { call, dry_run, backup } => self.recover(now, call, dry_run, backup, effects),
-            Input::Backups(has) => self.keeps_backups(has),
+            Input::Backups(has) => self.keeps_backups(now, has),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
                 self.ladder.etcd_gone(now, etcd_gone);
@@ -400,6 +409,7 @@ impl Machine {
         });
         self.wishes.want(now, self.follow.ledger(), &mut wants, &mut due, effects);
         self.keep_backups(now, &mut wants, &mut due, effects);
+        self.keep_former(now, &mut due, effects);
         self.due = due;
         self.follow.want(wants);
         self.list_api_servers(effects);

@@ -148,6 +148,15 @@ impl Stage {
                 site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: false, backup: Some(backup) });
                 site.run(Duration::ZERO);
             }
+            // A machine has another address; others reach it there.
+            "move" => {
+                let (seat, address) = (*numbers.first()?, rest.get(1)?.to_string());
+                let (machine, at) = (site.id(seat), address.parse().ok()?);
+                site.feed(seat, Input::Addresses(vec![format!("{address}:7390")]));
+                let others: Vec<usize> = site.seats.keys().copied().filter(|other| *other != seat).collect();
+                others.iter().for_each(|other| site.feed(*other, Input::Reached { machine, address: at }));
+                site.run(Duration::from_secs(3));
+            }
             // A disk loses its backups.
             "forget-backups" => {
                 let seat = *numbers.first()?;

@@ -142,6 +142,7 @@ fn text(input: &Input) -> String {
         Input::Recover { dry_run: true, .. } => "is asked whether it would rebuild the cluster".to_owned(),
         Input::Wish { wish, dry_run: false, .. } => format!("is asked to {wish}"),
         Input::Wish { wish, dry_run: true, .. } => format!("is asked what it would change to {wish}"),
+        Input::Former { troubles } => format!("hears of former addresses: {}", troubles.join("; ")),
         Input::Backups(has) => format!("is told that {} backups are on its disk", has.len()),
         Input::Observed { .. } => "is told what runs on it".to_owned(),
         Input::Progress { phase, .. } => format!("kubeadm is at {phase}"),

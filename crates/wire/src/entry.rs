@@ -153,6 +153,13 @@ pub enum Entry {
         /// Who keeps it.
         machine: MachineId,
     },
+    /// A machine has lost its copy of a backup, and cannot have another one.
+    BackupGone {
+        /// The backup's number.
+        number: u32,
+        /// Who kept it.
+        machine: MachineId,
+    },
     /// From here on the ledger may hold what needs this level.
     LevelRaised {
         /// The level, see [`level`].
@@ -181,6 +188,7 @@ impl Entry {
             Entry::RemovalHeld { .. } => "removal-held",
             Entry::BackedUp(_) => "backed-up",
             Entry::BackupKept { .. } => "backup-kept",
+            Entry::BackupGone { .. } => "backup-gone",
             Entry::LevelRaised { .. } => "level-raised",
             Entry::Wished(_) => "wished",
         }
@@ -190,7 +198,7 @@ impl Entry {
     pub fn level(&self) -> u32 {
         match self {
             Entry::LevelRaised { level } => *level,
-            Entry::BackedUp(_) | Entry::BackupKept { .. } => level::BACKUPS,
+            Entry::BackedUp(_) | Entry::BackupKept { .. } | Entry::BackupGone { .. } => level::BACKUPS,
             Entry::Promoted { .. } | Entry::RemovalHeld { .. } => level::LEAVING,
             Entry::Wished(signed) => match signed.wish {
                 Wish::AcceptImage(_) => level::WISHES,
@@ -270,6 +278,9 @@ fn to_proto(entry: &Entry) -> Change {
         Entry::BackupKept { number, machine } => {
             Change::BackupKept(proto::BackupKept { number: *number, machine: machine_bytes(machine) })
         }
+        Entry::BackupGone { number, machine } => {
+            Change::BackupGone(proto::BackupGone { number: *number, machine: machine_bytes(machine) })
+        }
         Entry::LevelRaised { level } => Change::LevelRaised(proto::LevelRaised { level: *level }),
         Entry::Wished(wish) => Change::Wished(wish.to_proto()),
     }
@@ -323,6 +334,7 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
         }
         Change::BackedUp(backup) => Entry::BackedUp(Backup::from_proto(&backup)?),
         Change::BackupKept(kept) => Entry::BackupKept { number: kept.number, machine: machine(&kept.machine)? },
+        Change::BackupGone(gone) => Entry::BackupGone { number: gone.number, machine: machine(&gone.machine)? },
         Change::LevelRaised(raised) => Entry::LevelRaised { level: raised.level },
         Change::Wished(signed) => Entry::Wished(SignedWish::from_proto(signed)?),
     })

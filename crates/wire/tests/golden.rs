@@ -211,6 +211,7 @@ fn entries() -> Vec<(&'static str, Entry)> {
             }),
         ),
         ("backup-kept", Entry::BackupKept { number: 3, machine }),
+        ("backup-gone", Entry::BackupGone { number: 3, machine }),
         ("level-raised", Entry::LevelRaised { level: 2 }),
         ("accept-image", wished(Wish::AcceptImage(image))),
         ("remove-machine", wished(Wish::RemoveMachine { machine, returns: false })),

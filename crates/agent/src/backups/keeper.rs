@@ -1,13 +1,14 @@
 //! Keeps the backups that this machine is to keep: fetches what is not here from machines that have it, part by part, and takes away the rest.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use muster_protocol::{Input, WantedBackup};
+use muster_wire::limits::BACKUP_PART_BYTES_MAX;
 use muster_wire::{Digest, Frame, MachineId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
@@ -18,8 +19,9 @@ use crate::net::Command;
 /// How long a machine may take to send a part.
 const PART: Duration = Duration::from_secs(10);
 
-/// Pause after a try that failed with everybody who has it.
+/// Pause after a try that failed with everybody who has it; doubled with each.
 const PAUSE: Duration = Duration::from_secs(15);
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// How often it is looked whether files are still there.
 const LOOK: Duration = Duration::from_secs(60);
@@ -37,12 +39,24 @@ pub(crate) struct Wanted {
     pub(crate) asked: Vec<WantedBackup>,
 }
 
+/// Tries that were in vain.
+#[derive(Debug, Clone)]
+pub(crate) struct Tried {
+    pub(crate) number: u32,
+    pub(crate) times: u32,
+    until: Instant,
+    from: Vec<MachineId>,
+    pub(crate) why: String,
+}
+
 pub(crate) struct Keeper {
     pub(crate) store: Arc<Store>,
-    pub(crate) wanted: watch::Receiver<Wanted>,
+    pub(crate) wanted: watch::Receiver<Option<Wanted>>,
     pub(crate) parts: mpsc::Receiver<Part>,
     pub(crate) net: mpsc::Sender<Command>,
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// How long what is not wanted stays.
+    pub(crate) grace: Duration,
 }
 
 impl Keeper {
@@ -50,13 +64,22 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.look()).await;
-        let mut told: Option<BTreeSet<Digest>> = None;
+        let (mut told, mut tried) = (None, BTreeMap::new());
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
+            let (store, grace, said) = (self.store.clone(), self.grace, wanted.is_some());
+            let wanted = wanted.unwrap_or_default();
             let digests = wanted.all.iter().chain(&wanted.asked).map(|backup| backup.digest).collect();
-            self.store.look_for_missing();
-            self.store.retain(wanted.last, &digests);
-            let has = self.store.has();
+            let last = wanted.last;
+            let look = move || {
+                store.look_for_missing();
+                // Before the machine has said anything nothing is unwanted.
+                if said {
+                    store.retain(last, &digests, Instant::now(), grace);
+                }
+                store.has()
+            };
+            let Ok(has) = tokio::task::spawn_blocking(look).await else { return };
             if told.as_ref() != Some(&has) {
                 if self.inputs.send(Input::Backups(has.clone())).await.is_err() {
                     return;
@@ -65,36 +88,63 @@ impl Keeper {
             }
             let missing = wanted.asked.iter().chain(&wanted.all).filter(|backup| !has.contains(&backup.digest));
             let missing: Vec<WantedBackup> = missing.cloned().collect();
+            tried.retain(|digest, _| missing.iter().any(|backup| backup.digest == *digest));
+            self.store.in_vain(&tried);
             let store = self.store.clone();
             let mut changes = self.wanted.clone();
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 () = store.taken.notified() => {}
-                () = self.fetch(missing) => {}
+                () = self.fetch(missing, &mut tried) => {}
             }
         }
     }
 
-    /// Ends when one more is here, or it is time to look again.
-    async fn fetch(&mut self, missing: Vec<WantedBackup>) {
-        let pause = if missing.is_empty() { LOOK } else { PAUSE };
+    /// Ends when one more is here, or could not be had, or it is time to look again.
+    async fn fetch(&mut self, missing: Vec<WantedBackup>, tried: &mut BTreeMap<Digest, Tried>) {
+        let mut again = Instant::now() + LOOK;
         for backup in missing {
-            for from in &backup.from {
-                match self.fetch_from(&backup, *from).await {
-                    Ok(()) => {
-                        info!(number = backup.number, %from, "a copy of a backup is kept here");
-                        return;
-                    }
-                    Err(why) => warn!(number = backup.number, %from, "a copy of a backup cannot be had: {why}"),
+            // Who else has it by now may give it.
+            if let Some(tried) = tried.get(&backup.digest).filter(|tried| tried.from == backup.from)
+                && Instant::now() < tried.until
+            {
+                again = again.min(tried.until);
+                continue;
+            }
+            match self.fetch_one(&backup).await {
+                Ok(from) => info!(number = backup.number, %from, "a copy of a backup is kept here"),
+                Err(why) => {
+                    let times = tried.get(&backup.digest).map_or(0, |tried| tried.times);
+                    let pause = (PAUSE * (1 << times.min(6))).min(PAUSE_MAX);
+                    warn!(
+                        number = backup.number,
+                        "a copy of a backup cannot be had: {why}; again in {} s",
+                        pause.as_secs()
+                    );
+                    let (number, until, from) = (backup.number, Instant::now() + pause, backup.from);
+                    tried.insert(backup.digest, Tried { number, times: times + 1, until, from, why });
                 }
             }
+            return;
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep_until(again.into()).await;
+    }
+
+    /// From whom it came, or why from nobody.
+    async fn fetch_one(&mut self, backup: &WantedBackup) -> Result<MachineId, String> {
+        self.store.has_room(backup.bytes).map_err(|why| why.to_string())?;
+        let mut all = Vec::new();
+        for from in &backup.from {
+            match self.fetch_from(backup, *from).await {
+                Ok(()) => return Ok(*from),
+                Err(why) => all.push(format!("{from}: {why}")),
+            }
+        }
+        Err(if all.is_empty() { "no other machine has one".to_owned() } else { all.join("; ") })
     }
 
     async fn fetch_from(&mut self, backup: &WantedBackup, from: MachineId) -> Result<(), String> {
         let failed = |why: std::io::Error| why.to_string();
-        self.store.has_room(backup.bytes).map_err(failed)?;
         let (file, begun) = self.store.begin(Some((backup.number, backup.digest))).map_err(failed)?;
         let mut at = file.metadata().map_err(failed)?.len();
         if at > backup.bytes {
@@ -106,7 +156,11 @@ impl Keeper {
             if part.is_empty() {
                 return Err("it does not have it".to_owned());
             }
-            at = written(&file, part, at, backup.bytes).await?;
+            // Who sends less at a time would never come to an end.
+            if part.len() as u64 != (backup.bytes - at).min(BACKUP_PART_BYTES_MAX as u64) {
+                return Err("it sends more or less than it was asked for".to_owned());
+            }
+            at = written(&file, part, at).await?;
         }
         let (path, store, backup) = (begun, self.store.clone(), backup.clone());
         let ends = move || {
@@ -139,11 +193,8 @@ impl Keeper {
     }
 }
 
-async fn written(file: &File, part: Bytes, at: u64, length: u64) -> Result<u64, String> {
+async fn written(file: &File, part: Bytes, at: u64) -> Result<u64, String> {
     let ends = at + part.len() as u64;
-    if ends > length {
-        return Err("it sends more than there is".to_owned());
-    }
     let file = file.try_clone().map_err(|why| why.to_string())?;
     let write = tokio::task::spawn_blocking(move || file.write_all_at(&part, at));
     write.await.map_err(|why| why.to_string())?.map_err(|why| why.to_string())?;
@@ -152,19 +203,19 @@ async fn written(file: &File, part: Bytes, at: u64, length: u64) -> Result<u64, 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::io::Write as _;
-
-    use muster_wire::limits::BACKUP_PART_BYTES_MAX;
 
     use super::*;
 
     const HONEST: MachineId = MachineId([1; 32]);
     const LIAR: MachineId = MachineId([2; 32]);
+    const NOBODY: MachineId = MachineId([9; 32]);
     const EMPTY: MachineId = MachineId([3; 32]);
 
     struct Site {
         directory: tempfile::TempDir,
-        wanted: watch::Sender<Wanted>,
+        wanted: watch::Sender<Option<Wanted>>,
         inputs: mpsc::Receiver<Input>,
         backup: WantedBackup,
     }
@@ -190,7 +241,7 @@ mod tests {
                 };
                 // What nobody asked for, and what comes twice, changes nothing.
                 for part in [
-                    (LIAR, digest, from, Bytes::from_static(b"x")),
+                    (NOBODY, digest, from, Bytes::from_static(b"x")),
                     (to, digest, from, body.clone()),
                     (to, digest, from, body),
                 ] {
@@ -198,13 +249,17 @@ mod tests {
                 }
             }
         });
-        let (wanted, changes) = watch::channel(Wanted::default());
+        let (wanted, changes) = watch::channel(None);
         let (tells, inputs) = mpsc::channel(16);
         let store = Arc::new(Store::new(directory.path().join("ours")));
-        tokio::spawn(Keeper { store, wanted: changes, parts: coming, net, inputs: tells }.run());
+        tokio::spawn(Keeper { store, wanted: changes, parts: coming, net, inputs: tells, grace: Duration::ZERO }.run());
         let length = (2 * BACKUP_PART_BYTES_MAX + 7) as u64;
         let backup = WantedBackup { number: 7, digest, bytes: length, from: vec![EMPTY, LIAR, HONEST] };
         Site { directory, wanted, inputs, backup }
+    }
+
+    fn want(site: &Site, all: Vec<WantedBackup>) {
+        site.wanted.send_replace(Some(Wanted { last: 7, all, asked: Vec::new() }));
     }
 
     async fn told(site: &mut Site) -> BTreeSet<Digest> {
@@ -219,11 +274,11 @@ mod tests {
         let mut site = site();
         assert!(told(&mut site).await.is_empty());
         let (backup, digest) = (site.backup.clone(), site.backup.digest);
-        site.wanted.send_modify(|wanted| (wanted.last, wanted.all) = (7, vec![backup]));
+        want(&site, vec![backup]);
         assert_eq!(told(&mut site).await, [digest].into());
         let path = super::super::find(&site.directory.path().join("ours"), digest).expect("here");
         assert_eq!(digest_of(&path).expect("read"), digest);
-        site.wanted.send_modify(|wanted| wanted.all.clear());
+        want(&site, Vec::new());
         assert!(told(&mut site).await.is_empty());
         assert!(!path.exists());
     }
@@ -233,7 +288,7 @@ mod tests {
         let mut site = site();
         assert!(told(&mut site).await.is_empty());
         let backup = WantedBackup { from: vec![LIAR, EMPTY], ..site.backup.clone() };
-        site.wanted.send_modify(|wanted| (wanted.last, wanted.all) = (7, vec![backup]));
+        want(&site, vec![backup]);
         let came = tokio::time::timeout(Duration::from_secs(2), told(&mut site)).await;
         assert!(came.is_err(), "{came:?}");
         let left = std::fs::read_dir(site.directory.path().join("ours")).expect("a directory").flatten();

@@ -7,14 +7,17 @@ use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use muster_wire::Digest;
 use muster_wire::limits::BACKUP_PART_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+use super::keeper::Tried;
+
 /// Room that a backup leaves on its disk, in bytes: what a machine has promised is written there, too.
-pub(super) const RESERVE: u64 = 256 << 20;
+const RESERVE: u64 = 256 << 20;
 
 const END: &str = "sealed";
 
@@ -24,7 +27,7 @@ fn name(number: u32, digest: Digest) -> String {
 }
 
 fn named(file: &Path) -> Option<(u32, Digest)> {
-    let (number, digest) = file.file_name()?.to_str()?.strip_suffix(".sealed")?.split_once('-')?;
+    let (number, digest) = file.file_name()?.to_str()?.strip_suffix(END)?.strip_suffix('.')?.split_once('-')?;
     Some((number.parse().ok()?, Digest::from_hex(digest)?))
 }
 
@@ -34,20 +37,53 @@ pub(crate) struct Store {
     directory: PathBuf,
     /// Those that are whole, as far as was looked, and where.
     whole: Mutex<BTreeMap<Digest, PathBuf>>,
+    /// Since when those are not wanted that are not.
+    unwanted: Mutex<BTreeMap<Digest, Instant>>,
+    /// What could not be had.
+    in_vain: Mutex<BTreeMap<Digest, Tried>>,
     /// Told whenever one was taken here.
     pub(super) taken: Notify,
 }
 
 impl Store {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, whole: Mutex::default(), taken: Notify::new() }
+        Self {
+            directory,
+            whole: Mutex::default(),
+            unwanted: Mutex::default(),
+            in_vain: Mutex::default(),
+            taken: Notify::new(),
+        }
     }
 
     fn whole(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, PathBuf>> {
         self.whole.lock().expect("no holder panics")
     }
 
-    /// Where one is, if it is here and whole.
+    /// What the keeper tried in vain.
+    pub(super) fn in_vain(&self, tried: &BTreeMap<Digest, Tried>) {
+        self.in_vain.lock().expect("no holder panics").clone_from(tried);
+    }
+
+    /// What could not be had, and why.
+    pub(crate) fn tried(&self) -> BTreeMap<Digest, Tried> {
+        self.in_vain.lock().expect("no holder panics").clone()
+    }
+
+    /// Where one is, if it is here and, read once more, whole: a disk may have changed it since. Blocks.
+    pub(crate) fn read_again(&self, digest: Digest) -> Option<PathBuf> {
+        let path = self.path(digest)?;
+        if digest_of(&path).is_ok_and(|found| found == digest) {
+            return Some(path);
+        }
+        tracing::warn!(path = %path.display(), "a backup is damaged here, and is taken away");
+        self.whole().remove(&digest);
+        let _ = fs::remove_file(path);
+        self.taken.notify_one();
+        None
+    }
+
+    /// Where one is, if it is here and was whole.
     pub(crate) fn path(&self, digest: Digest) -> Option<PathBuf> {
         self.whole().get(&digest).cloned()
     }
@@ -57,34 +93,50 @@ impl Store {
         self.whole().keys().copied().collect()
     }
 
-    /// Reads all of them, and takes away what is damaged or was begun. Blocks.
+    /// Reads all of them, and takes away what is damaged. Blocks.
     pub(super) fn look(&self) {
         let found = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
         let mut whole = BTreeMap::new();
         for path in found {
+            // A try that an earlier start was at.
+            if path.file_name().is_some_and(|name| name == "taken.part")
+                || path.extension().is_some_and(|end| end == "new")
+            {
+                let _ = fs::remove_file(&path);
+            }
             match named(&path) {
                 Some((_, digest)) if digest_of(&path).is_ok_and(|found| found == digest) => {
                     whole.insert(digest, path);
                 }
-                Some((number, _)) => {
+                Some((number, digest)) => {
+                    self.whole().remove(&digest);
                     tracing::warn!(path = %path.display(), number, "a backup is damaged here, and is taken away");
                     let _ = fs::remove_file(&path);
                 }
                 None => {}
             }
         }
-        *self.whole() = whole;
+        // One that was taken meanwhile is here as well.
+        self.whole().extend(whole);
     }
 
-    /// Takes away what is counted up to `last` and not wanted.
-    pub(super) fn retain(&self, last: u32, wanted: &BTreeSet<Digest>) {
-        self.whole().retain(|digest, path| {
-            let goes = named(path).is_some_and(|(number, _)| number <= last) && !wanted.contains(digest);
-            if goes {
-                let _ = fs::remove_file(&*path);
+    /// Takes away what is counted up to `last`, and is not wanted by this time; what was begun of others as well. Blocks.
+    pub(super) fn retain(&self, last: u32, wanted: &BTreeSet<Digest>, now: Instant, grace: Duration) {
+        // A ledger that is just catching up may not know yet what is wanted.
+        let mut unwanted = self.unwanted.lock().expect("no holder panics");
+        let counted = |digest: &Digest, path: &Path| {
+            named(path).is_some_and(|(number, _)| number <= last) && !wanted.contains(digest)
+        };
+        let all: Vec<(Digest, PathBuf)> = self.whole().iter().map(|(digest, path)| (*digest, path.clone())).collect();
+        let goes: BTreeMap<Digest, PathBuf> = all.into_iter().filter(|(digest, path)| counted(digest, path)).collect();
+        unwanted.retain(|digest, _| goes.contains_key(digest));
+        for (digest, path) in goes {
+            if now.duration_since(*unwanted.entry(digest).or_insert(now)) >= grace {
+                unwanted.remove(&digest);
+                self.whole().remove(&digest);
+                let _ = fs::remove_file(path);
             }
-            !goes
-        });
+        }
         let begun = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
         let is_begun = |path: &PathBuf| path.extension().is_some_and(|end| end == "part");
         let digest = |path: &PathBuf| named(&path.with_extension("")).map(|(_, digest)| digest);
@@ -137,27 +189,31 @@ impl Store {
         Ok(())
     }
 
-    /// Takes over a file that a person has. Its digest.
+    /// Takes over a file that a person has, or keeps one that is here whatever the ledger says of it, until [`forget`]. Its digest. Blocks.
     pub(crate) fn import(&self, from: &Path) -> Result<Digest, String> {
         let failed = |why: io::Error| format!("{}: {why}", from.display());
-        let length = from.metadata().map_err(failed)?.len();
-        self.has_room(length).map_err(|why| why.to_string())?;
         let digest = digest_of(from).map_err(failed)?;
-        if self.path(digest).is_some() {
-            return Ok(digest);
-        }
-        // Not by a number: it is no backup of the ledger's, and is never taken away by itself.
+        // Not by a number: it is no backup of the ledger's, and is not taken away as one.
         let path = self.directory.join(format!("imported-{}.{END}", digest.to_hex()));
+        if let Some(here) = self.path(digest) {
+            return match fs::hard_link(here, &path) {
+                Err(why) if why.kind() != io::ErrorKind::AlreadyExists => Err(format!("{}: {why}", path.display())),
+                _ => Ok(digest),
+            };
+        }
+        self.has_room(from.metadata().map_err(failed)?.len()).map_err(|why| why.to_string())?;
         let begun = path.with_extension("new");
-        fs::copy(from, &begun).map_err(failed)?;
         let keep = || {
+            fs::copy(from, &begun)?;
             fs::set_permissions(&begun, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
             File::open(&begun)?.sync_all()?;
+            if digest_of(&begun)? != digest {
+                return Err(io::Error::other("it has changed meanwhile"));
+            }
             fs::rename(&begun, &path)?;
             File::open(&self.directory)?.sync_all()
         };
-        keep().map_err(|why| format!("{}: {why}", path.display()))?;
-        self.whole().insert(digest, path);
+        keep().inspect_err(|_| drop(fs::remove_file(&begun))).map_err(|why| format!("{}: {why}", path.display()))?;
         Ok(digest)
     }
 
@@ -185,8 +241,13 @@ pub(crate) fn find(directory: &Path, digest: Digest) -> Result<PathBuf, String> 
     found.into_iter().find(ends).ok_or_else(|| format!("no backup {hex} is in {}", directory.display()))
 }
 
+/// Takes away what was kept to begin with: etcd has.
+pub(crate) fn forget(directory: &Path, digest: Digest) {
+    let _ = fs::remove_file(directory.join(format!("imported-{}.{END}", digest.to_hex())));
+}
+
 /// SHA-256 of a file.
-pub(super) fn digest_of(path: &Path) -> io::Result<Digest> {
+pub(crate) fn digest_of(path: &Path) -> io::Result<Digest> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
     loop {
@@ -228,14 +289,21 @@ mod tests {
         );
         let (_, begun) = store.begin(Some((4, two))).expect("begun");
         // What was taken since the last of the ledger may come into it yet.
-        store.retain(2, &[].into());
+        let (now, grace) = (Instant::now(), Duration::from_secs(60));
+        store.retain(2, &[].into(), now, grace);
+        assert_eq!(store.has(), [one, three].into(), "its ledger may be an old one");
+        store.retain(2, &[one].into(), now + grace, grace);
+        store.retain(2, &[].into(), now + grace * 2, grace);
+        assert_eq!(store.has(), [one, three].into(), "it was wanted since");
+        store.retain(2, &[].into(), now + grace * 3, grace);
         assert!(store.has() == [three].into() && !begun.exists() && mine.exists());
-        assert_eq!(find(&directory.path().join("backups"), three), Ok(store.path(three).expect("here")));
+        let backups = directory.path().join("backups");
+        assert_eq!(find(&backups, three), Ok(store.path(three).expect("here")));
         let imported = store.import(&mine).expect("imported");
-        store.retain(9, &[].into());
-        assert_eq!(store.has(), [imported].into());
-        store.look();
-        assert!(store.has().is_empty(), "what a person brought is asked for by its digest alone");
-        assert!(find(&directory.path().join("backups"), imported).is_ok() && store.has_room(u64::MAX).is_err());
+        assert_eq!(store.import(&store.path(three).expect("here")), Ok(three), "it is kept under another name");
+        store.retain(9, &[].into(), now + grace * 4, Duration::ZERO);
+        assert!(store.has().is_empty() && find(&backups, three).is_ok() && find(&backups, imported).is_ok());
+        forget(&backups, three);
+        assert!(find(&backups, three).is_err() && store.has_room(u64::MAX).is_err());
     }
 }

@@ -11,6 +11,7 @@ use muster_kubeadm::Settings;
 use muster_kubeadm::backup::Label;
 use muster_kubeadm::work::Request;
 use muster_wire::Digest;
+use muster_wire::limits::BACKUP_BYTES_MAX;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -146,6 +147,9 @@ fn seal(
             let Some((blob, remaining)) = read_line(&line)? else { continue };
             if let Some(file) = file.take() {
                 label.database_bytes = remaining.saturating_add(blob.len() as u64);
+                if label.database_bytes >= BACKUP_BYTES_MAX {
+                    return Err("etcd's database is larger than etcd allows".to_owned());
+                }
                 store.has_room(label.database_bytes).map_err(|why| why.to_string())?;
                 sealer = Some(Sealer::begin(file, &label, key, &device::seed()).map_err(disk)?);
             }

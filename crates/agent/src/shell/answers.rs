@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Shell;
 use crate::api::{Question, Subject};
+use crate::backups::forget;
 use crate::balancer::that_works;
 use crate::logs::Ring;
 use crate::net::Command;
@@ -47,7 +48,10 @@ impl Shell {
             Subject::Ledger => self.ledger(),
             Subject::Start => {
                 self.kubelet_asked = Some(Instant::now());
-                let why = self.machine.may_start(self.now()).err();
+                let waits =
+                    !self.machine.knows_former() || self.former.as_ref().is_some_and(|former| !former.is_done());
+                let addresses = waits.then(|| "it is not known yet at which address it is".to_owned());
+                let why = self.machine.may_start(self.now()).err().or(addresses);
                 serde_json::json!({ "starts": why.is_none(), "why": why })
             }
             Subject::Metrics => {
@@ -62,17 +66,21 @@ impl Shell {
     }
 
     /// Where an API server says that its etcd has a majority nothing is lost, whoever of the agents answers. Else the machine decides.
-    fn recover(&mut self, call: u64, dry_run: bool, backup: Option<&str>, answer: oneshot::Sender<String>) {
+    fn recover(&mut self, call: u64, dry_run: bool, backup: Option<&str>, mut answer: oneshot::Sender<String>) {
         let servers = self.device.endpoint.known();
         let (ca, inputs) = (self.device.place.settings.pki_dir().join("ca.crt"), self.inputs.clone());
-        let backup = backup.map(|backup| self.backup_to_begin_with(backup)).transpose();
+        let backup = backup.map(|backup| self.backup_to_begin_with(backup, dry_run)).transpose();
+        // The only control plane may go back to a backup while it works: nobody else has anything.
+        let ledger = self.machine.ledger();
+        let alone = ledger.planes_beside(self.machine.id()).is_empty() && !matches!(backup, Ok(None));
+        let directory = self.device.place.settings.backups_dir.clone();
         let (told, fate) = oneshot::channel();
         // Whoever was refused here, or has gone, waits no more.
         self.wishes.retain(|_, waits| !waits.is_closed());
         self.wishes.insert(call, told);
         tokio::spawn(async move {
             let may = async {
-                if let Some(at) = that_works(&servers, &ca).await {
+                if !alone && let Some(at) = that_works(&servers, &ca).await {
                     return Err(format!(
                         "nothing is lost: the API server at {at} says that etcd has a majority. Where other machines do not answer this one, \
                          start muster on them (systemctl start muster)"
@@ -83,7 +91,11 @@ impl Shell {
                     None => Ok(None),
                 }
             };
-            let backup = match may.await {
+            let may = tokio::select! {
+                may = may => may,
+                () = answer.closed() => return,
+            };
+            let backup = match may {
                 Ok(backup) => backup,
                 Err(why) => {
                     let _ = answer.send(serde_json::json!(Fate::Refused { why }).to_string());
@@ -93,6 +105,10 @@ impl Shell {
             if inputs.send(Input::Recover { call, dry_run, backup }).await.is_ok()
                 && let Ok(fate) = fate.await
             {
+                let refused = serde_json::from_str(&fate).is_ok_and(|fate| matches!(fate, Fate::Refused { .. }));
+                if let Some(digest) = backup.filter(|_| refused) {
+                    forget(&directory, digest);
+                }
                 let _ = answer.send(fate);
             }
         });
@@ -176,6 +192,7 @@ impl Shell {
             status.waiting.extend(self.machine.kubelet_waits(self.now()));
         }
         status.waiting.extend(observe::torn(&self.device.place.settings));
+        status.waiting.extend(self.missing_backups());
         for (machine, connections) in self.holes.list() {
             status.waiting.push(status.hole_reason(machine, connections));
         }

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::WantedBackup;
 use muster_protocol::ledger::KeptBackup;
+use muster_protocol::{Reason, Topic, WantedBackup};
+use muster_wire::limits::BACKUP_BYTES_MAX;
 use muster_wire::{Digest, Frame, MachineId};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::Shell;
-use crate::backups::{BackupKey, Keeper, Part, Store, Wanted, open};
+use crate::backups::{BackupKey, Keeper, Part, Store, Tried, Wanted, digest_of, open};
 use crate::net::Command;
 
 /// How many parts are read from the disk for others at a time; whoever is not answered asks again.
@@ -26,13 +27,16 @@ const FETCH: Duration = Duration::from_secs(600);
 /// Pause between two looks whether it is here.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a file stays that the ledger does not want here: what this machine knows of the ledger may be old.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// Most backups that people have asked for at a time.
 const ASKED_MAX: usize = 8;
 
 /// This machine's backups, and those of others.
 pub(super) struct Backups {
     pub(super) store: Arc<Store>,
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<Option<Wanted>>,
     parts: mpsc::Sender<Part>,
     reads: Arc<Semaphore>,
 }
@@ -44,16 +48,19 @@ impl Backups {
         net: mpsc::Sender<Command>,
         inputs: mpsc::Sender<muster_protocol::Input>,
     ) -> Self {
-        let (wanted, changes) = watch::channel(Wanted::default());
+        let (wanted, changes) = watch::channel(None);
         let (parts, coming) = mpsc::channel(PARTS_MAX);
-        let keeper = Keeper { store: store.clone(), wanted: changes, parts: coming, net, inputs };
+        let keeper = Keeper { store: store.clone(), wanted: changes, parts: coming, net, inputs, grace: GRACE };
         tokio::spawn(keeper.run());
         Self { store, wanted, parts, reads: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// The machine says which it is to keep.
     pub(super) fn keep(&self, last: u32, all: Vec<WantedBackup>) {
-        self.wanted.send_modify(|wanted| (wanted.last, wanted.all) = (last, all));
+        self.wanted.send_modify(|wanted| {
+            let wanted = wanted.get_or_insert_default();
+            (wanted.last, wanted.all) = (last, all);
+        });
     }
 
     /// A part came. Who sends one that nobody waits for is not heard.
@@ -61,49 +68,74 @@ impl Backups {
         let _ = self.parts.try_send(part);
     }
 
-    /// A person asks for one: where it is, when it is here.
+    /// A person asks for one: where it is, when it is here. Ends as soon as nobody could give it; dropped, it asks for it no more.
     async fn fetched(
         store: Arc<Store>,
-        wanted: watch::Sender<Wanted>,
+        wanted: watch::Sender<Option<Wanted>>,
         backup: WantedBackup,
     ) -> Result<PathBuf, String> {
-        let digest = backup.digest;
-        if let Some(path) = store.path(digest) {
+        let (digest, number) = (backup.digest, backup.number);
+        let read = |store: Arc<Store>| tokio::task::spawn_blocking(move || store.read_again(digest));
+        if let Some(path) = read(store.clone()).await.ok().flatten() {
             return Ok(path);
         }
-        if backup.from.is_empty() {
-            return Err(format!("backup {} is on no other machine", backup.number));
-        }
-        let mut room = true;
-        wanted.send_modify(|wanted| {
-            room = wanted.asked.len() < ASKED_MAX;
-            if room {
-                wanted.asked.push(backup.clone());
-            }
-        });
-        if !room {
-            return Err("too many backups are being fetched: ask again later".to_owned());
-        }
+        let before = store.tried().get(&digest).map_or(0, |tried| tried.times);
+        let asked = Asked::new(wanted, backup)?;
         let comes = async {
             loop {
                 tokio::time::sleep(PAUSE).await;
                 if let Some(path) = store.path(digest) {
-                    return path;
+                    return Ok(path);
+                }
+                if let Some(tried) = store.tried().get(&digest).filter(|tried| tried.times > before) {
+                    return Err(format!("backup {number} cannot be had: {}", tried.why));
                 }
             }
         };
         let came = tokio::time::timeout(FETCH, comes).await;
+        let came =
+            came.unwrap_or_else(|_| Err(format!("backup {number} did not come within {} s", FETCH.as_secs())))?;
+        // Whoever asked for it has to read it yet.
         tokio::spawn(async move {
             tokio::time::sleep(FETCH).await;
-            wanted.send_modify(|wanted| {
-                if let Some(at) = wanted.asked.iter().position(|asked| asked.digest == digest) {
-                    wanted.asked.remove(at);
-                }
-            });
+            drop(asked);
         });
-        came.map_err(|_| {
-            format!("backup {} could not be had within {} s: see the agent's log", backup.number, FETCH.as_secs())
-        })
+        Ok(came)
+    }
+}
+
+/// What a person asks for, for as long as that is so.
+struct Asked {
+    wanted: watch::Sender<Option<Wanted>>,
+    digest: Digest,
+}
+
+impl Asked {
+    fn new(wanted: watch::Sender<Option<Wanted>>, backup: WantedBackup) -> Result<Self, String> {
+        let mut room = true;
+        let digest = backup.digest;
+        wanted.send_modify(|wanted| {
+            let wanted = wanted.get_or_insert_default();
+            room = wanted.asked.len() < ASKED_MAX;
+            if room {
+                wanted.asked.push(backup);
+            }
+        });
+        match room {
+            true => Ok(Self { wanted, digest }),
+            false => Err("too many backups are being fetched: ask again later".to_owned()),
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.wanted.send_modify(|wanted| {
+            let wanted = wanted.get_or_insert_default();
+            if let Some(at) = wanted.asked.iter().position(|asked| asked.digest == self.digest) {
+                wanted.asked.remove(at);
+            }
+        });
     }
 }
 
@@ -140,7 +172,7 @@ impl Shell {
                 "revision": backup.revision,
                 "bytes": backup.bytes,
                 "digest": backup.digest.to_hex(),
-                "copies": backup.copies,
+                "copies": (backup.copies as usize).min(ledger.members().len()),
                 "by": kept.by.iter().map(|by| name(*by).unwrap_or_else(|| by.to_string())).collect::<Vec<_>>(),
                 "here": self.backups.store.path(backup.digest),
             })
@@ -148,12 +180,24 @@ impl Shell {
         json!(ledger.backups().iter().map(row).collect::<Vec<_>>())
     }
 
+    /// What people should know of copies that cannot be had.
+    pub(super) fn missing_backups(&self) -> Vec<Reason> {
+        let tried = self.backups.store.tried().into_values();
+        let text = |tried: Tried| {
+            format!("a copy of backup {} cannot be had ({} tries): {}", tried.number, tried.times, tried.why)
+        };
+        tried.map(|tried| Reason { about: Topic::Backup, text: text(tried), machines: Vec::new() }).collect()
+    }
+
     /// Fetches one for a person, if it is not here.
-    pub(super) fn fetch_backup(&self, number: u32, answer: oneshot::Sender<String>) {
+    pub(super) fn fetch_backup(&self, number: u32, mut answer: oneshot::Sender<String>) {
         let found = self.find_backup(number);
         tokio::spawn(async move {
             let path = match found {
-                Ok(fetched) => fetched.await,
+                Ok(fetched) => tokio::select! {
+                    path = fetched => path,
+                    () = answer.closed() => return,
+                },
                 Err(why) => Err(why),
             };
             let json = match path {
@@ -183,6 +227,7 @@ impl Shell {
     pub(super) fn backup_to_begin_with(
         &self,
         named: &str,
+        dry_run: bool,
     ) -> Result<impl Future<Output = Result<Digest, String>> + use<>, String> {
         let numbered = match named.parse() {
             Ok(number) => Some(self.find_backup(number)?),
@@ -194,13 +239,19 @@ impl Shell {
         Ok(async move {
             let path = match numbered {
                 Some(fetched) => fetched.await?,
-                None => file,
+                None => {
+                    let is = file.metadata().map_err(|why| format!("{}: {why}", file.display()))?;
+                    if !is.is_file() || is.len() > BACKUP_BYTES_MAX {
+                        return Err(format!("{} is no file, or longer than any backup", file.display()));
+                    }
+                    file
+                }
             };
             let opens = move || {
                 let key = BackupKey::of(&settings.etcd_ca_key())?;
-                let digest = store.import(&path)?;
                 opens(&path, &key, &charter)?;
-                Ok(digest)
+                // It stays until etcd has begun with it.
+                if dry_run { digest_of(&path).map_err(|why| why.to_string()) } else { store.import(&path) }
             };
             tokio::task::spawn_blocking(opens).await.map_err(|why| why.to_string())?
         })

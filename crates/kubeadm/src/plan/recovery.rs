@@ -32,10 +32,10 @@ impl Plan {
     }
 
     /// What runs on the machine goes on meanwhile. A kubelet that the system does not run, as in a rehearsal, is left alone.
-    pub(super) fn register(&self, name: &str) -> Vec<Action> {
+    pub(super) fn register(&self) -> Vec<Action> {
         let arguments = ["try-restart", "kubelet.service"];
         let restart = Command::new("kubelet/restart", "systemctl".into(), arguments, phases::RESTART_LIMIT);
         let restart = Some(restart).filter(|_| self.settings.environment().is_empty());
-        restart.map(Action::Run).into_iter().chain([self.await_ready(name)]).collect()
+        restart.map(Action::Run).into_iter().collect()
     }
 }

@@ -118,7 +118,7 @@ impl Deed {
                 let node = self.node(name, &address).await?;
                 self.carry_out(&StepInput::RenewKubelet { node: &node, ticket: &ticket, pair }).await
             }
-            Step::Register { name } => self.carry_out(&StepInput::Register { name: &name }).await,
+            Step::Register => self.carry_out(&StepInput::Register).await,
             Step::AwaitReady { name } => {
                 let ready = self.carry_out(&StepInput::AwaitReady { name: &name }).await?;
                 // A worker that was drained and became a control plane has the Node that it had.

@@ -241,7 +241,7 @@ impl Ladder {
             return Some((Job::Reset, Step::Reset { member: member_of, node: Some(member.admitted.name.clone()) }));
         }
         if let Some(epoch) = context.registers() {
-            return Some((Job::Register { epoch }, Step::Register { name: member.admitted.name.clone() }));
+            return Some((Job::Register { epoch }, Step::Register));
         }
         (!member.joined && !self.node_ready)
             .then(|| (Job::AwaitReady, Step::AwaitReady { name: member.admitted.name.clone() }))

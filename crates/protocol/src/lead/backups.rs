@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_wire::{Backup, Entry, level};
 
+use super::disrupt::Task;
 use super::runs::{Job, Runs};
 use super::{Context, has_joined};
 use crate::follow::Subject;
@@ -18,6 +19,18 @@ const FIRST: Duration = Duration::from_secs(600);
 
 /// How old one may be that is good enough before something is taken down.
 const FRESH: Duration = Duration::from_secs(600);
+
+/// How long after the leader should have taken one another control plane does, and how long the next one waits for that.
+const TURN: Duration = Duration::from_secs(180);
+
+/// So long after the first look, what comes into the ledger is new.
+const CATCHES_UP: Duration = Duration::from_secs(30);
+
+/// How long what was taken here may take to come into the ledger before it is given up.
+const COMMITTED: Duration = Duration::from_secs(120);
+
+/// How long one that was taken for something is good for further tries at the same.
+const SAME: Duration = Duration::from_secs(24 * 3_600);
 
 /// Pause after a try that failed; doubled with each, up to an hour.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -34,6 +47,8 @@ pub(super) struct Backups {
     taken: Option<Backup>,
     /// When the last try here ended.
     tried: Option<Time>,
+    /// What one was last taken for, and when.
+    before: Option<(Task, Time)>,
     failed: u32,
     why: Option<String>,
     not_before: Time,
@@ -46,9 +61,12 @@ impl Backups {
             return;
         }
         self.look(context);
-        let Some(every) = context.tuning.backups.every.filter(|_| leads && can(context)) else { return };
+        let Some(every) = context.tuning.backups.every.filter(|_| can(context)) else { return };
         let since = self.since.unwrap_or(context.now);
-        let due = self.last.1.map_or(since + FIRST.min(every), |at| at + every).max(self.not_before);
+        let due = self.last.1.map_or(since + FIRST.min(every), |at| at + every);
+        // The leader may have no room, or no etcd: the others take one after the other when it should have.
+        let turns = if leads { 0 } else { 1 + turn_of(context) };
+        let due = (due + TURN * turns).max(self.not_before);
         if context.now < due {
             return context.wake_at(due, "a backup to take");
         }
@@ -60,24 +78,33 @@ impl Backups {
         if self.since.is_none() {
             (self.since, self.last) = (Some(context.now), (last, None));
         } else if self.last.0 != last {
-            self.last = (last, Some(context.now));
+            // What comes while it catches up was taken who knows when.
+            let new = self.since.is_some_and(|since| context.now.since(since) >= CATCHES_UP);
+            self.last = (last, new.then_some(context.now));
+            (self.failed, self.why) = (0, None);
         }
         let epoch = context.ledger.epoch().number;
-        self.taken.take_if(|taken| taken.number <= last || taken.epoch != epoch);
+        let late = self.tried.is_some_and(|tried| context.now.since(tried) >= COMMITTED);
+        self.taken.take_if(|taken| taken.number <= last || taken.epoch != epoch || late);
         if let Some(taken) = &self.taken {
             let subject = Subject("backed-up", taken.machine, taken.number);
             context.wants.insert(subject, Entry::BackedUp(taken.clone()));
         }
     }
 
-    /// Whether there is one that is young enough for something to be taken down, or none can be had. If not, one is being taken.
-    pub(super) fn before(&mut self, context: &mut Context<'_>, runs: &mut Runs) -> bool {
+    /// Whether there is one that is young enough for this to be done, or none can be had. If not, one is being taken.
+    pub(super) fn before(&mut self, context: &mut Context<'_>, runs: &mut Runs, task: Task) -> bool {
         if !are_taken(context) || planted("disrupts-without-backup") {
             return true;
         }
         self.look(context);
         let young = |at: Option<Time>| at.is_some_and(|at| context.now.since(at) < FRESH);
-        if young(self.last.1) || young(self.tried) {
+        // What is tried again and again would leave none that is older.
+        let same = self.before.is_some_and(|(before, at)| before == task && context.now.since(at) < SAME);
+        if same || young(self.last.1) || young(self.tried) {
+            if !same {
+                self.before = Some((task, context.now));
+            }
             return true;
         }
         self.start(context, runs);
@@ -121,6 +148,12 @@ impl Backups {
 fn are_taken(context: &Context<'_>) -> bool {
     let ledger = context.ledger;
     ledger.ready().is_some() && ledger.level() >= level::BACKUPS && context.tuning.backups.every.is_some()
+}
+
+/// How many of the other control planes have their turn before this one.
+fn turn_of(context: &Context<'_>) -> u32 {
+    let me = context.me();
+    context.ledger.control_planes().filter(|plane| *plane < me).count() as u32
 }
 
 /// Whether this machine can take one.

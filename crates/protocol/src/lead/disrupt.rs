@@ -103,7 +103,7 @@ impl Disrupt {
         match (context.ledger.turn(TurnKind::Disrupt), task) {
             (Some((number, holder)), Some(task)) if holder == me => {
                 self.turn = Some(number);
-                if backups.before(context, runs) {
+                if matches!(task, Task::Await(_)) || backups.before(context, runs, task) {
                     self.carry_on(context, runs, task);
                 }
             }

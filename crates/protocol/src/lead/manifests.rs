@@ -99,6 +99,11 @@ impl Manifests {
         }
     }
 
+    /// etcd has what it had once: all of them are applied again.
+    pub(crate) fn restored(&mut self) {
+        *self = Self { made_here: self.made_here, ..Self::new(self.total) };
+    }
+
     /// Has those objects applied that are due, if that is this machine's to do.
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
         if self.left.is_empty() || self.running.is_some() || !self.is_due_here(context) {

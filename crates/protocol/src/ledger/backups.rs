@@ -68,6 +68,16 @@ impl Backups {
         Ok(())
     }
 
+    /// A machine has lost its copy. What nobody keeps is no backup any more.
+    pub(super) fn lose(&mut self, number: u32, machine: MachineId) -> Result<(), Refusal> {
+        let kept = self.all.iter_mut().find(|kept| kept.backup.number == number);
+        if !kept.is_some_and(|kept| kept.by.remove(&machine)) {
+            return Err(Refusal::NoBackup(number));
+        }
+        self.all.retain(|kept| !kept.by.is_empty());
+        Ok(())
+    }
+
     /// A machine is gone, and what it kept with it. What nobody keeps is no backup any more.
     pub(super) fn remove(&mut self, machine: MachineId) {
         if planted("backup-of-the-removed") {

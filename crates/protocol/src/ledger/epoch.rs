@@ -85,7 +85,8 @@ impl Ledger {
             return Err(Refusal::NotInEtcd(by));
         }
         let others = self.planes_beside(by);
-        if others.is_empty() {
+        // Of the only one nothing is lost; but it may begin with a backup.
+        if others.is_empty() && epoch.backup.is_none() {
             return Err(Refusal::LastControlPlane(by));
         }
         let mut next = self.clone();

@@ -17,6 +17,9 @@ use crate::{Effect, Effects, Time};
 /// So long whoever is nearest may take to say that it keeps a copy before the next one does as well.
 const TURN: Duration = Duration::from_secs(20);
 
+/// How long a machine may lack a copy that it was to keep before it says so.
+const GONE_AFTER: Duration = Duration::from_secs(180);
+
 /// How long a backup may have too few copies before people are told.
 const TELL_AFTER: Duration = Duration::from_secs(120);
 
@@ -27,13 +30,20 @@ pub(super) struct Keeping {
     has: Option<BTreeSet<Digest>>,
     /// When each backup was first seen in the ledger, or was first seen to lack copies again.
     since: BTreeMap<u32, Time>,
-    /// What its device was told to keep.
-    told: Option<Vec<WantedBackup>>,
+    /// Which of its own are not there, and since when.
+    gone: BTreeMap<Digest, Time>,
+    /// What its device was told to keep, and the number of the last.
+    told: Option<(u32, Vec<WantedBackup>)>,
 }
 
 impl Machine {
     /// Its device says what is on the disk, whole.
-    pub(super) fn keeps_backups(&mut self, has: BTreeSet<Digest>) {
+    pub(super) fn keeps_backups(&mut self, now: Time, has: BTreeSet<Digest>) {
+        let me = self.identity.machine();
+        let own = self.follow.ledger().backups().iter().filter(|kept| kept.by.contains(&me));
+        let gone = own.map(|kept| kept.backup.digest).filter(|digest| !has.contains(digest));
+        let gone = gone.map(|digest| (digest, self.backups.gone.get(&digest).copied().unwrap_or(now)));
+        self.backups.gone = gone.collect();
         self.backups.has = Some(has);
     }
 
@@ -49,6 +59,9 @@ impl Machine {
         if ledger.ready().is_none() || ledger.member(me).is_none() {
             return;
         }
+        // With it etcd begins here, however long that takes.
+        let begins = self.durable.rebuilt < ledger.epoch().number && ledger.epoch().by == me;
+        let begins_with = ledger.restored_from().filter(|_| begins);
         let lacking: BTreeSet<u32> =
             ledger.backups().iter().filter(|kept| kept.lacks_copies()).map(|kept| kept.backup.number).collect();
         self.backups.since.retain(|number, _| lacking.contains(number));
@@ -56,11 +69,11 @@ impl Machine {
         for kept in ledger.backups() {
             let (number, digest) = (kept.backup.number, kept.backup.digest);
             let mine = kept.by.contains(&me);
-            if !mine {
-                if !kept.lacks_copies() {
-                    continue;
-                }
-                let since = *self.backups.since.entry(number).or_insert(now);
+            let since = kept.lacks_copies().then(|| *self.backups.since.entry(number).or_insert(now));
+            if mine {
+                self.look_for_own(now, number, digest, wants, due);
+            } else if begins_with != Some(digest) {
+                let Some(since) = since else { continue };
                 let turn = since + TURN * self.rank(kept);
                 if now < turn {
                     let turn = (turn, "a backup that may want another copy");
@@ -75,10 +88,32 @@ impl Machine {
             wanted.push(WantedBackup { number, digest, bytes: kept.backup.bytes, from });
         }
         // Before the first there is nothing to say.
-        if ledger.last_backup() > 0 && self.backups.told.as_ref() != Some(&wanted) {
-            effects.push(Effect::KeepBackups { last: ledger.last_backup(), wanted: wanted.clone() });
-            self.backups.told = Some(wanted);
+        let told = (ledger.last_backup(), wanted);
+        if told.0 > 0 && self.backups.told.as_ref() != Some(&told) {
+            effects.push(Effect::KeepBackups { last: told.0, wanted: told.1.clone() });
+            self.backups.told = Some(told);
         }
+    }
+
+    /// A copy of its own that is gone, and does not come again, is not counted any more: another machine keeps one then.
+    fn look_for_own(
+        &self,
+        now: Time,
+        number: u32,
+        digest: Digest,
+        wants: &mut BTreeMap<Subject, Entry>,
+        due: &mut Option<(Time, &'static str)>,
+    ) {
+        let Some(since) = self.backups.gone.get(&digest) else { return };
+        let until = *since + GONE_AFTER;
+        if now < until {
+            *due = Some(due.map_or((until, "a backup that is gone here"), |other| {
+                other.min((until, "a backup that is gone here"))
+            }));
+            return;
+        }
+        let machine = self.identity.machine();
+        wants.insert(Subject("backup-gone", machine, number), Entry::BackupGone { number, machine });
     }
 
     /// How many turns it waits: none if it is among the nearest of those that are here, as many as copies are lacking.
@@ -108,8 +143,7 @@ impl Machine {
                 let text = format!("backup {number} is on {} machines, and is to be on {machines}", by.len());
                 add(Topic::Backup, text, &by);
             }
-            let gone = self.backups.has.as_ref().is_some_and(|has| !has.contains(&kept.backup.digest));
-            if kept.by.contains(&me) && gone {
+            if kept.by.contains(&me) && self.backups.gone.contains_key(&kept.backup.digest) {
                 let text = format!(
                     "backup {number} is gone from this machine's disk: it is fetched again, if another machine has it"
                 );

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::strangers::TurnedAway;
 use super::wishes::Wishes;
-use super::{Machine, backups, guard};
+use super::{Machine, backups, former, guard};
 use crate::follow::Follow;
 use crate::founding::Founding;
 use crate::ladder::Ladder;
@@ -135,6 +135,7 @@ impl Machine {
             recovering: None,
             met: guard::Met::default(),
             backups: backups::Keeping::default(),
+            former: former::Former::default(),
             started: now,
             raft_begun: boot.raft_begun,
             images_told: 1,
@@ -147,6 +148,7 @@ impl Machine {
             api_servers: Vec::new(),
             endpoint: None,
             endpoint_troubles: Vec::new(),
+            former_troubles: Vec::new(),
             phase: Phase::Meeting,
             look_at: None,
             ledger_news: (0, now),

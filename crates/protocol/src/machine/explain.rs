@@ -69,6 +69,10 @@ impl Machine {
         self.explain_leaving(&mut add);
         self.explain_certificates(&mut add);
         self.explain_backups(now, &mut add);
+        self.explain_former(&mut add);
+        for trouble in &self.former_troubles {
+            add(Topic::Address, trouble.clone(), &[self.id()]);
+        }
         self.explain_level(&mut add);
         self.explain_waits(now, &mut add);
         self.explain_look_alikes(now, &mut add);

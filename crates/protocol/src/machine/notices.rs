@@ -60,6 +60,9 @@ impl Machine {
             Entry::BackupKept { number, machine } => {
                 (NoticeKind::Backup, format!("{} keeps a copy of backup {number}", name(machine)))
             }
+            Entry::BackupGone { number, machine } => {
+                (NoticeKind::Backup, format!("{} has lost its copy of backup {number}", name(machine)))
+            }
             Entry::LevelRaised { level } => (NoticeKind::Level, format!("the ledger is at level {level} now")),
             Entry::Wished(signed) => {
                 (NoticeKind::Wish, format!("wished at {}: {}", name(&signed.machine), signed.wish))

@@ -260,7 +260,7 @@ impl Machine {
             // A leader does not remove itself: another control plane does, under its turn.
             Entry::Removed { .. } => plane && ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == from),
             Entry::BackedUp(backup) => backup.machine == from && plane,
-            Entry::BackupKept { machine, .. } => *machine == from,
+            Entry::BackupKept { machine, .. } | Entry::BackupGone { machine, .. } => *machine == from,
             Entry::RemovalHeld { .. } => plane,
             // What turns are for is for control planes to do.
             Entry::Turn(turn) => turn.holder == from && plane,

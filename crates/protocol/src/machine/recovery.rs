@@ -52,11 +52,10 @@ impl Machine {
             Ok(next) if dry_run => {
                 let lost = self.follow.ledger().planes_beside(self.id());
                 let lost: Vec<String> = lost.into_iter().map(|machine| self.named_member(machine)).collect();
-                let change = format!(
-                    "begin epoch {} with this machine as the only control plane, for good without {}",
-                    next.epoch().number,
-                    lost.join(", ")
-                );
+                let without =
+                    if lost.is_empty() { String::new() } else { format!(", for good without {}", lost.join(", ")) };
+                let change =
+                    format!("begin epoch {} with this machine as the only control plane{without}", next.epoch().number);
                 Fate::Would { change }
             }
             Ok(_) => {
@@ -138,7 +137,12 @@ impl Machine {
         let (epoch, revision) = (self.follow.ledger().epoch(), self.follow.ledger().revision());
         let begun = |recovering: &mut Recovering| recovering.begun && epoch > recovering.known.epoch();
         let Some(recovering) = self.recovering.take_if(begun) else { return };
-        effects.notice(NoticeKind::Recovery, format!("the cluster is rebuilt from what this machine has: {epoch}"));
+        let from = if recovering.backup.is_some() { "a backup" } else { "what this machine has" };
+        effects.notice(NoticeKind::Recovery, format!("the cluster is rebuilt from {from}: {epoch}"));
+        if recovering.backup.is_some() {
+            self.lead.restored();
+            self.manifests.restored();
+        }
         effects.push(Effect::Answer { call: recovering.call, fate: Fate::Done { revision } });
     }
 

@@ -59,6 +59,9 @@ fn text(effect: &Effect) -> String {
         Effect::Abort { run } => format!("aborts run {}", run.0),
         Effect::Endpoint(address) => format!("lets the endpoint mean {address}"),
         Effect::ApiServers(servers) => format!("knows {} API servers", servers.len()),
+        Effect::Former(former) => {
+            format!("keeps {} former addresses", former.routes.len() + usize::from(former.own.is_some()))
+        }
         Effect::KeepBackups { wanted, .. } => format!("keeps {} backups", wanted.len()),
         Effect::Answer { fate, .. } => format!("answers a wish: {fate:?}"),
         Effect::Notice(notice) => format!("says {}: {}", notice.kind.word(), notice.text),

@@ -79,6 +79,7 @@ pub(super) enum Kept {
         backup: Option<Digest>,
     },
     Backups(Vec<Digest>),
+    Former(Vec<String>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,6 +133,7 @@ impl From<&Input> for Kept {
                 },
             },
             Input::Recover { call, dry_run, backup } => Kept::Recover { call, dry_run, backup },
+            Input::Former { troubles } => Kept::Former(troubles),
             Input::Backups(has) => Kept::Backups(has.into_iter().collect()),
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {
@@ -171,6 +173,7 @@ impl TryFrom<Kept> for Input {
                 },
             },
             Kept::Recover { call, dry_run, backup } => Input::Recover { call, dry_run, backup },
+            Kept::Former(troubles) => Input::Former { troubles },
             Kept::Backups(has) => Input::Backups(has.into_iter().collect()),
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },
             Kept::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {

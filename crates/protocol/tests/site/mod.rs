@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::{
-    Boot, Effect, Effects, Input, Machine, ManifestOutcome, ManifestResult, NextEpoch, RunId, Step, StepFailure,
-    StepOutput, Time, Tuning, WantedBackup,
+    Boot, Effect, Effects, FormerAddresses, Input, Machine, ManifestOutcome, ManifestResult, NextEpoch, RunId, Step,
+    StepFailure, StepOutput, Time, Tuning, WantedBackup,
 };
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
@@ -62,6 +62,8 @@ pub(crate) struct Site {
     pub(crate) refused: Vec<(usize, MachineId, Durable)>,
     /// Whom the cluster was rebuilt without, and how long the log was: their Raft goes no further.
     rebuilt: Option<(BTreeSet<MachineId>, usize)>,
+    /// Who was told of former addresses.
+    former: BTreeSet<usize>,
     /// The backups on disks, by number.
     pub(crate) backups: BTreeMap<usize, BTreeMap<u32, Digest>>,
     /// Machines that are to start again as others.
@@ -112,6 +114,7 @@ impl Site {
             levels: BTreeMap::new(),
             refused: Vec::new(),
             rebuilt: None,
+            former: BTreeSet::new(),
             backups: BTreeMap::new(),
             renewed: Vec::new(),
             refusal_cuts: true,
@@ -307,6 +310,15 @@ impl Site {
                 Effect::Endpoint(address) => drop(self.endpoints.insert(seat, address)),
                 Effect::Answer { fate, .. } => {
                     self.trace.say(self.now, Topic::Ledger, seat, &format!("answers {fate:?}"));
+                }
+                Effect::Former(former) => {
+                    let routes =
+                        former.routes.iter().map(|(joined, at)| format!(" {joined}->{at}")).collect::<String>();
+                    let own = former.own.map(|own| format!(" own {own}")).unwrap_or_default();
+                    if former != FormerAddresses::default() || self.former.contains(&seat) {
+                        self.former.insert(seat);
+                        self.trace.say(self.now, Topic::Steps, seat, &format!("former addresses:{own}{routes}"));
+                    }
                 }
                 Effect::KeepBackups { last, wanted } => self.keep(seat, last, &wanted),
                 Effect::SetVoters(voters) => {

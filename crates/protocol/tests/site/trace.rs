@@ -158,6 +158,7 @@ impl Trace {
             }
             Entry::BackedUp(backup) => format!("backed-up {} by {}", backup.number, self.name(backup.machine)),
             Entry::BackupKept { number, machine } => format!("backup-kept {number} by {}", self.name(*machine)),
+            Entry::BackupGone { number, machine } => format!("backup-gone {number} by {}", self.name(*machine)),
             Entry::LevelRaised { level } => format!("level-raised {level}"),
             Entry::Wished(signed) => format!("wished at {}: {}", self.name(signed.machine), signed.wish),
             Entry::Joined { machine } => format!("joined {}", self.name(*machine)),

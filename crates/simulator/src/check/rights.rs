@@ -154,6 +154,7 @@ impl Rights {
             | Entry::Left { .. }
             | Entry::BackedUp(_)
             | Entry::BackupKept { .. }
+            | Entry::BackupGone { .. }
             | Entry::Turn(_)
             | Entry::Wished(_)
             | Entry::Founds { .. }
@@ -196,7 +197,8 @@ impl Rights {
             }
             Entry::Joined { machine: joined }
             | Entry::Left { machine: joined }
-            | Entry::BackupKept { machine: joined, .. } => {
+            | Entry::BackupKept { machine: joined, .. }
+            | Entry::BackupGone { machine: joined, .. } => {
                 (*joined == machine, "that is for the machine itself to say")
             }
             Entry::Founds { machine: begins, .. } => (*begins == machine, "that is for the machine itself to say"),
@@ -240,6 +242,7 @@ fn name(entry: &Entry) -> &'static str {
         Entry::Joined { .. } => "Joined",
         Entry::BackedUp(_) => "BackedUp",
         Entry::BackupKept { .. } => "BackupKept",
+        Entry::BackupGone { .. } => "BackupGone",
         Entry::LevelRaised { .. } => "LevelRaised",
         Entry::Wished(_) => "Wished",
     }

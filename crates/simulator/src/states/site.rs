@@ -164,6 +164,7 @@ impl Site {
             | Entry::Promoted { .. }
             | Entry::BackedUp(_)
             | Entry::BackupKept { .. }
+            | Entry::BackupGone { .. }
             | Entry::RemovalHeld { .. } => return None,
         };
         Some(moment)

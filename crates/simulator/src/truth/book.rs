@@ -13,7 +13,7 @@ use muster_wire::{Backup, Digest, Entry, MachineId, Removal, Role, SignedWish, T
 pub(crate) fn needs(entry: &Entry) -> u32 {
     match entry {
         Entry::LevelRaised { level } => *level,
-        Entry::BackedUp(_) | Entry::BackupKept { .. } => 6,
+        Entry::BackedUp(_) | Entry::BackupKept { .. } | Entry::BackupGone { .. } => 6,
         Entry::Wished(signed) if matches!(signed.wish, Wish::AcceptImage(_)) => 2,
         Entry::Wished(_) | Entry::Promoted { .. } | Entry::RemovalHeld { .. } => 4,
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
@@ -273,6 +273,12 @@ impl Book {
                 let member = self.lines.contains_key(machine);
                 let kept = self.backups.iter_mut().find(|(backup, _)| backup.number == *number);
                 kept.is_some_and(|(backup, by)| member && by.len() < backup.copies as usize && by.insert(*machine))
+            }
+            Some(Entry::BackupGone { number, machine }) => {
+                let kept = self.backups.iter_mut().find(|(backup, _)| backup.number == *number);
+                let had = kept.is_some_and(|(_, by)| by.remove(machine));
+                self.backups.retain(|(_, by)| !by.is_empty());
+                had
             }
             Some(Entry::RemovalHeld { machine, why }) => {
                 let may = self.leaving().is_some_and(|(leaving, _)| leaving == *machine);

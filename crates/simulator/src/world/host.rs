@@ -7,7 +7,7 @@ use muster_consensus::Seat;
 use muster_consensus::seeded::Seeded;
 use muster_kubeadm::{Place, Plan};
 use muster_protocol::links::{Handshakes, Links};
-use muster_protocol::{Effect, Input, Machine, Time};
+use muster_protocol::{Effect, FormerAddresses, Input, Machine, Time};
 use muster_wire::{Frame, MachineId};
 
 use super::backups::Kept;
@@ -98,6 +98,8 @@ pub(crate) struct Host {
     /// Where its steps are taken, in this life.
     pub(crate) place: Option<Arc<Place>>,
     pub(crate) api_servers: Vec<String>,
+    /// Which former addresses lead where.
+    pub(crate) former: FormerAddresses,
     /// Which backups its device is to keep.
     pub(super) backups: Kept,
     /// Faults that hold it down.
@@ -150,6 +152,7 @@ impl Host {
             plan: None,
             place: None,
             api_servers: Vec::new(),
+            former: FormerAddresses::default(),
             backups: Kept::default(),
             held_down: 0,
             excused: false,

@@ -179,7 +179,7 @@ impl World {
             Step::InitFinish { .. } | Step::FoundFinish { .. } => times.init_finish_s,
             Step::Join { .. } => times.join_s,
             Step::JoinEtcd { .. } => times.etcd_s,
-            Step::JoinFinish { .. } | Step::AwaitReady { .. } | Step::Register { .. } => times.ready_s,
+            Step::JoinFinish { .. } | Step::AwaitReady { .. } | Step::Register => times.ready_s,
             Step::Reset { .. }
             | Step::Strike { .. }
             | Step::LeaveEtcd { .. }

@@ -348,6 +348,7 @@ impl World {
                 }
                 self.hosts[slot as usize].api_servers = servers;
             }
+            Effect::Former(former) => self.hosts[slot as usize].former = former,
             Effect::KeepBackups { last, wanted } => self.keep_backups(slot, last, wanted),
             Effect::Answer { call, fate } => self.wish_answered(slot, call, &fate),
             Effect::Notice(notice) => self.see(Seen::Notice { slot, notice: &notice }),

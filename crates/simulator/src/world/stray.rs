@@ -128,6 +128,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         | Entry::LevelRaised { .. }
         | Entry::BackedUp(_)
         | Entry::BackupKept { .. }
+        | Entry::BackupGone { .. }
         | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine, founders: Vec::new() },

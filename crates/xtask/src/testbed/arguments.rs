@@ -91,6 +91,8 @@ pub(crate) enum Action {
     Wipe(NameArguments),
     /// Boot a machine that was killed, from its own disk
     Start(NameArguments),
+    /// Kill machines, and boot them from their own disks at other addresses of the network, as by a lease that ended
+    Move(NameArguments),
     /// Kill each control plane in turn, see that kubectl works everywhere else and for how long the API was away, and start it again
     Failover(FailoverArguments),
     /// Take the power of all machines away, give it back, and measure until the site is whole again
@@ -215,6 +217,9 @@ pub(crate) struct OutageArguments {
     /// Give one control plane its power back so long before all others
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) alone: Duration,
+    /// Give all of them addresses of another network while they are off
+    #[arg(long)]
+    pub(crate) elsewhere: bool,
     /// Keep all of them off for so long: with `up --certificates`, until their certificates are over
     #[arg(long, default_value = "0", value_parser = seconds, value_name = "SECONDS")]
     pub(crate) off: Duration,

@@ -20,6 +20,9 @@ use crate::interrupt;
 
 /// Longest name of a testbed, in characters.
 const NAME_CHARS_MAX: usize = 32;
+/// The first number that is given to a machine whose lease ended.
+const LEASES: u8 = 201;
+
 /// The host's own address in a testbed's subnet; machines follow from `FIRST_MACHINE`.
 const HOST: u8 = 1;
 const FIRST_MACHINE: u8 = 11;
@@ -239,6 +242,34 @@ impl Testbed {
         let names = || self.machines.iter().map(|machine| machine.name.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.machines.iter().find(|machine| machine.name == name);
         found.with_context(|| format!("no machine {name:?} in testbed {:?}; it has {}", self.name, names()))
+    }
+
+    /// Gives a machine another address of its network, from its next start on.
+    pub(crate) fn lease_again(&mut self, name: &str) -> Result<()> {
+        self.machine(name)?;
+        let taken: Vec<Ipv4Addr> = self.machines.iter().map(|machine| machine.address).collect();
+        let subnet = self.host_address;
+        let address = (LEASES..=254).map(|number| host(subnet, number)).find(|address| !taken.contains(address));
+        let address = address.context("every address of the network was given away")?;
+        self.machines.iter_mut().filter(|machine| machine.name == name).for_each(|machine| machine.address = address);
+        self.save()
+    }
+
+    /// Gives all machines addresses of another network, from their next starts on. The host gets one there as well.
+    pub(crate) fn move_elsewhere(&mut self) -> Result<()> {
+        let [a, b, c, _] = self.host_address.octets();
+        let subnet = Ipv4Addr::new(a, b, c ^ 0x80, 0);
+        let routes = run("ip", ["-4", "route", "show", "table", "all"])?;
+        if network::in_use(&routes, subnet) {
+            return Err(cannot_provision(format!("{subnet}/24 is in use on this host")));
+        }
+        self.host_address = host(subnet, HOST);
+        network::move_bridge(self)?;
+        for machine in &mut self.machines {
+            let [.., number] = machine.address.octets();
+            (machine.address, machine.gateway) = (host(subnet, number), self.host_address);
+        }
+        self.save()
     }
 
     pub(crate) fn bridge(&self) -> String {

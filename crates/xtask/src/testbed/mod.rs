@@ -89,6 +89,14 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         Action::Kill(names) => each(&paths, &names, |machine| machine.kill())?,
         Action::Wipe(names) => each(&paths, &names, |machine| machine.wipe())?,
         Action::Start(names) => each(&paths, &names, |machine| machine.start())?,
+        Action::Move(names) => {
+            let mut testbed = Testbed::load(&paths)?;
+            for name in &names.machines {
+                testbed.machine(name)?.kill()?;
+                testbed.lease_again(name)?;
+                testbed.machine(name)?.start()?;
+            }
+        }
         Action::Failover(arguments) => {
             interrupt::watch()?;
             failover::failover(&paths, &arguments, report)?;

@@ -44,6 +44,13 @@ pub(crate) fn make_bridge(testbed: &Testbed) -> Result<()> {
     ip(&["link", "set", &bridge, "up"])
 }
 
+/// Puts the host into another network on the bridge, and out of the one that it was in.
+pub(crate) fn move_bridge(testbed: &Testbed) -> Result<()> {
+    let bridge = testbed.bridge();
+    ip(&["-4", "address", "flush", "dev", &bridge])?;
+    ip(&["address", "add", &format!("{}/24", testbed.host_address), "dev", &bridge])
+}
+
 /// Gives a machine a new network namespace with one interface, as a new boot has nothing of the old one's.
 pub(crate) fn attach(machine: &Machine) -> Result<()> {
     detach(machine)?;

@@ -27,11 +27,11 @@ struct Outage {
 
 /// Takes all power away, and gives it back.
 pub(crate) fn outage(paths: &Paths, arguments: &OutageArguments, report: &Report) -> Result<()> {
-    let testbed = Testbed::load(paths)?;
+    let mut testbed = Testbed::load(paths)?;
     let mut all = Vec::new();
     for round in 1..=arguments.rounds {
         whole(&testbed)?;
-        let outage = one(&testbed, arguments, round, report)?;
+        let outage = one(&mut testbed, arguments, round, report)?;
         report.step(format!(
             "outage {round}: the API answered through every machine {:.1} s after the last one was started, all was whole after {:.1} s",
             outage.answers, outage.whole
@@ -41,7 +41,7 @@ pub(crate) fn outage(paths: &Paths, arguments: &OutageArguments, report: &Report
     let lost: usize = all.iter().map(|outage| outage.lost).sum();
     let rows: Vec<Value> = all.iter().map(Outage::json).collect();
     report.result(
-        &json!({ "outage": lost == 0, "off_seconds": arguments.off.as_secs(), "alone_seconds": arguments.alone.as_secs(), "outages": rows }),
+        &json!({ "outage": lost == 0, "elsewhere": arguments.elsewhere, "off_seconds": arguments.off.as_secs(), "alone_seconds": arguments.alone.as_secs(), "outages": rows }),
         table(&all),
     );
     if lost > 0 {
@@ -64,17 +64,22 @@ fn table(all: &[Outage]) -> String {
     text + "Counted from the start of the last machine. Whole: every kubelet heard since, every Node Ready, every etcd member there."
 }
 
-fn one(testbed: &Testbed, arguments: &OutageArguments, round: u32, report: &Report) -> Result<Outage> {
+fn one(testbed: &mut Testbed, arguments: &OutageArguments, round: u32, report: &Report) -> Result<Outage> {
     let alone = arguments.alone;
     let cluster = Cluster::find(testbed)?;
     let written = Written::write(&cluster, &format!("outage-{round}"))?;
     let view = cluster.view(testbed)?;
     let plane =
         |machine: &&Machine| view.nodes.iter().any(|node| node.control_plane && node.address == machine.address);
-    let first = testbed.machines.iter().find(plane).context("no control plane")?;
+    let first = testbed.machines.iter().find(plane).context("no control plane")?.name.clone();
     for machine in &testbed.machines {
         machine.kill()?;
     }
+    if arguments.elsewhere {
+        testbed.move_elsewhere()?;
+        report.step(format!("outage {round}: they come up again in {}/24", testbed.host_address));
+    }
+    let (testbed, first) = (&*testbed, testbed.machine(&first)?);
     report.step(format!("outage {round}: {} machines have lost their power", testbed.machines.len()));
     if !arguments.off.is_zero() {
         report.step(format!("outage {round}: they stay off for {} s", arguments.off.as_secs()));
