@@ -152,6 +152,8 @@ impl Stage {
             "move" => {
                 let (seat, address) = (*numbers.first()?, rest.get(1)?.to_string());
                 let (machine, at) = (site.id(seat), address.parse().ok()?);
+                site.listed.insert(seat, vec![format!("{address}:7390")]);
+                site.stands.insert(seat, at);
                 site.feed(seat, Input::Addresses(vec![format!("{address}:7390")]));
                 let others: Vec<usize> = site.seats.keys().copied().filter(|other| *other != seat).collect();
                 others.iter().for_each(|other| site.feed(*other, Input::Reached { machine, address: at }));

@@ -63,10 +63,17 @@ pub(super) fn is_gone(
 fn superseded(context: &Context<'_>, old: MachineId) -> Option<Time> {
     let known = context.roster.known();
     let new = known.get(&successor(context, old)?)?;
-    let address: IpAddr = context.ledger.member(old)?.admitted.address.parse().ok()?;
-    let there = new.card.card().reached_at().any(|reached| host_of(reached) == Some(address));
+    let places = places(context, old);
+    let there = new.card.card().reached_at().filter_map(|reached| host_of(reached)).any(|host| places.contains(&host));
     let since = new.first_heard().filter(|_| there)?;
     known.get(&old).and_then(|old| old.heard).is_none_or(|heard| heard < since).then_some(since)
+}
+
+/// Where a machine is or was: with which address it joined, and where it was seen last, if it has moved since.
+fn places(context: &Context<'_>, machine: MachineId) -> Vec<IpAddr> {
+    let joined = context.ledger.member(machine).and_then(|member| member.admitted.address.parse().ok());
+    let seen = context.roster.card(machine).into_iter().flat_map(|card| card.hosts());
+    joined.into_iter().chain(seen).collect()
 }
 
 /// Who takes the place of a machine: nobody yet, on the same hardware, and of one that may be in etcd at the same address, too: machines
@@ -75,10 +82,11 @@ fn superseded(context: &Context<'_>, old: MachineId) -> Option<Time> {
 pub(super) fn successor(context: &Context<'_>, old: MachineId) -> Option<MachineId> {
     let (ledger, roster) = (context.ledger, context.roster);
     let member = ledger.member(old)?;
-    let address: IpAddr = member.admitted.address.parse().ok()?;
+    let places = places(context, old);
     let new =
         |other: &MachineId| roster.is_alive(*other) && ledger.member(*other).is_none() && !ledger.was_removed(*other);
-    let there = |other: &MachineId| roster.card(*other).is_some_and(|card| card.hosts().any(|own| own == address));
+    let there =
+        |other: &MachineId| roster.card(*other).is_some_and(|card| card.hosts().any(|own| places.contains(&own)));
     if roster.card(old).is_some() || old == context.me() {
         let in_etcd = may_be_in_etcd(context, old);
         return roster.on_same_hardware(old).find(|other| new(other) && (!in_etcd || there(other)));
@@ -98,8 +106,7 @@ pub(super) fn successor(context: &Context<'_>, old: MachineId) -> Option<Machine
 /// Whose place a newcomer takes, if anybody's.
 pub(super) fn predecessor(context: &Context<'_>, machine: MachineId) -> Option<MachineId> {
     let card = context.roster.card(machine)?;
-    let mut members = context.ledger.members().iter();
-    let at = |address: &str| address.parse().is_ok_and(|address: IpAddr| card.hosts().any(|own| own == address));
-    let old = members.find(|(old, member)| at(&member.admitted.address) && successor(context, **old) == Some(machine));
-    old.map(|(old, _)| *old)
+    let mut members = context.ledger.members().keys().copied();
+    let at = |old: MachineId| card.hosts().any(|own| places(context, old).contains(&own));
+    members.find(|old| at(*old) && successor(context, *old) == Some(machine))
 }

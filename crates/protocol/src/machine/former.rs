@@ -122,7 +122,9 @@ impl Machine {
     /// Which addresses are whose now: what was one machine's may be another's.
     fn taken_addresses(&self) -> BTreeMap<IpAddr, BTreeSet<MachineId>> {
         let mut taken: BTreeMap<IpAddr, BTreeSet<MachineId>> = BTreeMap::new();
-        let alive = self.roster.known().iter().filter(|(machine, _)| self.roster.is_alive(**machine));
+        // Whoever was removed may have its successor at its address before it is missed.
+        let stays = |machine: &MachineId| self.roster.is_alive(*machine) && !self.follow.ledger().was_removed(*machine);
+        let alive = self.roster.known().iter().filter(|(machine, _)| stays(machine));
         for (machine, host) in alive.flat_map(|(machine, known)| known.card.card().hosts().map(|host| (*machine, host)))
         {
             taken.entry(host).or_default().insert(machine);
