@@ -68,6 +68,8 @@ const SCENARIOS: &[&str] = &[
     "recovery-old",
     "recovery-behind",
     "planes-replaced-power-loss",
+    "backups",
+    "restore",
 ];
 
 /// Where a mistake is looked for.

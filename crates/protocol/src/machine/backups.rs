@@ -17,8 +17,14 @@ use crate::{Effect, Effects, Time};
 /// So long whoever is nearest may take to say that it keeps a copy before the next one does as well.
 const TURN: Duration = Duration::from_secs(20);
 
+/// Nobody waits for more turns than that.
+const RANK_MAX: u32 = 1_000;
+
 /// How long a machine may lack a copy that it was to keep before it says so.
 const GONE_AFTER: Duration = Duration::from_secs(180);
+
+/// And before people are told: what was just taken is told a moment later.
+const GONE_TOLD: Duration = Duration::from_secs(5);
 
 /// How long a backup may have too few copies before people are told.
 const TELL_AFTER: Duration = Duration::from_secs(120);
@@ -38,12 +44,8 @@ pub(super) struct Keeping {
 
 impl Machine {
     /// Its device says what is on the disk, whole.
-    pub(super) fn keeps_backups(&mut self, now: Time, has: BTreeSet<Digest>) {
-        let me = self.identity.machine();
-        let own = self.follow.ledger().backups().iter().filter(|kept| kept.by.contains(&me));
-        let gone = own.map(|kept| kept.backup.digest).filter(|digest| !has.contains(digest));
-        let gone = gone.map(|digest| (digest, self.backups.gone.get(&digest).copied().unwrap_or(now)));
-        self.backups.gone = gone.collect();
+    pub(super) fn keeps_backups(&mut self, has: BTreeSet<Digest>) {
+        self.backups.gone.retain(|digest, _| !has.contains(digest));
         self.backups.has = Some(has);
     }
 
@@ -65,13 +67,16 @@ impl Machine {
         let lacking: BTreeSet<u32> =
             ledger.backups().iter().filter(|kept| kept.lacks_copies()).map(|kept| kept.backup.number).collect();
         self.backups.since.retain(|number, _| lacking.contains(number));
-        let mut wanted = Vec::new();
+        let (mut wanted, mut lost) = (Vec::new(), Vec::new());
         for kept in ledger.backups() {
             let (number, digest) = (kept.backup.number, kept.backup.digest);
             let mine = kept.by.contains(&me);
             let since = kept.lacks_copies().then(|| *self.backups.since.entry(number).or_insert(now));
             if mine {
-                self.look_for_own(now, number, digest, wants, due);
+                if self.backups.has.as_ref().is_some_and(|has| !has.contains(&digest)) {
+                    let until = *self.backups.gone.entry(digest).or_insert(now) + GONE_AFTER;
+                    lost.push((number, until));
+                }
             } else if begins_with != Some(digest) {
                 let Some(since) = since else { continue };
                 let turn = since + TURN * self.rank(kept);
@@ -87,33 +92,21 @@ impl Machine {
             let from = kept.by.iter().copied().filter(|by| *by != me).collect();
             wanted.push(WantedBackup { number, digest, bytes: kept.backup.bytes, from });
         }
+        // A copy of its own that is gone, and does not come again, is not counted any more: another machine keeps one then.
+        for (number, until) in lost {
+            if until <= now {
+                wants.insert(Subject("backup-gone", me, number), Entry::BackupGone { number, machine: me });
+            } else {
+                let until = (until, "a backup that is gone here");
+                *due = Some(due.map_or(until, |other| other.min(until)));
+            }
+        }
         // Before the first there is nothing to say.
         let told = (ledger.last_backup(), wanted);
         if told.0 > 0 && self.backups.told.as_ref() != Some(&told) {
             effects.push(Effect::KeepBackups { last: told.0, wanted: told.1.clone() });
             self.backups.told = Some(told);
         }
-    }
-
-    /// A copy of its own that is gone, and does not come again, is not counted any more: another machine keeps one then.
-    fn look_for_own(
-        &self,
-        now: Time,
-        number: u32,
-        digest: Digest,
-        wants: &mut BTreeMap<Subject, Entry>,
-        due: &mut Option<(Time, &'static str)>,
-    ) {
-        let Some(since) = self.backups.gone.get(&digest) else { return };
-        let until = *since + GONE_AFTER;
-        if now < until {
-            *due = Some(due.map_or((until, "a backup that is gone here"), |other| {
-                other.min((until, "a backup that is gone here"))
-            }));
-            return;
-        }
-        let machine = self.identity.machine();
-        wants.insert(Subject("backup-gone", machine, number), Entry::BackupGone { number, machine });
     }
 
     /// How many turns it waits: none if it is among the nearest of those that are here, as many as copies are lacking.
@@ -124,7 +117,7 @@ impl Machine {
         let nearer =
             others.filter(|other| self.roster.is_alive(**other) && distance(kept.backup.digest, **other) < own);
         let lacking = (kept.backup.copies as usize).saturating_sub(kept.by.len());
-        u32::try_from((nearer.count() + 1).saturating_sub(lacking)).unwrap_or(u32::MAX)
+        u32::try_from((nearer.count() + 1).saturating_sub(lacking)).unwrap_or(u32::MAX).min(RANK_MAX)
     }
 
     /// What people should know of them.
@@ -143,7 +136,8 @@ impl Machine {
                 let text = format!("backup {number} is on {} machines, and is to be on {machines}", by.len());
                 add(Topic::Backup, text, &by);
             }
-            if kept.by.contains(&me) && self.backups.gone.contains_key(&kept.backup.digest) {
+            let gone = self.backups.gone.get(&kept.backup.digest);
+            if kept.by.contains(&me) && gone.is_some_and(|since| now.since(*since) >= GONE_TOLD) {
                 let text = format!(
                     "backup {number} is gone from this machine's disk: it is fetched again, if another machine has it"
                 );
