@@ -124,8 +124,8 @@ pub struct Truth {
     pub(crate) etcd_lost: Option<MachineId>,
     /// The last entry that took effect, and its revision.
     pub(crate) newest: Option<(u64, Entry)>,
-    /// The last backup that was taken, and when.
-    pub(crate) last_backup: Option<(Backup, At)>,
+    /// The backups that were taken, and when.
+    pub(crate) backups: Vec<(Backup, At)>,
     /// The turn at etcd that the last entry ended, and how.
     pub(crate) turn_ended: Option<(MachineId, TurnChange)>,
     /// Machines whose Raft has told its ledger in this life.
@@ -499,7 +499,7 @@ impl Truth {
                 sometimes.reached("worker-promoted");
             }
             Entry::BackedUp(backup) => {
-                self.last_backup = Some((backup.clone(), now));
+                self.backups.push((backup.clone(), now));
                 sometimes.reached("backed-up");
             }
             Entry::BackupKept { .. } => sometimes.reached("backup-copied"),

@@ -458,6 +458,11 @@ impl Book {
         true
     }
 
+    /// Whether a backup is kept by anybody.
+    pub(crate) fn keeps(&self, number: u32) -> bool {
+        self.backups.iter().any(|(backup, _)| backup.number == number)
+    }
+
     /// What a machine kept is gone with it.
     fn lose_copies(&mut self, machine: MachineId) {
         for (_, by) in &mut self.backups {
