@@ -17,6 +17,11 @@ impl Time {
     }
 }
 
+/// Makes sure that somebody is woken by this time, for this reason.
+pub(crate) fn wake_by(due: &mut Option<(Time, &'static str)>, at: Time, why: &'static str) {
+    *due = Some(due.map_or((at, why), |other| other.min((at, why))));
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
 

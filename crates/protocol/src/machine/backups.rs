@@ -11,6 +11,7 @@ use crate::effect::WantedBackup;
 use crate::follow::Subject;
 use crate::ledger::KeptBackup;
 use crate::planted::planted;
+use crate::time::wake_by;
 use crate::words::reasons::Topic;
 use crate::{Effect, Effects, Time};
 
@@ -81,8 +82,7 @@ impl Machine {
                 let Some(since) = since else { continue };
                 let turn = since + TURN * self.rank(kept);
                 if now < turn {
-                    let turn = (turn, "a backup that may want another copy");
-                    *due = Some(due.map_or(turn, |other| other.min(turn)));
+                    wake_by(due, turn, "a backup that may want another copy");
                     continue;
                 }
                 if planted("backup-kept-unread") || self.backups.has.as_ref().is_some_and(|has| has.contains(&digest)) {
@@ -97,8 +97,7 @@ impl Machine {
             if until <= now {
                 wants.insert(Subject("backup-gone", me, number), Entry::BackupGone { number, machine: me });
             } else {
-                let until = (until, "a backup that is gone here");
-                *due = Some(due.map_or(until, |other| other.min(until)));
+                wake_by(due, until, "a backup that is gone here");
             }
         }
         // Before the first there is nothing to say.

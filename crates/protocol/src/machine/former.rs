@@ -11,6 +11,7 @@ use std::time::Duration;
 use muster_wire::{MachineId, Role, host_of};
 
 use super::Machine;
+use crate::time::wake_by;
 use crate::words::reasons::Topic;
 use crate::{Effect, Effects, Time};
 
@@ -45,8 +46,7 @@ impl Machine {
         // Cards come up one after the other. A machine that has none at all keeps what it had: its etcd and its API server need no more to start.
         let comes = self.started + ADDRESSES_COME;
         if self.addresses.is_empty() && now < comes {
-            let comes = (comes, "an address of this machine's own");
-            *due = Some(due.map_or(comes, |other| other.min(comes)));
+            wake_by(due, comes, "an address of this machine's own");
             return;
         }
         let seen: Vec<(MachineId, IpAddr)> =

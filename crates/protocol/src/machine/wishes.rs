@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Machine;
 use crate::follow::Subject;
 use crate::ledger::Refusal;
+use crate::time::wake_by;
 use crate::{Effect, Effects, Ledger, Time};
 
 /// How long a wish is proposed before whoever asked is told that its fate is not known: longer than an election takes.
@@ -93,8 +94,7 @@ impl Wishes {
         for (number, pending) in &self.pending {
             let entry = Entry::Wished(pending.signed.clone());
             wants.insert(Subject("wish", pending.signed.machine, *number), entry);
-            let end = (pending.until, "the end of a wish's time");
-            *due = Some(due.map_or(end, |other| other.min(end)));
+            wake_by(due, pending.until, "the end of a wish's time");
         }
     }
 
