@@ -3,6 +3,7 @@
 
 mod answers;
 mod backups;
+mod console;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
+
+use console::Console;
 
 use crate::Hardware;
 use crate::api;
@@ -113,6 +116,7 @@ struct Shell {
     backups: backups::Backups,
     /// None where the machine is no computer of its own.
     former: Option<Former>,
+    console: Option<Console>,
     /// Reports that go to other machines, and come from them.
     others: Others,
     /// Where one that is made for others goes.
@@ -259,6 +263,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         kubelet_asked: None,
         backups,
         former: config.root.is_none().then(|| Former::begin(&config.run_dir, inputs.clone())),
+        console: config.root.is_none().then(Console::begin),
         others: Others::default(),
         reports,
         logs,
@@ -283,6 +288,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| system("signals", &why))?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut watchdog = watchdog();
+    let mut console = tokio::time::interval(console::LOOK);
 
     while !shell.renewed {
         while let Some(input) = shell.raft.inputs.pop_front() {
@@ -321,6 +327,10 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
             () = tokio::time::sleep_until(wakeup.into()) => Input::Wake,
             () = tick(&mut watchdog) => {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                continue;
+            }
+            _ = console.tick() => {
+                shell.show_on_console();
                 continue;
             }
             // Last, because a flood of frames must not keep anything else from being seen to.

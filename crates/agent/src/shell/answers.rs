@@ -184,7 +184,7 @@ impl Shell {
     }
 
     /// What the machine says of itself, with what the mesh alone knows.
-    fn told(&self) -> Status {
+    pub(super) fn told(&self) -> Status {
         let mut status = self.machine.status(self.now());
         status.hints = self.outcomes.list();
         // A guard that still asks is a kubelet that still waits.
