@@ -1,6 +1,7 @@
 //! The command line.
 
 mod backup;
+mod image;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backup::{BackupAction, BackupFetchArguments, BackupListArguments, BackupOpenArguments};
+pub(crate) use image::{BootArguments, BuildArguments, ImageAction, KernelWord, OutputWord};
 
 const EXAMPLES: &str = "\
 A first cluster, on this computer, as an ordinary user, with nothing installed:
@@ -28,7 +30,9 @@ Machines come and go:
   muster reset --rejoin      recreate this machine
   muster recover             a majority of the control planes is gone for good: go on with this one
 
-Later images:
+Images:
+  muster image build         a disk for every machine, of this muster.toml and a Kubernetes
+  muster image boot FILE     see it become a cluster, in virtual machines
   muster image accept FILE   let machines with this muster.toml join as well
 
 Exit codes: 0 done; 1 failed, or not everything is Ready; 2 wrong usage or configuration; 3 no agent answers;
@@ -69,7 +73,7 @@ pub(crate) enum Command {
     },
     /// Make a cluster of its own of one etcd member's data: a part of `muster recover`, which calls it
     Salvage(SalvageArguments),
-    /// Accept a later image, and list the accepted ones and who runs which
+    /// Build a disk image, look into one, boot one; accept a later image, and list who runs which
     Image {
         #[command(subcommand)]
         action: ImageAction,
@@ -481,45 +485,6 @@ pub(crate) struct HowArguments {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) whom: Whom,
-}
-
-const IMAGE_EXAMPLES: &str = "\
-A cluster's machines boot the image that founded it. A machine that boots another one, with another muster.toml, is refused until
-that image is accepted; then it may join, and machines of the cluster may be started with it one by one. An image is told apart by
-the digest of what all machines of it share, which `muster config check` prints. `machines` and `control_planes` count while founding
-only: what a later image says of them changes nothing.
-
-Examples:
-  muster image accept new/muster.toml --dry-run   what would change
-  muster image accept new/muster.toml
-  muster image list                               the accepted images, and which machine runs which
-
-Exit code 0 if it is accepted, 1 if it is refused or nobody took it in time, 2 if the file is wrong, 3 if no agent answers.";
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum ImageAction {
-    /// Let machines with this image join, too; any machine of the cluster can be asked
-    #[command(after_help = IMAGE_EXAMPLES)]
-    Accept {
-        /// The muster.toml of the image
-        file: PathBuf,
-        /// Say what would change, and change nothing
-        #[arg(long)]
-        dry_run: bool,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        whom: Whom,
-    },
-    /// Show the accepted images, those of other machines here, and which machine runs which
-    List {
-        /// Print a JSON list
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        whom: Whom,
-    },
 }
 
 #[derive(Subcommand, Debug)]

@@ -109,14 +109,22 @@ pub(crate) struct Overrides {
     pub(crate) kernel: String,
     /// `KEY=VALUE`, from flags; the last one holds.
     pub(crate) set: Vec<String>,
+    /// Where the files that it names are, if it is for other machines: below the first of these directories that has one. Such a
+    /// machine's disk is taken to last.
+    pub(crate) elsewhere: Option<Vec<PathBuf>>,
 }
 
 impl Overrides {
+    /// None, for the configuration of other machines, whose files are below these directories.
+    pub(crate) fn of_other_machines(below: Vec<PathBuf>) -> Self {
+        Self { elsewhere: Some(below), ..Self::default() }
+    }
+
     /// Those of this running machine, `set` beyond them. A machine without `/proc/cmdline` has no kernel command line. Its
     /// bytes may be anything; what is no text in a value of muster's makes that value wrong, and nothing else.
     pub(crate) fn of_this_machine(set: Vec<String>) -> Self {
         let kernel = std::fs::read(kernel::PATH).unwrap_or_default();
-        Self { kernel: String::from_utf8_lossy(&kernel).into_owned(), set }
+        Self { kernel: String::from_utf8_lossy(&kernel).into_owned(), set, elsewhere: None }
     }
 }
 
@@ -189,7 +197,7 @@ pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Refused
 /// # Errors
 /// As [`load`].
 pub(crate) fn read(source: &Source<'_>, overrides: &Overrides) -> Result<Loaded, Refused> {
-    let (mut values, mut problems) = (Values::default(), Vec::new());
+    let (mut values, mut problems) = (Values::of(overrides.elsewhere.clone()), Vec::new());
     values.read_file(source.text, &mut problems);
     kernel::read(&overrides.kernel, &mut values, &mut problems);
     for assignment in &overrides.set {

@@ -34,7 +34,7 @@ pub(crate) fn carry_out(action: &ConfigAction) -> anyhow::Result<Exit> {
 
 fn check(file: &std::path::Path, json: bool, set: &[String]) -> anyhow::Result<Exit> {
     let path = file.display();
-    match config::load(file, &Overrides { kernel: String::new(), set: set.to_vec() }) {
+    match config::load(file, &Overrides { set: set.to_vec(), ..Overrides::default() }) {
         Ok(loaded) => {
             let image = &loaded.image;
             if json {

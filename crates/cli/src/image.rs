@@ -1,4 +1,8 @@
-//! `muster image`: which images are accepted, and which machine runs which.
+//! `muster image`: building images and looking into them; which are accepted, and which machine runs which.
+
+mod boot;
+mod build;
+mod show;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +24,10 @@ use crate::{print, text};
 /// When no agent answers, or standard output cannot be written.
 pub(crate) async fn carry_out(action: &ImageAction) -> anyhow::Result<Exit> {
     match action {
+        ImageAction::Build(arguments) => build::build(arguments),
+        ImageAction::Show { file, packages, json } => show::show(file, *packages, *json),
+        ImageAction::Verify { file, json } => show::verify(file, *json),
+        ImageAction::Boot(arguments) => boot::boot(arguments).await,
         ImageAction::Accept { file, dry_run, json, whom } => accept(file, *dry_run, *json, whom).await,
         ImageAction::List { json, whom } => list(*json, whom).await,
     }

@@ -44,6 +44,7 @@ fn help_teaches() {
         ["config", "check", "--help"],
         ["config", "example", "--help"]
     );
+    golden!("help-image", dir.path(), ["image", "--help"], ["image", "build", "--help"], ["image", "boot", "--help"]);
     golden!("version", dir.path(), ["version"], ["version", "--json"]);
 }
 
@@ -63,6 +64,44 @@ fn a_wrong_command_line_is_answered_with_what_was_meant() {
         ["lab", "--fault", "lab-9=hang:etcd"],
         ["status", "--machine", "lab-1", "--socket", "/x"],
         ["completions", "tcsh"],
+    );
+}
+
+#[test]
+fn an_image_is_planned_and_what_is_none_is_named() {
+    let dir = here();
+    let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let site = format!(
+        "cluster = \"site\"\nmachines = 3\nmesh_key = \"{key}\"\n[kubernetes]\nmanifests = [\"/etc/muster/manifests\"]\n"
+    );
+    let path = dir.path().join("site.toml");
+    fs::write(&path, site).expect("written");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    let manifests = dir.path().join("files/etc/muster/manifests");
+    fs::create_dir_all(&manifests).expect("made");
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: site}\n";
+    fs::write(manifests.join("site.yaml"), namespace).expect("written");
+    fs::write(dir.path().join("text.raw"), "no disk").expect("written");
+    fs::write(dir.path().join("muster"), "").expect("written");
+    let build = |more: &[&'static str]| {
+        let begin = ["image", "build", "--config", "site.toml", "--muster", "muster", "--dry-run"];
+        [&begin[..], more].concat()
+    };
+    golden!(
+        "image",
+        dir.path(),
+        ["image", "build"],
+        ["image", "build", "--rehearsal", "--dry-run"],
+        build(&["--rehearsal"]),
+        build(&["--rehearsal", "--add", "files", "--output", "raw-zst", "--output", "tar"]),
+        build(&["--kubernetes", "none", "--add", "files"]),
+        build(&["--kubernetes", "files", "--add", "files", "--json"]),
+        build(&["--rehearsal", "--add", "files", "--command-line", "muster.machnes=4"]),
+        build(&["--rehearsal", "--add", "files", "--from", "no/where"]),
+        build(&["--rehearsal", "--add", "nowhere"]),
+        ["image", "show", "text.raw"],
+        ["image", "verify", "text.raw", "--json"],
+        ["image", "show", "none.raw"],
     );
 }
 

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod image_test;
 mod interrupt;
+mod packages;
 mod testbed;
 mod upkeep;
 mod verify;
@@ -22,6 +24,8 @@ struct Arguments {
 enum Task {
     /// Real machines with real systemd, kubelet, kubeadm and etcd on this host
     Testbed(testbed::Arguments),
+    /// Build a disk image twice, compare, damage and boot it
+    ImageTest(image_test::Arguments),
     /// What every change must pass, fastest first
     Verify(verify::Arguments),
     /// Format, and mend what clippy can mend
@@ -33,6 +37,7 @@ enum Task {
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Testbed(arguments) => testbed::run(arguments),
+        Task::ImageTest(arguments) => image_test::run(&arguments),
         Task::Verify(arguments) => verify::run(&arguments),
         Task::Fix => upkeep::fix(),
         Task::Transcripts(arguments) => upkeep::transcripts(&arguments),

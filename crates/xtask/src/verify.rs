@@ -32,6 +32,8 @@ pub(crate) enum Part {
     Browser,
     /// Three control planes and a worker on today's Kubernetes: formed, used, passing kubeadm's own tests, and still whole after it
     Testbed,
+    /// A disk image: the same bytes twice, damage that is found, a machine that starts from it
+    Image,
     /// The real kubeadms that the rehearsal is compared with are built
     Kubeadms,
     /// All tests
@@ -41,7 +43,7 @@ pub(crate) enum Part {
 /// Runs what every change must pass, fastest first. It stops at the first part that fails.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 all passed; 1 a part failed, and its own words are above; 130 Ctrl-C.\n\n\
-                        The testbed and the real kubeadms need root on Debian; elsewhere they are left out, and that is said.")]
+                        The testbed, the disk image and the real kubeadms need root on Debian; elsewhere they are left out, and that is said.")]
 pub(crate) struct Arguments {
     /// Run only these parts; may be repeated
     #[arg(long, value_enum)]
@@ -97,6 +99,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             Err(_) if interrupt::requested() => return ExitCode::from(interrupt::EXIT_CODE),
             Err(error) => {
                 eprintln!("\n=== {name} FAILED after {} s: {error:#}", begun.elapsed().as_secs());
+                if let Some(room) = too_little_room() {
+                    eprintln!("    {room}");
+                }
                 return ExitCode::FAILURE;
             }
         }
@@ -105,6 +110,15 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     notes.extend(left_out.map(|part| format!("{}: left out on request", name(part))));
     println!("\n=== all passed in {} s\n    {}", begun.elapsed().as_secs(), notes.join("\n    "));
     ExitCode::SUCCESS
+}
+
+/// A disk that is full fails in as many words as there are programs; which one it is, none of them says.
+fn too_little_room() -> Option<String> {
+    const LITTLE: u64 = 2 << 30;
+    let there = rustix::fs::statvfs(".").ok()?;
+    let free = there.f_bavail.saturating_mul(there.f_frsize);
+    let text = || format!("only {} MiB are free here: all parts together take some 8 GiB below `target`", free >> 20);
+    (free < LITTLE).then(text)
 }
 
 fn name(part: Part) -> String {

@@ -131,12 +131,13 @@ fn mesh_key(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option
         }
         (None, Some(path)) => {
             let place = values.place("mesh_key_file");
-            match key_file(Path::new(&path))
+            match key_file(&values.file(&path))
                 .and_then(|text| decode(&text).ok_or("does not hold exactly 64 hexadecimal digits".to_owned()))
             {
                 Ok(key) => Some(key),
                 Err(why) => {
-                    problems.push(Problem::error(place, format!("`mesh_key_file`: {path} {why}")));
+                    let whose = if values.are_of_others() { " (below --add)" } else { "" };
+                    problems.push(Problem::error(place, format!("`mesh_key_file`: {path}{whose} {why}")));
                     None
                 }
             }
@@ -158,19 +159,21 @@ fn key_file(path: &Path) -> Result<Zeroizing<String>, String> {
 fn documents(values: &Values, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
     let mut documents = Vec::new();
     for path in values.texts("kubernetes.documents") {
-        let read = match Path::new(&path).metadata() {
+        let file = values.file(&path);
+        let read = match file.metadata() {
             Ok(metadata) if !metadata.is_file() => Err("is not a file".to_owned()),
             Ok(metadata) if metadata.len() > DOCUMENT_BYTES_MAX => {
                 Err(format!("is longer than {DOCUMENT_BYTES_MAX} bytes"))
             }
-            Ok(_) => std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}")),
+            Ok(_) => std::fs::read_to_string(&file).map_err(|error| format!("cannot be read: {error}")),
             Err(error) => Err(format!("cannot be read: {error}")),
         };
         match read {
             Ok(text) => documents.push((path, text)),
             Err(why) => {
                 let place = values.place("kubernetes.documents");
-                problems.push(Problem::error(place, format!("`documents`: {path} {why}")));
+                let whose = if values.are_of_others() { " (below --add)" } else { "" };
+                problems.push(Problem::error(place, format!("`documents`: {path}{whose} {why}")));
             }
         }
     }
@@ -204,6 +207,7 @@ fn ports(values: &Values, problems: &mut Vec<Problem>) {
 fn durable(values: &Values, problems: &mut Vec<Problem>) -> Option<bool> {
     let dir = values.text("state.dir")?;
     let disk = match disk::below(Path::new(&dir)) {
+        Ok(_) if values.are_of_others() => Disk::Lasting,
         Ok(disk) => disk,
         Err(error) => {
             problems.push(Problem::error(

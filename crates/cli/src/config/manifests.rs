@@ -13,7 +13,7 @@ pub(super) fn read(values: &Values, problems: &mut Vec<Problem>) -> Option<Manif
     let wrong = |why: String| Problem::error(values.place("kubernetes.manifests"), format!("`manifests`: {why}"));
     let (mut files, mut mistakes) = (Vec::new(), Vec::new());
     for path in values.texts("kubernetes.manifests") {
-        match paths(Path::new(&path)) {
+        match paths(&values.file(&path)) {
             Ok(paths) => files.extend(paths),
             Err(why) => mistakes.push(wrong(format!("{path} {why}"))),
         }
@@ -24,7 +24,7 @@ pub(super) fn read(values: &Values, problems: &mut Vec<Problem>) -> Option<Manif
     }
     let mut contents = Vec::new();
     for path in files {
-        let name = path.display().to_string();
+        let name = values.called(&path);
         match file(&path) {
             Ok(text) => contents.push(ManifestFile { name, contents: text }),
             Err(why) => mistakes.push(wrong(format!("{name} {why}"))),

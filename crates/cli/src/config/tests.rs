@@ -15,7 +15,8 @@ fn with(rest: &str) -> String {
 }
 
 fn read_text(text: &str, set: &[&str]) -> Result<Loaded, Refused> {
-    let overrides = Overrides { kernel: String::new(), set: set.iter().map(|text| (*text).to_owned()).collect() };
+    let set = set.iter().map(|text| (*text).to_owned()).collect();
+    let overrides = Overrides { set, ..Overrides::default() };
     read(&Source { path: "muster.toml", text }, &overrides)
 }
 
@@ -254,6 +255,7 @@ fn the_kernel_command_line_overrides_the_file_and_flags_override_both() {
     let overrides = Overrides {
         kernel: "muster.peers=10.0.0.7 muster.mdns=off muster.name=left muster.listen=10.0.0.1:99".to_owned(),
         set: vec!["discovery.listen=10.0.0.2:98".to_owned()],
+        elsewhere: None,
     };
     let Ok(loaded) = read(&Source { path: "muster.toml", text: &with("discovery.peers = [\"10.0.0.3\"]") }, &overrides)
     else {
@@ -514,7 +516,7 @@ fn the_documentation_names_every_key_and_its_meaning() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}", kernel in "\\PC{0,80}", set in "\\PC{0,40}") {
-        let _ = read(&Source { path: "muster.toml", text: &text }, &Overrides { kernel, set: vec![set] });
+        let _ = read(&Source { path: "muster.toml", text: &text }, &Overrides { kernel, set: vec![set], elsewhere: None });
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,9 +15,35 @@ use super::problem::{Place, Problem};
 #[derive(Debug, Default)]
 pub(crate) struct Values {
     values: BTreeMap<&'static str, (Value, Place)>,
+    /// As [`super::Overrides::elsewhere`].
+    elsewhere: Option<Vec<PathBuf>>,
 }
 
 impl Values {
+    /// None yet, of this machine or of others.
+    pub(crate) fn of(elsewhere: Option<Vec<PathBuf>>) -> Self {
+        Self { elsewhere, ..Self::default() }
+    }
+
+    /// Whether they are other machines' own.
+    pub(crate) fn are_of_others(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    /// What such a file is called where it is read: on the machine that it is for.
+    pub(crate) fn called(&self, file: &Path) -> String {
+        let there = self.elsewhere.iter().flatten().find_map(|directory| file.strip_prefix(directory).ok());
+        there.map_or_else(|| file.display().to_string(), |path| format!("/{}", path.display()))
+    }
+
+    /// Where a file that a value names is on this machine.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        let below = |directory: &PathBuf| directory.join(path.trim_start_matches('/'));
+        let mut places = self.elsewhere.iter().flatten().map(below);
+        let first = places.next().unwrap_or_else(|| PathBuf::from(path));
+        if first.exists() { first } else { places.find(|place| place.exists()).unwrap_or(first) }
+    }
+
     /// Reads muster.toml. Everything wrong in it is reported at once.
     pub(crate) fn read_file(&mut self, text: &str, problems: &mut Vec<Problem>) {
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -167,4 +194,22 @@ fn unknown(section: &str, path: &str, span: Range<usize>) -> Problem {
         }
     };
     Problem::error(Place::File(span), format!("unknown key `{name}`{place}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_other_machines_are_looked_for_where_they_are_laid_out() {
+        let (one, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        std::fs::create_dir_all(other.path().join("etc")).expect("made");
+        std::fs::write(other.path().join("etc/a.yaml"), "").expect("written");
+        let values = Values::of(Some(vec![one.path().to_owned(), other.path().to_owned()]));
+        let found = values.file("/etc/a.yaml");
+        assert_eq!(found, other.path().join("etc/a.yaml"));
+        assert_eq!(values.called(&found), "/etc/a.yaml");
+        assert_eq!(values.file("/etc/b.yaml"), one.path().join("etc/b.yaml"));
+        assert_eq!(Values::default().file("/etc/a.yaml"), PathBuf::from("/etc/a.yaml"));
+    }
 }

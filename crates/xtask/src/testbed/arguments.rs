@@ -271,6 +271,9 @@ pub(crate) struct BuildArguments {
     /// Build nothing but kubeadm, of every version, for the test that compares the rehearsal with it
     #[arg(long, conflicts_with = "muster")]
     pub(crate) kubeadms: bool,
+    /// Build no machine, and lay what was built out here, as `muster image build --kubernetes` takes it
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["muster", "kubeadms"])]
+    pub(crate) lay_out: Option<PathBuf>,
     /// A muster binary to use instead of building one from this checkout
     #[arg(long, env = "MUSTER_TESTBED_BINARY", value_name = "FILE")]
     pub(crate) muster: Option<PathBuf>,

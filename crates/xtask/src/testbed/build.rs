@@ -12,7 +12,8 @@ use super::layout::Paths;
 use super::parts::{self, Part};
 use super::release::{COMMANDS, MINORS, Release, coredns_tag, flannel_tag};
 use super::report::{Report, cannot_provision};
-use crate::command::{command, output, run};
+use crate::command::{command, output};
+use crate::packages::{install, missing};
 
 /// What running machines needs on the host.
 const HOST_PACKAGES: [&str; 8] =
@@ -27,6 +28,44 @@ pub(crate) struct Built {
     archives: PathBuf,
     /// Where Kubernetes' own programs are.
     pub(crate) kubernetes: PathBuf,
+    /// containerd, the CNI plugins.
+    on_machines: [PathBuf; 2],
+    /// etcd's programs.
+    etcd: PathBuf,
+}
+
+impl Built {
+    /// Lays out what a disk image needs of it: programs, `cni`, `images`. What is in the directory already is replaced.
+    pub(crate) fn lay_out(&self, directory: &Path) -> Result<()> {
+        let [containerd, cni] = &self.on_machines;
+        for part in ["cni", "images"] {
+            let _ = fs::remove_dir_all(directory.join(part));
+        }
+        for program in ["kubeadm", "kubelet", "kubectl"] {
+            place(&self.kubernetes.join(program), directory)?;
+        }
+        for program in ["etcdctl", "etcdutl"] {
+            place(&self.etcd.join(program), directory)?;
+        }
+        let all = |from: &Path, to: &Path| -> Result<()> {
+            fs::read_dir(from)?.flatten().try_for_each(|entry| place(&entry.path(), to))
+        };
+        all(containerd, directory)?;
+        all(cni, &directory.join("cni"))?;
+        // What only tests of Kubernetes run has no place on other machines.
+        let images = directory.join("images");
+        all(&self.archives, &images)?;
+        let _ = fs::remove_file(images.join("agnhost.tar"));
+        Ok(())
+    }
+}
+
+/// Puts a copy of a file into a directory.
+fn place(file: &Path, directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let to = directory.join(file.file_name().unwrap_or_default());
+    let _ = fs::remove_file(&to);
+    fs::copy(file, &to).map(drop).with_context(|| format!("cannot copy {} to {}", file.display(), to.display()))
 }
 
 /// Makes whatever is missing or out of date.
@@ -50,7 +89,7 @@ fn build_all(paths: &Paths, release: &Release, among: Option<&Built>, report: &R
         return Ok(trees.built());
     }
     let _lock = paths.lock(&paths.cache, report)?;
-    install(&HOST_PACKAGES, report)?;
+    install(&HOST_PACKAGES, |step| report.step(step))?;
     parts::build(paths, &parts::of_cluster(release), report)?;
 
     let recipe = |name: &str| Paths::recipes().join("build").join(name);
@@ -154,7 +193,14 @@ impl Trees {
     }
 
     fn built(self) -> Built {
-        Built { image: self.image, archives: self.archives, kubernetes: self.kubernetes }
+        let [etcd, ..] = self.in_containers;
+        Built {
+            image: self.image,
+            archives: self.archives,
+            kubernetes: self.kubernetes,
+            on_machines: self.on_machines,
+            etcd,
+        }
     }
 }
 
@@ -195,26 +241,6 @@ fn require_debian() -> Result<()> {
         bail!("the testbed is made for Debian 12, whose packages it is built from");
     }
     Ok(())
-}
-
-/// Those of the packages that are not installed.
-fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    let installed = |package: &str| {
-        run("dpkg-query", ["-W", "-f", "${db:Status-Status}", package]).is_ok_and(|status| status == "installed")
-    };
-    packages.iter().filter(|package| !installed(package)).copied().collect()
-}
-
-/// Installs those of the packages that are missing.
-fn install(packages: &[&str], report: &Report) -> Result<()> {
-    let missing = missing(packages);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    report.step(format!("installing {}", missing.join(" ")));
-    run("apt-get", ["update", "-qq"])?;
-    let mut install = command("apt-get", ["install", "-qq", "--yes", "--no-install-recommends"]);
-    output(install.args(missing).env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
 }
 
 /// Runs a recipe; what it says about its progress goes to the terminal.

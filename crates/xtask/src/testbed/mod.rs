@@ -58,8 +58,14 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
                 let directory = build::kubeadms(&paths, report)?;
                 report.result(&json!({ "kubeadms": directory }), directory.display().to_string());
             } else {
-                build::build(&paths, &Release::read(&build.kubernetes)?, None, report)?;
-                build::muster_binary(build.muster)?;
+                let built = build::build(&paths, &Release::read(&build.kubernetes)?, None, report)?;
+                match build.lay_out {
+                    Some(directory) => {
+                        built.lay_out(&directory)?;
+                        report.result(&json!({ "kubernetes": directory }), directory.display().to_string());
+                    }
+                    None => _ = build::muster_binary(build.muster)?,
+                }
             }
         }
         Action::Up(form) => {

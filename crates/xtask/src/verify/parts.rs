@@ -39,6 +39,7 @@ pub(super) fn run(part: Part) -> Result<Outcome> {
         Part::Simulations => simulations()?,
         Part::Browser => succeed(&mut Command::new("tests/browser/run.sh"))?,
         Part::Testbed => return testbed(),
+        Part::Image => return image(),
         Part::Kubeadms => return kubeadms(),
         Part::Tests => tests()?,
     }
@@ -147,6 +148,17 @@ fn testbed() -> Result<Outcome> {
         "passed on 1.37, 3 control planes and a worker; left out for time: 1.34 to 1.36 (`matrix`), failover, compare, \
          Kubernetes' own conformance tests (--focus)"
             .to_owned(),
+    ))
+}
+
+/// The disk image, built twice, damaged, booted.
+fn image() -> Result<Outcome> {
+    if !is_testbed_host() {
+        return Ok(Outcome::LeftOut("needs root on Debian: left out".to_owned()));
+    }
+    cargo(&["xtask", "image-test"])?;
+    Ok(Outcome::LeftOut(
+        "passed with the rehearsal; left out for time: Debian's packages fetched twice (--whole), three machines (--machines 3)".to_owned(),
     ))
 }
 

@@ -1,0 +1,267 @@
+//! Booting a disk image in virtual machines on one Ethernet of their own: how three bare machines become a cluster.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::host;
+use crate::read;
+
+/// OVMF's places in Debian, Fedora and Arch.
+const FIRMWARE: [&str; 3] =
+    ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/x64/OVMF_CODE.4m.fd"];
+
+/// The machines' network, and the first address that is given away: QEMU gives sixteen (`NB_BOOTP_CLIENTS` of libslirp).
+const ADDRESSES: &str = "net=10.77.0.0/24,dhcpstart=10.77.0.11";
+/// Most machines at once, therefore.
+pub const MACHINES_MAX: u32 = 16;
+
+/// How long a kernel may take to find that it has no root file system, where the processor runs it itself.
+const TRIAL: Duration = Duration::from_secs(10);
+
+/// What is booted.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The disk image. It is not written to.
+    pub image: PathBuf,
+    /// How many machines.
+    pub machines: u32,
+    /// Memory of each, in MiB.
+    pub memory_mib: u32,
+    /// Processors of each. Two that are emulated on two busy ones stall each other.
+    pub processors: u32,
+    /// Length of each machine's disk, in bytes.
+    pub disk_bytes: u64,
+    /// Where their disks and consoles' logs are.
+    pub directory: PathBuf,
+}
+
+/// A line of a machine's console, or its end.
+#[derive(Debug)]
+pub struct Line {
+    /// Which machine, from 1 on.
+    pub machine: u32,
+    /// What it said, without control characters; none when the machine has ended.
+    pub text: Option<String>,
+}
+
+/// Virtual machines that run. They end with it.
+#[derive(Debug)]
+pub struct Machines(Vec<Child>);
+
+/// What carries a virtual machine out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// Software, some ten times slower.
+    Tcg,
+}
+
+/// Chooses what carries machines out, by trying: a device that is there may still not work.
+///
+/// # Errors
+/// When QEMU is not there, or the image is none.
+pub fn accelerator(image: &Path) -> Result<Accelerator> {
+    host::require(&[host::QEMU])?;
+    if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return Ok(Accelerator::Tcg);
+    }
+    // Without a root file system a kernel ends at once, and with it QEMU: one that works says so by ending.
+    let place = tempfile::tempdir()?;
+    let kernel = place.path().join("kernel");
+    fs::write(&kernel, read::kernel(image)?)?;
+    let mut qemu = host::command("qemu-system-x86_64", ["-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults"]);
+    qemu.args(["-display", "none", "-no-reboot", "-append", "panic=-1", "-kernel"]).arg(kernel);
+    let mut child = qemu.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("QEMU cannot be started")?;
+    let begun = Instant::now();
+    loop {
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(Accelerator::Kvm),
+            Some(_) => return Ok(Accelerator::Tcg),
+            None if begun.elapsed() > TRIAL => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Ok(Accelerator::Tcg);
+            }
+            None => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+impl Machines {
+    /// Starts them, and sends every line that their consoles print.
+    ///
+    /// # Errors
+    /// When QEMU or its firmware is not there, the image is none, or there is no room for the disks.
+    pub fn start(site: &Site, accelerator: Accelerator, lines: &Sender<Line>) -> Result<Self> {
+        host::require(&[host::QEMU])?;
+        let firmware = FIRMWARE.iter().find(|path| Path::new(path).exists());
+        let firmware = firmware.context("no UEFI firmware on this host. On Debian: apt install ovmf")?;
+        let bytes = read::disk(&site.image)?.bytes;
+        if site.disk_bytes < bytes {
+            bail!("the image has {} MiB, and the machines' disks are to have {}", bytes >> 20, site.disk_bytes >> 20);
+        }
+        let cannot = || format!("{} cannot be made", site.directory.display());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.directory).with_context(cannot)?;
+        // Two sites whose directories have one name are still two.
+        let site = &Site { directory: fs::canonicalize(&site.directory).with_context(cannot)?, ..site.clone() };
+        let mut machines = Self(Vec::new());
+        for machine in 1..=site.machines {
+            machines.0.push(start(site, machine, firmware, accelerator, lines)?);
+        }
+        Ok(machines)
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn start(site: &Site, machine: u32, firmware: &str, by: Accelerator, lines: &Sender<Line>) -> Result<Child> {
+    let disk = disk_of(site, machine)?;
+    let processor = match by {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg => "max",
+    };
+    let mut qemu = host::command("qemu-system-x86_64", ["-nodefaults", "-display", "none", "-serial", "stdio"]);
+    qemu.args(["-machine", &format!("q35,accel={by}"), "-cpu", processor, "-smp", &site.processors.to_string()]);
+    qemu.args(["-m", &site.memory_mib.to_string(), "-device", "virtio-rng-pci"]);
+    qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={firmware}")]);
+    qemu.args(["-drive", &format!("if=virtio,format=raw,file={}", escaped(&disk))]);
+    // Without it a machine has no identity of its own but its card's.
+    qemu.args(["-uuid", &format!("6d757374-6572-4000-8000-{machine:012x}")]);
+    // An Ethernet that all of them are on, on this host's loopback alone.
+    qemu.args(["-netdev", &format!("socket,id=lan,mcast=230.7.0.1:{},localaddr=127.0.0.1", port(site))]);
+    qemu.args(["-netdev", "hubport,id=cable,hubid=0,netdev=lan", "-netdev", "hubport,id=card,hubid=0"]);
+    if machine == 1 {
+        // Somebody must answer DHCP, and kubeadm takes no link-local address. Nothing goes beyond it.
+        qemu.args(["-netdev", &format!("user,id=dhcp,restrict=on,{ADDRESSES}")]);
+        qemu.args(["-netdev", "hubport,id=server,hubid=0,netdev=dhcp"]);
+    }
+    // Without the card's own boot program, which only costs time.
+    qemu.args(["-device", &format!("virtio-net-pci,netdev=card,romfile=,mac=52:54:00:6d:00:{machine:02x}")]);
+    let log = fs::File::create(site.directory.join(format!("m{machine}.log")))?;
+    let mut child = qemu.stdout(Stdio::piped()).stderr(log.try_clone()?).spawn().context("QEMU cannot be started")?;
+    let console = child.stdout.take().context("QEMU has no console")?;
+    let lines = lines.clone();
+    thread::spawn(move || follow(console, log, |text| lines.send(Line { machine, text }).is_ok()));
+    Ok(child)
+}
+
+/// A machine's disk: the one that it had, or a copy of the image.
+fn disk_of(site: &Site, machine: u32) -> Result<PathBuf> {
+    let disk = site.directory.join(format!("m{machine}.raw"));
+    if !disk.exists() {
+        let part = disk.with_extension("part");
+        host::run(
+            "cp",
+            ["--sparse=always".as_ref(), "--reflink=auto".as_ref(), site.image.as_os_str(), part.as_os_str()],
+        )?;
+        fs::File::options().write(true).open(&part)?.set_len(site.disk_bytes)?;
+        fs::rename(part, &disk)?;
+        return Ok(disk);
+    }
+    let roots =
+        |path: &Path| Ok::<_, anyhow::Error>(read::disk(path)?.slots.into_iter().map(|slot| slot.root_hash).collect());
+    let (there, wanted): (Vec<String>, Vec<String>) = (roots(&disk)?, roots(&site.image)?);
+    if wanted.iter().any(|root| !there.contains(root)) {
+        bail!("{} is a machine's disk of another image: remove it, or choose another directory", disk.display());
+    }
+    Ok(disk)
+}
+
+/// A port of this directory's own, so that two sites do not hear each other.
+fn port(site: &Site) -> u16 {
+    let sum = site
+        .directory
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(7_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(*byte)));
+    20_000 + sum % 20_000
+}
+
+/// QEMU reads a comma as the end of a value, and two as one.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// Hands on a console's lines until it ends or nobody listens.
+fn follow(console: impl std::io::Read, mut log: fs::File, mut tell: impl FnMut(Option<String>) -> bool) {
+    use std::io::Write as _;
+    const LINE_BYTES_MAX: u64 = 4096;
+    let mut console = BufReader::new(console);
+    loop {
+        let mut bytes = Vec::new();
+        let read = std::io::Read::take(&mut console, LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
+        if !matches!(read, Ok(1..)) {
+            tell(None);
+            return;
+        }
+        let text = plain(&String::from_utf8_lossy(&bytes));
+        let _ = writeln!(log, "{text}");
+        if !text.is_empty() && !tell(Some(text)) {
+            return;
+        }
+    }
+}
+
+/// A console's line without what only moves a cursor or chooses colours.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            // ECMA-48: a control sequence ends with a character from @ to ~; other escapes have one character.
+            '\u{1b}' => match characters.next() {
+                Some('[') => _ = characters.by_ref().find(|character| ('@'..='~').contains(character)),
+                Some(']') => _ = characters.by_ref().find(|character| *character == '\u{7}' || *character == '\u{9c}'),
+                _ => {}
+            },
+            character if character.is_control() => {}
+            character => plain.push(character),
+        }
+    }
+    plain.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_console_are_text() {
+        let line = "\u{1b}[0m[\u{1b}[0;32m  OK  \u{1b}[0m] Started \u{1b}[0;1;39mmuster.service\u{1b}[0m.\r\n";
+        assert_eq!(plain(line), "[  OK  ] Started muster.service.");
+        assert_eq!(plain("\u{1b}"), "");
+        assert_eq!(plain("\u{1b}["), "");
+        assert_eq!(plain("\u{1b}]0;title\u{7}text"), "text");
+    }
+
+    #[test]
+    fn a_console_is_followed_to_its_end_whatever_it_prints() {
+        let long = "x".repeat(10_000);
+        let console = format!("one\r\n\r\n\u{1b}[2J\n{long}");
+        let mut told = Vec::new();
+        follow(console.as_bytes(), tempfile::tempfile().expect("a file"), |line| {
+            told.push(line);
+            true
+        });
+        let lengths: Vec<Option<usize>> = told.iter().map(|line| line.as_ref().map(String::len)).collect();
+        assert_eq!(lengths, [Some(3), Some(4096), Some(4096), Some(10_000 - 8192), None]);
+    }
+}

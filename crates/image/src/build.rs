@@ -1,0 +1,225 @@
+//! The recipe: which step follows which, and what each is made of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cache::{self, Cache};
+use crate::contents::Contents;
+use crate::digest::{Key, sha256};
+use crate::host::{self, Tool};
+use crate::plan::{From, Kubernetes, Output, Plan};
+use crate::progress::{Progress, step};
+use crate::steps::system::{self, System};
+use crate::steps::{disk, initrd, root, tree};
+
+/// What a build made.
+#[derive(Debug, serde::Serialize)]
+pub struct Built {
+    /// The outputs, in the order of [`Output`], then `manifest.json` and `SHA256SUMS`.
+    pub files: Vec<PathBuf>,
+    /// What they say of themselves.
+    pub contents: Contents,
+}
+
+/// Builds an image. The same inputs give the same bytes; Debian's packages are those that were fetched when the cache had none.
+///
+/// # Errors
+/// When something is missing on this host or among the inputs, or a step fails: an output that was not made anew stays as it was.
+pub fn build(plan: &Plan, progress: &dyn Progress) -> Result<Built> {
+    check(plan)?;
+    let plan = &resolved(plan)?;
+    // Whoever builds has a umask of their own, and the image none of it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let cache = Cache::open(&plan.cache)?;
+    let tree_key = tree::key(&plan.from, plan.kernel)?;
+    let tree = step(progress, "the system below", 60, || {
+        cache.step("tree", tree_key.clone(), |path| tree::make(&plan.from, plan.kernel, path))
+    })?;
+    let initrd_key = initrd::key(tree_key.clone());
+    let initrd = step(progress, "what starts before it", 40, || {
+        cache.step("initrd", initrd_key.clone(), |path| initrd::make(&tree, path))
+    })?;
+    let base_key = system::base_key(root::key(tree_key, plan)?);
+    let base = step(progress, "the root file system", 90, || {
+        cache.step("base", base_key.clone(), |path| laid_out(&tree, plan, |root| system::base(root, path)))
+    })?;
+    let system = step(progress, "the site's own files, the hash tree, the kernel", 8, || {
+        let key = system::key(base_key, initrd_key, plan)?;
+        cache.step("system", key, |path| system::make(&base, &initrd, &tree, plan, path))
+    })?;
+    let system = System::at(system);
+    let contents = contents(plan, &tree, &system)?;
+    fs::create_dir_all(&plan.out).with_context(|| format!("{} cannot be made", plan.out.display()))?;
+    let mut files = Vec::new();
+    for output in plan.outputs.iter().copied() {
+        let path = plan.out.join(format!("{}{}", name(plan), output.suffix()));
+        step(progress, &path.display().to_string(), about(output), || {
+            write(output, &path, &system, &tree, plan, &contents).map(|()| ((), false))
+        })?;
+        files.push(path);
+    }
+    files.extend(tell(plan, &contents, &files)?);
+    Ok(Built { files, contents })
+}
+
+/// What can be known before anything is done.
+fn check(plan: &Plan) -> Result<()> {
+    host::require(&tools(plan))?;
+    if !rustix::process::geteuid().is_root() {
+        bail!("files of many owners are put together, and dracut runs in their tree: run it as root");
+    }
+    plan.check()
+}
+
+/// The plan with what its links lead to: another target is another input.
+fn resolved(plan: &Plan) -> Result<Plan> {
+    let real =
+        |path: &PathBuf| fs::canonicalize(path).with_context(|| format!("{} cannot be looked at", path.display()));
+    let mut plan = plan.clone();
+    plan.muster = real(&plan.muster)?;
+    plan.add = plan.add.iter().map(real).collect::<Result<_>>()?;
+    plan.from = match plan.from {
+        From::Directory(path) => From::Directory(real(&path)?),
+        From::Archive(path) => From::Archive(real(&path)?),
+        debian => debian,
+    };
+    Ok(plan)
+}
+
+fn tools(plan: &Plan) -> Vec<Tool> {
+    let mut tools = vec![host::MKSQUASHFS, host::VERITYSETUP, host::OBJCOPY, host::UNSHARE];
+    match plan.from {
+        From::Debian(_) => tools.push(host::MMDEBSTRAP),
+        From::Archive(_) => tools.push(host::TAR),
+        From::Directory(_) => {}
+    }
+    if plan.outputs.contains(&Output::RawZst) {
+        tools.push(host::ZSTD);
+    }
+    if plan.outputs.contains(&Output::Tar) {
+        tools.push(host::TAR);
+    }
+    tools
+}
+
+/// What all outputs of a plan are called: the cluster, and what its machines agree on.
+fn name(plan: &Plan) -> String {
+    format!("muster-{}-{}", plan.cluster.name, &plan.cluster.settings[..12.min(plan.cluster.settings.len())])
+}
+
+/// Lays the root file system out beside the tree for as long as `act` takes.
+fn laid_out<T>(tree: &Path, plan: &Plan, act: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let place = plan.cache.join("root.part");
+    cache::remove(&place)?;
+    let done = root::lay_out(tree, plan, &place).and_then(|()| act(&place));
+    cache::remove(&place)?;
+    done
+}
+
+fn contents(plan: &Plan, tree: &Path, system: &System) -> Result<Contents> {
+    let mut inputs = BTreeMap::new();
+    let mut add = |name: &str, value: String| _ = inputs.insert(name.to_owned(), value);
+    add(
+        "system",
+        match &plan.from {
+            From::Debian(suite) => format!("Debian {suite}"),
+            From::Directory(path) | From::Archive(path) => Key::of("from").path(path)?.name(),
+        },
+    );
+    add("muster", hex::encode(sha256(&plan.muster)?));
+    let mut images = Vec::new();
+    match &plan.kubernetes {
+        Kubernetes::Rehearsal => add("kubernetes", "rehearsal".to_owned()),
+        Kubernetes::Directory(directory) => {
+            add("kubernetes", Key::of("kubernetes").followed(directory)?.name());
+            images = root::tags(&root::archives(directory)?)?;
+        }
+    }
+    for (number, directory) in plan.add.iter().enumerate() {
+        add(&format!("added {}", number + 1), Key::of("add").path(directory)?.name());
+    }
+    Ok(Contents {
+        cluster: plan.cluster.name.clone(),
+        settings: plan.cluster.settings.clone(),
+        root_hash: hex::encode(system.root_hash()?),
+        command_line: system.command_line()?,
+        kernel: system::kernel_name(tree, plan.kernel)?,
+        inputs,
+        images,
+        packages: tree::packages(tree),
+    })
+}
+
+/// About how long it takes, in seconds.
+fn about(output: Output) -> u64 {
+    match output {
+        Output::Raw => 4,
+        Output::RawZst => 8,
+        Output::Tar | Output::Dir => 15,
+    }
+}
+
+/// Writes one output: beside its name first, so that what bears the name is whole. Root alone can read it: the mesh key is in it.
+fn write(output: Output, path: &Path, system: &System, tree: &Path, plan: &Plan, contents: &Contents) -> Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    cache::remove(&part)?;
+    write_part(output, &part, system, tree, plan, contents).inspect_err(|_| _ = cache::remove(&part))?;
+    cache::remove(path)?;
+    fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn write_part(
+    output: Output,
+    part: &Path,
+    system: &System,
+    tree: &Path,
+    plan: &Plan,
+    contents: &Contents,
+) -> Result<()> {
+    let raw = |part: &Path| disk::make(system, &contents.json(), part);
+    match output {
+        Output::Raw => raw(part),
+        Output::RawZst => {
+            let disk = plan.cache.join("disk.part");
+            cache::remove(&disk)?;
+            raw(&disk)?;
+            let options = ["--quiet", "--threads=0", "-6", "--stdout"].map(AsRef::as_ref);
+            host::into(&mut host::command("zstd", options.into_iter().chain([disk.as_os_str()])), part)?;
+            cache::remove(&disk)
+        }
+        Output::Tar => laid_out(tree, plan, |root| {
+            sited(plan, root)?;
+            let options = ["--sort=name", "--mtime=@0", "--numeric-owner", "--xattrs", "-C"].map(AsRef::as_ref);
+            let words = [root.as_os_str(), "-cf".as_ref(), "-".as_ref(), ".".as_ref()];
+            host::into(&mut host::command("tar", options.into_iter().chain(words)), part)
+        }),
+        Output::Dir => laid_out(tree, plan, |root| {
+            sited(plan, root)?;
+            let options = ["-a", "--reflink=auto"].map(AsRef::as_ref);
+            host::run("cp", options.into_iter().chain([root.as_os_str(), part.as_os_str()]))
+        }),
+    }
+}
+
+/// A root file system that is no disk's has the site's files among the others.
+fn sited(plan: &Plan, root: &Path) -> Result<()> {
+    system::lay_out(&plan.site, &root.join("site"))
+}
+
+/// Writes what is told beside the outputs.
+fn tell(plan: &Plan, contents: &Contents, outputs: &[PathBuf]) -> Result<[PathBuf; 2]> {
+    let paths = ["manifest.json", "SHA256SUMS"].map(|name| plan.out.join(name));
+    fs::write(&paths[0], contents.json()).with_context(|| format!("{} cannot be written", paths[0].display()))?;
+    let mut sums = String::new();
+    for file in outputs.iter().chain([&paths[0]]).filter(|file| file.is_file()) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        sums += &format!("{}  {name}\n", hex::encode(sha256(file)?));
+    }
+    fs::write(&paths[1], sums).with_context(|| format!("{} cannot be written", paths[1].display()))?;
+    Ok(paths)
+}

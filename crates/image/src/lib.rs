@@ -1,0 +1,28 @@
+//! Disk images with muster in them: built by a fixed recipe over well-kept tools, read and verified without mounting them, and
+//! booted in virtual machines.
+//!
+//! The recipe is [`build`]: each step is a file of [`steps`], kept in a [`cache`] under a hash of its inputs. What an image is on a
+//! machine stands in `docs/image.md`.
+
+#![forbid(unsafe_code)]
+
+pub mod boot;
+mod build;
+mod cache;
+mod contents;
+mod digest;
+mod files;
+mod host;
+mod layout;
+mod plan;
+mod progress;
+mod read;
+mod steps;
+mod verify;
+
+pub use build::{Built, build};
+pub use contents::{CONTENTS, Contents, Package};
+pub use plan::{Cluster, From, Kernel, Kubernetes, Output, Plan};
+pub use progress::{Progress, Step};
+pub use read::{Disk, Slot, contents, disk};
+pub use verify::{Verified, verify};

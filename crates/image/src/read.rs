@@ -1,0 +1,286 @@
+//! Reading a disk image without mounting it: its partition table, its EFI system partition, its kernels.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use object::read::pe::PeFile64;
+use object::{Object as _, ObjectSection as _};
+
+use crate::contents::{CONTENTS, Contents};
+use crate::layout::{self, SECTOR};
+use crate::steps::disk::Part;
+
+/// Longest kernel that is read, in bytes; and longest description.
+const KERNEL_BYTES_MAX: u64 = 256 << 20;
+const CONTENTS_BYTES_MAX: u64 = 16 << 20;
+/// Most files in the directory of kernels, and most kernels.
+const ENTRIES_MAX: usize = 64;
+const KERNELS_MAX: usize = 4;
+
+/// A disk image, as far as it says what it starts.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Disk {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its partitions: name, and length in bytes.
+    pub partitions: Vec<(String, u64)>,
+    /// What can be started, in the order of the names.
+    pub slots: Vec<Slot>,
+}
+
+/// A kernel, and the root file system that it asks for.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Slot {
+    /// Its file in the EFI system partition.
+    pub file: String,
+    /// Its command line.
+    pub command_line: String,
+    /// Root of the hash tree, in hexadecimal digits.
+    pub root_hash: String,
+    /// Where the root file system is: first byte and length.
+    pub root: (u64, u64),
+    /// Where its hash tree is.
+    pub verity: (u64, u64),
+}
+
+/// Reads a disk image.
+///
+/// # Errors
+/// When it is none, or what it starts is not in it.
+pub fn disk(path: &Path) -> Result<Disk> {
+    let mut file = open(path)?;
+    let bytes = file.metadata()?.len();
+    let table = table(&file).with_context(|| format!("{} is no disk image", path.display()))?;
+    let partitions = table.iter().map(|one| (one.name.clone(), one.bytes)).collect();
+    let kernels = efi(&mut file, &table, |root| {
+        let linux = root.open_dir("EFI/Linux").context("it has no kernel: EFI/Linux is not there")?;
+        let mut kernels = Vec::new();
+        // A directory that leads to itself has no end.
+        for entry in linux.iter().take(ENTRIES_MAX) {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.is_file() && name.to_lowercase().ends_with(".efi") {
+                if entry.len() > KERNEL_BYTES_MAX {
+                    bail!("EFI/Linux/{name} has {} MiB", entry.len() >> 20);
+                }
+                let mut bytes = Vec::new();
+                entry.to_file().take(KERNEL_BYTES_MAX).read_to_end(&mut bytes)?;
+                kernels.push((format!("EFI/Linux/{name}"), bytes));
+                if kernels.len() > KERNELS_MAX {
+                    bail!("it has more than {KERNELS_MAX} kernels");
+                }
+            }
+        }
+        Ok(kernels)
+    })?;
+    let mut slots = kernels.iter().map(|(file, bytes)| slot(file, bytes, &table)).collect::<Result<Vec<_>>>()?;
+    slots.sort_unstable_by(|one, other| one.file.cmp(&other.file));
+    if slots.is_empty() {
+        bail!("{} has no kernel", path.display());
+    }
+    Ok(Disk { bytes, partitions, slots })
+}
+
+/// What a disk image says of itself.
+///
+/// # Errors
+/// When it is no disk image, or says nothing.
+pub fn contents(path: &Path) -> Result<Contents> {
+    let mut file = open(path)?;
+    let table = table(&file).with_context(|| format!("{} is no disk image", path.display()))?;
+    let text = efi(&mut file, &table, |root| {
+        let mut text = Vec::new();
+        let file = root.open_file(CONTENTS).with_context(|| format!("{CONTENTS} is not in it"))?;
+        file.take(CONTENTS_BYTES_MAX).read_to_end(&mut text)?;
+        Ok(text)
+    })?;
+    serde_json::from_slice(&text).with_context(|| format!("{CONTENTS} in it is damaged"))
+}
+
+fn open(path: &Path) -> Result<fs::File> {
+    let file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if !file.metadata()?.is_file() {
+        bail!("{} is no file", path.display());
+    }
+    Ok(file)
+}
+
+/// Sees that the partition table's header speaks of a table as everybody has: what reads it takes its word.
+fn header(file: &fs::File) -> Result<()> {
+    const ENTRIES_MAX: u32 = 256;
+    let mut bytes = [0; 92];
+    file.read_exact_at(&mut bytes, SECTOR).context("it is too short for a partition table")?;
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    // UEFI 2.10, table 5.5: NumberOfPartitionEntries, SizeOfPartitionEntry.
+    let (entries, size) = (word(80), word(84));
+    if &bytes[..8] != b"EFI PART" || entries > ENTRIES_MAX || size != 128 {
+        bail!("it has no partition table");
+    }
+    Ok(())
+}
+
+struct Partition {
+    name: String,
+    kind: uuid::Uuid,
+    id: uuid::Uuid,
+    start: u64,
+    bytes: u64,
+}
+
+fn table(file: &fs::File) -> Result<Vec<Partition>> {
+    let length = file.metadata()?.len();
+    header(file)?;
+    let config = gpt::GptConfig::new().writable(false).logical_block_size(gpt::disk::LogicalBlockSize::Lb512);
+    let table = config.open_from_device(file.try_clone()?)?;
+    let partition = |one: &gpt::partition::Partition| {
+        let sectors = one.last_lba.checked_sub(one.first_lba)?.checked_add(1)?;
+        let (start, bytes) = (one.first_lba.checked_mul(SECTOR)?, sectors.checked_mul(SECTOR)?);
+        let within = start.checked_add(bytes)? <= length;
+        within.then(|| Partition {
+            name: one.name.clone(),
+            kind: one.part_type_guid.guid,
+            id: one.part_guid,
+            start,
+            bytes,
+        })
+    };
+    let used = table.partitions().values().filter(|one| one.is_used());
+    used.map(|one| partition(one).with_context(|| format!("partition {} is not within it", one.name))).collect()
+}
+
+/// Looks into the EFI system partition.
+fn efi<T>(
+    file: &mut fs::File,
+    table: &[Partition],
+    look: impl FnOnce(fatfs::Dir<'_, &mut Part<'_>>) -> Result<T>,
+) -> Result<T> {
+    let esp = table.iter().find(|one| one.kind == layout::ESP).context("it has no EFI system partition")?;
+    let mut part = Part::of(file, esp.start, esp.bytes);
+    let volume =
+        fatfs::FileSystem::new(&mut part, fatfs::FsOptions::new()).context("its EFI system partition is damaged")?;
+    look(volume.root_dir())
+}
+
+fn slot(file: &str, kernel: &[u8], table: &[Partition]) -> Result<Slot> {
+    let command_line = section(kernel, ".cmdline").with_context(|| format!("{file} has no command line"))?;
+    let word = command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("roothash="));
+    let root_hash = word.with_context(|| format!("{file} asks for no root file system by its hash"))?.to_owned();
+    let mut hash = [0; 32];
+    hex::decode_to_slice(&root_hash, &mut hash).with_context(|| format!("{file}: {root_hash:?} is no root hash"))?;
+    let (root_id, verity_id) = layout::identities(&hash);
+    let place = |id: uuid::Uuid, what: &str| {
+        let found = table.iter().find(|one| one.id == id).map(|one| (one.start, one.bytes));
+        found.with_context(|| format!("{file} asks for a {what} that is not on this disk"))
+    };
+    Ok(Slot {
+        file: file.to_owned(),
+        root: place(root_id, "root file system")?,
+        verity: place(verity_id, "hash tree")?,
+        command_line,
+        root_hash,
+    })
+}
+
+/// What a section of an EFI program says, as text.
+fn section(program: &[u8], name: &str) -> Result<String> {
+    let program = PeFile64::parse(program).context("it is no EFI program")?;
+    let section = program.section_by_name(name).with_context(|| format!("it has no section {name}"))?;
+    let data = section.data().context("it is cut short")?;
+    // Sections are filled up with zeros.
+    Ok(String::from_utf8_lossy(data).trim_end_matches('\0').trim().to_owned())
+}
+
+/// The kernel proper of a disk image, out of its EFI program.
+pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>> {
+    let mut file = open(path)?;
+    let table = table(&file).with_context(|| format!("{} is no disk image", path.display()))?;
+    let slot = disk(path)?.slots.remove(0);
+    let program = efi(&mut file, &table, |root| {
+        let mut bytes = Vec::new();
+        root.open_file(&slot.file)?.take(KERNEL_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })?;
+    let program = PeFile64::parse(program.as_slice()).context("it is no EFI program")?;
+    let section = program.section_by_name(".linux").context("it has no kernel")?;
+    section.data().map(<[u8]>::to_vec).context("its kernel is cut short")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layout::ALIGNMENT;
+    use crate::steps::system::System;
+
+    fn described() -> Contents {
+        Contents {
+            cluster: "site".to_owned(),
+            settings: "5a".repeat(32),
+            root_hash: "11".repeat(32),
+            command_line: "ro".to_owned(),
+            kernel: "6.1".to_owned(),
+            inputs: std::collections::BTreeMap::new(),
+            images: vec!["pause:3.10".to_owned()],
+            packages: Vec::new(),
+        }
+    }
+
+    /// A disk whose kernel is none, and all else as it is.
+    fn image(directory: &Path) -> std::path::PathBuf {
+        let system = System::at(directory.to_owned());
+        for file in [system.root(), system.verity(), system.kernel(), system.loader()] {
+            fs::write(file, vec![7; 10_000]).expect("written");
+        }
+        fs::write(directory.join("root.hash"), "11".repeat(32)).expect("written");
+        let path = directory.join("disk.raw");
+        crate::steps::disk::make(&system, &described().json(), &path).expect("made");
+        path
+    }
+
+    #[test]
+    fn a_disk_is_read_as_it_was_written() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = image(directory.path());
+        assert_eq!(contents(&path).expect("read"), described());
+        let table = table(&open(&path).expect("opened")).expect("a table");
+        let names: Vec<&str> = table.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["esp", "root-A", "verity-A"]);
+        let told = disk(&path).expect_err("no kernel").to_string();
+        assert_eq!(told, "EFI/Linux/muster_1.efi has no command line");
+        // The mesh key is in it.
+        assert_eq!(path.metadata().expect("seen").permissions().mode() & 0o777, 0o600);
+        let again = tempfile::tempdir().expect("a directory");
+        let other = image(again.path());
+        let key = |path: &Path| crate::digest::sha256(path).expect("read");
+        assert_eq!(key(&path), key(&other));
+    }
+
+    #[test]
+    fn no_damage_of_a_disk_makes_it_panic() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = image(directory.path());
+        // The table, the file system's begin, and its directories.
+        let places = prop_oneof![0..34 * SECTOR, ALIGNMENT..ALIGNMENT + 4096, ALIGNMENT..ALIGNMENT + (4 << 20)];
+        let changes = proptest::collection::vec((places, any::<u8>()), 1..8);
+        proptest!(ProptestConfig::with_cases(256), |(changes in changes)| {
+            let file = fs::File::options().read(true).write(true).open(&path).expect("opened");
+            let mut before = Vec::new();
+            for (at, byte) in changes {
+                let mut was = [0];
+                file.read_exact_at(&mut was, at).expect("read");
+                file.write_all_at(&[byte], at).expect("written");
+                before.push((at, was));
+            }
+            let _ = disk(&path);
+            let _ = contents(&path);
+            for (at, was) in before.into_iter().rev() {
+                file.write_all_at(&was, at).expect("written");
+            }
+        });
+    }
+}
