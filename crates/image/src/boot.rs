@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::ethernet::Ethernet;
 use crate::host;
 use crate::read;
 
@@ -54,7 +55,11 @@ pub struct Line {
 
 /// Virtual machines that run. They end with it.
 #[derive(Debug)]
-pub struct Machines(Vec<Child>);
+pub struct Machines {
+    children: Vec<Child>,
+    /// After them, who may still send.
+    ethernet: Ethernet,
+}
 
 /// What carries a virtual machine out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
@@ -112,11 +117,10 @@ impl Machines {
         }
         let cannot = || format!("{} cannot be made", site.directory.display());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.directory).with_context(cannot)?;
-        // Two sites whose directories have one name are still two.
-        let site = &Site { directory: fs::canonicalize(&site.directory).with_context(cannot)?, ..site.clone() };
-        let mut machines = Self(Vec::new());
+        let mut machines = Self { children: Vec::new(), ethernet: Ethernet::begin(site.machines)? };
         for machine in 1..=site.machines {
-            machines.0.push(start(site, machine, firmware, accelerator, lines)?);
+            let child = start(site, machine, &machines.ethernet, firmware, accelerator, lines)?;
+            machines.children.push(child);
         }
         Ok(machines)
     }
@@ -124,14 +128,21 @@ impl Machines {
 
 impl Drop for Machines {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-fn start(site: &Site, machine: u32, firmware: &str, by: Accelerator, lines: &Sender<Line>) -> Result<Child> {
+fn start(
+    site: &Site,
+    machine: u32,
+    ethernet: &Ethernet,
+    firmware: &str,
+    by: Accelerator,
+    lines: &Sender<Line>,
+) -> Result<Child> {
     let disk = disk_of(site, machine)?;
     let processor = match by {
         Accelerator::Kvm => "host",
@@ -144,8 +155,10 @@ fn start(site: &Site, machine: u32, firmware: &str, by: Accelerator, lines: &Sen
     qemu.args(["-drive", &format!("if=virtio,format=raw,file={}", escaped(&disk))]);
     // Without it a machine has no identity of its own but its card's.
     qemu.args(["-uuid", &format!("6d757374-6572-4000-8000-{machine:012x}")]);
-    // An Ethernet that all of them are on, on this host's loopback alone.
-    qemu.args(["-netdev", &format!("socket,id=lan,mcast=230.7.0.1:{},localaddr=127.0.0.1", port(site))]);
+    let (own, hub) = ethernet.ends(machine);
+    let ends =
+        [("local", own), ("remote", hub)].map(|(end, path)| format!("{end}.type=unix,{end}.path={}", path.display()));
+    qemu.args(["-netdev", &format!("dgram,id=lan,{}", ends.join(","))]);
     qemu.args(["-netdev", "hubport,id=cable,hubid=0,netdev=lan", "-netdev", "hubport,id=card,hubid=0"]);
     if machine == 1 {
         // Somebody must answer DHCP, and kubeadm takes no link-local address. Nothing goes beyond it.
@@ -182,17 +195,6 @@ fn disk_of(site: &Site, machine: u32) -> Result<PathBuf> {
         bail!("{} is a machine's disk of another image: remove it, or choose another directory", disk.display());
     }
     Ok(disk)
-}
-
-/// A port of this directory's own, so that two sites do not hear each other.
-fn port(site: &Site) -> u16 {
-    let sum = site
-        .directory
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .fold(7_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(u16::from(*byte)));
-    20_000 + sum % 20_000
 }
 
 /// QEMU reads a comma as the end of a value, and two as one.

@@ -48,6 +48,7 @@ pub(crate) const ROOT: &[File] = &[
     file!("usr/lib/modules-load.d/muster-kubernetes.conf"),
     file!("etc/systemd/journald.conf.d/muster.conf"),
     file!("etc/systemd/networkd.conf.d/muster.conf"),
+    file!("etc/systemd/system.conf.d/muster.conf"),
 ];
 
 /// Those of the initrd.

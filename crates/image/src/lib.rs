@@ -11,6 +11,7 @@ mod build;
 mod cache;
 mod contents;
 mod digest;
+mod ethernet;
 mod files;
 mod host;
 mod layout;

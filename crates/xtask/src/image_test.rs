@@ -93,12 +93,15 @@ impl Test {
             Some(muster) => muster.clone(),
             None => {
                 let mut build = Command::new("cargo");
-                let status = build.args(["build", "--locked", "--package", "muster"]).stdin(Stdio::null()).status()?;
+                let status = build
+                    .args(["build", "--release", "--locked", "--package", "muster"])
+                    .stdin(Stdio::null())
+                    .status()?;
                 ensure!(status.success(), "muster does not build");
-                PathBuf::from("target/debug/muster")
+                PathBuf::from("target/release/muster")
             }
         };
-        // What a debugger reads is most of a debug build.
+        // What a debugger reads has no place on machines.
         let muster = cache.join("muster");
         command::run("strip", ["-o".as_ref(), muster.as_os_str(), built.as_os_str()])?;
         let test = Self { cache, muster, started, machines: arguments.machines };

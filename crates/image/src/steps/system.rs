@@ -12,7 +12,7 @@ use crate::host;
 use crate::plan::{Kernel, Plan};
 
 /// Compression of the root: slow to write, and as fast to read as any.
-const SQUASH: [&str; 6] = ["-comp", "zstd", "-Xcompression-level", "15", "-b", "256K"];
+const SQUASH: [&str; 6] = ["-comp", "zstd", "-Xcompression-level", "15", "-b", "128K"];
 
 /// All times are the same, so that the same files are the same bytes; appending would else make a root that everybody writes to.
 const SAME: [&str; 8] = ["-all-time", "0", "-mkfs-time", "0", "-root-mode", "0755", "-no-progress", "-quiet"];

@@ -35,10 +35,11 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Lays out what a disk image needs of it: programs, `cni`, `images`. What is in the directory already is replaced.
-    pub(crate) fn lay_out(&self, directory: &Path) -> Result<()> {
+    /// Lays out what a disk image needs of it: programs, `cni`, `images`, and in `add` the document that names the images. What is in
+    /// these directories already goes.
+    pub(crate) fn lay_out(&self, directory: &Path, release: &Release) -> Result<()> {
         let [containerd, cni] = &self.on_machines;
-        for part in ["cni", "images"] {
+        for part in ["add", "cni", "images"] {
             let _ = fs::remove_dir_all(directory.join(part));
         }
         for program in ["kubeadm", "kubelet", "kubectl"] {
@@ -56,7 +57,9 @@ impl Built {
         let images = directory.join("images");
         all(&self.archives, &images)?;
         let _ = fs::remove_file(images.join("agnhost.tar"));
-        Ok(())
+        let documents = directory.join("add/etc/muster");
+        fs::create_dir_all(&documents)?;
+        Ok(fs::write(documents.join("container-images.yaml"), release.documents()?)?)
     }
 }
 

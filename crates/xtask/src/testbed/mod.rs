@@ -58,10 +58,11 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
                 let directory = build::kubeadms(&paths, report)?;
                 report.result(&json!({ "kubeadms": directory }), directory.display().to_string());
             } else {
-                let built = build::build(&paths, &Release::read(&build.kubernetes)?, None, report)?;
+                let release = Release::read(&build.kubernetes)?;
+                let built = build::build(&paths, &release, None, report)?;
                 match build.lay_out {
                     Some(directory) => {
-                        built.lay_out(&directory)?;
+                        built.lay_out(&directory, &release)?;
                         report.result(&json!({ "kubernetes": directory }), directory.display().to_string());
                     }
                     None => _ = build::muster_binary(build.muster)?,

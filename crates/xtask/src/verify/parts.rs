@@ -156,7 +156,9 @@ fn image() -> Result<Outcome> {
     if !is_testbed_host() {
         return Ok(Outcome::LeftOut("needs root on Debian: left out".to_owned()));
     }
-    cargo(&["xtask", "image-test"])?;
+    // A debug build in a machine whose processor is software takes minutes to say who it is.
+    cargo(&["build", "--release", "--locked"])?;
+    cargo(&["xtask", "image-test", "--muster", "target/release/muster"])?;
     Ok(Outcome::LeftOut(
         "passed with the rehearsal; left out for time: Debian's packages fetched twice (--whole), three machines (--machines 3)".to_owned(),
     ))
