@@ -83,8 +83,8 @@ fn reload() {
 
 /// The text without numbers of seconds, as in "since 14 s".
 fn without_times(text: &str) -> String {
-    let words: Vec<&str> = text.split(' ').collect();
-    let is_unit = |word: &&str| word.trim_end_matches([',', ';', ')', ':', '\n']) == "s";
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_unit = |word: &&str| word.trim_end_matches([',', ';', ')', ':']) == "s";
     let is_time =
         |at: usize| words[at].bytes().all(|byte| byte.is_ascii_digit()) && words.get(at + 1).is_some_and(is_unit);
     words.iter().enumerate().filter(|(at, _)| !is_time(*at)).map(|(_, word)| *word).collect::<Vec<_>>().join(" ")
