@@ -1,7 +1,7 @@
 //! Disk images with muster in them: built by a fixed recipe over well-kept tools, read and verified without mounting them, and
 //! booted in virtual machines.
 //!
-//! The recipe is [`build`]: each step is a file of [`steps`], kept in a [`cache`] under a hash of its inputs. What an image is on a
+//! The recipe is [`build()`]: each step is a file of `steps`, kept in a `cache` under a hash of its inputs. What an image is on a
 //! machine stands in `docs/image.md`.
 
 #![forbid(unsafe_code)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-/// What is built, for [`build`](crate::build).
+/// What is built, for [`build`](crate::build()).
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Whose image it is.

@@ -24,8 +24,8 @@ const LISTENS: Duration = Duration::from_secs(5);
 /// Pause before it is looked for again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long systemctl may take.
-const SYSTEMCTL: Duration = Duration::from_secs(20);
+/// How long systemctl may take: on a slow machine that boots, systemd reads all its units anew for a while.
+const SYSTEMCTL: Duration = Duration::from_secs(60);
 
 /// Sees to it that the service runs, of this very binary. False where there is no systemd that could run it: it is then served in this process.
 ///
