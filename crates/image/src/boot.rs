@@ -117,7 +117,8 @@ impl Machines {
         }
         let cannot = || format!("{} cannot be made", site.directory.display());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.directory).with_context(cannot)?;
-        let mut machines = Self { children: Vec::new(), ethernet: Ethernet::begin(site.machines)? };
+        let mut machines = Self { children: Vec::new(), ethernet: Ethernet::begin(site.machines + 1)? };
+        machines.children.push(server(&machines.ethernet)?);
         for machine in 1..=site.machines {
             let child = start(site, machine, &machines.ethernet, firmware, accelerator, lines)?;
             machines.children.push(child);
@@ -155,24 +156,30 @@ fn start(
     qemu.args(["-drive", &format!("if=virtio,format=raw,file={}", escaped(&disk))]);
     // Without it a machine has no identity of its own but its card's.
     qemu.args(["-uuid", &format!("6d757374-6572-4000-8000-{machine:012x}")]);
-    let (own, hub) = ethernet.ends(machine);
-    let ends =
-        [("local", own), ("remote", hub)].map(|(end, path)| format!("{end}.type=unix,{end}.path={}", path.display()));
-    qemu.args(["-netdev", &format!("dgram,id=lan,{}", ends.join(","))]);
-    qemu.args(["-netdev", "hubport,id=cable,hubid=0,netdev=lan", "-netdev", "hubport,id=card,hubid=0"]);
-    if machine == 1 {
-        // Somebody must answer DHCP, and kubeadm takes no link-local address. Nothing goes beyond it.
-        qemu.args(["-netdev", &format!("user,id=dhcp,restrict=on,{ADDRESSES}")]);
-        qemu.args(["-netdev", "hubport,id=server,hubid=0,netdev=dhcp"]);
-    }
+    qemu.args(["-netdev", &cable(ethernet, machine)]);
     // Without the card's own boot program, which only costs time.
-    qemu.args(["-device", &format!("virtio-net-pci,netdev=card,romfile=,mac=52:54:00:6d:00:{machine:02x}")]);
+    qemu.args(["-device", &format!("virtio-net-pci,netdev=cable,romfile=,mac=52:54:00:6d:00:{machine:02x}")]);
     let log = fs::File::create(site.directory.join(format!("m{machine}.log")))?;
     let mut child = qemu.stdout(Stdio::piped()).stderr(log.try_clone()?).spawn().context("QEMU cannot be started")?;
     let console = child.stdout.take().context("QEMU has no console")?;
     let lines = lines.clone();
     thread::spawn(move || follow(console, log, |text| lines.send(Line { machine, text }).is_ok()));
     Ok(child)
+}
+
+/// The end of a cable, as QEMU takes it.
+fn cable(ethernet: &Ethernet, number: u32) -> String {
+    let (own, switch) = ethernet.ends(number);
+    let end = |end: &str, path: &Path| format!("{end}.type=unix,{end}.path={}", path.display());
+    format!("dgram,id=cable,{},{}", end("local", &own), end("remote", &switch))
+}
+
+/// Who answers DHCP, at the first socket: kubeadm takes no link-local address. Nothing goes beyond it.
+fn server(ethernet: &Ethernet) -> Result<Child> {
+    let mut qemu = host::command("qemu-system-x86_64", ["-machine", "none", "-nodefaults", "-display", "none"]);
+    qemu.args(["-netdev", &cable(ethernet, 0), "-netdev", &format!("user,id=dhcp,restrict=on,ipv6=off,{ADDRESSES}")]);
+    qemu.args(["-netdev", "hubport,id=one,hubid=0,netdev=cable", "-netdev", "hubport,id=other,hubid=0,netdev=dhcp"]);
+    qemu.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("QEMU cannot be started")
 }
 
 /// A machine's disk: the one that it had, or a copy of the image.
