@@ -32,7 +32,7 @@ pub(crate) enum Part {
     Browser,
     /// Three control planes and a worker on today's Kubernetes: formed, used, passing kubeadm's own tests, and still whole after it
     Testbed,
-    /// A disk image: the same bytes twice, damage that is found, a machine that starts from it
+    /// A disk image: the same bytes twice, damage that is found
     Image,
     /// The real kubeadms that the rehearsal is compared with are built
     Kubeadms,
