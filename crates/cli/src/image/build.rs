@@ -94,7 +94,11 @@ fn gather(arguments: &BuildArguments, site: &Path) -> anyhow::Result<()> {
 
 /// Copies what is in a directory, if it is there.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let Ok(entries) = std::fs::read_dir(from) else { return Ok(()) };
+    let entries = match std::fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", from.display())),
+    };
     std::fs::create_dir_all(to)?;
     for entry in entries {
         let (path, place) = {

@@ -87,7 +87,8 @@ fn keep_kernel_config(tree: &Path, root: &Path) -> Result<()> {
     match fs::read(tree.join(format!("boot/config-{version}"))) {
         Ok(config) => put(root, &format!("usr/lib/modules/{version}/config"), &config, 0o644),
         // A kernel that carries it has no such file.
-        Err(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).context("the kernel's configuration cannot be read"),
     }
 }
 
@@ -251,4 +252,36 @@ fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
 fn link(target: &str, path: &Path) -> Result<()> {
     cache::remove(path)?;
     symlink(target, path).with_context(|| format!("{} cannot be linked", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_what_preflight_asks_of_its_kernel() {
+        let (tree, root) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        for place in ["boot", "usr/lib/modules/6.1"] {
+            fs::create_dir_all(tree.path().join(place)).expect("made");
+        }
+        fs::write(tree.path().join("boot/vmlinuz-6.1"), "").expect("written");
+        keep_kernel_config(tree.path(), root.path()).expect("a kernel that carries its own");
+        fs::write(tree.path().join("boot/config-6.1"), "CONFIG_A=y").expect("written");
+        keep_kernel_config(tree.path(), root.path()).expect("kept");
+        let kept = fs::read_to_string(root.path().join("usr/lib/modules/6.1/config")).expect("there");
+        assert_eq!(kept, "CONFIG_A=y");
+    }
+
+    #[test]
+    fn of_two_pause_images_the_later_is_taken_and_no_archive_is_skipped() {
+        let tags = ["r/pause:3.9", "r/pause:3.10.2", "r/pause:3.10"];
+        assert_eq!(tags.iter().max_by_key(|tag| version(tag)), Some(&"r/pause:3.10.2"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let images = directory.path().join("images");
+        fs::create_dir(&images).expect("made");
+        fs::write(images.join("a.tar"), "").expect("written");
+        assert_eq!(archives(directory.path()).expect("one"), [images.join("a.tar")]);
+        fs::write(images.join("b.tar.gz"), "").expect("written");
+        assert!(archives(directory.path()).expect_err("another").to_string().contains("b.tar.gz"));
+    }
 }
