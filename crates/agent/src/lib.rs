@@ -28,6 +28,7 @@ mod report;
 pub mod salvage;
 mod shell;
 mod standby;
+pub mod update;
 
 pub use config::{AgentConfig, common};
 pub use counters::Counters;

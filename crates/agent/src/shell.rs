@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use muster_consensus::SeatError;
 use muster_kubeadm::Place;
 use muster_protocol::{
-    Boot, Dropped, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, RunId, Severity, StartRefusal,
+    Boot, Dropped, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, Reason, RunId, Severity, StartRefusal,
     StepFailure, Time,
 };
 use muster_wire::{Frame, level};
@@ -117,6 +117,8 @@ struct Shell {
     /// None where the machine is no computer of its own.
     former: Option<Former>,
     console: Option<Console>,
+    /// An update of its image that this start has taken back.
+    taken_back: Option<Reason>,
     /// Reports that go to other machines, and come from them.
     others: Others,
     /// Where one that is made for others goes.
@@ -264,6 +266,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         backups,
         former: config.root.is_none().then(|| Former::begin(&config.run_dir, inputs.clone())),
         console: config.root.is_none().then(Console::begin),
+        taken_back: config.root.is_none().then(crate::update::taken_back).flatten(),
         others: Others::default(),
         reports,
         logs,

@@ -9,7 +9,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backup::{BackupAction, BackupFetchArguments, BackupListArguments, BackupOpenArguments};
-pub(crate) use image::{BootArguments, BuildArguments, ImageAction, KernelWord, OutputWord};
+pub(crate) use image::{
+    BootArguments, BuildArguments, ConfirmArguments, HealthyArguments, ImageAction, InstallArguments, KernelWord,
+    OutputWord, UpdateArguments,
+};
 
 const EXAMPLES: &str = "\
 A first cluster, on this computer, as an ordinary user, with nothing installed:
@@ -102,7 +105,9 @@ pub(crate) enum Command {
 }
 
 const RUN_EXAMPLES: &str = "\
-What holds: a flag, else the kernel command line (muster.peers=, muster.listen=, muster.name=, ...), else muster.toml.
+What holds: a flag, else a credential muster.toml (of the hypervisor or the firmware), else the kernel command line (muster.peers=,
+muster.listen=, muster.name=, ...), else the muster.toml of a volume labelled MUSTER, else the image's. `muster config show` says
+whose each value is.
 
 Examples:
   muster run
@@ -522,7 +527,25 @@ pub(crate) enum ConfigAction {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
         control_planes: u32,
     },
+    /// Take the muster.toml of a volume labelled MUSTER for this machine: a unit of the image runs this before the agent starts
+    #[command(after_help = VOLUMES_HELP)]
+    Volumes {
+        /// Start muster.service anew if it runs with something else
+        #[arg(long)]
+        restart: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
+
+const VOLUMES_HELP: &str = "\
+A volume is a file system of a stick, a disk or a partition: vfat, ext4, exfat or iso9660. Its muster.toml need only hold what is this machine's
+own, and it may name the machine: `name = \"left\"`. It holds as long as the volume is there when the machine starts. The EFI system
+partition of a disk that muster built has the label, too; a volume that was brought comes before it. Of two that were brought neither is
+taken, and the agent does not start until one is gone.
+
+Exit code 0 if there is one or none, 2 if there are two, or it cannot be read.";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;

@@ -1,9 +1,10 @@
-//! muster.toml: read, layered with the kernel command line and flags, checked, and every mistake named with its place.
+//! muster.toml: read, layered with what a machine is given besides, checked, and every mistake named with its place.
 
+mod beside;
 mod check;
 mod disk;
 pub(crate) mod example;
-mod kernel;
+pub(crate) mod kernel;
 pub(crate) mod key;
 mod kind;
 mod manifests;
@@ -23,11 +24,16 @@ use muster_wire::Digest;
 use zeroize::Zeroizing;
 
 pub(crate) use kind::PORT;
-use problem::{Place, Problem, Source};
+use problem::{Beside, Place, Problem, Source};
 use values::Values;
+
+pub(crate) use beside::{Layer, VOLUME, read as read_text};
 
 /// Where muster.toml is unless somebody says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/muster/muster.toml";
+
+/// Longest muster.toml in bytes; a full one is about 3,000.
+const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// What a machine goes by: muster.toml with all overrides and defaults, checked.
 pub(crate) struct Image {
@@ -103,8 +109,10 @@ pub(crate) struct Kubernetes {
 }
 
 /// What overrides the file.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Overrides {
+    /// The muster.toml of a volume, and of a credential, if there are any.
+    pub(crate) beside: Vec<Layer>,
     /// The kernel command line.
     pub(crate) kernel: String,
     /// `KEY=VALUE`, from flags; the last one holds.
@@ -124,7 +132,8 @@ impl Overrides {
     /// bytes may be anything; what is no text in a value of muster's makes that value wrong, and nothing else.
     pub(crate) fn of_this_machine(set: Vec<String>) -> Self {
         let kernel = std::fs::read(kernel::PATH).unwrap_or_default();
-        Self { kernel: String::from_utf8_lossy(&kernel).into_owned(), set, elsewhere: None }
+        let kernel = String::from_utf8_lossy(&kernel).into_owned();
+        Self { beside: beside::of_this_machine(), kernel, set, elsewhere: None }
     }
 }
 
@@ -146,6 +155,9 @@ pub(crate) struct Finding {
     pub(crate) warning: bool,
     /// The line of the file, counted from 1; none if the problem is not in a line.
     pub(crate) line: Option<usize>,
+    /// Which muster.toml beside the image's it is in, if it is not in the file.
+    #[serde(rename = "in", skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<&'static str>,
     /// What is wrong.
     pub(crate) text: String,
 }
@@ -173,16 +185,16 @@ impl std::error::Error for Refused {}
 /// # Errors
 /// With every problem of the file and the overrides, each with its place.
 pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Refused> {
-    /// Longest muster.toml in bytes; a full one is about 3,000.
-    const FILE_BYTES_MAX: usize = 256 * 1024;
     let name = path.display().to_string();
     let unreadable = |why: String| {
-        let problem = Finding { warning: false, line: None, text: why.clone() };
+        let problem = Finding { warning: false, line: None, beside: None, text: why.clone() };
         Refused { path: name.clone(), text: format!("error: {name}: {why}"), problems: vec![problem] }
     };
     let text = match std::fs::read(path) {
         Ok(bytes) if bytes.len() > FILE_BYTES_MAX => Err(format!("is longer than {FILE_BYTES_MAX} bytes")),
         Ok(bytes) => String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {error}")),
+        // All of it may be what this machine was given.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !overrides.beside.is_empty() => Ok(String::new()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err("is not there; `muster config example` prints one to begin with".to_owned())
         }
@@ -198,8 +210,11 @@ pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Refused
 /// As [`load`].
 pub(crate) fn read(source: &Source<'_>, overrides: &Overrides) -> Result<Loaded, Refused> {
     let (mut values, mut problems) = (Values::of(overrides.elsewhere.clone()), Vec::new());
-    values.read_file(source.text, &mut problems);
+    values.read_file(source.text, None, &mut problems);
+    let layers = |kind: Beside| overrides.beside.iter().filter(move |layer| layer.kind == kind);
+    layers(Beside::Volume).for_each(|layer| layer.read(&mut values, &mut problems));
     kernel::read(&overrides.kernel, &mut values, &mut problems);
+    layers(Beside::Credential).for_each(|layer| layer.read(&mut values, &mut problems));
     for assignment in &overrides.set {
         values.set(assignment, &mut problems);
     }
@@ -219,9 +234,10 @@ pub(crate) fn read(source: &Source<'_>, overrides: &Overrides) -> Result<Loaded,
 }
 
 fn finding(source: &Source<'_>, problem: &Problem) -> Finding {
-    let line = match &problem.place {
-        Place::File(span) => Some(source.line(span.start)),
-        _ => None,
+    let (line, beside) = match &problem.place {
+        Place::File(span) => (Some(source.line(span.start)), None),
+        Place::Beside(beside, line) => (Some(*line).filter(|line| *line > 0), Some((*beside).into())),
+        _ => (None, None),
     };
-    Finding { warning: problem.warning, line, text: problem.text.clone() }
+    Finding { warning: problem.warning, line, beside, text: problem.text.clone() }
 }

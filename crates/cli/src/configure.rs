@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::args::ConfigAction;
 use crate::config::{self, Overrides, example};
 use crate::exit::Exit;
-use crate::{print, text};
+use crate::{print, text, volumes};
 
 /// Carries out one of `muster config`'s commands.
 ///
@@ -17,6 +17,7 @@ pub(crate) fn carry_out(action: &ConfigAction) -> anyhow::Result<Exit> {
     match action {
         ConfigAction::Check { file, json, set } => check(file, *json, set),
         ConfigAction::Show { file, set } => show(file, set),
+        ConfigAction::Volumes { restart, json } => volumes::read(*restart, *json),
         ConfigAction::Example { cluster, machines, control_planes } => {
             let text = example::example(cluster, *machines, *control_planes, &example::fresh_key()?);
             // What the flags gave must be right as well.

@@ -2,7 +2,12 @@
 
 mod boot;
 mod build;
+mod fetch;
+mod install;
+mod progress;
 mod show;
+mod slots;
+mod update;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +33,11 @@ pub(crate) async fn carry_out(action: &ImageAction) -> anyhow::Result<Exit> {
         ImageAction::Show { file, packages, json } => show::show(file, *packages, *json),
         ImageAction::Verify { file, json } => show::verify(file, *json),
         ImageAction::Boot(arguments) => boot::boot(arguments).await,
+        ImageAction::Install(arguments) => install::install(arguments),
+        ImageAction::Update(arguments) => update::update(arguments).await,
+        ImageAction::Slots { json } => slots::list(*json),
+        ImageAction::Healthy(arguments) => slots::healthy(arguments).await,
+        ImageAction::FactoryReset(arguments) => slots::factory_reset(arguments),
         ImageAction::Accept { file, dry_run, json, whom } => accept(file, *dry_run, *json, whom).await,
         ImageAction::List { json, whom } => list(*json, whom).await,
     }

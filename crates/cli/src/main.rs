@@ -19,6 +19,7 @@ mod print;
 mod recover;
 mod run;
 mod text;
+mod volumes;
 
 use std::process::ExitCode;
 

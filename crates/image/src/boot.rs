@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
 
 use crate::ethernet::Ethernet;
 use crate::host;
@@ -30,8 +31,12 @@ const TRIAL: Duration = Duration::from_secs(10);
 /// What is booted.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// The disk image. It is not written to.
-    pub image: PathBuf,
+    /// What they start from. It is not written to.
+    pub from: Start,
+    /// More disks that each of them has, read-only.
+    pub drives: Vec<PathBuf>,
+    /// A muster.toml that each is given by its firmware, as systemd's credential of that name.
+    pub settings: Option<PathBuf>,
     /// How many machines.
     pub machines: u32,
     /// Memory of each, in MiB.
@@ -42,6 +47,33 @@ pub struct Site {
     pub disk_bytes: u64,
     /// Where their disks and consoles' logs are.
     pub directory: PathBuf,
+}
+
+/// What a machine starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// A disk image, of which each has a copy.
+    Disk(PathBuf),
+    /// A medium to install from, in a drive of compact discs. The disk is empty at first, and comes before it.
+    Medium(PathBuf),
+    /// An EFI program, as HTTP boot would load it. The disk is empty at first.
+    Program(PathBuf),
+    /// Kernel, initrd and command line in a directory, as network boot would load them. The disk is empty at first.
+    Network(PathBuf),
+}
+
+impl Start {
+    /// What an output is, by its name.
+    #[must_use]
+    pub fn of(output: &Path) -> Self {
+        let output = output.to_owned();
+        match output.extension().and_then(|end| end.to_str()) {
+            _ if output.is_dir() => Self::Network(output),
+            Some("iso") => Self::Medium(output),
+            Some("efi") => Self::Program(output),
+            _ => Self::Disk(output),
+        }
+    }
 }
 
 /// A line of a machine's console, or its end.
@@ -74,8 +106,8 @@ pub enum Accelerator {
 /// Chooses what carries machines out, by trying: a device that is there may still not work.
 ///
 /// # Errors
-/// When QEMU is not there, or the image is none.
-pub fn accelerator(image: &Path) -> Result<Accelerator> {
+/// When QEMU is not there, or there is nothing to try it with.
+pub fn accelerator(from: &Start) -> Result<Accelerator> {
     host::require(&[host::QEMU])?;
     if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(Accelerator::Tcg);
@@ -83,7 +115,14 @@ pub fn accelerator(image: &Path) -> Result<Accelerator> {
     // Without a root file system a kernel ends at once, and with it QEMU: one that works says so by ending.
     let place = tempfile::tempdir()?;
     let kernel = place.path().join("kernel");
-    fs::write(&kernel, read::kernel(image)?)?;
+    let program = match from {
+        Start::Disk(image) => read::kernel(image)?,
+        Start::Program(program) => read::kernel_of(&fs::read(program)?)?,
+        Start::Network(directory) => fs::read(directory.join("vmlinuz"))?,
+        // Its kernel is not looked for; what is slow works everywhere.
+        Start::Medium(_) => return Ok(Accelerator::Tcg),
+    };
+    fs::write(&kernel, program)?;
     let mut qemu = host::command("qemu-system-x86_64", ["-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults"]);
     qemu.args(["-display", "none", "-no-reboot", "-append", "panic=-1", "-kernel"]).arg(kernel);
     let mut child = qemu.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("QEMU cannot be started")?;
@@ -111,9 +150,12 @@ impl Machines {
         host::require(&[host::QEMU])?;
         let firmware = FIRMWARE.iter().find(|path| Path::new(path).exists());
         let firmware = firmware.context("no UEFI firmware on this host. On Debian: apt install ovmf")?;
-        let bytes = read::disk(&site.image)?.bytes;
-        if site.disk_bytes < bytes {
-            bail!("the image has {} MiB, and the machines' disks are to have {}", bytes >> 20, site.disk_bytes >> 20);
+        if let Start::Disk(image) = &site.from {
+            let bytes = read::disk(image)?.bytes;
+            if site.disk_bytes < bytes {
+                let disks = site.disk_bytes >> 20;
+                bail!("the image has {} MiB, and the machines' disks are to have {disks}", bytes >> 20);
+            }
         }
         let cannot = || format!("{} cannot be made", site.directory.display());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.directory).with_context(cannot)?;
@@ -153,7 +195,17 @@ fn start(
     qemu.args(["-machine", &format!("q35,accel={by}"), "-cpu", processor, "-smp", &site.processors.to_string()]);
     qemu.args(["-m", &site.memory_mib.to_string(), "-device", "virtio-rng-pci"]);
     qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={firmware}")]);
-    qemu.args(["-drive", &format!("if=virtio,format=raw,file={}", escaped(&disk))]);
+    qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", escaped(&disk))]);
+    qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+    for (number, drive) in site.drives.iter().enumerate() {
+        let drive = escaped(drive);
+        qemu.args(["-drive", &format!("if=none,id=more{number},format=raw,readonly=on,file={drive}")]);
+        qemu.args(["-device", &format!("virtio-blk-pci,drive=more{number}")]);
+    }
+    started(&mut qemu, &site.from)?;
+    if let Some(settings) = &site.settings {
+        qemu.args(["-smbios", &format!("type=11,path={}", escaped(&credential(site, settings)?))]);
+    }
     // Without it a machine has no identity of its own but its card's.
     qemu.args(["-uuid", &format!("6d757374-6572-4000-8000-{machine:012x}")]);
     qemu.args(["-netdev", &cable(ethernet, machine)]);
@@ -165,6 +217,40 @@ fn start(
     let lines = lines.clone();
     thread::spawn(move || follow(console, log, |text| lines.send(Line { machine, text }).is_ok()));
     Ok(child)
+}
+
+/// What a machine starts from besides its disk.
+fn started(qemu: &mut std::process::Command, from: &Start) -> Result<()> {
+    match from {
+        Start::Disk(_) => {}
+        Start::Medium(medium) => {
+            let medium = escaped(medium);
+            qemu.args(["-drive", &format!("if=none,id=medium,media=cdrom,readonly=on,format=raw,file={medium}")]);
+            qemu.args(["-device", "ide-cd,drive=medium,bootindex=2"]);
+        }
+        Start::Program(program) => _ = qemu.arg("-kernel").arg(program),
+        Start::Network(directory) => {
+            let line = fs::read_to_string(directory.join("cmdline")).context("it has no command line")?;
+            qemu.arg("-kernel").arg(directory.join("vmlinuz")).arg("-initrd").arg(directory.join("initrd.img"));
+            qemu.args(["-append", line.trim()]);
+        }
+    }
+    Ok(())
+}
+
+/// A muster.toml as a string of the firmware's: systemd.system-credentials(7). It is no word of QEMU's command line, where everybody would read it.
+fn credential(site: &Site, settings: &Path) -> Result<PathBuf> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let text = fs::read(settings).with_context(|| format!("{} cannot be read", settings.display()))?;
+    let path = site.directory.join("credential");
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    write!(
+        file,
+        "io.systemd.credential.binary:muster.toml={}",
+        base64::engine::general_purpose::STANDARD.encode(text)
+    )?;
+    Ok(path)
 }
 
 /// The end of a cable, as QEMU takes it.
@@ -182,22 +268,30 @@ fn server(ethernet: &Ethernet) -> Result<Child> {
     qemu.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("QEMU cannot be started")
 }
 
-/// A machine's disk: the one that it had, or a copy of the image.
+/// A machine's disk: the one that it had, a copy of the image, or an empty one.
 fn disk_of(site: &Site, machine: u32) -> Result<PathBuf> {
     let disk = site.directory.join(format!("m{machine}.raw"));
+    let image = match &site.from {
+        Start::Disk(image) => Some(image),
+        _ => None,
+    };
     if !disk.exists() {
         let part = disk.with_extension("part");
-        host::run(
-            "cp",
-            ["--sparse=always".as_ref(), "--reflink=auto".as_ref(), site.image.as_os_str(), part.as_os_str()],
-        )?;
+        match image {
+            Some(image) => host::run(
+                "cp",
+                ["--sparse=always".as_ref(), "--reflink=auto".as_ref(), image.as_os_str(), part.as_os_str()],
+            )?,
+            None => _ = fs::File::create(&part)?,
+        }
         fs::File::options().write(true).open(&part)?.set_len(site.disk_bytes)?;
         fs::rename(part, &disk)?;
         return Ok(disk);
     }
+    let Some(image) = image else { return Ok(disk) };
     let roots =
         |path: &Path| Ok::<_, anyhow::Error>(read::disk(path)?.slots.into_iter().map(|slot| slot.root_hash).collect());
-    let (there, wanted): (Vec<String>, Vec<String>) = (roots(&disk)?, roots(&site.image)?);
+    let (there, wanted): (Vec<String>, Vec<String>) = (roots(&disk)?, roots(image)?);
     if wanted.iter().any(|root| !there.contains(root)) {
         bail!("{} is a machine's disk of another image: remove it, or choose another directory", disk.display());
     }

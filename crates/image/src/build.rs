@@ -12,8 +12,9 @@ use crate::digest::{Key, sha256};
 use crate::host::{self, Tool};
 use crate::plan::{From, Kubernetes, Output, Plan};
 use crate::progress::{Progress, step};
+use crate::steps::live::Live;
 use crate::steps::system::{self, System};
-use crate::steps::{disk, initrd, root, tree};
+use crate::steps::{disk, initrd, iso, oci, root, tree};
 
 /// What a build made.
 #[derive(Debug, serde::Serialize)]
@@ -52,12 +53,14 @@ pub fn build(plan: &Plan, progress: &dyn Progress) -> Result<Built> {
     })?;
     let system = System::at(system);
     let contents = contents(plan, &tree, &system)?;
+    let json = contents.json();
+    let parts = Live { system: &system, tree: &tree, initrd: &initrd, contents: &json, plan };
     fs::create_dir_all(&plan.out).with_context(|| format!("{} cannot be made", plan.out.display()))?;
     let mut files = Vec::new();
     for output in plan.outputs.iter().copied() {
         let path = plan.out.join(format!("{}{}", name(plan), output.suffix()));
         step(progress, &path.display().to_string(), about(output), || {
-            write(output, &path, &system, &tree, plan, &contents).map(|()| ((), false))
+            write(output, &path, &parts).map(|()| ((), false))
         })?;
         files.push(path);
     }
@@ -99,8 +102,11 @@ fn tools(plan: &Plan) -> Vec<Tool> {
     if plan.outputs.contains(&Output::RawZst) {
         tools.push(host::ZSTD);
     }
-    if plan.outputs.contains(&Output::Tar) {
+    if plan.outputs.contains(&Output::Tar) || plan.outputs.contains(&Output::Oci) {
         tools.push(host::TAR);
+    }
+    if plan.outputs.contains(&Output::Iso) {
+        tools.push(host::XORRISO);
     }
     tools
 }
@@ -158,30 +164,25 @@ fn about(output: Output) -> u64 {
     match output {
         Output::Raw => 4,
         Output::RawZst => 8,
-        Output::Tar | Output::Dir => 15,
+        Output::Iso | Output::Uki | Output::Pxe => 5,
+        Output::Tar | Output::Dir | Output::Oci => 15,
     }
 }
 
 /// Writes one output: beside its name first, so that what bears the name is whole. Root alone can read it: the mesh key is in it.
-fn write(output: Output, path: &Path, system: &System, tree: &Path, plan: &Plan, contents: &Contents) -> Result<()> {
+fn write(output: Output, path: &Path, parts: &Live<'_>) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     cache::remove(&part)?;
-    write_part(output, &part, system, tree, plan, contents).inspect_err(|_| _ = cache::remove(&part))?;
+    write_part(output, &part, parts).inspect_err(|_| _ = cache::remove(&part))?;
     cache::remove(path)?;
     fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn write_part(
-    output: Output,
-    part: &Path,
-    system: &System,
-    tree: &Path,
-    plan: &Plan,
-    contents: &Contents,
-) -> Result<()> {
-    let raw = |part: &Path| disk::make(system, &contents.json(), part);
+fn write_part(output: Output, part: &Path, parts: &Live<'_>) -> Result<()> {
+    let raw = |part: &Path| disk::make(parts.system, parts.contents, part);
+    let plan = parts.plan;
     match output {
         Output::Raw => raw(part),
         Output::RawZst => {
@@ -192,18 +193,33 @@ fn write_part(
             host::into(&mut host::command("zstd", options.into_iter().chain([disk.as_os_str()])), part)?;
             cache::remove(&disk)
         }
-        Output::Tar => laid_out(tree, plan, |root| {
-            sited(plan, root)?;
-            let options = ["--sort=name", "--mtime=@0", "--numeric-owner", "--xattrs", "-C"].map(AsRef::as_ref);
-            let words = [root.as_os_str(), "-cf".as_ref(), "-".as_ref(), ".".as_ref()];
-            host::into(&mut host::command("tar", options.into_iter().chain(words)), part)
-        }),
-        Output::Dir => laid_out(tree, plan, |root| {
+        Output::Iso => iso::make(parts, part),
+        Output::Uki => parts.program(part),
+        Output::Pxe => parts.network_boot(part),
+        Output::Tar => archive(parts.tree, plan, part),
+        Output::Oci => {
+            let layer = plan.cache.join("layer.part");
+            cache::remove(&layer)?;
+            archive(parts.tree, plan, &layer)?;
+            oci::make(&layer, &name(plan), part)?;
+            cache::remove(&layer)
+        }
+        Output::Dir => laid_out(parts.tree, plan, |root| {
             sited(plan, root)?;
             let options = ["-a", "--reflink=auto"].map(AsRef::as_ref);
             host::run("cp", options.into_iter().chain([root.as_os_str(), part.as_os_str()]))
         }),
     }
+}
+
+/// Writes the root file system as an archive.
+fn archive(tree: &Path, plan: &Plan, path: &Path) -> Result<()> {
+    laid_out(tree, plan, |root| {
+        sited(plan, root)?;
+        let options = ["--sort=name", "--mtime=@0", "--numeric-owner", "--xattrs", "-C"].map(AsRef::as_ref);
+        let words = [root.as_os_str(), "-cf".as_ref(), "-".as_ref(), ".".as_ref()];
+        host::into(&mut host::command("tar", options.into_iter().chain(words)), path)
+    })
 }
 
 /// A root file system that is no disk's has the site's files among the others.
@@ -216,10 +232,25 @@ fn tell(plan: &Plan, contents: &Contents, outputs: &[PathBuf]) -> Result<[PathBu
     let paths = ["manifest.json", "SHA256SUMS"].map(|name| plan.out.join(name));
     fs::write(&paths[0], contents.json()).with_context(|| format!("{} cannot be written", paths[0].display()))?;
     let mut sums = String::new();
-    for file in outputs.iter().chain([&paths[0]]).filter(|file| file.is_file()) {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        sums += &format!("{}  {name}\n", hex::encode(sha256(file)?));
+    for file in summed(outputs)?.iter().chain([&paths[0]]) {
+        let name = file.strip_prefix(&plan.out).unwrap_or(file);
+        sums += &format!("{}  {}\n", hex::encode(sha256(file)?), name.display());
     }
     fs::write(&paths[1], sums).with_context(|| format!("{} cannot be written", paths[1].display()))?;
     Ok(paths)
+}
+
+/// The files among outputs, and those of a directory that is served as it is.
+fn summed(outputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for output in outputs {
+        if output.is_file() {
+            files.push(output.clone());
+        } else if output.to_string_lossy().ends_with(Output::Pxe.suffix()) {
+            let served = fs::read_dir(output)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            files.extend(served);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
 }

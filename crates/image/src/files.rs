@@ -34,6 +34,12 @@ pub(crate) const ROOT: &[File] = &[
     file!("usr/lib/systemd/system/containerd.service"),
     file!("usr/lib/systemd/system/kubelet.service"),
     file!("usr/lib/systemd/system/muster-images.service"),
+    file!("usr/lib/systemd/system/muster-settings.service"),
+    file!("usr/lib/systemd/system/muster-volume.service"),
+    file!("usr/lib/systemd/system/muster-install.service"),
+    file!("usr/lib/systemd/system/muster-healthy.service"),
+    file!("usr/lib/systemd/system/muster.service.d/10-image.conf"),
+    file!("usr/lib/udev/rules.d/90-muster.rules"),
     file!("usr/lib/systemd/system/systemd-networkd-wait-online.service.d/10-muster.conf"),
     file!("usr/lib/muster/load-images", program),
     file!("usr/lib/systemd/network/90-muster.network"),
@@ -54,6 +60,16 @@ pub(crate) const ROOT: &[File] = &[
 /// Those of the initrd.
 pub(crate) const INITRD: &[File] =
     &[file!("usr/lib/systemd/system/systemd-repart.service.d/10-muster.conf", "files/initrd/10-after-root.conf")];
+
+/// What the initrd of a machine without a disk has besides: where, and what it says.
+pub(crate) const LIVE: &[(&str, &str)] = &[
+    ("etc/systemd/system/sysroot.mount", include_str!("../files/live/sysroot.mount")),
+    ("etc/systemd/system/sysroot-var.mount", include_str!("../files/live/sysroot-var.mount")),
+    ("etc/systemd/system/sysroot-etc.mount.d/10-live.conf", include_str!("../files/live/10-live.conf")),
+    ("etc/systemd/system/muster-live.service", include_str!("../files/live/muster-live.service")),
+    ("muster-live/prepare", include_str!("../files/live/prepare")),
+    ("muster-live/var.mount", include_str!("../files/live/var.mount")),
+];
 
 pub(crate) const FSTAB: &str = include_str!("../files/fstab");
 pub(crate) const CONTAINERD: &str = include_str!("../files/containerd.toml");

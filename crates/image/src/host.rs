@@ -20,6 +20,7 @@ pub(crate) const OBJCOPY: Tool = ("objcopy", "binutils");
 pub(crate) const ZSTD: Tool = ("zstd", "zstd");
 pub(crate) const UNSHARE: Tool = ("unshare", "util-linux");
 pub(crate) const TAR: Tool = ("tar", "tar");
+pub(crate) const XORRISO: Tool = ("xorriso", "xorriso");
 pub(crate) const QEMU: Tool = ("qemu-system-x86_64", "qemu-system-x86");
 
 /// Sees that all of the programs are there.

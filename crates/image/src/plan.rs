@@ -110,6 +110,14 @@ pub enum Output {
     Raw,
     /// The same, compressed.
     RawZst,
+    /// A medium that starts in memory, or writes a disk: for a stick and for a drive of compact discs.
+    Iso,
+    /// One EFI program that starts in memory, for HTTP boot.
+    Uki,
+    /// Kernel, initrd and command line, for network boot: a directory of these.
+    Pxe,
+    /// The root file system as an archive of a container image.
+    Oci,
     /// The root file system as an archive.
     Tar,
     /// The root file system as a directory.
@@ -123,6 +131,10 @@ impl Output {
         match self {
             Self::Raw => ".raw",
             Self::RawZst => ".raw.zst",
+            Self::Iso => ".iso",
+            Self::Uki => ".efi",
+            Self::Pxe => "-pxe",
+            Self::Oci => "-oci.tar",
             Self::Tar => ".tar",
             Self::Dir => "",
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,7 @@ use object::{Object as _, ObjectSection as _};
 
 use crate::contents::{CONTENTS, Contents};
 use crate::layout::{self, SECTOR};
-use crate::steps::disk::Part;
+use crate::steps::disk::{Part, length};
 
 /// Longest kernel that is read, in bytes; and longest description.
 const KERNEL_BYTES_MAX: u64 = 256 << 20;
@@ -52,8 +52,8 @@ pub struct Slot {
 /// When it is none, or what it starts is not in it.
 pub fn disk(path: &Path) -> Result<Disk> {
     let mut file = open(path)?;
-    let bytes = file.metadata()?.len();
-    let table = table(&file).with_context(|| format!("{} is no disk image", path.display()))?;
+    let bytes = length(&mut file)?;
+    let table = table(&mut file).with_context(|| format!("{} is no disk image", path.display()))?;
     let partitions = table.iter().map(|one| (one.name.clone(), one.bytes)).collect();
     let kernels = efi(&mut file, &table, |root| {
         let linux = root.open_dir("EFI/Linux").context("it has no kernel: EFI/Linux is not there")?;
@@ -84,26 +84,40 @@ pub fn disk(path: &Path) -> Result<Disk> {
     Ok(Disk { bytes, partitions, slots })
 }
 
-/// What a disk image says of itself.
+/// What a disk image says of itself; of one that was updated, what its later image says.
 ///
 /// # Errors
 /// When it is no disk image, or says nothing.
 pub fn contents(path: &Path) -> Result<Contents> {
+    let starts: Vec<String> = disk(path)?.slots.into_iter().rev().map(|slot| slot.root_hash).collect();
     let mut file = open(path)?;
-    let table = table(&file).with_context(|| format!("{} is no disk image", path.display()))?;
-    let text = efi(&mut file, &table, |root| {
-        let mut text = Vec::new();
-        let file = root.open_file(CONTENTS).with_context(|| format!("{CONTENTS} is not in it"))?;
-        file.take(CONTENTS_BYTES_MAX).read_to_end(&mut text)?;
-        Ok(text)
+    let table = table(&mut file).with_context(|| format!("{} is no disk image", path.display()))?;
+    let (directory, _) = CONTENTS.split_once('/').unwrap_or_default();
+    let texts = efi(&mut file, &table, |root| {
+        let directory = root.open_dir(directory).with_context(|| format!("{CONTENTS} is not in it"))?;
+        let mut texts = Vec::new();
+        for entry in directory.iter().take(ENTRIES_MAX) {
+            let entry = entry?;
+            if entry.is_file() && entry.file_name().to_lowercase().ends_with(".json") {
+                let mut text = Vec::new();
+                entry.to_file().take(CONTENTS_BYTES_MAX).read_to_end(&mut text)?;
+                texts.push(text);
+            }
+        }
+        Ok(texts)
     })?;
-    serde_json::from_slice(&text).with_context(|| format!("{CONTENTS} in it is damaged"))
+    let read =
+        texts.iter().map(|text| serde_json::from_slice(text).with_context(|| format!("{CONTENTS} in it is damaged")));
+    let all: Vec<Contents> = read.collect::<Result<_>>()?;
+    let latest = starts.iter().find_map(|hash| all.iter().find(|one| one.root_hash == *hash));
+    latest.or(all.first()).cloned().with_context(|| format!("{CONTENTS} is not in it"))
 }
 
 fn open(path: &Path) -> Result<fs::File> {
     let file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    if !file.metadata()?.is_file() {
-        bail!("{} is no file", path.display());
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        bail!("{} is neither a file nor a disk", path.display());
     }
     Ok(file)
 }
@@ -122,16 +136,32 @@ fn header(file: &fs::File) -> Result<()> {
     Ok(())
 }
 
-struct Partition {
-    name: String,
-    kind: uuid::Uuid,
-    id: uuid::Uuid,
-    start: u64,
-    bytes: u64,
+/// A partition of a disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Partition {
+    pub(crate) name: String,
+    pub(crate) kind: uuid::Uuid,
+    pub(crate) id: uuid::Uuid,
+    /// First byte, and how many.
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
 }
 
-fn table(file: &fs::File) -> Result<Vec<Partition>> {
-    let length = file.metadata()?.len();
+/// The partitions of a disk.
+pub(crate) fn partitions(path: &Path) -> Result<Vec<Partition>> {
+    table(&mut open(path)?).with_context(|| format!("{} has no partition table", path.display()))
+}
+
+/// The identity of a disk.
+pub(crate) fn identity(path: &Path) -> Result<uuid::Uuid> {
+    let file = open(path)?;
+    header(&file)?;
+    let config = gpt::GptConfig::new().writable(false).logical_block_size(gpt::disk::LogicalBlockSize::Lb512);
+    Ok(*config.open_from_device(file)?.guid())
+}
+
+fn table(file: &mut fs::File) -> Result<Vec<Partition>> {
+    let length = length(file)?;
     header(file)?;
     let config = gpt::GptConfig::new().writable(false).logical_block_size(gpt::disk::LogicalBlockSize::Lb512);
     let table = config.open_from_device(file.try_clone()?)?;
@@ -166,11 +196,8 @@ fn efi<T>(
 
 fn slot(file: &str, kernel: &[u8], table: &[Partition]) -> Result<Slot> {
     let command_line = section(kernel, ".cmdline").with_context(|| format!("{file} has no command line"))?;
-    let word = command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("roothash="));
-    let root_hash = word.with_context(|| format!("{file} asks for no root file system by its hash"))?.to_owned();
-    let mut hash = [0; 32];
-    hex::decode_to_slice(&root_hash, &mut hash).with_context(|| format!("{file}: {root_hash:?} is no root hash"))?;
-    let (root_id, verity_id) = layout::identities(&hash);
+    let root_hash = root_hash_of(&command_line).with_context(|| file.to_owned())?;
+    let (root_id, verity_id) = identities(&root_hash)?;
     let place = |id: uuid::Uuid, what: &str| {
         let found = table.iter().find(|one| one.id == id).map(|one| (one.start, one.bytes));
         found.with_context(|| format!("{file} asks for a {what} that is not on this disk"))
@@ -193,30 +220,93 @@ fn section(program: &[u8], name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(data).trim_end_matches('\0').trim().to_owned())
 }
 
-/// The kernel proper of a disk image, out of its EFI program.
-pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>> {
+/// The EFI program that a slot of a disk image starts.
+pub(crate) fn program(path: &Path, slot: &Slot) -> Result<Vec<u8>> {
     let mut file = open(path)?;
-    let table = table(&file).with_context(|| format!("{} is no disk image", path.display()))?;
-    let slot = disk(path)?.slots.remove(0);
-    let program = efi(&mut file, &table, |root| {
+    let table = table(&mut file).with_context(|| format!("{} is no disk image", path.display()))?;
+    efi(&mut file, &table, |root| {
         let mut bytes = Vec::new();
         root.open_file(&slot.file)?.take(KERNEL_BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
-    })?;
-    let program = PeFile64::parse(program.as_slice()).context("it is no EFI program")?;
+    })
+}
+
+/// The kernel proper of a disk image, out of its EFI program.
+pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>> {
+    kernel_of(&program(path, &disk(path)?.slots.remove(0))?)
+}
+
+/// The kernel proper of an EFI program.
+pub(crate) fn kernel_of(program: &[u8]) -> Result<Vec<u8>> {
+    let program = PeFile64::parse(program).context("it is no EFI program")?;
     let section = program.section_by_name(".linux").context("it has no kernel")?;
     section.data().map(<[u8]>::to_vec).context("its kernel is cut short")
 }
 
+/// The root hash that an EFI program asks for.
+pub(crate) fn asks_for(program: &[u8]) -> Result<String> {
+    root_hash_of(&section(program, ".cmdline").context("it has no command line")?)
+}
+
+/// The root hash on a kernel's command line.
+pub(crate) fn root_hash_of(command_line: &str) -> Result<String> {
+    let word = command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix("roothash="));
+    let root_hash = word.context("it asks for no root file system by its hash")?;
+    let mut hash = [0; 32];
+    hex::decode_to_slice(root_hash, &mut hash).with_context(|| format!("{root_hash:?} is no root hash"))?;
+    Ok(root_hash.to_owned())
+}
+
+/// The two identities that a root hash in hexadecimal digits gives its partitions.
+pub(crate) fn identities(root_hash: &str) -> Result<(uuid::Uuid, uuid::Uuid)> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(root_hash, &mut hash).with_context(|| format!("{root_hash:?} is no root hash"))?;
+    Ok(layout::identities(&hash))
+}
+
+/// One machine's settings in its disk's EFI system partition.
 #[cfg(test)]
-mod tests {
+pub(crate) fn settings(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut file = open(path)?;
+    let table = table(&mut file)?;
+    efi(&mut file, &table, |root| {
+        let Ok(file) = root.open_file(crate::steps::disk::SETTINGS) else { return Ok(None) };
+        let mut text = Vec::new();
+        file.take(CONTENTS_BYTES_MAX).read_to_end(&mut text)?;
+        Ok(Some(text))
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::layout::ALIGNMENT;
     use crate::steps::system::System;
 
-    fn described() -> Contents {
+    /// An EFI program that starts nothing, and has a command line: the PE format, as `linuxx64.efi.stub` has it.
+    pub(crate) fn program_of(command_line: &str) -> Vec<u8> {
+        let mut program = vec![0; 0x200];
+        program[..2].copy_from_slice(b"MZ");
+        program[0x3c] = 0x40;
+        program[0x40..0x44].copy_from_slice(b"PE\0\0");
+        // Machine, one section, an optional header of 240 bytes; PE32+ with 16 directories.
+        program[0x44..0x48].copy_from_slice(&[0x64, 0x86, 1, 0]);
+        program[0x54..0x58].copy_from_slice(&[240, 0, 0x22, 0]);
+        program[0x58..0x5a].copy_from_slice(&[0x0b, 0x02]);
+        program[0x58 + 108] = 16;
+        let section = 0x58 + 240;
+        program[section..section + 8].copy_from_slice(b".cmdline");
+        let length = command_line.len() as u32;
+        for (at, value) in [(8, length), (12, 0x30000), (16, length), (20, 0x200)] {
+            program[section + at..section + at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        program.extend(command_line.bytes());
+        program
+    }
+
+    pub(crate) fn described() -> Contents {
         Contents {
             cluster: "site".to_owned(),
             settings: "5a".repeat(32),
@@ -246,18 +336,24 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().expect("a directory");
         let path = image(directory.path());
-        assert_eq!(contents(&path).expect("read"), described());
-        let table = table(&open(&path).expect("opened")).expect("a table");
+        let table = table(&mut open(&path).expect("opened")).expect("a table");
         let names: Vec<&str> = table.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["esp", "root-A", "verity-A"]);
         let told = disk(&path).expect_err("no kernel").to_string();
         assert_eq!(told, "EFI/Linux/muster_1.efi has no command line");
+        let line = format!("roothash={} ro", "11".repeat(32));
+        fs::write(directory.path().join("muster.efi"), program_of(&line)).expect("written");
+        fs::remove_file(&path).expect("removed");
+        let system = System::at(directory.path().to_owned());
+        crate::steps::disk::make(&system, &described().json(), &path).expect("made");
+        assert_eq!(disk(&path).expect("read").slots[0].command_line, line);
+        assert_eq!(contents(&path).expect("read"), described());
         // The mesh key is in it.
         assert_eq!(path.metadata().expect("seen").permissions().mode() & 0o777, 0o600);
-        let again = tempfile::tempdir().expect("a directory");
-        let other = image(again.path());
         let key = |path: &Path| crate::digest::sha256(path).expect("read");
-        assert_eq!(key(&path), key(&other));
+        let twice = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let [one, other] = [&twice[0], &twice[1]].map(|directory| key(&image(directory.path())));
+        assert_eq!(one, other);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn verify(path: &Path) -> Result<Vec<Verified>> {
         .collect()
 }
 
-fn verify_slot(file: &mut fs::File, slot: &Slot) -> Result<Verified> {
+pub(crate) fn verify_slot(file: &mut fs::File, slot: &Slot) -> Result<Verified> {
     let tree = Tree::read(file, slot.verity)?;
     let bytes = tree.blocks * BLOCK as u64;
     if bytes > slot.root.1 || slot.root.1 > ROOT_BYTES_MAX {

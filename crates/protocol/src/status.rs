@@ -48,7 +48,7 @@ impl Phase {
 }
 
 /// Another machine, as this one sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its identity, in full hexadecimal.
     pub machine: String,

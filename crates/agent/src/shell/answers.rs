@@ -193,6 +193,7 @@ impl Shell {
         }
         status.waiting.extend(observe::torn(&self.device.place.settings));
         status.waiting.extend(self.missing_backups());
+        status.waiting.extend(self.taken_back.clone());
         for (machine, connections) in self.holes.list() {
             status.waiting.push(status.hole_reason(machine, connections));
         }

@@ -48,6 +48,20 @@ pub(crate) enum ImageAction {
     },
     /// Boot a disk image in virtual machines on a network of their own, and print their consoles
     Boot(BootArguments),
+    /// Write an image to a disk of this machine
+    Install(InstallArguments),
+    /// Write an image into the slot from which this machine does not run, and start it: if it is not well, it goes back by itself
+    Update(UpdateArguments),
+    /// Show the two slots of this machine's disk: which runs, which is tried at the next start, which was not well
+    Slots {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wait until this machine is well with the image that it runs: a unit asks this while an image is tried
+    Healthy(HealthyArguments),
+    /// Forget all that this machine is: the next start makes it anew from its image
+    FactoryReset(ConfirmArguments),
     /// Let machines with this image join, too; any machine of the cluster can be asked
     #[command(after_help = IMAGE_EXAMPLES)]
     Accept {
@@ -144,10 +158,122 @@ pub(crate) enum OutputWord {
     Raw,
     /// The same, compressed
     RawZst,
+    /// A stick or a compact disc that starts in memory, or writes a disk
+    Iso,
+    /// One EFI program that starts in memory, for HTTP boot
+    Uki,
+    /// Kernel, initrd and command line for network boot, in a directory
+    Pxe,
+    /// The root file system as an archive of a container image
+    Oci,
     /// The root file system as an archive
     Tar,
     /// The root file system as a directory
     Dir,
+}
+
+/// What is asked before something is destroyed.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct ConfirmArguments {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Do not start this machine again
+    #[arg(long)]
+    pub(crate) no_reboot: bool,
+    /// Print JSON objects
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const INSTALL_HELP: &str = "\
+A disk that has anything on it is left alone unless --wipe is said. Without a DISK the disks of this machine are listed, with what is on them.
+
+On a machine that was started in memory (--output iso, uki, pxe) the kernel's command line says it, and nobody is asked:
+  muster.install=/dev/disk/by-id/...          or smallest, or largest, of the disks on which nothing is
+  muster.install=smallest muster.install.wipe    of all disks
+
+Examples:
+  muster image install --image out/muster-site-1a2b3c4d5e6f.raw                 which disks there are
+  muster image install --image out/muster-site-1a2b3c4d5e6f.raw /dev/sdb --dry-run
+  muster image install smallest                                                  of what this machine was started with
+
+Exit code 0 if it is written, 1 if not.";
+
+#[derive(Args, Debug)]
+#[command(after_help = INSTALL_HELP)]
+pub(crate) struct InstallArguments {
+    /// A disk by its device, or the smallest or largest that may be written
+    #[arg(value_name = "DISK|smallest|largest")]
+    pub(crate) disk: Option<String>,
+    /// The disk image (.raw), in place of what this machine was started with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Option<PathBuf>,
+    /// A muster.toml with what is this machine's own, which comes onto the disk
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
+    /// Write over what is on the disk
+    #[arg(long)]
+    pub(crate) wipe: bool,
+    /// As the kernel's command line says, and until it is done
+    #[arg(long, hide = true)]
+    pub(crate) booted: bool,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArguments,
+}
+
+const UPDATE_HELP: &str = "\
+The image is a disk as `muster image build` writes it, .raw or .raw.zst. All of it is verified before anything is written, and read back from
+the disk afterwards. The next start tries it: it is good when this machine is well with it (`muster image healthy`); after three tries
+without that the machine starts the image that it had, and `muster explain` says so.
+
+It is refused if the cluster has not accepted the image (`muster image accept`), or while this machine is a control plane that the others
+cannot do without.
+
+Examples:
+  muster image update muster-site-1a2b3c4d5e6f.raw.zst --dry-run
+  muster image update http://10.0.0.5/muster-site-1a2b3c4d5e6f.raw.zst --sha256 ... --yes
+
+Exit code 0 if it is written, or runs already; 1 if not: then the machine starts as before.";
+
+#[derive(Args, Debug)]
+#[command(after_help = UPDATE_HELP)]
+pub(crate) struct UpdateArguments {
+    /// The disk image, or where it is
+    #[arg(value_name = "FILE|URL")]
+    pub(crate) image: String,
+    /// What the file's SHA-256 must be, as in SHA256SUMS
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha256: Option<String>,
+    /// Write it although the cluster does not know it, or would be worse off
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArguments,
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+}
+
+const HEALTHY_HELP: &str = "\
+A machine is well when its agent answers, and its Node is Ready since this start, or it is not of the cluster yet and sees others. What the
+others do, and whether the cluster is whole, counts for nothing: one bad machine would take all others back.
+
+Exit code 0 if it is well, 1 if it was not in time.";
+
+#[derive(Args, Debug)]
+#[command(after_help = HEALTHY_HELP)]
+pub(crate) struct HealthyArguments {
+    /// Wait so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) timeout: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) whom: Whom,
 }
 
 const BOOT_HELP: &str = "\
@@ -156,7 +282,8 @@ of its own in --dir, which stays: booting again goes on with it.
 
 Examples:
   muster image boot out/muster-site-1a2b3c4d5e6f.raw --machines 3
-  muster image boot out/muster-site-1a2b3c4d5e6f.raw --until 'is Ready' --timeout 600
+  muster image boot out/muster-site-1a2b3c4d5e6f.raw --until ': Ready' --timeout 600
+  muster image boot out/muster-site-1a2b3c4d5e6f.iso --machines 1
 
 One processor and 1,024 MiB are enough for the rehearsal; a Kubernetes of an image wants `--memory 4096 --processors 2`, and a processor that is no
 software.
@@ -166,9 +293,15 @@ Exit code 0 if each machine's console printed --until, or without it at Ctrl-C; 
 #[derive(Args, Debug)]
 #[command(after_help = BOOT_HELP)]
 pub(crate) struct BootArguments {
-    /// The disk image (.raw)
+    /// A disk image (.raw); or a medium (.iso), an EFI program (.efi) or a directory for network boot, with empty disks
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Give each machine this disk image or stick as well, read-only. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) drive: Vec<PathBuf>,
+    /// Give each machine this muster.toml by its firmware, as a hypervisor would
+    #[arg(long, value_name = "FILE")]
+    pub(crate) settings: Option<PathBuf>,
     /// How many machines
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MACHINES_MAX)))]
     pub(crate) machines: u32,

@@ -123,7 +123,8 @@ fn mesh_key(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option
             None
         }
         (Some(text), None) => {
-            if file.metadata().is_ok_and(|metadata| !disk::is_private(&metadata)) {
+            let in_the_image = matches!(values.place("mesh_key"), Place::File(_));
+            if in_the_image && file.metadata().is_ok_and(|metadata| !disk::is_private(&metadata)) {
                 let text = format!("others can read the mesh key in this file: chmod 600 {}", file.display());
                 problems.push(Problem::warning(values.place("mesh_key"), text));
             }
@@ -275,6 +276,7 @@ fn shown(values: &Values, control_planes: u32, durable: bool) -> Vec<(&'static s
             Place::Default => "default",
             Place::File(_) => "file",
             Place::Kernel => "kernel command line",
+            Place::Beside(beside, _) => beside.into(),
             Place::Flag => "flag",
         };
         shown.push((key.path, value, origin));

@@ -1,12 +1,36 @@
 //! The kernel command line: `muster.peers=10.0.0.1,10.0.0.2 muster.name=left`.
 
 use super::key::{KEYS, Key, nearest};
-use super::kind::Kind;
+use super::kind::{Kind, Value};
 use super::problem::{Place, Problem};
 use super::values::Values;
 
 /// Where the kernel shows its command line.
 pub(crate) const PATH: &str = "/proc/cmdline";
+
+/// What has a machine that was started in memory write a disk. It is no key.
+const INSTALL: [&str; 2] = ["install", "install.wipe"];
+
+/// A disk that is to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Install {
+    /// Which: a device, or a word.
+    pub(crate) disk: String,
+    /// Whether something may be on it.
+    pub(crate) wipe: bool,
+}
+
+/// What the command line says of installing. What is given again takes the place of what was given before, as boot menus add words.
+pub(crate) fn install(line: &str) -> Option<Install> {
+    let parameters = parameters(line);
+    let last = |name: &str| {
+        let name = format!("muster.{name}");
+        parameters.iter().rev().find(|one| one.name == name).map(|one| one.value.clone())
+    };
+    let disk = last(INSTALL[0])??;
+    let wipe = last(INSTALL[1]).map(|value| value.unwrap_or_else(|| "yes".to_owned()));
+    Some(Install { disk, wipe: wipe.is_some_and(|value| Kind::Switch.read_text(&value) == Ok(Value::Switch(true))) })
+}
 
 /// Takes every `muster.*` parameter. Parameters of others are none of our business; what follows `--` is for init. A list
 /// that is given again grows; anything else may be given again only with the same value.
@@ -17,6 +41,9 @@ pub(crate) fn read(line: &str, values: &mut Values, problems: &mut Vec<Problem>)
         let (value, quoted) = (value.clone(), *quoted);
         let Some(name) = name.strip_prefix("muster.") else { continue };
         let mut known = KEYS.iter().filter_map(|key| key.kernel.map(|kernel| (kernel, key)));
+        if INSTALL.contains(&name) {
+            continue;
+        }
         let error = |text: String| Problem::error(Place::Kernel, text);
         let Some((_, key)) = known.find(|(kernel, _)| *kernel == name) else {
             problems.push(error(unknown(name)));
@@ -246,6 +273,22 @@ mod tests {
         let (_, problems) = read_line(&format!("muster.name={name}a muster.dns=. muster.dns=a..b"));
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].contains("at most 63"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_disk_to_write_is_no_setting() {
+        let (values, problems) = read_line("muster.install=/dev/sda muster.install.wipe muster.name=a");
+        assert_eq!((values.text("name").as_deref(), problems), (Some("a"), Vec::new()));
+        let order = |line: &str| install(line).map(|order| (order.disk, order.wipe));
+        assert_eq!(order("ro muster.install=smallest"), Some(("smallest".to_owned(), false)));
+        assert_eq!(
+            order("muster.install=smallest muster.install=/dev/sda muster.install.wipe=yes"),
+            Some(("/dev/sda".to_owned(), true))
+        );
+        assert_eq!(order("muster.install=largest muster.install.wipe"), Some(("largest".to_owned(), true)));
+        assert_eq!(order("muster.install=largest muster.install.wipe=no"), Some(("largest".to_owned(), false)));
+        assert_eq!(order("muster.install muster.install.wipe"), None);
+        assert_eq!(order("quiet -- muster.install=largest"), None);
     }
 
     #[test]

@@ -10,10 +10,33 @@ pub(crate) enum Place {
     Default,
     /// These bytes of muster.toml.
     File(Range<usize>),
+    /// This line, counted from 1, of a muster.toml beside the image's; 0 is all of it.
+    Beside(Beside, usize),
     /// The kernel command line.
     Kernel,
     /// A flag of `muster run`.
     Flag,
+}
+
+impl Place {
+    /// Whether two values were given in one place.
+    pub(crate) fn is_beside(&self, other: &Place) -> bool {
+        match (self, other) {
+            (Place::Beside(one, _), Place::Beside(other, _)) => one == other,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+/// A muster.toml beside the image's, with what is one machine's own: the later overrides the earlier, and both the image's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+pub(crate) enum Beside {
+    /// Of a volume; below the kernel command line.
+    #[strum(to_string = "volume MUSTER")]
+    Volume,
+    /// Of the service manager, who has it of the firmware or the hypervisor; above the kernel command line.
+    #[strum(to_string = "credential muster.toml")]
+    Credential,
 }
 
 /// One thing that is wrong, or worth a warning.
@@ -51,7 +74,7 @@ pub(crate) struct Source<'a> {
 impl Source<'_> {
     /// The line a byte lies in, counted from 1.
     pub(crate) fn line(&self, byte: usize) -> usize {
-        self.text.as_bytes()[..byte.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+        line(self.text, byte)
     }
 
     /// One problem as people read it. A line that may hold a key is never shown.
@@ -62,6 +85,8 @@ impl Source<'_> {
             Place::Default => _ = write!(shown, "{word}: {}: {}", self.path, problem.text),
             Place::Kernel => _ = write!(shown, "{word}: kernel command line: {}", problem.text),
             Place::Flag => _ = write!(shown, "{word}: command line: {}", problem.text),
+            Place::Beside(beside, 0) => _ = write!(shown, "{word}: {beside}: {}", problem.text),
+            Place::Beside(beside, line) => _ = write!(shown, "{word}: {beside}, line {line}: {}", problem.text),
             Place::File(span) => {
                 let line = self.line(span.start);
                 _ = write!(shown, "{word}: {}:{line}: {}", self.path, problem.text);
@@ -84,6 +109,11 @@ impl Source<'_> {
     pub(crate) fn show_all(&self, problems: &[Problem]) -> String {
         problems.iter().map(|problem| self.show(problem)).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// The line of a text that a byte lies in, counted from 1.
+pub(crate) fn line(text: &str, byte: usize) -> usize {
+    text.as_bytes()[..byte.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Whether a line may hold a mesh key, whatever name a slip gave it.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::problem::Source;
+use super::problem::{Beside, Source};
 use super::*;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -255,7 +255,7 @@ fn the_kernel_command_line_overrides_the_file_and_flags_override_both() {
     let overrides = Overrides {
         kernel: "muster.peers=10.0.0.7 muster.mdns=off muster.name=left muster.listen=10.0.0.1:99".to_owned(),
         set: vec!["discovery.listen=10.0.0.2:98".to_owned()],
-        elsewhere: None,
+        ..Overrides::default()
     };
     let Ok(loaded) = read(&Source { path: "muster.toml", text: &with("discovery.peers = [\"10.0.0.3\"]") }, &overrides)
     else {
@@ -266,6 +266,76 @@ fn the_kernel_command_line_overrides_the_file_and_flags_override_both() {
     assert!(!image.mdns);
     assert_eq!(image.name.as_deref(), Some("left"));
     assert_eq!(image.listen.to_string(), "10.0.0.2:98");
+}
+
+/// What is given beside the image, as `kind: text`.
+fn beside(layers: &[(Beside, &str)], kernel: &str) -> Overrides {
+    let layer = |(kind, text): &(Beside, &str)| Layer { kind: *kind, text: Ok(Zeroizing::new((*text).to_owned())) };
+    Overrides { beside: layers.iter().map(layer).collect(), kernel: kernel.to_owned(), ..Overrides::default() }
+}
+
+#[test]
+fn what_a_machine_is_given_is_layered_and_shown_with_its_origin() {
+    let layers = [
+        (Beside::Credential, "name = \"credential\"\n"),
+        (
+            Beside::Volume,
+            "name = \"volume\"\n[discovery]\npeers = [\"10.0.0.1\"]\nmdns = false\n[backup]\ncopies = 2\n",
+        ),
+    ];
+    let overrides = beside(&layers, "muster.peers=10.0.0.2 muster.name=kernel");
+    let text = with("discovery.mdns = true\nbackup.keep = 4");
+    let Ok(loaded) = read(&Source { path: "muster.toml", text: &text }, &overrides) else { panic!("refused") };
+    let origin = |key: &str| {
+        let row = loaded.image.shown.iter().find(|(name, ..)| *name == key);
+        row.map(|(_, value, origin)| format!("{value} ({origin})")).unwrap_or_default()
+    };
+    assert_eq!(origin("name"), "\"credential\" (credential muster.toml)");
+    assert_eq!(origin("discovery.peers"), "[\"10.0.0.2\"] (kernel command line)");
+    assert_eq!(origin("discovery.mdns"), "false (volume MUSTER)");
+    assert_eq!(origin("backup.copies"), "2 (volume MUSTER)");
+    assert_eq!(origin("backup.keep"), "4 (file)");
+}
+
+#[test]
+fn a_key_or_its_file_that_is_given_later_takes_the_place_of_either() {
+    let other = "5b".repeat(32);
+    let given = format!("mesh_key = \"{other}\"\n");
+    let text = "cluster = \"site\"\nmachines = 5\nmesh_key_file = \"/nowhere\"\n[state]\ndurable = true\n";
+    let overrides = beside(&[(Beside::Credential, &given)], "");
+    let Ok(loaded) = read(&Source { path: "muster.toml", text }, &overrides) else { panic!("refused") };
+    assert_eq!(hex::encode(*loaded.image.mesh_key), other);
+    // In one place they are still two.
+    let both = format!("{given}mesh_key_file = \"/nowhere\"\n");
+    let refused =
+        read(&Source { path: "muster.toml", text }, &beside(&[(Beside::Volume, &both)], "")).err().expect("two");
+    assert!(refused.text.contains("are both given"), "{refused}");
+}
+
+#[test]
+fn what_is_wrong_beside_the_image_is_named_by_its_place_and_no_key_is_shown() {
+    let wrong = format!("machines = 3\n\nmesh_kay = \"{}\"\n", "5b".repeat(32));
+    for (kind, place) in [
+        (Beside::Volume, "error: volume MUSTER, line 3: "),
+        (Beside::Credential, "error: credential muster.toml, line 3: "),
+    ] {
+        let refused = read(&Source { path: "muster.toml", text: &with("") }, &beside(&[(kind, &wrong)], ""));
+        let refused = refused.err().expect("wrong");
+        assert_eq!(refused.text, format!("{place}unknown key `mesh_kay`; did you mean `mesh_key`?"));
+        assert_eq!((refused.problems[0].line, refused.problems[0].beside), (Some(3), Some(kind.into())));
+    }
+    let unread = Layer { kind: Beside::Volume, text: Err("is not UTF-8".to_owned()) };
+    let overrides = Overrides { beside: vec![unread], ..Overrides::default() };
+    let refused = read(&Source { path: "muster.toml", text: &with("") }, &overrides).err().expect("unreadable");
+    assert_eq!(refused.text, "error: volume MUSTER: is not UTF-8");
+}
+
+#[test]
+fn a_machine_without_a_file_goes_by_what_it_is_given() {
+    let given = with("");
+    let overrides = beside(&[(Beside::Credential, &given)], "");
+    assert!(load(std::path::Path::new("/nowhere/muster.toml"), &overrides).is_ok());
+    assert!(load(std::path::Path::new("/nowhere/muster.toml"), &Overrides::default()).is_err());
 }
 
 #[test]
@@ -516,7 +586,7 @@ fn the_documentation_names_every_key_and_its_meaning() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}", kernel in "\\PC{0,80}", set in "\\PC{0,40}") {
-        let _ = read(&Source { path: "muster.toml", text: &text }, &Overrides { kernel, set: vec![set], elsewhere: None });
+        let _ = read(&Source { path: "muster.toml", text: &text }, &Overrides { kernel, set: vec![set], ..Overrides::default() });
     }
 
     #[test]

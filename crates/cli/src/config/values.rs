@@ -1,4 +1,4 @@
-//! The values of all keys, layered: muster.toml, then the kernel command line, then flags.
+//! The values of all keys, layered: muster.toml, a volume's, the kernel command line, a credential's, flags.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::{self, KEYS, Key, nearest};
 use super::kind::Value;
-use super::problem::{Place, Problem};
+use super::problem::{self, Beside, Place, Problem};
 
 /// Values by dotted key, each with where it comes from.
 #[derive(Debug, Default)]
@@ -44,46 +44,29 @@ impl Values {
         if first.exists() { first } else { places.find(|place| place.exists()).unwrap_or(first) }
     }
 
-    /// Reads muster.toml. Everything wrong in it is reported at once.
-    pub(crate) fn read_file(&mut self, text: &str, problems: &mut Vec<Problem>) {
+    /// Reads a muster.toml: the image's, or one beside it. Everything wrong in it is reported at once.
+    pub(crate) fn read_file(&mut self, text: &str, beside: Option<Beside>, problems: &mut Vec<Problem>) {
+        let mut file = File { text, beside, values: self, problems };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
-            let place = Place::File(error.span().unwrap_or(0..0));
-            problems.push(Problem::error(place, format!("not TOML: {}", error.message().trim())));
+            let text = format!("not TOML: {}", error.message().trim());
+            file.problem(error.span().unwrap_or(0..0), text);
         }
-        self.read_table("", table.get_ref(), problems);
+        file.read_table("", table.get_ref());
     }
 
-    fn read_table(&mut self, section: &str, table: &DeTable<'_>, problems: &mut Vec<Problem>) {
-        for (name, value) in table {
-            let path =
-                if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
-            if section.is_empty() && key::sections().any(|section| section == path) {
-                match value.get_ref() {
-                    DeValue::Table(inner) => self.read_table(&path, inner, problems),
-                    _ => problems.push(Problem::error(
-                        Place::File(value.span()),
-                        format!("`{path}` must be a section: [{path}]"),
-                    )),
-                }
-            } else if path == "name" {
-                let text = "`name` may not stand here, for this file is the same on every machine; use the host name, muster.name= on the \
-                            kernel command line, or --name";
-                problems.push(Problem::error(Place::File(name.span()), text));
-            } else if let Some(key) = key::find(&path) {
-                self.read_value(key, value, problems);
-            } else {
-                problems.push(unknown(section, &path, name.span()));
-            }
+    fn insert(&mut self, key: &'static Key, value: Value, place: Place) {
+        // Whoever gives a key, or its file, in a later place does not mean the other of an earlier one.
+        let other = match key.path {
+            "mesh_key" => Some("mesh_key_file"),
+            "mesh_key_file" => Some("mesh_key"),
+            _ => None,
+        };
+        let is_earlier = |(_, was): &(Value, Place)| !was.is_beside(&place);
+        if let Some(other) = other.filter(|other| self.values.get(other).is_some_and(is_earlier)) {
+            self.values.remove(other);
         }
-    }
-
-    fn read_value(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) {
-        let place = Place::File(value.span());
-        match key.kind.read(value.get_ref()) {
-            Ok(value) => _ = self.values.insert(key.path, (value, place)),
-            Err(why) => problems.push(wrong(key, key.path, &why, place)),
-        }
+        self.values.insert(key.path, (value, place));
     }
 
     /// Takes one override, its value as text. `name` is how the user wrote the key.
@@ -96,7 +79,7 @@ impl Values {
         problems: &mut Vec<Problem>,
     ) {
         match key.kind.read_text(text) {
-            Ok(value) => _ = self.values.insert(key.path, (value, place)),
+            Ok(value) => self.insert(key, value, place),
             Err(why) => problems.push(wrong(key, name, &why, place)),
         }
     }
@@ -167,6 +150,57 @@ impl Values {
     }
 }
 
+/// A muster.toml that is being read.
+struct File<'a> {
+    text: &'a str,
+    beside: Option<Beside>,
+    values: &'a mut Values,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl File<'_> {
+    fn place(&self, span: Range<usize>) -> Place {
+        match self.beside {
+            Some(beside) => Place::Beside(beside, problem::line(self.text, span.start)),
+            None => Place::File(span),
+        }
+    }
+
+    fn problem(&mut self, span: Range<usize>, text: impl Into<String>) {
+        let place = self.place(span);
+        self.problems.push(Problem::error(place, text));
+    }
+
+    fn read_table(&mut self, section: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let path =
+                if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+            if section.is_empty() && key::sections().any(|section| section == path) {
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.read_table(&path, inner),
+                    _ => self.problem(value.span(), format!("`{path}` must be a section: [{path}]")),
+                }
+            } else if path == "name" && self.beside.is_none() {
+                let text = "`name` may not stand here, for this file is the same on every machine; use the host name, muster.name= on the \
+                            kernel command line, or --name";
+                self.problem(name.span(), text);
+            } else if let Some(key) = key::find(&path) {
+                self.read_value(key, value);
+            } else {
+                self.problem(name.span(), unknown(section, &path));
+            }
+        }
+    }
+
+    fn read_value(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
+        let place = self.place(value.span());
+        match key.kind.read(value.get_ref()) {
+            Ok(value) => self.values.insert(key, value, place),
+            Err(why) => self.problems.push(wrong(key, key.path, &why, place)),
+        }
+    }
+}
+
 fn wrong(key: &Key, name: &str, why: &str, place: Place) -> Problem {
     Problem::error(place, format!("`{name}` {why}; it must be {}", key.kind.accepts()))
 }
@@ -176,7 +210,7 @@ fn suggestion(name: Option<&str>) -> String {
 }
 
 /// A key nobody knows: with the one that was meant, or the section where it belongs.
-fn unknown(section: &str, path: &str, span: Range<usize>) -> Problem {
+fn unknown(section: &str, path: &str) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     let elsewhere = KEYS.iter().find(|key| key.path != "name" && key.path.rsplit('.').next() == Some(name));
     let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
@@ -193,7 +227,7 @@ fn unknown(section: &str, path: &str, span: Range<usize>) -> Problem {
             suggestion(nearest(name, here.chain(sections)))
         }
     };
-    Problem::error(Place::File(span), format!("unknown key `{name}`{place}{hint}"))
+    format!("unknown key `{name}`{place}{hint}")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use muster_image::boot::{Line, Machines, Site, accelerator};
+use muster_image::boot::{Line, Machines, Site, Start, accelerator};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,9 +23,12 @@ const LOOK: Duration = Duration::from_millis(200);
 /// When they cannot be started, or standard output cannot be written.
 pub(super) async fn boot(arguments: &BootArguments) -> anyhow::Result<Exit> {
     let (lines, told) = channel();
-    let by = accelerator(&arguments.file)?;
+    let from = Start::of(&arguments.file);
+    let by = accelerator(&from)?;
     let site = Site {
-        image: arguments.file.clone(),
+        from,
+        drives: arguments.drive.clone(),
+        settings: arguments.settings.clone(),
         machines: arguments.machines,
         memory_mib: arguments.memory,
         processors: arguments.processors,

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
-use muster_image::{Cluster, From, Kernel, Kubernetes, Output, Plan, Progress, Step};
+use muster_image::{Cluster, From, Kernel, Kubernetes, Output, Plan};
 use serde_json::json;
 
+use super::progress::Told;
 use crate::args::{BuildArguments, KernelWord, OutputWord};
 use crate::config::{self, Overrides};
 use crate::exit::Exit;
@@ -159,6 +158,10 @@ fn output(word: &OutputWord) -> Output {
     match word {
         OutputWord::Raw => Output::Raw,
         OutputWord::RawZst => Output::RawZst,
+        OutputWord::Iso => Output::Iso,
+        OutputWord::Uki => Output::Uki,
+        OutputWord::Pxe => Output::Pxe,
+        OutputWord::Oci => Output::Oci,
         OutputWord::Tar => Output::Tar,
         OutputWord::Dir => Output::Dir,
     }
@@ -199,52 +202,4 @@ fn tell_plan(plan: &Plan, json: bool) -> anyhow::Result<Exit> {
     }
     print::line("nothing was built")?;
     Ok(Exit::Done)
-}
-
-/// Tells of steps: on a terminal with a clock that runs.
-struct Told {
-    json: bool,
-    bar: ProgressBar,
-}
-
-impl Told {
-    fn new(json: bool) -> Self {
-        let style = ProgressStyle::with_template("{elapsed:>7}  {msg}");
-        let bar = if json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        if let Ok(style) = style {
-            bar.set_style(style);
-        }
-        Self { json, bar }
-    }
-}
-
-impl Progress for Told {
-    fn began(&self, step: &Step) {
-        if self.json {
-            let _ = print::line(&json!({ "began": step.name, "about_s": step.about_s }).to_string());
-            return;
-        }
-        self.bar.reset_elapsed();
-        self.bar.set_message(format!("{} (about {} s)", step.name, step.about_s));
-        self.bar.enable_steady_tick(Duration::from_millis(200));
-    }
-
-    fn ended(&self, step: &Step, took: Duration, kept: bool) {
-        if self.json {
-            let told = json!({ "ended": step.name, "took_s": took.as_secs_f64(), "kept": kept });
-            let _ = print::line(&told.to_string());
-            return;
-        }
-        self.bar.disable_steady_tick();
-        self.bar.suspend(|| {
-            let kept = if kept { ", kept from before" } else { "" };
-            print::complaint(&format!("{:6.1} s  {}{kept}", took.as_secs_f64(), step.name));
-        });
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::system::System;
 use crate::contents::CONTENTS;
 use crate::layout::{self, ALIGNMENT, ESP_BYTES, READ_ONLY, ROOT_BYTES, SECTOR, VERITY_BYTES};
+use crate::read;
 
 /// Where the loader looks for kernels; what it finds there it starts, the latest version first.
 pub(crate) const KERNEL: &str = "EFI/Linux/muster_1.efi";
@@ -21,16 +22,40 @@ pub(crate) const KERNEL: &str = "EFI/Linux/muster_1.efi";
 /// Nobody is asked which one.
 const LOADER: &str = "timeout 0\nconsole-mode keep\n";
 
-/// Writes the disk at `path`. `contents` is what it tells of itself.
+/// The shortest disk that has room for it, in bytes.
+pub(crate) fn shortest() -> u64 {
+    let root = Place::after(ALIGNMENT + ESP_BYTES, ROOT_BYTES);
+    // The table's copy stands at the end.
+    Place::after(root.end(), VERITY_BYTES).end() + ALIGNMENT
+}
+
+/// Writes the disk as a file at `path`. `contents` is what it tells of itself.
 pub(crate) fn make(system: &System, contents: &[u8], path: &Path) -> Result<()> {
+    let mut disk = fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    disk.set_len(shortest())?;
+    write(system, contents, shortest(), None, &mut disk)?;
+    disk.sync_all().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Where a machine's own settings are, in the EFI system partition.
+pub(crate) const SETTINGS: &str = "muster.toml";
+
+/// Writes a disk of so many bytes, its table last: one whose writing is cut short has none. `settings` are those of one machine.
+pub(crate) fn write(
+    system: &System,
+    contents: &[u8],
+    bytes: u64,
+    settings: Option<&[u8]>,
+    disk: &mut fs::File,
+) -> Result<()> {
+    if bytes < shortest() {
+        bail!("it has {} MiB, and the image wants {}", bytes >> 20, shortest() >> 20);
+    }
     let hash = system.root_hash()?;
     let (root_id, verity_id) = layout::identities(&hash);
     let root = Place::after(ALIGNMENT + ESP_BYTES, ROOT_BYTES);
     let verity = Place::after(root.end(), VERITY_BYTES);
     let esp = Place { start: ALIGNMENT, bytes: ESP_BYTES };
-    let mut disk = fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    // The table's copy stands at the end.
-    disk.set_len(verity.end() + ALIGNMENT)?;
     let own = |name: &[u8]| Uuid::from_bytes(named(&hash, name));
     let partitions = [
         partition("esp", layout::ESP, own(b"esp"), &esp, 0),
@@ -38,17 +63,48 @@ pub(crate) fn make(system: &System, contents: &[u8], path: &Path) -> Result<()> 
         partition("verity-A", layout::VERITY, verity_id, &verity, READ_ONLY),
     ];
     let disk_id = own(b"disk");
-    table(&mut disk, disk_id, partitions)?;
-    place(&mut disk, &system.root(), &root)?;
-    place(&mut disk, &system.verity(), &verity)?;
+    place(disk, &system.root(), &root)?;
+    place(disk, &system.verity(), &verity)?;
     let volume = u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]);
-    let mut part = Part::of(&mut disk, esp.start, esp.bytes);
-    efi(&mut part, volume, system, contents).context("the EFI system partition")?;
-    disk.sync_all().with_context(|| format!("{} cannot be written", path.display()))
+    let mut part = Part::of(disk, esp.start, esp.bytes);
+    let efi = fat(&mut part, volume, |write| {
+        write("EFI/BOOT/BOOTX64.EFI", &mut fs::File::open(system.loader())?)?;
+        write(KERNEL, &mut fs::File::open(system.kernel())?)?;
+        write("loader/loader.conf", &mut LOADER.as_bytes())?;
+        if let Some(mut settings) = settings {
+            write(SETTINGS, &mut settings)?;
+        }
+        write(CONTENTS, &mut &contents[..])
+    });
+    efi.context("the EFI system partition")?;
+    disk.sync_all()?;
+    table(disk, disk_id, partitions, bytes)
+}
+
+/// Puts one machine's settings into the EFI system partition of a disk whose partitions lie where an image has them.
+pub(crate) fn with_settings(disk: &mut fs::File, mut settings: &[u8]) -> Result<()> {
+    let mut part = Part::of(disk, ALIGNMENT, ESP_BYTES);
+    let volume = fatfs::FileSystem::new(&mut part, fatfs::FsOptions::new())?;
+    {
+        let mut file = volume.root_dir().create_file(SETTINGS)?;
+        file.truncate()?;
+        io::copy(&mut settings, &mut file)?;
+        file.flush()?;
+    }
+    Ok(volume.unmount()?)
+}
+
+/// Makes a table of the same partitions for a disk of another length.
+pub(crate) fn same_table(id: &Uuid, partitions: &[read::Partition], bytes: u64, disk: &mut fs::File) -> Result<()> {
+    let made = |one: &read::Partition| {
+        let flags = if one.kind == layout::ESP { 0 } else { READ_ONLY };
+        partition(&one.name, one.kind, one.id, &Place { start: one.start, bytes: one.bytes }, flags)
+    };
+    table(disk, *id, partitions.iter().map(made), bytes)
 }
 
 /// An identity that follows from the root hash, so that the same image has the same.
-fn named(hash: &[u8; 32], name: &[u8]) -> [u8; 16] {
+pub(crate) fn named(hash: &[u8; 32], name: &[u8]) -> [u8; 16] {
     use sha2::{Digest as _, Sha256};
     let whole: [u8; 32] = Sha256::new().chain_update(hash).chain_update(name).finalize().into();
     let mut bytes = [0; 16];
@@ -82,8 +138,7 @@ fn partition(name: &str, kind: Uuid, id: Uuid, place: &Place, flags: u64) -> Par
     }
 }
 
-fn table(disk: &mut fs::File, id: Uuid, partitions: [Partition; 3]) -> Result<()> {
-    let length = disk.metadata()?.len();
+fn table(disk: &mut fs::File, id: Uuid, partitions: impl IntoIterator<Item = Partition>, length: u64) -> Result<()> {
     let sectors = u32::try_from(length / SECTOR - 1).unwrap_or(u32::MAX);
     gpt::mbr::ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(disk).context("the protective partition table")?;
     let config = gpt::GptConfig::new().writable(true).logical_block_size(gpt::disk::LogicalBlockSize::Lb512);
@@ -96,7 +151,7 @@ fn table(disk: &mut fs::File, id: Uuid, partitions: [Partition; 3]) -> Result<()
 /// Copies a file to its place. What is zero there stays a hole.
 fn place(disk: &mut fs::File, file: &Path, at: &Place) -> Result<()> {
     let mut source = fs::File::open(file)?;
-    let length = source.metadata()?.len();
+    let length = length(&mut source)?;
     if length > at.bytes {
         bail!(
             "{} is {} MiB, and its place on the disk has {}: take something out of the image",
@@ -110,26 +165,35 @@ fn place(disk: &mut fs::File, file: &Path, at: &Place) -> Result<()> {
     if copied != length { bail!("{} changed while it was copied", file.display()) } else { Ok(()) }
 }
 
-fn efi(part: &mut Part<'_>, volume: u32, system: &System, contents: &[u8]) -> Result<()> {
-    let options = fatfs::FormatVolumeOptions::new().volume_id(volume).volume_label(*b"ESP        ");
+/// Bytes of a file or of a block device.
+pub(crate) fn length(file: &mut fs::File) -> Result<u64> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.rewind()?;
+    Ok(length)
+}
+
+/// Makes a file system of a partition, with what `fill` writes. Its label has the machines look for a `muster.toml` in it.
+pub(crate) fn fat(
+    part: &mut Part<'_>,
+    volume: u32,
+    fill: impl FnOnce(&dyn Fn(&str, &mut dyn Read) -> Result<()>) -> Result<()>,
+) -> Result<()> {
+    let options = fatfs::FormatVolumeOptions::new().volume_id(volume).volume_label(*b"MUSTER     ");
     fatfs::format_volume(&mut *part, options.fat_type(fatfs::FatType::Fat32))?;
     let volume = fatfs::FileSystem::new(&mut *part, fatfs::FsOptions::new())?;
-    let root = volume.root_dir();
-    let write = |path: &str, source: &mut dyn Read| -> Result<()> {
-        let mut directory = root.clone();
-        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-        for name in above.split('/').filter(|name| !name.is_empty()) {
-            directory = directory.create_dir(name)?;
-        }
-        let mut file = directory.create_file(name)?;
-        io::copy(source, &mut file)?;
-        Ok(file.flush()?)
-    };
-    write("EFI/BOOT/BOOTX64.EFI", &mut fs::File::open(system.loader())?)?;
-    write(KERNEL, &mut fs::File::open(system.kernel())?)?;
-    write("loader/loader.conf", &mut LOADER.as_bytes())?;
-    write(CONTENTS, &mut &contents[..])?;
-    drop(root);
+    {
+        let root = volume.root_dir();
+        fill(&|path: &str, source: &mut dyn Read| -> Result<()> {
+            let mut directory = root.clone();
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+            for name in above.split('/').filter(|name| !name.is_empty()) {
+                directory = directory.create_dir(name)?;
+            }
+            let mut file = directory.create_file(name)?;
+            io::copy(source, &mut file)?;
+            Ok(file.flush()?)
+        })?;
+    }
     Ok(volume.unmount()?)
 }
 

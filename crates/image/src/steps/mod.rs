@@ -2,6 +2,9 @@
 
 pub(crate) mod disk;
 pub(crate) mod initrd;
+pub(crate) mod iso;
+pub(crate) mod live;
+pub(crate) mod oci;
 pub(crate) mod root;
 pub(crate) mod system;
 pub(crate) mod tree;

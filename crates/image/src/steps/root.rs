@@ -23,8 +23,17 @@ const LED: [(&str, &str); 2] = [("opt", "var/opt"), ("root", "var/roothome")];
 const FLEX_VOLUMES: &str = "usr/libexec/kubernetes/kubelet-plugins/volume/exec";
 
 /// Units that start with every machine.
-const ENABLED: [&str; 4] =
-    ["muster.service", "systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"];
+const ENABLED: [&str; 6] = [
+    "muster-install.service",
+    "muster-settings.service",
+    "muster.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+];
+
+/// Who says that a boot was good; asked for by whoever counts them.
+const HEALTHY: &str = "muster-healthy.service";
 
 /// Who waits for an address waits for this one.
 const WAIT_ONLINE: &str = "systemd-networkd-wait-online.service";
@@ -74,9 +83,12 @@ pub(crate) fn lay_out(tree: &Path, plan: &Plan, path: &Path) -> Result<()> {
     for unit in ENABLED.iter().chain(ENABLED_WITH_KUBERNETES.iter().filter(|_| there)) {
         link(&format!("/usr/lib/systemd/system/{unit}"), &wants.join(unit))?;
     }
-    let online = path.join("etc/systemd/system/network-online.target.wants");
-    fs::create_dir_all(&online)?;
-    link(&format!("/usr/lib/systemd/system/{WAIT_ONLINE}"), &online.join(WAIT_ONLINE))?;
+    for (directory, unit) in [("network-online.target.wants", WAIT_ONLINE), ("boot-complete.target.requires", HEALTHY)]
+    {
+        let asking = path.join("etc/systemd/system").join(directory);
+        fs::create_dir_all(&asking)?;
+        link(&format!("/usr/lib/systemd/system/{unit}"), &asking.join(unit))?;
+    }
     MASKED.iter().try_for_each(|unit| link("/dev/null", &path.join("etc/systemd/system").join(unit)))
 }
 

@@ -23,14 +23,26 @@ const SECTIONS: [(&str, u64); 4] =
 const KERNEL_BYTES_MAX: u64 = 0x0400_0000;
 
 /// The consoles of machines and of virtual ones (a serial port that is not there counts for nothing), and what a machine does that
-/// cannot go on: it starts again.
-const COMMAND_LINE: &str = "ro console=tty0 console=ttyS0,115200 panic=10 rd.shell=0 rd.emergency=reboot \
+/// cannot go on: it starts again. Of a partition table that is damaged the kernel reads the copy (`gpt`): power may fail while an update
+/// writes it.
+pub(crate) const COMMAND_LINE: &str = "ro console=tty0 console=ttyS0,115200 panic=10 rd.shell=0 rd.emergency=reboot gpt \
                             systemd.show_status=true loglevel=4";
 
 /// The files of a system, below its directory.
 pub(crate) struct System(PathBuf);
 
 impl System {
+    /// Its files.
+    pub(crate) const PARTS: [&str; 6] =
+        ["root.squashfs", "root.verity", "root.hash", "cmdline", "muster.efi", "loader.efi"];
+
+    /// And what is told of it beside them, where it is carried along.
+    pub(crate) const CONTENTS: &str = "manifest.json";
+
+    pub(crate) fn part(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
     }
@@ -131,14 +143,14 @@ fn verity(root: &Path, path: &Path) -> Result<String> {
 }
 
 /// How the loader's menu calls it.
-fn release(plan: &Plan) -> String {
+pub(crate) fn release(plan: &Plan) -> String {
     let short = &plan.cluster.settings[..12.min(plan.cluster.settings.len())];
     let name = &plan.cluster.name;
     format!("ID=muster\nNAME=muster\nVERSION_ID=1\nPRETTY_NAME=\"muster: {name} ({short})\"\n")
 }
 
 /// One EFI program of systemd's stub, a kernel, an initrd, and what `texts` says.
-fn join(stub: &Path, kernel: &Path, initrd: &Path, texts: &Path, path: &Path) -> Result<()> {
+pub(crate) fn join(stub: &Path, kernel: &Path, initrd: &Path, texts: &Path, path: &Path) -> Result<()> {
     if kernel.metadata()?.len() > KERNEL_BYTES_MAX {
         bail!("{} is longer than {} MiB", kernel.display(), KERNEL_BYTES_MAX >> 20);
     }

@@ -66,6 +66,8 @@ pub enum Topic {
     Recovery,
     /// Backups of etcd.
     Backup,
+    /// An update of this machine's image that was taken back.
+    Update,
     /// This machine's disk takes nothing, or does not give back what it took.
     Disk,
     /// A kubelet that waits until others were met.
@@ -95,6 +97,7 @@ impl Topic {
             Self::TurnedAway | Self::Stranger => "not ours",
             Self::Hint => "hint",
             Self::Removal => "leaves",
+            Self::Update => "update",
             _ => "waits",
         }
     }

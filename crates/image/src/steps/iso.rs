@@ -1,0 +1,80 @@
+//! A medium that starts as a stick and as a compact disc: one EFI system partition with a program that lives in memory.
+
+use std::fs;
+use std::io::Seek as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::disk::{self, Part};
+use super::live::Live;
+use crate::cache;
+use crate::contents::CONTENTS;
+use crate::host;
+use crate::install::MEDIUM;
+use crate::layout::MIB;
+
+/// Where the program is: not among those that the loader lists by itself.
+const PROGRAM: &str = "EFI/muster/live.efi";
+
+/// Somebody may choose for so long.
+const LOADER: &str = "timeout 10\ndefault live.conf\nconsole-mode keep\n";
+
+/// Writes the medium at `path`.
+pub(crate) fn make(live: &Live<'_>, path: &Path) -> Result<()> {
+    let place = path.with_extension("medium");
+    cache::remove(&place)?;
+    fs::create_dir(&place)?;
+    let made = (|| {
+        let program = place.join("live.efi");
+        live.program(&program)?;
+        let partition = place.join("esp.img");
+        efi(live, &program, &partition)?;
+        // What a computer without UEFI shows of it.
+        let tree = place.join("tree");
+        fs::create_dir(&tree)?;
+        fs::write(tree.join("README.TXT"), "muster starts from here on computers with UEFI.\n")?;
+        pack(live, &tree, &partition, path)
+    })();
+    cache::remove(&place)?;
+    made
+}
+
+/// The loader, the program, and the two ways to start it.
+fn efi(live: &Live<'_>, program: &Path, path: &Path) -> Result<()> {
+    let hash = live.system.root_hash()?;
+    let length = program.metadata()?.len() + live.system.part("loader.efi").metadata()?.len();
+    // FAT32 has clusters of its own, and the description some packages.
+    let bytes = (length + length / 64 + 8 * MIB).next_multiple_of(MIB).max(48 * MIB);
+    let mut file = fs::File::options().read(true).write(true).create_new(true).open(path)?;
+    file.set_len(bytes)?;
+    file.rewind()?;
+    let mut part = Part::of(&mut file, 0, bytes);
+    let line = live.command_line();
+    let entry = |title: &str, more: &str| format!("title {title}\nefi /{PROGRAM}\noptions {line}{more}\n");
+    let start = entry("muster: start in memory", "");
+    let install = entry("muster: write the smallest disk that is empty, and start from it", " muster.install=smallest");
+    disk::fat(&mut part, u32::from_le_bytes([hash[4], hash[5], hash[6], hash[7]]), |write| {
+        write("EFI/BOOT/BOOTX64.EFI", &mut fs::File::open(live.system.part("loader.efi"))?)?;
+        write(PROGRAM, &mut fs::File::open(program)?)?;
+        write("loader/loader.conf", &mut LOADER.as_bytes())?;
+        write("loader/entries/live.conf", &mut start.as_bytes())?;
+        write("loader/entries/install.conf", &mut install.as_bytes())?;
+        write(CONTENTS, &mut &live.contents[..])
+    })
+    .context("the EFI system partition")
+}
+
+/// Puts it together as firmware looks for it on a disc (El Torito) and on a stick (GPT).
+fn pack(live: &Live<'_>, tree: &Path, partition: &Path, path: &Path) -> Result<()> {
+    let id = disk::named(&live.system.root_hash()?, b"iso");
+    let id = hex::encode(id);
+    let mut xorriso = host::command("xorriso", ["-as", "mkisofs", "-quiet", "-volid", MEDIUM]);
+    // All of its times, and the identity of its partition table.
+    xorriso.args(["--modification-date=1970010100000000", "--set_all_file_dates", "1970010100000000"]);
+    xorriso.args(["--gpt_disk_guid", &id, "-append_partition", "2", "0xef"]).arg(partition);
+    xorriso.args(["-appended_part_as_gpt", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]);
+    host::output(xorriso.arg("-o").arg(path).arg(tree)).map(drop)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).context("the medium cannot be kept from others")
+}
