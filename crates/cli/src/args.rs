@@ -96,6 +96,12 @@ pub(crate) enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages: muster.1, and one for each command
+    Man {
+        /// Where to; the first page is printed if nothing is said
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Print muster's version and those of its protocol and of the Kubernetes it knows
     Version {
         /// Print one JSON object

@@ -21,8 +21,10 @@ mod run;
 mod text;
 mod volumes;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
 use api::Unheard;
@@ -69,11 +71,30 @@ fn carry_out(command: Command) -> anyhow::Result<Exit> {
             print::raw(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
+        Command::Man { directory } => manual(directory.as_deref()),
         Command::Version { json } => {
             configure::version(json)?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// Writes what `--help` says as manual pages.
+fn manual(directory: Option<&Path>) -> anyhow::Result<Exit> {
+    let command = Arguments::command();
+    match directory {
+        Some(directory) => {
+            let cannot = || format!("{} cannot be written", directory.display());
+            std::fs::create_dir_all(directory).with_context(cannot)?;
+            clap_mangen::generate_to(command, directory).with_context(cannot)?;
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page)?;
+            print::raw(&String::from_utf8_lossy(&page))?;
+        }
+    }
+    Ok(Exit::Done)
 }
 
 /// One thread: it waits nearly always, and a lab's machines are to end with the thread that started them.

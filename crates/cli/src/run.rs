@@ -10,9 +10,12 @@ use muster_agent::endpoint::Site;
 use muster_agent::{AgentConfig, Ended, Hardware, LOG_DIRECTIVE, Ring, StandBy};
 use muster_wire::Digest;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{EndpointArguments, RunArguments};
@@ -91,6 +94,31 @@ fn is_service() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
+/// Lines with their priority before them, as sd-daemon(3) has it: `journalctl -p warning` then shows what it should.
+struct Journal(Format<Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
 /// Logs to standard error and to the ring that `muster logs` reads.
 fn log(filter: EnvFilter, ring: &Ring) {
     // The journal has its own clock.
@@ -98,7 +126,10 @@ fn log(filter: EnvFilter, ring: &Ring) {
     // An agent outlives whoever read its log; to complain of that on the same standard error would end it.
     let stderr = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let stderr = stderr.log_internal_errors(false);
-    let stderr = if journal { stderr.without_time().boxed() } else { stderr.boxed() };
+    let stderr = match journal {
+        true => stderr.event_format(Journal(fmt::format().without_time())).boxed(),
+        false => stderr.boxed(),
+    };
     let kept = fmt::layer().with_writer(ring.clone()).with_ansi(false);
     tracing_subscriber::registry().with(filter).with(stderr).with(kept).init();
 }
@@ -169,5 +200,40 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
             ..muster_protocol::Tuning::default()
         },
         record: arguments.record.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn the_journal_is_told_how_bad_it_is() {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().expect("no holder panics").extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(false);
+        let layer = layer.event_format(Journal(fmt::format().without_time()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::error!("one");
+            tracing::warn!("two");
+            tracing::info!("three");
+        });
+        let text = String::from_utf8(kept.0.lock().expect("no holder panics").clone()).expect("text");
+        let begins: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+        assert_eq!(begins, ["<3>", "<4>", "<6>"]);
+        assert!(text.contains("ERROR") && text.ends_with("three\n"), "{text}");
     }
 }

@@ -1,6 +1,5 @@
 //! `muster config volumes`: reads the muster.toml of a volume that somebody put into this machine.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -46,7 +45,7 @@ pub(crate) fn read(restart: bool, json: bool) -> anyhow::Result<Exit> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).context("/run cannot be written")?;
     let before = fs::read(place).ok().map(Zeroizing::new);
     let mut found = Vec::new();
-    for volume in volumes(Path::new("/sys/class/block"), Path::new("/run/udev/data"))? {
+    for volume in volumes()? {
         if let Some(text) = text(&volume, &directory.join("volume")) {
             found.push((volume, text));
         }
@@ -111,33 +110,43 @@ fn choose(
     }
 }
 
-/// The volumes that udev knows by the label.
-fn volumes(block: &Path, known: &Path) -> anyhow::Result<Vec<Volume>> {
+/// The volumes with the label, of all that this machine has just now: blkid(8) looks itself, where udev may not have come to them.
+fn volumes() -> anyhow::Result<Vec<Volume>> {
+    let labelled = blkid(&["-c", "/dev/null", "-o", "export"])?;
+    let labelled = labelled.split("\n\n").filter_map(|text| property(text, "LABEL").zip(property(text, "DEVNAME")));
+    let devices: Vec<&str> =
+        labelled.filter(|(label, _)| label.eq_ignore_ascii_case(LABEL)).map(|(_, device)| device).collect();
     let mut volumes = Vec::new();
-    let devices = match fs::read_dir(block) {
-        Ok(devices) => devices,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(volumes),
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", block.display())),
-    };
-    for device in devices.flatten() {
-        let Ok(number) = fs::read_to_string(device.path().join("dev")) else { continue };
-        let Ok(text) = fs::read_to_string(known.join(format!("b{}", number.trim()))) else { continue };
-        volumes.extend(volume(&Path::new("/dev").join(device.file_name()), &text));
+    for device in devices {
+        volumes.extend(volume(&blkid(&["-p", "-o", "export", device])?));
     }
-    volumes.sort_by(|one, other| one.device.cmp(&other.device));
+    volumes.sort_by(|one: &Volume, other| one.device.cmp(&other.device));
     Ok(volumes)
 }
 
-/// What udev's database says of a device: lines `E:NAME=VALUE`.
-fn volume(device: &Path, text: &str) -> Option<Volume> {
-    let properties: BTreeMap<&str, &str> =
-        text.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('=')).collect();
-    let file_system = *properties.get("ID_FS_TYPE")?;
-    let is_ours = properties.get("ID_FS_LABEL")?.eq_ignore_ascii_case(LABEL) && FILE_SYSTEMS.contains(&file_system);
-    is_ours.then(|| Volume {
-        device: device.to_owned(),
+/// What blkid says; nothing where there is nothing (its exit code 2).
+fn blkid(arguments: &[&str]) -> anyhow::Result<String> {
+    let said = Command::new("/usr/sbin/blkid").args(arguments).stdin(Stdio::null()).output();
+    let said = said.context("blkid cannot be started (Debian's package util-linux)")?;
+    match said.status.code() {
+        Some(0 | 2) => Ok(String::from_utf8_lossy(&said.stdout).into_owned()),
+        _ => bail!("blkid failed: {}", String::from_utf8_lossy(&said.stderr).trim()),
+    }
+}
+
+/// A line `NAME=VALUE`.
+fn property<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// What blkid found on a device.
+fn volume(text: &str) -> Option<Volume> {
+    let file_system = property(text, "TYPE")?;
+    FILE_SYSTEMS.contains(&file_system).then_some(())?;
+    Some(Volume {
+        device: PathBuf::from(property(text, "DEVNAME")?),
         file_system: file_system.to_owned(),
-        is_of_a_boot_disk: properties.get("ID_PART_ENTRY_TYPE").is_some_and(|kind| *kind == ESP),
+        is_of_a_boot_disk: property(text, "PART_ENTRY_TYPE").is_some_and(|kind| kind.eq_ignore_ascii_case(ESP)),
     })
 }
 
@@ -178,30 +187,25 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    const STICK: &str =
-        "S:disk/by-label/MUSTER\nI:1234\nE:ID_FS_LABEL=muster\nE:ID_FS_TYPE=vfat\nE:ID_PART_ENTRY_TYPE=0xc\n";
-
-    fn of(device: &str, text: &str) -> Volume {
-        volume(Path::new(device), text).expect("a volume")
+    fn of(device: &str, kind: &str) -> Volume {
+        volume(&format!("DEVNAME={device}\nLABEL=MUSTER\nTYPE=vfat\nPART_ENTRY_TYPE={kind}\n")).expect("a volume")
     }
 
     #[test]
-    fn volumes_are_known_by_their_label() {
-        let stick = of("/dev/sda1", STICK);
+    fn what_blkid_says_of_a_volume_is_read() {
+        let stick = of("/dev/sda1", "0xc");
         assert_eq!((stick.file_system.as_str(), stick.is_of_a_boot_disk), ("vfat", false));
-        assert!(of("/dev/vda1", &STICK.replace("0xc", ESP)).is_of_a_boot_disk);
-        for other in
-            [STICK.replace("muster", "ESP"), STICK.replace("vfat", "crypto_LUKS"), "garbage\nE:\nE:=\n".to_owned()]
-        {
-            assert_eq!(volume(Path::new("/dev/sda1"), &other), None, "{other}");
+        assert!(of("/dev/vda1", ESP).is_of_a_boot_disk);
+        for other in ["", "=\nTYPE\n", "DEVNAME=/dev/sda1\nTYPE=crypto_LUKS\n", "TYPE=vfat\n"] {
+            assert_eq!(volume(other), None, "{other}");
         }
+        assert_eq!(property("LABEL_FATBOOT=x\nLABEL=MUSTER\n", "LABEL"), Some("MUSTER"));
     }
 
     #[test]
     fn what_was_brought_comes_before_the_boot_disks_and_of_two_none_is_taken() {
         let text = |text: &str| Ok(Zeroizing::new(text.to_owned()));
-        let (own, stick) = (of("/dev/vda1", &STICK.replace("0xc", ESP)), of("/dev/sda1", STICK));
-        let other = of("/dev/sdb1", STICK);
+        let (own, stick, other) = (of("/dev/vda1", ESP), of("/dev/sda1", "0xc"), of("/dev/sdb1", "0xc"));
         assert_eq!(choose(Vec::new()), (Ok(None), None));
         let (whose, says) = choose(vec![(own.clone(), text("own")), (stick.clone(), text("stick"))]);
         assert_eq!((whose, says.expect("a text").as_str()), (Ok(Some(stick.clone())), "stick"));

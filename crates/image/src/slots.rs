@@ -38,15 +38,10 @@ impl Machine {
         let line = fs::read_to_string("/proc/cmdline").context("/proc is not there")?;
         let running = read::root_hash_of(&line)
             .context("this machine was not started from a disk that `muster image build` or `install` made")?;
-        let (root, _) = read::identities(&running)?;
-        let partition = by_identity(root)?;
-        let name = partition.file_name().context("a device has a name")?;
-        let whole = fs::canonicalize(Path::new("/sys/class/block").join(name))?;
-        let disk = whole.parent().and_then(Path::file_name).context("a partition is on a disk")?;
-        let disk = Path::new("/dev").join(disk);
+        let disk = disk_below_root()?;
         let esp = read::partitions(&disk)?.into_iter().find(|one| one.kind == layout::ESP);
         let esp = esp.with_context(|| format!("{} has no EFI system partition", disk.display()))?;
-        Ok(Self { esp: Esp::mount(&by_identity(esp.id)?)?, disk, running })
+        Ok(Self { esp: Esp::mount(&device_of(&disk, &esp)?)?, disk, running })
     }
 
     /// What lies in the EFI system partition.
@@ -64,9 +59,34 @@ impl Machine {
     }
 }
 
-fn by_identity(id: uuid::Uuid) -> Result<PathBuf> {
-    let link = Path::new("/dev/disk/by-partuuid").join(id.to_string());
-    fs::canonicalize(&link).with_context(|| format!("{} is not there", link.display()))
+/// The disk whose blocks dm-verity hands on as the root file system. Another disk may have the same identities on it.
+fn disk_below_root() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc is not there")?;
+    // proc_pid_mountinfo(5): the third field is the device, and the fifth the place.
+    let number = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let number = fields.next()?;
+        (fields.nth(1)? == "/").then(|| number.to_owned())
+    });
+    let number = number.context("no root file system is mounted")?;
+    let below = Path::new("/sys/dev/block").join(number).join("slaves");
+    let mut partitions = fs::read_dir(&below).context("the root file system is not one that dm-verity checks")?;
+    let partition = partitions.next().context("dm-verity has no disk below it")??.path();
+    let whole = fs::canonicalize(partition)?;
+    let disk = whole.parent().and_then(Path::file_name).context("a partition is on a disk")?;
+    Ok(Path::new("/dev").join(disk))
+}
+
+/// The device of a partition, which begins where it does.
+fn device_of(disk: &Path, partition: &Partition) -> Result<PathBuf> {
+    let name = disk.file_name().context("a disk has a name")?;
+    for entry in fs::read_dir(Path::new("/sys/class/block").join(name))?.flatten() {
+        let start = fs::read_to_string(entry.path().join("start")).unwrap_or_default();
+        if start.trim().parse() == Ok(partition.start / layout::SECTOR) {
+            return Ok(Path::new("/dev").join(entry.file_name()));
+        }
+    }
+    bail!("{} has no device for its partition {}", disk.display(), partition.name)
 }
 
 /// An EFI system partition that is mounted as long as this is there.

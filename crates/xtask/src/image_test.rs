@@ -1,5 +1,7 @@
 //! `image-test`: the disk image that `muster image build` makes, built twice, compared, damaged, and booted.
 
+mod machines;
+
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,13 +15,17 @@ use crate::command::{self, command, output};
 use crate::packages;
 
 /// What building and reading images needs on the host.
-const HOST_PACKAGES: [&str; 6] = ["binutils", "cryptsetup-bin", "mmdebstrap", "squashfs-tools", "util-linux", "zstd"];
+const HOST_PACKAGES: [&str; 7] =
+    ["binutils", "cryptsetup-bin", "mmdebstrap", "squashfs-tools", "util-linux", "xorriso", "zstd"];
 
 /// And booting them.
-const BOOT_PACKAGES: [&str; 2] = ["ovmf", "qemu-system-x86"];
+const BOOT_PACKAGES: [&str; 3] = ["e2fsprogs", "ovmf", "qemu-system-x86"];
 
-/// How long a machine in software may take to tell who it is, in seconds: on two busy cores.
-const BOOT_SECONDS: &str = "900";
+/// How long machines in software may take for what they are to do, in seconds: on two busy cores.
+const BOOT_SECONDS: &str = "1500";
+
+/// Forms that are compared between two builds.
+const FORMS: [&str; 4] = ["raw", "iso", "uki", "oci"];
 
 /// Builds a disk image twice, and sees that both are the same, that damage is found, and that machines start from it.
 #[derive(Debug, Args)]
@@ -48,8 +54,7 @@ fn carry_out(arguments: &Arguments) -> Result<()> {
     let (first, _) = test.build("first", "site", &test.place("steps"))?;
     test.say("the same again, of the same packages, in a cache of its own");
     let second = test.build_again(arguments.whole)?;
-    let same = command::run("cmp", [&first, &second]);
-    same.with_context(|| format!("{} and {} differ", first.display(), second.display()))?;
+    test.same(&second)?;
     fs::remove_dir_all(test.place("second"))?;
     test.say("another muster.toml: nothing but the site's part is made again");
     test.other_site(&first)?;
@@ -61,6 +66,10 @@ fn carry_out(arguments: &Arguments) -> Result<()> {
         test.boot(&damaged, "damaged", 1, "is corrupted")?;
         test.say("and the others do (some minutes: their processors are software)");
         test.boot(&first, "machines", arguments.machines, ": Ready")?;
+        test.say("one takes its name and another image from a stick, and comes back from one that does not start");
+        test.updates()?;
+        test.say("machines with empty disks: in memory, and by a medium that writes the disk");
+        test.without_disks()?;
     }
     test.say("all holds");
     Ok(())
@@ -107,7 +116,7 @@ impl Test {
         let muster = cache.join("muster");
         command::run("strip", ["-o".as_ref(), muster.as_os_str(), built.as_os_str()])?;
         let test = Self { cache, muster, started, machines: arguments.machines };
-        for place in ["first", "second", "other", "machines", "damaged", "second-cache"] {
+        for place in ["first", "second", "other", "added", "machines-machines", "damaged-machines", "second-cache"] {
             let _ = fs::remove_dir_all(test.place(place));
         }
         Ok(test)
@@ -126,24 +135,44 @@ impl Test {
     }
 
     /// A muster.toml with a key that is the same each time.
-    fn configuration(&self, name: &str) -> Result<PathBuf> {
+    fn configuration(&self, name: &str, machines: u32, keys: &str) -> Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.cache.join(format!("{name}.toml"));
-        let (machines, key) = (self.machines, "5a".repeat(32));
-        fs::write(&path, format!("cluster = \"{name}\"\nmachines = {machines}\nmesh_key = \"{key}\"\n"))?;
+        let key = "5a".repeat(32);
+        fs::write(&path, format!("cluster = \"{name}\"\nmachines = {machines}\nmesh_key = \"{key}\"\n{keys}"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(path)
     }
 
-    /// Builds an image, and gives the disk and what was told.
-    fn build(&self, name: &str, site: &str, cache: &Path) -> Result<(PathBuf, String)> {
+    fn build_command(&self, site: &str, machines: u32, keys: &str, cache: &Path) -> Result<Command> {
         let mut build = self.muster(["image", "build", "--json", "--rehearsal", "--kernel", "vm", "--config"]);
+        build.arg(self.configuration(site, machines, keys)?).arg("--cache").arg(cache).arg("--add").arg(self.added()?);
+        Ok(build)
+    }
+
+    /// Builds an image in all forms that are compared, and gives the disk and what was told.
+    fn build(&self, name: &str, site: &str, cache: &Path) -> Result<(PathBuf, String)> {
+        let mut build = self.build_command(site, self.machines, "", cache)?;
         let out = self.place(name);
-        build.arg(self.configuration(site)?).arg("--cache").arg(cache).arg("--out").arg(&out);
+        build.args(FORMS.iter().flat_map(|form| ["--output", form])).arg("--out").arg(&out);
         let told = output(&mut build)?;
         let disk = fs::read_dir(&out)?.flatten().map(|entry| entry.path());
         let disk = disk.into_iter().find(|path| path.extension().is_some_and(|end| end == "raw"));
         Ok((disk.with_context(|| format!("no disk in {}", out.display()))?, told))
+    }
+
+    /// Sees that two builds made the same bytes.
+    fn same(&self, second: &Path) -> Result<()> {
+        let directory = second.parent().context("a disk has a directory")?;
+        let mut compared = 0;
+        for entry in fs::read_dir(directory)?.flatten() {
+            let (one, other) = (self.place("first").join(entry.file_name()), entry.path());
+            let same = command::run("cmp", [&one, &other]);
+            same.with_context(|| format!("{} and {} differ", one.display(), other.display()))?;
+            compared += 1;
+        }
+        ensure!(compared == FORMS.len() + 2, "{compared} files were compared");
+        Ok(())
     }
 
     fn build_again(&self, whole: bool) -> Result<PathBuf> {
@@ -194,21 +223,37 @@ impl Test {
     }
 
     /// Boots machines until each has said something.
-    fn boot(&self, disk: &Path, name: &str, machines: u32, until: &str) -> Result<()> {
+    fn boot(&self, image: &Path, name: &str, machines: u32, until: &str) -> Result<()> {
+        self.boot_with(image, name, machines, until, &[], None).map(drop)
+    }
+
+    /// The same, with more arguments; gives what their consoles said.
+    fn boot_with(
+        &self,
+        image: &Path,
+        name: &str,
+        machines: u32,
+        until: &str,
+        words: &[&str],
+        file: Option<&Path>,
+    ) -> Result<String> {
         let mut boot = self.muster(["image", "boot", "--machines", &machines.to_string(), "--until", until]);
-        boot.args(["--timeout", BOOT_SECONDS, "--dir"]).arg(self.place(name)).arg(disk);
+        let place = self.place(&format!("{name}-machines"));
+        boot.args(["--timeout", BOOT_SECONDS, "--dir"]).arg(&place).args(words).args(file).arg(image);
         let begun = Instant::now();
         let ended = boot.output()?;
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
         if !ended.status.success() {
-            let said = String::from_utf8_lossy(&ended.stdout).into_owned();
             let lines: Vec<&str> = said.lines().collect();
+            let last = lines[lines.len().saturating_sub(60)..].join("\n");
             bail!(
-                "no {until:?} on each console; the last they said:\n{}",
-                lines[lines.len().saturating_sub(40)..].join("\n")
+                "no {until:?} on each console; {} the last they said:\n{last}",
+                String::from_utf8_lossy(&ended.stderr)
             );
         }
         self.say(&format!("{until:?} after {:.0} s", begun.elapsed().as_secs_f64()));
-        Ok(fs::remove_dir_all(self.place(name))?)
+        fs::remove_dir_all(place)?;
+        Ok(said)
     }
 }
 

@@ -4,6 +4,7 @@
 mod command;
 mod image_test;
 mod interrupt;
+mod package;
 mod packages;
 mod testbed;
 mod upkeep;
@@ -26,6 +27,8 @@ enum Task {
     Testbed(testbed::Arguments),
     /// Build a disk image twice, compare, damage and boot it
     ImageTest(image_test::Arguments),
+    /// Build muster's Debian package, for images that are built in another way
+    Deb(package::Arguments),
     /// What every change must pass, fastest first
     Verify(verify::Arguments),
     /// Format, and mend what clippy can mend
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     match Arguments::parse().task {
         Task::Testbed(arguments) => testbed::run(arguments),
         Task::ImageTest(arguments) => image_test::run(&arguments),
+        Task::Deb(arguments) => package::run(&arguments),
         Task::Verify(arguments) => verify::run(&arguments),
         Task::Fix => upkeep::fix(),
         Task::Transcripts(arguments) => upkeep::transcripts(&arguments),
