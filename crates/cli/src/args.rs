@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use backup::{BackupAction, BackupFetchArguments, BackupListArguments, BackupOpenArguments};
 pub(crate) use image::{
     BootArguments, BuildArguments, ConfirmArguments, HealthyArguments, ImageAction, InstallArguments, KernelWord,
-    OutputWord, UpdateArguments,
+    OutputWord, UpdateArguments, WipeWord,
 };
 
 const EXAMPLES: &str = "\
@@ -502,6 +502,9 @@ pub(crate) struct HowArguments {
 pub(crate) enum ConfigAction {
     /// Check a configuration: every mistake with its line, exit code 2 if there is one
     Check {
+        /// It is of a volume or a credential: what is one machine's own, beside the image's
+        #[arg(long, conflicts_with = "set")]
+        beside: bool,
         /// The configuration
         #[arg(env = "MUSTER_CONFIG", default_value = crate::config::DEFAULT_PATH)]
         file: PathBuf,
@@ -548,7 +551,7 @@ pub(crate) enum ConfigAction {
 const VOLUMES_HELP: &str = "\
 A volume is a file system of a stick, a disk or a partition: vfat, ext4, exfat or iso9660. Its muster.toml need only hold what is this machine's
 own, and it may name the machine: `name = \"left\"`. It holds as long as the volume is there when the machine starts. The EFI system
-partition of a disk that muster built has the label, too; a volume that was brought comes before it. Of two that were brought neither is
+partition of a disk that muster built has the label, too; a volume that was brought comes before it. Of two that say different things neither is
 taken, and the agent does not start until one is gone.
 
 Exit code 0 if there is one or none, 2 if there are two, or it cannot be read.";

@@ -27,7 +27,7 @@ pub(crate) use kind::PORT;
 use problem::{Beside, Place, Problem, Source};
 use values::Values;
 
-pub(crate) use beside::{Layer, VOLUME, read as read_text};
+pub(crate) use beside::{Layer, VOLUME, WRONG, hidden, read as read_text};
 
 /// Where muster.toml is unless somebody says otherwise.
 pub(crate) const DEFAULT_PATH: &str = "/etc/muster/muster.toml";
@@ -231,6 +231,14 @@ pub(crate) fn read(source: &Source<'_>, overrides: &Overrides) -> Result<Loaded,
         Some(image) if problems.iter().all(|problem| problem.warning) => Ok(Loaded { image, warnings: text, findings }),
         _ => Err(Refused { path: source.path.to_owned(), text, problems: findings }),
     }
+}
+
+/// What is wrong in a muster.toml that is given to one machine.
+pub(crate) fn wrong_beside(text: Result<Zeroizing<String>, String>) -> Vec<Finding> {
+    let (mut values, mut problems) = (Values::default(), Vec::new());
+    Layer { kind: Beside::Volume, text }.read(&mut values, &mut problems);
+    let source = Source { path: "", text: "" };
+    problems.iter().map(|problem| Finding { beside: None, ..finding(&source, problem) }).collect()
 }
 
 fn finding(source: &Source<'_>, problem: &Problem) -> Finding {

@@ -15,7 +15,8 @@ use crate::{print, text, volumes};
 /// When there is no entropy for a mesh key, or standard output cannot be written.
 pub(crate) fn carry_out(action: &ConfigAction) -> anyhow::Result<Exit> {
     match action {
-        ConfigAction::Check { file, json, set } => check(file, *json, set),
+        ConfigAction::Check { file, json, beside: true, .. } => check_beside(file, *json),
+        ConfigAction::Check { file, json, set, .. } => check(file, *json, set),
         ConfigAction::Show { file, set } => show(file, set),
         ConfigAction::Volumes { restart, json } => volumes::read(*restart, *json),
         ConfigAction::Example { cluster, machines, control_planes } => {
@@ -65,7 +66,29 @@ fn check(file: &std::path::Path, json: bool, set: &[String]) -> anyhow::Result<E
     }
 }
 
+fn check_beside(file: &std::path::Path, json: bool) -> anyhow::Result<Exit> {
+    let text = match std::fs::File::open(file) {
+        Ok(opened) => config::read_text(opened),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    let wrong = config::wrong_beside(text);
+    let path = file.display().to_string();
+    if json {
+        print::line(&json!({"right": wrong.is_empty(), "file": path, "problems": wrong}).to_string())?;
+    } else if wrong.is_empty() {
+        print::line(&format!("{path} is right, beside an image's"))?;
+    }
+    for problem in wrong.iter().filter(|_| !json) {
+        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+        print::complaint(&format!("error: {path}{line}: {}", problem.text));
+    }
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::Wrong })
+}
+
 fn show(file: &std::path::Path, set: &[String]) -> anyhow::Result<Exit> {
+    if let Some(hidden) = config::hidden() {
+        print::complaint(&format!("warning: what {hidden} says is root's to read: it is left out here"));
+    }
     match config::load(file, &Overrides::of_this_machine(set.to_vec())) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {

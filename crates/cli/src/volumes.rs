@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use muster_image::install::is_removable;
+use muster_image::slots::own_disk;
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -24,7 +26,7 @@ const FILE: &str = "muster.toml";
 /// File systems that are read.
 const FILE_SYSTEMS: [&str; 4] = ["vfat", "ext4", "exfat", "iso9660"];
 
-/// Type of an EFI system partition: a disk that this machine starts from has one.
+/// Type of an EFI system partition: a disk that a machine starts from has one.
 const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 
 /// A volume with the label.
@@ -32,17 +34,33 @@ const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 struct Volume {
     device: PathBuf,
     file_system: String,
-    is_of_a_boot_disk: bool,
+    whose: Whose,
 }
 
+/// Which volume comes before which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// The EFI system partition of a disk from which this machine does not run: another machine's, or an earlier one's.
+    Another,
+    /// That of the disk from which it runs.
+    Own,
+    /// Somebody brought it.
+    Brought,
+}
+
+/// Its volume and what that says, or why there is none that could be meant.
+type Chosen = Result<Option<(Volume, Zeroizing<String>)>, String>;
+
 /// Reads volumes, and puts what one says where the agent reads it. With `restart` an agent that runs with something else is started anew.
+/// What a machine was started with is not taken from it by what is done to its sticks later, unless that says something else.
 ///
 /// # Errors
 /// When it cannot be put there.
 pub(crate) fn read(restart: bool, json: bool) -> anyhow::Result<Exit> {
-    let place = Path::new(config::VOLUME);
+    let (place, wrong) = (Path::new(config::VOLUME), Path::new(config::WRONG));
     let directory = place.parent().context("a place has a directory")?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).context("/run cannot be written")?;
+    // It is there from the first look of this start on.
+    let is_first = fs::DirBuilder::new().mode(0o700).create(directory).is_ok();
     let before = fs::read(place).ok().map(Zeroizing::new);
     let mut found = Vec::new();
     for volume in volumes()? {
@@ -50,16 +68,22 @@ pub(crate) fn read(restart: bool, json: bool) -> anyhow::Result<Exit> {
             found.push((volume, text));
         }
     }
-    let (told, text) = choose(found);
-    match &text {
-        Some(text) => write(place, text)?,
-        None => match fs::remove_file(place) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        },
+    let chosen = choose(found);
+    let mut changed = false;
+    match &chosen {
+        Ok(Some((_, text))) => {
+            changed = before.as_ref().is_none_or(|before| before.as_slice() != text.as_bytes());
+            write(place, text)?;
+        }
+        Ok(None) => {}
+        // An agent that runs is not stopped by a stick that nobody can read.
+        Err(why) if is_first => write(wrong, why)?,
+        Err(_) => {}
     }
-    let changed = before.as_ref().map(|text| text.as_slice()) != text.as_ref().map(|text| text.as_bytes());
-    tell(&told, changed, json)?;
+    if chosen.is_ok() && fs::remove_file(wrong).is_ok() {
+        changed = true;
+    }
+    tell(&chosen, changed, json)?;
     if changed && restart {
         let mut systemctl = Command::new("systemctl");
         systemctl.args(["--no-block", "try-restart", "muster.service"]).stdin(Stdio::null());
@@ -67,46 +91,40 @@ pub(crate) fn read(restart: bool, json: bool) -> anyhow::Result<Exit> {
             bail!("muster.service cannot be started anew");
         }
     }
-    Ok(if told.is_err() { Exit::Wrong } else { Exit::Done })
+    Ok(if chosen.is_err() { Exit::Wrong } else { Exit::Done })
 }
 
-fn tell(told: &Result<Option<Volume>, String>, changed: bool, json: bool) -> anyhow::Result<()> {
+fn tell(chosen: &Chosen, changed: bool, json: bool) -> anyhow::Result<()> {
     if json {
-        let device = told.as_ref().ok().and_then(Option::as_ref).map(|volume| &volume.device);
-        print::line(&json!({ "volume": device, "why": told.as_ref().err(), "changed": changed }).to_string())?;
+        let device = chosen.as_ref().ok().and_then(Option::as_ref).map(|(volume, _)| &volume.device);
+        print::line(&json!({ "volume": device, "why": chosen.as_ref().err(), "changed": changed }).to_string())?;
         return Ok(());
     }
-    match told {
-        Ok(Some(volume)) => _ = print::line(&format!("{FILE} of {} is this machine's", volume.device.display()))?,
+    match chosen {
+        Ok(Some((volume, _))) => _ = print::line(&format!("{FILE} of {} is this machine's", volume.device.display()))?,
         Ok(None) => _ = print::line(&format!("no volume labelled {LABEL} has a {FILE}"))?,
         Err(why) => print::complaint(why),
     }
     Ok(())
 }
 
-/// One that was brought comes before the boot disk's. Of two nobody knows which is meant: then it is said in place of either, and the
-/// agent does not start with a guess.
-fn choose(
-    found: Vec<(Volume, Result<Zeroizing<String>, String>)>,
-) -> (Result<Option<Volume>, String>, Option<Zeroizing<String>>) {
-    let (own, brought): (Vec<_>, Vec<_>) = found.into_iter().partition(|(volume, _)| volume.is_of_a_boot_disk);
-    let mut candidates = if brought.is_empty() { own } else { brought };
-    let wrong = |why: String| {
-        // What is no TOML is refused with its place, and this is read there.
-        let text = Zeroizing::new(format!("{why}\n"));
-        (Err(why), Some(text))
-    };
-    match candidates.len() {
-        0 => (Ok(None), None),
-        1 => match candidates.remove(0) {
-            (volume, Ok(text)) => (Ok(Some(volume)), Some(text)),
-            (volume, Err(why)) => wrong(format!("{FILE} of {} {why}", volume.device.display())),
-        },
-        _ => {
-            let devices: Vec<String> =
-                candidates.iter().map(|(volume, _)| volume.device.display().to_string()).collect();
-            wrong(format!("{} each have a {FILE} and the label {LABEL}: take all but one away", devices.join(" and ")))
-        }
+/// One that was brought comes before the EFI system partition of the disk that runs, and others' count for nothing. Of two nobody knows
+/// which is meant, unless they say the same.
+fn choose(found: Vec<(Volume, Result<Zeroizing<String>, String>)>) -> Chosen {
+    let best = found.iter().map(|(volume, _)| volume.whose).max().filter(|whose| *whose != Whose::Another);
+    let mut candidates: Vec<_> = found.into_iter().filter(|(volume, _)| Some(volume.whose) == best).collect();
+    candidates.dedup_by(|one, other| one.1.is_ok() && one.1 == other.1);
+    if candidates.len() > 1 {
+        let devices: Vec<String> = candidates.iter().map(|(volume, _)| volume.device.display().to_string()).collect();
+        return Err(format!(
+            "{} each have the label {LABEL} and another {FILE}: take all but one away",
+            devices.join(" and ")
+        ));
+    }
+    match candidates.pop() {
+        None => Ok(None),
+        Some((volume, Ok(text))) => Ok(Some((volume, text))),
+        Some((volume, Err(why))) => Err(format!("{FILE} of {} {why}", volume.device.display())),
     }
 }
 
@@ -117,8 +135,9 @@ fn volumes() -> anyhow::Result<Vec<Volume>> {
     let devices: Vec<&str> =
         labelled.filter(|(label, _)| label.eq_ignore_ascii_case(LABEL)).map(|(_, device)| device).collect();
     let mut volumes = Vec::new();
+    let own = own_disk();
     for device in devices {
-        volumes.extend(volume(&blkid(&["-p", "-o", "export", device])?));
+        volumes.extend(volume(&blkid(&["-p", "-o", "export", device])?, own.as_deref()));
     }
     volumes.sort_by(|one: &Volume, other| one.device.cmp(&other.device));
     Ok(volumes)
@@ -140,22 +159,38 @@ fn property<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// What blkid found on a device.
-fn volume(text: &str) -> Option<Volume> {
+fn volume(text: &str, own: Option<&Path>) -> Option<Volume> {
     let file_system = property(text, "TYPE")?;
     FILE_SYSTEMS.contains(&file_system).then_some(())?;
-    Some(Volume {
-        device: PathBuf::from(property(text, "DEVNAME")?),
-        file_system: file_system.to_owned(),
-        is_of_a_boot_disk: property(text, "PART_ENTRY_TYPE").is_some_and(|kind| kind.eq_ignore_ascii_case(ESP)),
-    })
+    let device = PathBuf::from(property(text, "DEVNAME")?);
+    let about = Path::new("/sys/class/block").join(device.file_name()?);
+    let is_esp = property(text, "PART_ENTRY_TYPE").is_some_and(|kind| kind.eq_ignore_ascii_case(ESP));
+    let whose = match is_esp {
+        _ if own.is_some_and(|own| is_part_of(&device, own)) => Whose::Own,
+        true if !is_removable(&about) => Whose::Another,
+        _ => Whose::Brought,
+    };
+    Some(Volume { file_system: file_system.to_owned(), whose, device })
+}
+
+/// Whether a device is a partition of a disk: sda1 of sda, nvme0n1p1 of nvme0n1.
+fn is_part_of(device: &Path, disk: &Path) -> bool {
+    let (device, disk) = (device.to_string_lossy(), disk.to_string_lossy());
+    let rest = device.strip_prefix(&*disk).map(|rest| rest.strip_prefix('p').unwrap_or(rest));
+    rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What a volume's file says; none if it has none.
 fn text(volume: &Volume, at: &Path) -> Option<Result<Zeroizing<String>, String>> {
     let mounted = (|| {
         fs::create_dir_all(at)?;
-        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID;
-        rustix::mount::mount(&volume.device, at, volume.file_system.as_str(), flags, None)?;
+        let flags = MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID;
+        let mount = |flags| rustix::mount::mount(&volume.device, at, volume.file_system.as_str(), flags, None);
+        // What somebody else has mounted to write is the same file system, and not read-only.
+        mount(flags | MountFlags::RDONLY).or_else(|error| match error {
+            rustix::io::Errno::BUSY => mount(flags),
+            error => Err(error),
+        })?;
         std::io::Result::Ok(())
     })();
     if let Err(error) = mounted {
@@ -188,33 +223,40 @@ mod tests {
     use super::*;
 
     fn of(device: &str, kind: &str) -> Volume {
-        volume(&format!("DEVNAME={device}\nLABEL=MUSTER\nTYPE=vfat\nPART_ENTRY_TYPE={kind}\n")).expect("a volume")
+        let text = format!("DEVNAME={device}\nLABEL=MUSTER\nTYPE=vfat\nPART_ENTRY_TYPE={kind}\n");
+        volume(&text, Some(Path::new("/dev/vda"))).expect("a volume")
     }
 
     #[test]
     fn what_blkid_says_of_a_volume_is_read() {
-        let stick = of("/dev/sda1", "0xc");
-        assert_eq!((stick.file_system.as_str(), stick.is_of_a_boot_disk), ("vfat", false));
-        assert!(of("/dev/vda1", ESP).is_of_a_boot_disk);
+        assert_eq!(of("/dev/sda1", "0xc").whose, Whose::Brought);
+        assert_eq!(of("/dev/vda1", ESP).whose, Whose::Own);
+        assert_eq!(of("/dev/vdb1", ESP).whose, Whose::Another);
         for other in ["", "=\nTYPE\n", "DEVNAME=/dev/sda1\nTYPE=crypto_LUKS\n", "TYPE=vfat\n"] {
-            assert_eq!(volume(other), None, "{other}");
+            assert_eq!(volume(other, None), None, "{other}");
         }
         assert_eq!(property("LABEL_FATBOOT=x\nLABEL=MUSTER\n", "LABEL"), Some("MUSTER"));
+        let part = |device: &str, disk: &str| is_part_of(Path::new(device), Path::new(disk));
+        assert!(part("/dev/sda12", "/dev/sda") && part("/dev/nvme0n1p1", "/dev/nvme0n1"));
+        assert!(
+            !part("/dev/sdaa1", "/dev/sda") && !part("/dev/sda", "/dev/sda") && !part("/dev/nvme0n10", "/dev/nvme0n1p")
+        );
     }
 
     #[test]
-    fn what_was_brought_comes_before_the_boot_disks_and_of_two_none_is_taken() {
+    fn what_was_brought_comes_before_the_disks_own_and_of_two_none_is_taken() {
         let text = |text: &str| Ok(Zeroizing::new(text.to_owned()));
         let (own, stick, other) = (of("/dev/vda1", ESP), of("/dev/sda1", "0xc"), of("/dev/sdb1", "0xc"));
-        assert_eq!(choose(Vec::new()), (Ok(None), None));
-        let (whose, says) = choose(vec![(own.clone(), text("own")), (stick.clone(), text("stick"))]);
-        assert_eq!((whose, says.expect("a text").as_str()), (Ok(Some(stick.clone())), "stick"));
-        assert_eq!(choose(vec![(own.clone(), text("own"))]).0, Ok(Some(own)));
-        let (why, says) = choose(vec![(stick.clone(), text("stick")), (other, text("other"))]);
-        let why = why.expect_err("two");
+        let another = of("/dev/vdb1", ESP);
+        let says = |found| choose(found).map(|chosen| chosen.map(|(volume, text)| (volume, text.to_string())));
+        let so = |volume: &Volume, text: &str| Ok(Some((volume.clone(), text.to_owned())));
+        assert_eq!(says(Vec::new()), Ok(None));
+        assert_eq!(says(vec![(another.clone(), text("another"))]), Ok(None));
+        assert_eq!(says(vec![(own.clone(), text("own")), (another, text("another"))]), so(&own, "own"));
+        assert_eq!(says(vec![(own, text("own")), (stick.clone(), text("stick"))]), so(&stick, "stick"));
+        assert_eq!(says(vec![(stick.clone(), text("one")), (other.clone(), text("one"))]), so(&stick, "one"));
+        let why = says(vec![(stick.clone(), text("stick")), (other, text("other"))]).expect_err("two");
         assert!(why.starts_with("/dev/sda1 and /dev/sdb1 each have"), "{why}");
-        // The agent reads it, and refuses it by its place.
-        assert_eq!(says.expect("a text").trim(), why);
-        assert!(choose(vec![(stick, Err("is not UTF-8".to_owned()))]).0.is_err());
+        assert!(says(vec![(stick, Err("is not UTF-8".to_owned()))]).is_err());
     }
 }

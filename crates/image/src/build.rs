@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -171,13 +172,35 @@ fn about(output: Output) -> u64 {
 
 /// Writes one output: beside its name first, so that what bears the name is whole. Root alone can read it: the mesh key is in it.
 fn write(output: Output, path: &Path, parts: &Live<'_>) -> Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    cache::remove(&part)?;
-    write_part(output, &part, parts).inspect_err(|_| _ = cache::remove(&part))?;
-    cache::remove(path)?;
-    fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))
+    let mut place = path.as_os_str().to_owned();
+    place.push(".part");
+    let place = PathBuf::from(place);
+    cache::remove(&place)?;
+    let made = (|| {
+        fs::DirBuilder::new().mode(0o700).create(&place)?;
+        let part = place.join("made");
+        write_part(output, &part, parts)?;
+        // A directory that is a root file system has modes of its own.
+        if output != Output::Dir {
+            private(&part)?;
+        }
+        cache::remove(path)?;
+        fs::rename(&part, path).with_context(|| format!("{} cannot be written", path.display()))
+    })();
+    cache::remove(&place)?;
+    made
+}
+
+/// Keeps a file, or a directory's files, from everybody but their owner.
+fn private(path: &Path) -> Result<()> {
+    let is_directory = path.is_dir();
+    if is_directory {
+        for entry in fs::read_dir(path)? {
+            private(&entry?.path())?;
+        }
+    }
+    let mode = if is_directory { 0o700 } else { 0o600 };
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
 }
 
 fn write_part(output: Output, part: &Path, parts: &Live<'_>) -> Result<()> {
@@ -216,7 +239,9 @@ fn write_part(output: Output, part: &Path, parts: &Live<'_>) -> Result<()> {
 fn archive(tree: &Path, plan: &Plan, path: &Path) -> Result<()> {
     laid_out(tree, plan, |root| {
         sited(plan, root)?;
-        let options = ["--sort=name", "--mtime=@0", "--numeric-owner", "--xattrs", "-C"].map(AsRef::as_ref);
+        // Names of extended headers have the program's number in them, and what they say a time of this host's.
+        let same = "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime";
+        let options = ["--sort=name", "--mtime=@0", "--numeric-owner", "--xattrs", same, "-C"].map(AsRef::as_ref);
         let words = [root.as_os_str(), "-cf".as_ref(), "-".as_ref(), ".".as_ref()];
         host::into(&mut host::command("tar", options.into_iter().chain(words)), path)
     })

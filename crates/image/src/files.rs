@@ -39,6 +39,8 @@ pub(crate) const ROOT: &[File] = &[
     file!("usr/lib/systemd/system/muster-install.service"),
     file!("usr/lib/systemd/system/muster-healthy.service"),
     file!("usr/lib/systemd/system/muster.service.d/10-image.conf"),
+    file!("usr/lib/systemd/system/emergency.service.d/10-muster.conf"),
+    file!("usr/lib/systemd/system/boot-complete.target.d/10-muster.conf"),
     file!("usr/lib/udev/rules.d/90-muster.rules"),
     file!("usr/lib/systemd/system/systemd-networkd-wait-online.service.d/10-muster.conf"),
     file!("usr/lib/muster/load-images", program),

@@ -31,5 +31,5 @@ pub use contents::{CONTENTS, Contents, Package};
 pub use plan::{Cluster, From, Kernel, Kubernetes, Output, Plan};
 pub use progress::{Progress, Step};
 pub use read::{Disk, Slot, contents, disk};
-pub use unpack::{sha256, unpacked};
+pub use unpack::{LENGTH_MAX, room, sha256, unpacked};
 pub use verify::{Verified, verify};

@@ -32,12 +32,26 @@ pub(crate) fn rename(disk: &mut fs::File, changes: &[(Uuid, Uuid)]) -> Result<()
     Ok(())
 }
 
-fn writes(disk: &mut fs::File, changes: &[(Uuid, Uuid)]) -> Result<Writes> {
+/// Writes the first table anew if it is damaged and the copy is not: power failed while it was written. Whether it was.
+///
+/// # Errors
+/// When both are damaged, or the disk cannot be written.
+pub(crate) fn mend(disk: &mut fs::File) -> Result<bool> {
+    let Err(first) = Table::read(disk, 1) else { return Ok(false) };
     let last = length(disk)? / SECTOR - 1;
-    let table = match Table::read(disk, 1) {
-        Ok(table) => table,
-        Err(first) => Table::read(disk, last).map_err(|_| first)?,
-    };
+    let copy = Table::read(disk, last).map_err(|_| first)?;
+    let header = copy.header_at(1, &copy.entries);
+    for (at, bytes) in [(word(&header, 72) * SECTOR, copy.entries.clone()), (SECTOR, sector(&header))] {
+        disk.write_all_at(&bytes, at).context("the partition table cannot be written")?;
+        disk.sync_all().context("the partition table cannot be written")?;
+    }
+    Ok(true)
+}
+
+fn writes(disk: &mut fs::File, changes: &[(Uuid, Uuid)]) -> Result<Writes> {
+    // With one table alone nothing may be changed: half of a write would be none.
+    mend(disk)?;
+    let table = Table::read(disk, 1)?;
     let mut entries = table.entries.clone();
     for (old, new) in changes {
         let mut found = entries.chunks_mut(ENTRY).filter(|entry| entry[16..32] == old.to_bytes_le());
@@ -174,7 +188,11 @@ mod tests {
         // What others make of it.
         let slots = crate::read::partitions(&path).expect("a table");
         assert!(slots.iter().any(|one| one.id == new));
-        // And from a copy alone.
+        // And from a copy alone: it is mended before anything is changed, and what reads no copies reads it again.
+        disk.write_all_at(&[0; 300], 2 * SECTOR).expect("damaged");
+        assert!(crate::read::partitions(&path).is_err());
+        assert!(mend(&mut disk).expect("mended") && !mend(&mut disk).expect("whole"));
+        assert!(crate::read::partitions(&path).is_ok());
         disk.write_all_at(&[0; 512], SECTOR).expect("damaged");
         rename(&mut disk, &[(new, old)]).expect("mended");
         assert_eq!(identities(&Table::read(&disk, 1).expect("the first")), before);

@@ -27,7 +27,7 @@ pub struct Disk {
     pub bytes: u64,
     /// Its partitions: name, and length in bytes.
     pub partitions: Vec<(String, u64)>,
-    /// What can be started, in the order of the names.
+    /// What can be started, the later last.
     pub slots: Vec<Slot>,
 }
 
@@ -77,7 +77,12 @@ pub fn disk(path: &Path) -> Result<Disk> {
         Ok(kernels)
     })?;
     let mut slots = kernels.iter().map(|(file, bytes)| slot(file, bytes, &table)).collect::<Result<Vec<_>>>()?;
-    slots.sort_unstable_by(|one, other| one.file.cmp(&other.file));
+    // The later last: names count, so that 10 comes after 9.
+    let version = |slot: &Slot| {
+        let name = slot.file.rsplit('/').next().unwrap_or_default();
+        crate::slots::counted(name).map(|(version, _)| version)
+    };
+    slots.sort_by_cached_key(|slot| (version(slot), slot.file.clone()));
     if slots.is_empty() {
         bail!("{} has no kernel", path.display());
     }

@@ -11,6 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::contents::Contents;
 use crate::layout;
+use crate::partitions;
 use crate::read::{self, Partition};
 
 /// Where the loader looks for kernels, in the EFI system partition.
@@ -39,6 +40,10 @@ impl Machine {
         let running = read::root_hash_of(&line)
             .context("this machine was not started from a disk that `muster image build` or `install` made")?;
         let disk = disk_below_root()?;
+        // Power may have failed while an update wrote it; the copy was read then.
+        let opened = fs::File::options().read(true).write(true).open(&disk);
+        let mut opened = opened.with_context(|| format!("{} cannot be looked into (as root?)", disk.display()))?;
+        partitions::mend(&mut opened)?;
         let esp = read::partitions(&disk)?.into_iter().find(|one| one.kind == layout::ESP);
         let esp = esp.with_context(|| format!("{} has no EFI system partition", disk.display()))?;
         Ok(Self { esp: Esp::mount(&device_of(&disk, &esp)?)?, disk, running })
@@ -50,6 +55,17 @@ impl Machine {
         &self.esp.0
     }
 
+    /// Keeps every other update away as long as what is given is there.
+    ///
+    /// # Errors
+    /// When one is under way.
+    pub fn lock(&self) -> Result<fs::File> {
+        let lock = fs::File::create("/run/muster-image.lock").context("/run cannot be written")?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .context("another update of this machine is under way")?;
+        Ok(lock)
+    }
+
     /// Its slots.
     ///
     /// # Errors
@@ -57,6 +73,12 @@ impl Machine {
     pub fn slots(&self) -> Result<Vec<Slot>> {
         slots(&self.disk, self.efi(), &self.running)
     }
+}
+
+/// The disk that this machine runs from; none of one that was started in memory or otherwise.
+#[must_use]
+pub fn own_disk() -> Option<PathBuf> {
+    disk_below_root().ok()
 }
 
 /// The disk whose blocks dm-verity hands on as the root file system. Another disk may have the same identities on it.
@@ -101,6 +123,14 @@ impl Esp {
         // Who else has it mounted sees the same files.
         let options = c"umask=0077";
         rustix::mount::mount(device, &place, "vfat", flags, Some(options))
+            // Somebody reads a stick's settings just now, or the loader's count: it is over in a moment.
+            .or_else(|error| match error {
+                rustix::io::Errno::BUSY => {
+                    std::thread::sleep(std::time::Duration::from_secs(2));
+                    rustix::mount::mount(device, &place, "vfat", flags, Some(options))
+                }
+                error => Err(error),
+            })
             .inspect_err(|_| _ = fs::remove_dir(&place))
             .with_context(|| format!("{} cannot be mounted (as root?)", device.display()))?;
         Ok(Self(place))
@@ -218,7 +248,7 @@ fn kernels(efi: &Path) -> Result<Vec<Kernel>> {
 }
 
 /// What a kernel's name says: its version, and its tries.
-fn counted(file: &str) -> Option<(u32, Option<Tries>)> {
+pub(crate) fn counted(file: &str) -> Option<(u32, Option<Tries>)> {
     let name = file.to_ascii_lowercase();
     let rest = name.strip_prefix("muster_")?.strip_suffix(".efi")?;
     let Some((version, tries)) = rest.split_once('+') else { return Some((rest.parse().ok()?, None)) };

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::Advice;
 
 use crate::contents::Contents;
+use crate::layout::MIB;
 use crate::partitions;
 use crate::progress::{Progress, step};
 use crate::read;
@@ -44,10 +45,10 @@ impl Update {
     /// # Errors
     /// When it is damaged, no disk image, too large, or the machine is not in a state to take it.
     pub fn of(image: &Path, machine: &slots::Machine) -> Result<Option<Self>> {
-        Self::between(image, &machine.slots()?)
+        Self::between(image, &machine.slots()?, machine.efi())
     }
 
-    fn between(image: &Path, slots: &[Slot]) -> Result<Option<Self>> {
+    fn between(image: &Path, slots: &[Slot], efi: &Path) -> Result<Option<Self>> {
         let contents = read::contents(image)?;
         let verified = verify::verify(image)?;
         let (running, other) = slots::running_and_other(slots)?;
@@ -65,6 +66,17 @@ impl Update {
                 bail!("its {what} has {} MiB, and {} has {}", wanted.div_ceil(1 << 20), place.name, place.bytes >> 20);
             }
         }
+        // Before anything is taken away: the old kernel makes room for the new one.
+        let goes = other
+            .kernel
+            .as_ref()
+            .map_or(0, |kernel| efi.join(KERNELS).join(&kernel.file).metadata().map_or(0, |seen| seen.len()));
+        let room = rustix::fs::statvfs(efi).context("the EFI system partition cannot be looked at")?;
+        let (room, comes) = (room.f_bavail * room.f_frsize + goes, read::program(image, &from)?.len() as u64);
+        if room < comes + MIB {
+            let (room, comes) = (room >> 20, comes.div_ceil(MIB));
+            bail!("its kernel has {comes} MiB, and the EFI system partition has room for {room}");
+        }
         let latest = slots.iter().filter_map(|slot| slot.kernel.as_ref()).map(|kernel| kernel.version).max();
         Ok(Some(Self {
             slot: other.letter,
@@ -79,13 +91,12 @@ impl Update {
         }))
     }
 
-    /// Writes it. The next start of the machine tries it.
+    /// Writes all but the kernel. Nothing can be started from the slot yet.
     ///
     /// # Errors
     /// When the disk cannot be written, or says something else afterwards: then it starts as before.
     pub fn write(&self, disk: &Path, efi: &Path, progress: &dyn Progress) -> Result<()> {
-        let open = || fs::File::options().read(true).write(true).open(disk);
-        let mut file = open().with_context(|| format!("{} cannot be written", disk.display()))?;
+        let mut file = opened(disk)?;
         let slot = self.slot;
         step(progress, &format!("slot {slot} is emptied"), 1, || self.forget(efi).map(|()| ((), false)))?;
         step(progress, &format!("the root file system is written into slot {slot}"), 10, || {
@@ -93,11 +104,19 @@ impl Update {
             self.copy(&mut file, self.from.verity.0, self.to.verity.start, self.from.verity.1)?;
             file.sync_all().context("the disk cannot be written").map(|()| ((), false))
         })?;
-        step(progress, "what was written is read back", 5, || self.read_back(&mut file).map(|()| ((), false)))?;
-        step(progress, "the next start is prepared", 1, || {
-            self.prepare(&mut file, efi)?;
-            self.tidy(efi).map(|()| ((), false))
-        })
+        step(progress, "what was written is read back", 5, || self.read_back(&mut file).map(|()| ((), false)))
+    }
+
+    /// Puts the kernel there, when [`Self::write`] is done: the next start of the machine tries it.
+    ///
+    /// # Errors
+    /// When the disk cannot be written: then it starts as before.
+    pub fn arm(&self, disk: &Path, efi: &Path, progress: &dyn Progress) -> Result<()> {
+        let mut file = opened(disk)?;
+        step(progress, "the next start is prepared", 1, || self.prepare(&mut file, efi).map(|()| ((), false)))?;
+        // What is left of an earlier image's description says nothing wrong.
+        let _ = self.tidy(efi);
+        Ok(())
     }
 
     /// Takes the slot's kernel away, and what is said of it.
@@ -159,6 +178,11 @@ impl Update {
         }
         synced(efi)
     }
+}
+
+fn opened(disk: &Path) -> Result<fs::File> {
+    let file = fs::File::options().read(true).write(true).open(disk);
+    file.with_context(|| format!("{} cannot be written", disk.display()))
 }
 
 /// Waits until all of a file system is on its disk.
@@ -242,6 +266,19 @@ pub(crate) mod tests {
             slots::slots(&self.disk, &self.efi, running).expect("slots")
         }
 
+        fn update(&self, image: &Path, running: &str) -> Result<Option<Update>> {
+            Update::between(image, &self.slots(running), &self.efi)
+        }
+
+        fn carry_out(&self, update: &Update) {
+            update.write(&self.disk, &self.efi, &Silent).expect("written");
+            assert!(
+                self.slots("").iter().all(|slot| slot.letter != update.slot || slot.kernel.is_none()),
+                "not armed yet"
+            );
+            update.arm(&self.disk, &self.efi, &Silent).expect("armed");
+        }
+
         fn image(&self, byte: u8) -> (PathBuf, String) {
             let path = image(self.directory.path(), byte);
             let hash = read::contents(&path).expect("read").root_hash;
@@ -260,7 +297,7 @@ pub(crate) mod tests {
     }
 
     /// Makes the second slot, as systemd-repart does.
-    fn grow(disk: &Path) {
+    pub(crate) fn grow(disk: &Path) {
         use gpt::partition_types::{OperatingSystem, Type};
         let file = fs::File::options().read(true).write(true).open(disk).expect("opened");
         let bytes = 4 << 30;
@@ -295,21 +332,21 @@ pub(crate) mod tests {
         let first = read::contents(&site.disk).expect("read").root_hash;
         assert_eq!(site.states(&first), ["runs, good", "empty"]);
         let (image, second) = site.image(2);
-        let update = Update::between(&image, &site.slots(&first)).expect("fits").expect("another image");
+        let update = site.update(&image, &first).expect("fits").expect("another image");
         assert_eq!((update.slot, update.version), ('B', 2));
-        update.write(&site.disk, &site.efi, &Silent).expect("written");
+        site.carry_out(&update);
         assert_eq!(site.states(&first), ["runs, good", "is tried at the next start; 3 tries left"]);
         // What runs may not be the one that is tried when a third comes.
         assert_eq!(site.states(&second)[1], "runs, and is not known to be good yet; 3 tries left");
         let (third, _) = site.image(3);
-        let refused = Update::between(&third, &site.slots(&second)).expect_err("not good yet").to_string();
+        let refused = site.update(&third, &second).expect_err("not good yet").to_string();
         assert!(refused.starts_with("slot B was started to be tried"), "{refused}");
         site.renamed("muster_2+3.efi", "muster_2.efi");
         assert_eq!(site.states(&second), ["good", "runs, good"]);
-        assert!(Update::between(&image, &site.slots(&second)).expect("looked at").is_none(), "it runs");
-        let update = Update::between(&third, &site.slots(&second)).expect("fits").expect("another");
+        assert!(site.update(&image, &second).expect("looked at").is_none(), "it runs");
+        let update = site.update(&third, &second).expect("fits").expect("another");
         assert_eq!((update.slot, update.version), ('A', 3));
-        update.write(&site.disk, &site.efi, &Silent).expect("written");
+        site.carry_out(&update);
         let told: Vec<_> = site.slots(&second).into_iter().map(|slot| slot.contents.expect("told").root_hash).collect();
         assert_eq!(told, [read::contents(&third).expect("read").root_hash, second]);
         assert_eq!(fs::read_dir(site.efi.join("muster")).expect("read").count(), 2);
@@ -320,12 +357,12 @@ pub(crate) mod tests {
         let site = Site::begin();
         let first = read::contents(&site.disk).expect("read").root_hash;
         let (image, _) = site.image(2);
-        let update = |image: &Path| Update::between(image, &site.slots(&first)).expect("fits").expect("another");
-        update(&image).write(&site.disk, &site.efi, &Silent).expect("written");
+        let update = |image: &Path| site.update(image, &first).expect("fits").expect("another");
+        site.carry_out(&update(&image));
         site.renamed("muster_2+3.efi", "muster_2+0-3.efi");
         assert_eq!(site.states(&first), ["runs, good", "was not well in 3 tries: it is not started again"]);
         let (third, _) = site.image(3);
-        update(&third).write(&site.disk, &site.efi, &Silent).expect("written");
+        site.carry_out(&update(&third));
         let kernels: Vec<_> =
             site.slots(&first).into_iter().filter_map(|slot| slot.kernel).map(|one| one.file).collect();
         assert_eq!(kernels, ["muster_1.efi", "muster_3+3.efi"]);
@@ -339,7 +376,7 @@ pub(crate) mod tests {
         let (image, _) = site.image(2);
         let at = read::disk(&image).expect("read").slots[0].root.0;
         fs::File::options().write(true).open(&image).expect("opened").write_all_at(&[9], at + 4096).expect("damaged");
-        let told = Update::between(&image, &site.slots(&first)).expect_err("damaged");
+        let told = site.update(&image, &first).expect_err("damaged");
         assert!(format!("{told:#}").contains("block 1 "), "{told:#}");
         assert_eq!(site.states(&first), ["runs, good", "empty"]);
     }

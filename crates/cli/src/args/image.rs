@@ -189,12 +189,23 @@ pub(crate) struct ConfirmArguments {
     pub(crate) json: bool,
 }
 
+/// What may be written over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WipeWord {
+    /// What is on a disk, if that is no machine of muster's
+    Data,
+    /// A machine of muster's as well
+    Machines,
+}
+
 const INSTALL_HELP: &str = "\
-A disk that has anything on it is left alone unless --wipe is said. Without a DISK the disks of this machine are listed, with what is on them.
+A disk that has anything on it is left alone unless --wipe is said, and one with this very image always. Without a DISK the disks of this machine
+are listed, with what is on them. `smallest` and `largest` never mean a stick or a card.
 
 On a machine that was started in memory (--output iso, uki, pxe) the kernel's command line says it, and nobody is asked:
   muster.install=/dev/disk/by-id/...          or smallest, or largest, of the disks on which nothing is
-  muster.install=smallest muster.install.wipe    of all disks
+  muster.install=smallest muster.install.wipe           of all disks without a machine of muster's
+  muster.install=smallest muster.install.wipe=machines  of all disks; what was installed is lost when another image is started so
 
 Examples:
   muster image install --image out/muster-site-1a2b3c4d5e6f.raw                 which disks there are
@@ -215,9 +226,9 @@ pub(crate) struct InstallArguments {
     /// A muster.toml with what is this machine's own, which comes onto the disk
     #[arg(long, value_name = "FILE")]
     pub(crate) settings: Option<PathBuf>,
-    /// Write over what is on the disk
-    #[arg(long)]
-    pub(crate) wipe: bool,
+    /// Write over what is on the disk; `machines` says that it may be a machine of muster's, with all that it is
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "data")]
+    pub(crate) wipe: Option<WipeWord>,
     /// As the kernel's command line says, and until it is done
     #[arg(long, hide = true)]
     pub(crate) booted: bool,

@@ -12,13 +12,16 @@ use super::values::Values;
 /// Where what a volume says is put before the agent starts: `muster config volumes`.
 pub(crate) const VOLUME: &str = "/run/muster-settings/muster.toml";
 
+/// And why nothing was, where somebody must do something before the agent can know what it is to be.
+pub(crate) const WRONG: &str = "/run/muster-settings/wrong";
+
 /// systemd's place for what the firmware or the hypervisor gives: systemd.exec(5), CREDENTIALS.
 const CREDENTIALS: &str = "/run/credentials/@system";
 
 /// Its name there.
 const CREDENTIAL: &str = "muster.toml";
 
-/// One of them.
+/// What a machine is given in one place.
 pub(crate) struct Layer {
     /// Whose it is.
     pub(crate) kind: Beside,
@@ -38,11 +41,26 @@ impl Layer {
 
 /// Those of this machine.
 pub(super) fn of_this_machine() -> Vec<Layer> {
-    // A unit that passes credentials on has them in a place of its own.
+    let wrong = std::fs::read_to_string(WRONG).ok().map(|why| Layer { kind: Beside::Volume, text: Err(why) });
+    let volume = wrong.or_else(|| layer(Beside::Volume, Path::new(VOLUME)));
+    volume.into_iter().chain(credentials().find_map(|path| layer(Beside::Credential, &path))).collect()
+}
+
+/// Where a credential may be: a unit that passes some on has them in a place of its own.
+fn credentials() -> impl Iterator<Item = PathBuf> {
     let own = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let credential = own.into_iter().chain([PathBuf::from(CREDENTIALS)]).map(|place| place.join(CREDENTIAL));
-    let credential = credential.into_iter().find_map(|path| layer(Beside::Credential, &path));
-    layer(Beside::Volume, Path::new(VOLUME)).into_iter().chain(credential).collect()
+    own.into_iter().chain([PathBuf::from(CREDENTIALS)]).map(|place| place.join(CREDENTIAL))
+}
+
+/// Which of them this user may not look into.
+pub(crate) fn hidden() -> Option<String> {
+    let is_hidden = |path: &Path| {
+        std::fs::File::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    let volume = is_hidden(Path::new(VOLUME)).then(|| Beside::Volume.to_string());
+    let credential = credentials().any(|path| is_hidden(&path)).then(|| Beside::Credential.to_string());
+    let both: Vec<String> = volume.into_iter().chain(credential).collect();
+    (!both.is_empty()).then(|| both.join(", or "))
 }
 
 /// What a file says; none where there is no such file, or one that another user of this machine may not read.

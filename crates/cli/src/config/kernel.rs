@@ -1,7 +1,7 @@
 //! The kernel command line: `muster.peers=10.0.0.1,10.0.0.2 muster.name=left`.
 
 use super::key::{KEYS, Key, nearest};
-use super::kind::{Kind, Value};
+use super::kind::Kind;
 use super::problem::{Place, Problem};
 use super::values::Values;
 
@@ -16,8 +16,8 @@ const INSTALL: [&str; 2] = ["install", "install.wipe"];
 pub(crate) struct Install {
     /// Which: a device, or a word.
     pub(crate) disk: String,
-    /// Whether something may be on it.
-    pub(crate) wipe: bool,
+    /// What may be written over, as somebody wrote it.
+    pub(crate) wipe: Option<String>,
 }
 
 /// What the command line says of installing. What is given again takes the place of what was given before, as boot menus add words.
@@ -29,7 +29,7 @@ pub(crate) fn install(line: &str) -> Option<Install> {
     };
     let disk = last(INSTALL[0])??;
     let wipe = last(INSTALL[1]).map(|value| value.unwrap_or_else(|| "yes".to_owned()));
-    Some(Install { disk, wipe: wipe.is_some_and(|value| Kind::Switch.read_text(&value) == Ok(Value::Switch(true))) })
+    Some(Install { disk, wipe })
 }
 
 /// Takes every `muster.*` parameter. Parameters of others are none of our business; what follows `--` is for init. A list
@@ -279,14 +279,14 @@ mod tests {
     fn a_disk_to_write_is_no_setting() {
         let (values, problems) = read_line("muster.install=/dev/sda muster.install.wipe muster.name=a");
         assert_eq!((values.text("name").as_deref(), problems), (Some("a"), Vec::new()));
-        let order = |line: &str| install(line).map(|order| (order.disk, order.wipe));
-        assert_eq!(order("ro muster.install=smallest"), Some(("smallest".to_owned(), false)));
+        let order = |line: &str| install(line).map(|order| (order.disk, order.wipe.unwrap_or_default()));
+        let some = |disk: &str, wipe: &str| Some((disk.to_owned(), wipe.to_owned()));
+        assert_eq!(order("ro muster.install=smallest"), some("smallest", ""));
         assert_eq!(
-            order("muster.install=smallest muster.install=/dev/sda muster.install.wipe=yes"),
-            Some(("/dev/sda".to_owned(), true))
+            order("muster.install=smallest muster.install=/dev/sda muster.install.wipe=no"),
+            some("/dev/sda", "no")
         );
-        assert_eq!(order("muster.install=largest muster.install.wipe"), Some(("largest".to_owned(), true)));
-        assert_eq!(order("muster.install=largest muster.install.wipe=no"), Some(("largest".to_owned(), false)));
+        assert_eq!(order("muster.install=largest muster.install.wipe"), some("largest", "yes"));
         assert_eq!(order("muster.install muster.install.wipe"), None);
         assert_eq!(order("quiet -- muster.install=largest"), None);
     }

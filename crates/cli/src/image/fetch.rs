@@ -11,11 +11,15 @@ use hyper::header::{HOST, LOCATION};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
+use muster_image::{LENGTH_MAX, room};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::print;
 
 /// Whom the machine trusts: Debian's, Fedora's and SUSE's place.
 const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
@@ -35,6 +39,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// When the server cannot be reached, says something else, or there is no room.
 pub(super) async fn fetch(url: &str, to: &Path, json: bool) -> anyhow::Result<()> {
     let mut url = url.to_owned();
+    // It would stand in the server's log and in what is told here.
+    if url.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
+        bail!("the URL has a name or a password in it, which is not sent: serve the image without");
+    }
     for _ in 0..=ELSEWHERE_MAX {
         let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
         let answer = patient(ask(&uri)).await.with_context(|| url.clone())?;
@@ -61,7 +69,7 @@ fn elsewhere(from: &Uri, place: &str) -> anyhow::Result<String> {
     let scheme = from.scheme_str().unwrap_or("http");
     let authority = from.authority().map(ToString::to_string).unwrap_or_default();
     let to = match place {
-        place if place.contains("://") => place.to_owned(),
+        place if ["http://", "https://"].iter().any(|scheme| place.starts_with(scheme)) => place.to_owned(),
         place if place.starts_with("//") => format!("{scheme}:{place}"),
         place if place.starts_with('/') => format!("{scheme}://{authority}{place}"),
         place => {
@@ -119,6 +127,11 @@ async fn keep(answer: Response<Incoming>, to: &Path, json: bool) -> anyhow::Resu
     if let Ok(style) = ProgressStyle::with_template("{elapsed:>7}  {bytes} of {total_bytes}, {bytes_per_sec}") {
         bar.set_style(style);
     }
+    let at_once = length.unwrap_or_default();
+    if at_once > LENGTH_MAX {
+        bail!("it has {} GiB, and no image has", at_once >> 30);
+    }
+    room(to, at_once)?;
     let mut file = tokio::fs::File::create_new(to).await.with_context(|| format!("{} cannot be made", to.display()))?;
     let mut body = answer.into_body();
     let mut kept = 0;
@@ -128,12 +141,19 @@ async fn keep(answer: Response<Incoming>, to: &Path, json: bool) -> anyhow::Resu
             break;
         };
         let Ok(data) = frame.context("it broke off")?.into_data() else { continue };
-        file.write_all(&data).await.context("there is no room for it")?;
         kept += data.len() as u64;
+        if kept > LENGTH_MAX {
+            bail!("it has no end");
+        }
+        room(to, data.len() as u64)?;
+        file.write_all(&data).await.context("there is no room for it")?;
         bar.set_position(kept);
     }
     file.flush().await.context("there is no room for it")?;
     bar.finish_and_clear();
+    if json {
+        print::line(&json!({ "fetched": kept }).to_string())?;
+    }
     match length {
         Some(length) if length != kept => bail!("it broke off after {kept} of {length} bytes"),
         _ => Ok(()),
@@ -151,6 +171,7 @@ mod tests {
         assert_eq!(from("http://a/x/y", "z?q").expect("a name"), "http://a/x/z?q");
         assert_eq!(from("https://a/x", "https://b/y").expect("another"), "https://b/y");
         assert_eq!(from("https://a/x", "//b/y").expect("another"), "https://b/y");
+        assert_eq!(from("https://a/x", "/b?next=https://c").expect("a path"), "https://a/b?next=https://c");
         assert!(from("https://a/x", "http://a/x").is_err());
     }
 
@@ -187,5 +208,10 @@ mod tests {
             served(vec!["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()]).await;
         let told = fetch(&url, &directory.path().join("c"), true).await.expect_err("not there").to_string();
         assert!(told.ends_with("404 Not Found"), "{told}");
+        let told = fetch("http://me:secret@10.0.0.1/x", &directory.path().join("d"), true).await;
+        assert!(!told.expect_err("a password").to_string().contains("secret"));
+        let long = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", u64::MAX >> 1);
+        let told = fetch(&served(vec![long]).await, &directory.path().join("e"), true).await.expect_err("too long");
+        assert!(format!("{told:#}").contains("no image has"), "{told:#}");
     }
 }

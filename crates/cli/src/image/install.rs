@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use muster_image::install::{self, Disk, Source};
+use anyhow::{Context as _, bail};
+use muster_image::install::{self, Disk, Source, Wipe};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::progress::Told;
 use super::slots::{confirmed, restart};
-use crate::args::{ConfirmArguments, InstallArguments};
+use crate::args::{ConfirmArguments, InstallArguments, WipeWord};
 use crate::config::{self, kernel};
 use crate::exit::Exit;
 use crate::print;
@@ -29,13 +30,19 @@ pub(super) fn install(arguments: &InstallArguments) -> anyhow::Result<Exit> {
         Some(file) => Source::File(file.clone()),
         None => Source::Memory,
     };
-    let contents = source.contents()?;
-    let disks = install::disks(&contents)?;
     let Some(word) = &arguments.disk else {
-        list(&disks, arguments.confirm.json)?;
+        // What is not known of an image is only which disk has it.
+        let contents = source.contents();
+        list(&install::disks(contents.as_ref().ok())?, arguments.confirm.json)?;
         return Ok(Exit::Done);
     };
-    let disk = install::choose(&disks, word, arguments.wipe)?;
+    let contents = source.contents()?;
+    let wipe = match arguments.wipe {
+        None => Wipe::Nothing,
+        Some(WipeWord::Data) => Wipe::Data,
+        Some(WipeWord::Machines) => Wipe::Machines,
+    };
+    let disk = install::choose(&install::disks(Some(&contents))?, word, wipe)?;
     let size = disk.bytes >> 30;
     let goes = if disk.occupied.is_some() { "what is on it is lost" } else { "nothing is on it" };
     let settings: String = contents.settings.chars().take(12).collect();
@@ -54,14 +61,29 @@ pub(super) fn install(arguments: &InstallArguments) -> anyhow::Result<Exit> {
 
 fn write(source: &Source, disk: &Disk, settings: Option<&Path>, json: bool) -> anyhow::Result<()> {
     // A stick's settings go along: it is taken away afterwards.
-    let settings = settings.map(Path::to_owned).or_else(|| {
-        let volume = PathBuf::from(config::VOLUME);
-        (matches!(source, Source::Memory) && volume.exists()).then_some(volume)
-    });
-    let settings =
-        settings.map(|file| std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display())));
-    let settings = settings.transpose()?.map(zeroize::Zeroizing::new);
-    install::write(source, &disk.path, settings.as_ref().map(|text| text.as_slice()), &Told::new(json))
+    let settings = match (settings, source) {
+        (None, Source::Memory) => {
+            if let Ok(why) = std::fs::read_to_string(config::WRONG) {
+                bail!("{}", why.trim());
+            }
+            Some(PathBuf::from(config::VOLUME)).filter(|volume| volume.exists())
+        }
+        (settings, _) => settings.map(Path::to_owned),
+    };
+    let read = |file: &PathBuf| -> anyhow::Result<Zeroizing<String>> {
+        let opened = std::fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let text = config::read_text(opened);
+        match (config::wrong_beside(text.clone()).first(), text) {
+            (None, Ok(text)) => Ok(text),
+            (Some(wrong), _) => {
+                let line = wrong.line.map(|line| format!(":{line}")).unwrap_or_default();
+                bail!("{}{line}: {}", file.display(), wrong.text)
+            }
+            (None, Err(why)) => bail!("{} {why}", file.display()),
+        }
+    };
+    let settings = settings.as_ref().map(read).transpose()?;
+    install::write(source, disk, settings.as_ref().map(|text| text.as_bytes()), &Told::new(json))
 }
 
 fn list(disks: &[Disk], json: bool) -> anyhow::Result<()> {
@@ -70,7 +92,8 @@ fn list(disks: &[Disk], json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     for disk in disks {
-        print::line(&format!("{:>6} GiB  {}", disk.bytes >> 30, disk.why()))?;
+        let kind = if disk.removable { " (a stick or a card)" } else { "" };
+        print::line(&format!("{:>6} GiB  {}{kind}", disk.bytes >> 30, disk.why()))?;
     }
     if disks.is_empty() {
         print::complaint("this machine has no disk");
@@ -95,7 +118,13 @@ fn ordered() -> anyhow::Result<Exit> {
     let line = std::fs::read_to_string(kernel::PATH).context("/proc is not there")?;
     let order = kernel::install(&line).context("the kernel's command line says nothing of muster.install=")?;
     let contents = Source::Memory.contents()?;
-    let disk = install::choose(&install::disks(&contents)?, &order.disk, order.wipe)?;
+    let wipe = match order.wipe.as_deref() {
+        None | Some("no" | "false" | "off" | "0") => Wipe::Nothing,
+        Some("yes" | "true" | "on" | "1" | "data") => Wipe::Data,
+        Some("machines") => Wipe::Machines,
+        Some(other) => bail!("muster.install.wipe is {other:?}; it must be yes, machines or no"),
+    };
+    let disk = install::choose(&install::disks(Some(&contents))?, &order.disk, wipe)?;
     print::complaint(&format!("muster: writing {} ({} GiB)", disk.path.display(), disk.bytes >> 30));
     write(&Source::Memory, &disk, None, false)?;
     let confirm = ConfirmArguments { yes: true, ..ConfirmArguments::default() };

@@ -1,5 +1,7 @@
 //! `muster image update`.
 
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -8,6 +10,7 @@ use muster_image::slots::Machine;
 use muster_image::update::Update;
 use muster_protocol::{ImageStatus, Status};
 use muster_wire::Role;
+use serde_json::json;
 
 use super::fetch;
 use super::progress::Told;
@@ -17,8 +20,8 @@ use crate::exit::Exit;
 use crate::look::agent;
 use crate::print;
 
-/// Where an image is kept while it is looked at: on the disk that has room.
-const PLACE: &str = "/var/lib";
+/// Where an image is kept while it is looked at: on the disk that has room. What an update left that was cut short is taken away first.
+const PLACE: &str = "/var/lib/muster-update";
 
 /// Writes an image into the slot from which this machine does not run, and starts it.
 ///
@@ -27,14 +30,17 @@ const PLACE: &str = "/var/lib";
 pub(super) async fn update(arguments: &UpdateArguments) -> anyhow::Result<Exit> {
     let confirm = &arguments.confirm;
     let machine = Machine::here()?;
-    let place = tempfile::Builder::new().prefix("muster-update-").tempdir_in(PLACE).context("no room on the disk")?;
-    let image = obtained(arguments, place.path()).await?;
-    let update = match Update::of(&image, &machine)? {
-        Some(update) => update,
-        None => {
-            print::line("this machine runs this image")?;
-            return Ok(Exit::Done);
-        }
+    let _lock = machine.lock()?;
+    let place = Place::make(Path::new(PLACE))?;
+    let image = obtained(arguments, &place.0).await?;
+    let Some(update) = Update::of(&image, &machine)? else {
+        // Whatever was tried before it is no news any more.
+        let _ = std::fs::remove_file(RECORD);
+        match confirm.json {
+            true => print::line(&json!({ "done": true, "restarts": false, "runs": true }).to_string())?,
+            false => print::line("this machine runs this image")?,
+        };
+        return Ok(Exit::Done);
     };
     let settings: String = update.contents.settings.chars().take(12).collect();
     let what = format!(
@@ -53,30 +59,63 @@ pub(super) async fn update(arguments: &UpdateArguments) -> anyhow::Result<Exit> 
     if !confirmed(confirm, &what, "Write it and start this machine again?")? {
         return Ok(if confirm.dry_run { Exit::Done } else { Exit::Failed });
     }
-    update.write(&machine.disk, machine.efi(), &Told::new(confirm.json))?;
+    let told = Told::new(confirm.json);
+    update.write(&machine.disk, machine.efi(), &told)?;
     let record = Record {
         to: update.contents.root_hash.clone(),
         settings: update.contents.settings.clone(),
         slot: update.slot,
         boot: boot(),
     };
-    std::fs::write(RECORD, serde_json::to_vec(&record)?).with_context(|| format!("{RECORD} cannot be written"))?;
+    // Before the kernel is there: a machine that goes back must know of what.
+    noted(&record).with_context(|| format!("{RECORD} cannot be written"))?;
+    update.arm(&machine.disk, machine.efi(), &told).inspect_err(|_| _ = std::fs::remove_file(RECORD))?;
     drop(machine);
     drop(place);
     restart(confirm)
+}
+
+/// Writes the record so that it lasts.
+fn noted(record: &Record) -> anyhow::Result<()> {
+    let part = format!("{RECORD}.part");
+    let mut file = std::fs::File::create(&part)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()?;
+    std::fs::rename(part, RECORD)?;
+    Ok(std::fs::File::open("/var/lib")?.sync_all()?)
+}
+
+/// A directory that root alone can read, as long as this is there: the mesh key is in an image.
+struct Place(PathBuf);
+
+impl Place {
+    fn make(path: &Path) -> anyhow::Result<Self> {
+        let cannot = || format!("{} cannot be made", path.display());
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(cannot),
+            _ => {}
+        }
+        std::fs::DirBuilder::new().mode(0o700).create(path).with_context(cannot)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The image as a file that can be read in any order.
 async fn obtained(arguments: &UpdateArguments, place: &Path) -> anyhow::Result<PathBuf> {
     let mut file = PathBuf::from(&arguments.image);
     if arguments.image.contains("://") {
-        let to = place.join("fetched");
-        let answer = fetch::fetch(&arguments.image, &to, arguments.confirm.json);
-        tokio::select! {
-            fetched = answer => fetched?,
-            _ = tokio::signal::ctrl_c() => bail!("ended; nothing is changed"),
+        // An image says of itself that it is right: whoever is on the way could send another.
+        if !arguments.image.starts_with("https://") && arguments.sha256.is_none() {
+            bail!("{} is not encrypted: say --sha256, as in the SHA256SUMS beside the image", arguments.image);
         }
-        file = to;
+        file = place.join("fetched");
+        fetch::fetch(&arguments.image, &file, arguments.confirm.json).await?;
     }
     if let Some(wanted) = &arguments.sha256 {
         let hash = muster_image::sha256(&file)?;

@@ -139,13 +139,16 @@ fn partition(name: &str, kind: Uuid, id: Uuid, place: &Place, flags: u64) -> Par
 }
 
 fn table(disk: &mut fs::File, id: Uuid, partitions: impl IntoIterator<Item = Partition>, length: u64) -> Result<()> {
-    let sectors = u32::try_from(length / SECTOR - 1).unwrap_or(u32::MAX);
-    gpt::mbr::ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(disk).context("the protective partition table")?;
     let config = gpt::GptConfig::new().writable(true).logical_block_size(gpt::disk::LogicalBlockSize::Lb512);
-    let mut table = config.create_from_device(disk, Some(id)).context("the partition table")?;
+    let mut table = config.create_from_device(&mut *disk, Some(id)).context("the partition table")?;
     let numbered: BTreeMap<u32, Partition> = (1..).zip(partitions).collect();
     table.update_partitions(numbered).context("the partitions")?;
-    table.write().map(drop).context("the partition table")
+    table.write().context("the partition table")?;
+    // What older programs take for a table comes last: a disk with it alone would be somebody's.
+    disk.sync_all()?;
+    let sectors = u32::try_from(length / SECTOR - 1).unwrap_or(u32::MAX);
+    let protective = gpt::mbr::ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(disk);
+    protective.map(drop).context("the protective partition table")
 }
 
 /// Copies a file to its place. What is zero there stays a hole.

@@ -70,11 +70,9 @@ fn pack(live: &Live<'_>, tree: &Path, partition: &Path, path: &Path) -> Result<(
     let id = disk::named(&live.system.root_hash()?, b"iso");
     let id = hex::encode(id);
     let mut xorriso = host::command("xorriso", ["-as", "mkisofs", "-quiet", "-volid", MEDIUM]);
-    // All of its times, and the identity of its partition table.
-    xorriso.args(["--modification-date=1970010100000000", "--set_all_file_dates", "1970010100000000"]);
+    // All of its times (the beginning of time counts as none), and the identity of its partition table.
+    xorriso.args(["--modification-date=1980010100000000", "--set_all_file_dates", "1980010100000000"]);
     xorriso.args(["--gpt_disk_guid", &id, "-append_partition", "2", "0xef"]).arg(partition);
     xorriso.args(["-appended_part_as_gpt", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]);
-    host::output(xorriso.arg("-o").arg(path).arg(tree)).map(drop)?;
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).context("the medium cannot be kept from others")
+    host::output(xorriso.arg("-o").arg(path).arg(tree)).map(drop)
 }

@@ -38,9 +38,7 @@ pub(crate) fn make(layer: &Path, name: &str, path: &Path) -> Result<()> {
         add(&mut archive, &format!("blobs/sha256/{hash}"), &mut bytes.as_slice(), bytes.len() as u64)?;
     }
     add(&mut archive, &format!("blobs/sha256/{hash}"), &mut fs::File::open(layer)?, layer.metadata()?.len())?;
-    archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).context("the archive cannot be kept from others")
+    archive.into_inner()?.into_inner().map(drop).map_err(io::IntoInnerError::into_error).context("the archive")
 }
 
 fn add(archive: &mut tar::Builder<impl io::Write>, name: &str, source: &mut dyn io::Read, length: u64) -> Result<()> {
