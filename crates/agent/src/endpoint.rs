@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::balancer::Balancer;
 use crate::config::AgentConfig;
@@ -82,21 +82,25 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Begins to listen: in a service of its own if one can be had where that is wanted.
-    ///
-    /// # Errors
-    /// What keeps it from listening.
-    pub(crate) async fn begin(site: Site, is_service: bool) -> Result<Self, String> {
+    /// Begins to listen: in a service of its own if one can be had where that is wanted. That takes systemd some tenths of a second, in which
+    /// the agent does not wait: what is given says when it listens, or what keeps it from that.
+    pub(crate) fn begin(site: Site, is_service: bool) -> (Self, oneshot::Receiver<Result<(), String>>) {
         let (told, hears) = watch::channel(Told::default());
-        let endpoint = Self { told: Arc::new(told) };
-        if is_service && beside::start(&site).await? {
-            tokio::spawn(beside::tell(site, hears));
-            return Ok(endpoint);
-        }
-        let balancer = Balancer::new(site.ca);
-        balancer.listen(site.listen).await.map_err(|why| why.to_string())?;
-        tokio::spawn(follow(balancer, hears));
-        Ok(endpoint)
+        let (tell, listens) = oneshot::channel();
+        tokio::spawn(async move {
+            match serve_at(&site, is_service).await {
+                Ok(None) => {
+                    let _ = tell.send(Ok(()));
+                    beside::tell(site, hears).await;
+                }
+                Ok(Some(balancer)) => {
+                    let _ = tell.send(Ok(()));
+                    follow(balancer, hears).await;
+                }
+                Err(why) => _ = tell.send(Err(why)),
+            }
+        });
+        (Self { told: Arc::new(told) }, listens)
     }
 
     /// The servers from now on, among them the one at this machine's own address if it has one.
@@ -127,6 +131,16 @@ impl Endpoint {
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         self.known().iter().map(SocketAddr::ip).collect()
     }
+}
+
+/// Listens: none if another process does.
+async fn serve_at(site: &Site, is_service: bool) -> Result<Option<Balancer>, String> {
+    if is_service && beside::start(site).await? {
+        return Ok(None);
+    }
+    let balancer = Balancer::new(site.ca.clone());
+    balancer.listen(site.listen).await.map_err(|why| why.to_string())?;
+    Ok(Some(balancer))
 }
 
 /// Has a balancer go by what is told, for as long as anybody tells.

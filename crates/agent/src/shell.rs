@@ -187,9 +187,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
     let listen = SocketAddr::new(config.listen.ip(), config.endpoint_port);
     std::fs::create_dir_all(&config.run_dir).map_err(|why| system(&config.run_dir.display().to_string(), &why))?;
-    let endpoint = Endpoint::begin(Site::of(&config), config.is_service)
-        .await
-        .map_err(|why| system(&format!("the API endpoint cannot listen on {listen}"), &why))?;
+    let (endpoint, mut listens) = Endpoint::begin(Site::of(&config), config.is_service);
     let socket = config.socket();
     api::serve(&socket, questions, events.clone(), logs.clone())
         .map_err(|why| system(&socket.display().to_string(), &why))?;
@@ -289,7 +287,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
     tokio::spawn(observe::watch(config.kubernetes.clone(), shell.inputs.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(|why| system("signals", &why))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| system("signals", &why))?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut is_listening = false;
     let mut watchdog = watchdog();
     let mut console = tokio::time::interval(console::LOOK);
 
@@ -302,6 +300,13 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            listens = &mut listens, if !is_listening => {
+                let listens = listens.unwrap_or_else(|_| Err("it ended".to_owned()));
+                listens.map_err(|why| system(&format!("the API endpoint cannot listen on {listen}"), &why))?;
+                is_listening = true;
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                continue;
+            }
             Some(question) = asked.recv() => {
                 match shell.answer(question) {
                     Some(input) => input,

@@ -66,7 +66,7 @@ impl StandBy {
         on_console(&why);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&why)]);
         // Kubernetes goes on without this machine's agent, also after a boot.
-        let _endpoint = Endpoint::begin(self.site.clone(), self.is_service).await;
+        let _endpoint = Endpoint::begin(self.site.clone(), self.is_service);
         let (questions, mut asked) = mpsc::channel(16);
         api::serve(&self.socket, questions, Ring::default(), logs.clone())?;
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
