@@ -151,9 +151,14 @@ impl Roster {
         self.links.get(&peer).copied().unwrap_or(false)
     }
 
+    /// The peers that have greeted.
+    pub(crate) fn greeted_peers(&self) -> impl Iterator<Item = MachineId> + '_ {
+        self.links.iter().filter(|(_, greeted)| **greeted).map(|(peer, _)| *peer)
+    }
+
     /// Some of the peers that have greeted.
     pub(crate) fn some_greeted(&self, count: usize, rng: &mut ChaCha8Rng) -> Vec<MachineId> {
-        self.links.iter().filter(|(_, greeted)| **greeted).map(|(peer, _)| *peer).sample(rng, count)
+        self.greeted_peers().sample(rng, count)
     }
 
     /// A frame came from `peer`.

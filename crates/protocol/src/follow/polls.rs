@@ -69,7 +69,7 @@ impl Follow {
         let ours = Some(charter.charter_hash());
         let follows = |peer: &MachineId| roster.card(*peer).is_some_and(|card| card.charter == ours);
         let mut all = voters.to_vec();
-        all.extend(roster.connected_peers().filter(|peer| roster.greeted(*peer)).filter(follows));
+        all.extend(roster.greeted_peers().filter(follows));
         all.sort_unstable();
         all.dedup();
         all

@@ -96,8 +96,12 @@ impl Machine {
         let counts = self.follow.ledger().revision() > 0 && self.met.first.is_none_or(|first| now < first + ALL_MET);
         if counts {
             let (me, ledger) = (self.id(), self.follow.ledger());
-            let peers = self.roster.connected_peers().filter(|peer| *peer != me && self.roster.greeted(*peer));
-            let count = peers.filter(|peer| ledger.member(*peer).is_some()).count();
+            let is_member = |peer: &MachineId| *peer != me && ledger.member(*peer).is_some();
+            // Where all were met there is none left to count.
+            let count = match self.met.count + 1 < ledger.members().len() {
+                true => self.roster.greeted_peers().filter(is_member).count(),
+                false => self.met.count,
+            };
             if count > self.met.count {
                 self.met.count = count;
                 self.met.first = self.met.first.or(Some(now));

@@ -60,7 +60,7 @@ impl Machine {
             }
             Ok(_) => {
                 let member = |peer: &MachineId| self.follow.ledger().member(*peer).is_some();
-                let peers = self.roster.connected_peers().filter(|peer| self.roster.greeted(*peer)).filter(member);
+                let peers = self.roster.greeted_peers().filter(member);
                 let asked: BTreeSet<MachineId> = peers.collect();
                 let survey = self.follow.survey(asked.iter().copied(), effects);
                 let known = self.follow.ledger().clone();
