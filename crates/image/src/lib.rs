@@ -16,6 +16,7 @@ mod files;
 mod host;
 pub mod install;
 mod layout;
+pub mod memory;
 mod partitions;
 mod plan;
 mod progress;

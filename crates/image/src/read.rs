@@ -225,6 +225,20 @@ fn section(program: &[u8], name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(data).trim_end_matches('\0').trim().to_owned())
 }
 
+/// A file in the EFI system partition of a disk or a medium.
+pub(crate) fn esp_file(path: &Path, name: &str) -> Result<Vec<u8>> {
+    /// Longest file that is copied: an image with a Kubernetes is some 400 MiB.
+    const BYTES_MAX: u64 = 4 << 30;
+    let mut file = open(path)?;
+    let table = table(&mut file)?;
+    efi(&mut file, &table, |root| {
+        let mut bytes = Vec::new();
+        let file = root.open_file(name).with_context(|| format!("{name} is not in it"))?;
+        file.take(BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })
+}
+
 /// The EFI program that a slot of a disk image starts.
 pub(crate) fn program(path: &Path, slot: &Slot) -> Result<Vec<u8>> {
     let mut file = open(path)?;

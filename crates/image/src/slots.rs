@@ -132,7 +132,10 @@ impl Esp {
                 error => Err(error),
             })
             .inspect_err(|_| _ = fs::remove_dir(&place))
-            .with_context(|| format!("{} cannot be mounted (as root?)", device.display()))?;
+            .with_context(|| match rustix::process::geteuid().is_root() {
+                true => format!("{} cannot be mounted: is it mounted elsewhere, to be read alone?", device.display()),
+                false => format!("{} can be mounted by root alone", device.display()),
+            })?;
         Ok(Self(place))
     }
 }

@@ -24,9 +24,9 @@ Exit code 0 if it is accepted, 1 if it is refused or nobody took it in time, 2 i
 pub(crate) enum ImageAction {
     /// Build an image of a muster.toml, Debian and a Kubernetes: one disk that every machine of a site starts from
     Build(BuildArguments),
-    /// Say what a disk image starts, and what it is made of, without mounting it
+    /// Say what an image starts, and what it is made of, without mounting it
     Show {
-        /// The disk image (.raw)
+        /// A disk (.raw, .raw.zst), or what starts in memory (.iso, .efi, a directory for network boot)
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Name the packages in it, too, with their licences
@@ -36,10 +36,10 @@ pub(crate) enum ImageAction {
         #[arg(long)]
         json: bool,
     },
-    /// See that every block of a disk image's root file system is what its kernel asks for, without mounting it
+    /// See that every block of an image's root file system is what its kernel asks for, without mounting it
     #[command(after_help = "Exit code 0 if all is as it should be, 1 if anything differs, which is named.")]
     Verify {
-        /// The disk image (.raw)
+        /// A disk (.raw, .raw.zst), or what starts in memory (.iso, .efi, a directory for network boot)
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Print one JSON object

@@ -115,6 +115,11 @@ fn mesh_key(values: &Values, file: &Path, problems: &mut Vec<Problem>) -> Option
             problems.push(Problem::error(values.place("mesh_key_file"), text));
             None
         }
+        (None, None) if values.are_of_others() => {
+            let text = "no mesh key is in the image: each machine must be given one, by a credential or a volume";
+            problems.push(Problem::warning(Place::Default, text));
+            Some(Zeroizing::new([0; 32]))
+        }
         (None, None) => {
             problems.push(missing(
                 "mesh_key",

@@ -339,6 +339,16 @@ fn a_machine_without_a_file_goes_by_what_it_is_given() {
 }
 
 #[test]
+fn an_image_may_leave_the_key_to_what_machines_are_given() {
+    let text = "cluster = \"site\"\nmachines = 5\n";
+    let others = Overrides::of_other_machines(Vec::new());
+    let Ok(loaded) = read(&Source { path: "muster.toml", text }, &others) else { panic!("refused") };
+    assert!(loaded.warnings.contains("no mesh key is in the image"), "{}", loaded.warnings);
+    let refused = read(&Source { path: "muster.toml", text }, &Overrides::default()).err().expect("no key");
+    assert!(refused.text.contains("`mesh_key` is missing"), "{refused}");
+}
+
+#[test]
 fn a_wrong_override_is_named() {
     let set = |assignment: &str| problems(&with(""), &[assignment]);
     assert_eq!(

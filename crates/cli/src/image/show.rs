@@ -1,19 +1,45 @@
 //! `muster image show` and `verify`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+use muster_image::{Verified, memory};
 use serde_json::json;
 
 use crate::exit::Exit;
 use crate::{print, text};
 
-/// Says what a disk image starts, and what it is made of.
+/// An output in a form that can be looked into.
+enum Output {
+    Disk(PathBuf),
+    Memory(PathBuf),
+}
+
+/// What a file is: a disk image, also a compressed one; or what starts in memory, also on a medium or in a directory for network boot. What
+/// must be unpacked for that is put into `place`.
+fn opened(file: &Path, place: &Path) -> anyhow::Result<Output> {
+    let file = if file.is_dir() { file.join("initrd.img") } else { file.to_owned() };
+    if memory::starts_in_memory(&file) {
+        return Ok(Output::Memory(file));
+    }
+    if file.extension().is_some_and(|end| end == "iso") {
+        let program = place.join("live.efi");
+        memory::of_medium(&file, &program)?;
+        return Ok(Output::Memory(program));
+    }
+    Ok(Output::Disk(muster_image::unpacked(&file, &place.join("image"))?))
+}
+
+/// Says what an image starts, and what it is made of.
 ///
 /// # Errors
 /// When it is none, or standard output cannot be written.
 pub(super) fn show(file: &Path, packages: bool, json: bool) -> anyhow::Result<Exit> {
-    let disk = muster_image::disk(file)?;
-    let contents = muster_image::contents(file)?;
+    let place = tempfile::tempdir().context("no temporary directory")?;
+    let (disk, contents) = match opened(file, place.path())? {
+        Output::Disk(disk) => (Some(muster_image::disk(&disk)?), muster_image::contents(&disk)?),
+        Output::Memory(program) => (None, memory::read(&program)?.contents),
+    };
     if json {
         let mut told = json!({ "disk": disk, "contents": contents });
         if !packages {
@@ -22,19 +48,23 @@ pub(super) fn show(file: &Path, packages: bool, json: bool) -> anyhow::Result<Ex
         print::line(&told.to_string())?;
         return Ok(Exit::Done);
     }
-    let places: Vec<String> =
-        disk.partitions.iter().map(|(name, bytes)| format!("{name} {} MiB", bytes >> 20)).collect();
+    let size = disk.as_ref().map_or("starts in memory, or writes a disk".to_owned(), |disk| {
+        let places: Vec<String> =
+            disk.partitions.iter().map(|(name, bytes)| format!("{name} {} MiB", bytes >> 20)).collect();
+        format!("{} MiB: {}", disk.bytes >> 20, places.join(", "))
+    });
     let mut rows = vec![
         ("cluster".to_owned(), contents.cluster),
         ("settings".to_owned(), contents.settings),
         ("root hash".to_owned(), contents.root_hash),
         ("kernel".to_owned(), contents.kernel),
-        ("disk".to_owned(), format!("{} MiB: {}", disk.bytes >> 20, places.join(", "))),
+        ("disk".to_owned(), size),
     ];
     rows.extend(contents.inputs.into_iter().map(|(name, value)| (format!("of {name}"), value)));
     rows.extend(contents.images.into_iter().map(|image| ("holds".to_owned(), image)));
     rows.push(("packages".to_owned(), contents.packages.len().to_string()));
-    rows.extend(disk.slots.into_iter().map(|slot| (format!("starts {}", slot.file), slot.command_line)));
+    let slots = disk.map(|disk| disk.slots).unwrap_or_default();
+    rows.extend(slots.into_iter().map(|slot| (format!("starts {}", slot.file), slot.command_line)));
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(name, value)| vec![name, value]).collect();
     print::line(&text::table(&rows).join("\n"))?;
     for package in contents.packages.iter().filter(|_| packages) {
@@ -43,12 +73,20 @@ pub(super) fn show(file: &Path, packages: bool, json: bool) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-/// Verifies a disk image.
+fn verified(file: &Path) -> anyhow::Result<Vec<Verified>> {
+    let place = tempfile::tempdir().context("no temporary directory")?;
+    match opened(file, place.path())? {
+        Output::Disk(disk) => muster_image::verify(&disk),
+        Output::Memory(program) => Ok(vec![memory::verify(&program)?]),
+    }
+}
+
+/// Verifies an image.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub(super) fn verify(file: &Path, json: bool) -> anyhow::Result<Exit> {
-    match muster_image::verify(file) {
+    match verified(file) {
         Ok(verified) => {
             if json {
                 print::line(&json!({ "right": true, "slots": verified }).to_string())?;

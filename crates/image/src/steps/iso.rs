@@ -15,7 +15,7 @@ use crate::install::MEDIUM;
 use crate::layout::MIB;
 
 /// Where the program is: not among those that the loader lists by itself.
-const PROGRAM: &str = "EFI/muster/live.efi";
+pub(crate) const PROGRAM: &str = "EFI/muster/live.efi";
 
 /// Somebody may choose for so long.
 const LOADER: &str = "timeout 10\ndefault live.conf\nconsole-mode keep\n";

@@ -25,7 +25,7 @@ pub(crate) struct Live<'a> {
 }
 
 /// Where the parts of a disk lie in the initrd.
-const DISK: &str = "muster-live/disk";
+pub(crate) const DISK: &str = "muster-live/disk";
 
 impl Live<'_> {
     /// The kernel's command line.

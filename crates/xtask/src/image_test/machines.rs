@@ -18,7 +18,7 @@ After=muster.service
 StandardOutput=journal+console
 StandardError=journal+console
 ExecStart=/usr/bin/bash -c 'muster image healthy --timeout 600; muster image slots; muster explain; \
-mount -o ro LABEL=MUSTER /mnt || exit 0; \
+mount -o ro /dev/vdb /mnt || exit 0; \
 for image in two.raw.zst three.raw; do \
   until muster image slots | grep -q \"runs, good\"; do sleep 2; done; \
   [ -e /var/lib/taken-$image ] || { touch /var/lib/taken-$image; muster image update /mnt/$image --yes; exit 0; }; \
@@ -45,6 +45,7 @@ impl Test {
 
     /// A machine takes its name from a stick, takes an image from there, and comes back from one that does not start.
     pub(super) fn updates(&self) -> Result<()> {
+        self.say("one takes its name and another image from a stick, and comes back from one that does not start");
         let first = self.variant("one", "raw", "", "")?;
         let stick = self.place("stick");
         fs::create_dir_all(&stick)?;
@@ -83,6 +84,7 @@ impl Test {
 
     /// Machines without anything on their disks: in memory, and by a medium that writes the disk.
     pub(super) fn without_disks(&self) -> Result<()> {
+        self.say("machines with empty disks: in memory, and by a medium that writes the disk");
         for form in ["uki", "pxe"] {
             let made = self.variant(form, form, "", "")?;
             self.boot(&made, form, 1, ": Ready")?;
