@@ -2,6 +2,7 @@
 
 mod backup;
 mod image;
+mod machine;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backup::{BackupAction, BackupFetchArguments, BackupListArguments, BackupOpenArguments};
-pub(crate) use image::{
-    BootArguments, BuildArguments, ConfirmArguments, HealthyArguments, ImageAction, InstallArguments, KernelWord,
-    OutputWord, UpdateArguments, WipeWord,
-};
+pub(crate) use image::{BootArguments, BuildArguments, ImageAction, KernelWord, OutputWord};
+pub(crate) use machine::{ConfirmArguments, HealthyArguments, InstallArguments, UpdateArguments, WipeWord};
 
 const EXAMPLES: &str = "\
 A first cluster, on this computer, as an ordinary user, with nothing installed:

@@ -2,7 +2,9 @@
 
 mod boot;
 mod build;
+mod confirm;
 mod fetch;
+mod healthy;
 mod install;
 mod progress;
 mod show;
@@ -36,7 +38,7 @@ pub(crate) async fn carry_out(action: &ImageAction) -> anyhow::Result<Exit> {
         ImageAction::Install(arguments) => install::install(arguments),
         ImageAction::Update(arguments) => update::update(arguments).await,
         ImageAction::Slots { json } => slots::list(*json),
-        ImageAction::Healthy(arguments) => slots::healthy(arguments).await,
+        ImageAction::Healthy(arguments) => healthy::healthy(arguments).await,
         ImageAction::FactoryReset(arguments) => slots::factory_reset(arguments),
         ImageAction::Accept { file, dry_run, json, whom } => accept(file, *dry_run, *json, whom).await,
         ImageAction::List { json, whom } => list(*json, whom).await,

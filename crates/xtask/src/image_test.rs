@@ -54,8 +54,10 @@ pub(crate) struct Arguments {
 /// A part of the test that stands by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// What one machine is given, another image, and the way back
+    /// Another image, from a stick, and the way back
     Updates,
+    /// What a firmware gives, and beginning anew
+    Settings,
     /// Machines with empty disks
     EmptyDisks,
 }
@@ -67,10 +69,12 @@ fn carry_out(arguments: &Arguments) -> Result<()> {
             images(&test, arguments)?;
             if !arguments.no_boot {
                 test.updates()?;
+                test.settings()?;
                 test.without_disks()?;
             }
         }
         Some(Part::Updates) => test.updates()?,
+        Some(Part::Settings) => test.settings()?,
         Some(Part::EmptyDisks) => test.without_disks()?,
     }
     test.say("all holds");

@@ -8,8 +8,8 @@ use muster_image::install::{self, Disk, Source, Wipe};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::confirm::{confirmed, restart};
 use super::progress::Told;
-use super::slots::{confirmed, restart};
 use crate::args::{ConfirmArguments, InstallArguments, WipeWord};
 use crate::config::{self, kernel};
 use crate::exit::Exit;

@@ -12,9 +12,9 @@ use muster_protocol::{ImageStatus, Status};
 use muster_wire::Role;
 use serde_json::json;
 
+use super::confirm::{confirmed, restart};
 use super::fetch;
 use super::progress::Told;
-use super::slots::{confirmed, restart};
 use crate::args::{UpdateArguments, Whom};
 use crate::exit::Exit;
 use crate::look::agent;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::Test;
 use crate::command::{self, output};
 
-/// Runs on each machine of this test, beside muster: takes what a stick has for it, one after the other, and tells what came of it.
+/// Runs on each machine of this test, beside muster.
 const UNIT: &str = "\
 [Unit]
 Description=A test of images
@@ -17,13 +17,37 @@ After=muster.service
 [Service]
 StandardOutput=journal+console
 StandardError=journal+console
-ExecStart=/usr/bin/bash -c 'muster image healthy --timeout 600; muster image slots; muster explain; \
-mount -o ro /dev/vdb /mnt || exit 0; \
-for image in two.raw.zst three.raw; do \
-  until muster image slots | grep -q \"runs, good\"; do sleep 2; done; \
-  [ -e /var/lib/taken-$image ] || { touch /var/lib/taken-$image; muster image update /mnt/$image --yes; exit 0; }; \
-done; muster explain'
+ExecStart=/usr/bin/bash /usr/share/muster-test
 ";
+
+/// Takes what a stick has for the machine, one image after the other, or begins anew once; and tells what came of it.
+const SCRIPT: &str = r#"
+muster image healthy --timeout 600
+muster image slots
+muster explain
+if grep -q test=reset /proc/cmdline; then
+    # The firmware alone remembers that it was done.
+    done=/sys/firmware/efi/efivars/MusterTest-8cf2644b-4b0b-428f-9387-6d876050dc67
+    if [ -e $done ]; then
+        if [ -e /var/lib/was-here ]; then echo "it is as it was"; else echo "it began anew"; fi
+        exit
+    fi
+    printf '\007\0\0\0x\0' >$done
+    touch /var/lib/was-here
+    muster image factory-reset --yes
+    exit
+fi
+mount -o ro /dev/vdb /mnt || exit 0
+for image in two.raw.zst three.raw; do
+    until muster image slots | grep -q "runs, good"; do sleep 2; done
+    if [ ! -e "/var/lib/taken-$image" ]; then
+        touch "/var/lib/taken-$image"
+        muster image update "/mnt/$image" --yes
+        exit
+    fi
+done
+muster explain
+"#;
 
 /// A kernel that ends at once, and starts again after a second.
 const ENDS: &str = "rdinit=/nowhere panic=1";
@@ -35,7 +59,9 @@ impl Test {
         let units = place.join("etc/systemd/system");
         let wanted = units.join("multi-user.target.wants");
         fs::create_dir_all(&wanted)?;
+        fs::create_dir_all(place.join("usr/share"))?;
         fs::write(units.join("muster-test.service"), UNIT)?;
+        fs::write(place.join("usr/share/muster-test"), SCRIPT)?;
         let link = wanted.join("muster-test.service");
         if fs::read_link(&link).is_err() {
             std::os::unix::fs::symlink("/etc/systemd/system/muster-test.service", link)?;
@@ -80,6 +106,18 @@ impl Test {
             anyhow::ensure!(told.contains(text), "{what} was not seen: no {text:?} on the console");
         }
         Ok(fs::remove_file(volume)?)
+    }
+
+    /// A machine forgets all that it is, and is given a name by its firmware.
+    pub(super) fn settings(&self) -> Result<()> {
+        self.say("one is given its name by the firmware, and begins anew");
+        let image = self.variant("reset", "raw", "", "test=reset")?;
+        let settings = self.place("settings.toml");
+        fs::write(&settings, "name = \"by-the-firmware\"\n")?;
+        let told = self.boot_with(&image, "reset", 1, "it began anew", &["--settings"], Some(&settings))?;
+        anyhow::ensure!(told.contains("muster: by-the-firmware of cluster"), "the firmware's name was not seen");
+        anyhow::ensure!(!told.contains("it is as it was"), "the state stayed");
+        Ok(fs::remove_dir_all(self.place("reset"))?)
     }
 
     /// Machines without anything on their disks: in memory, and by a medium that writes the disk.
