@@ -17,6 +17,9 @@ use crate::layout::MIB;
 /// Where the program is: not among those that the loader lists by itself.
 pub(crate) const PROGRAM: &str = "EFI/muster/live.efi";
 
+/// The name of the partition's image among the medium's files.
+const PARTITION: &str = "efi.img";
+
 /// Somebody may choose for so long.
 const LOADER: &str = "timeout 10\ndefault live.conf\nconsole-mode keep\n";
 
@@ -28,13 +31,12 @@ pub(crate) fn make(live: &Live<'_>, path: &Path) -> Result<()> {
     let made = (|| {
         let program = place.join("live.efi");
         live.program(&program)?;
-        let partition = place.join("esp.img");
-        efi(live, &program, &partition)?;
-        // What a computer without UEFI shows of it.
         let tree = place.join("tree");
         fs::create_dir(&tree)?;
+        efi(live, &program, &tree.join(PARTITION))?;
+        // What a computer without UEFI shows of it.
         fs::write(tree.join("README.TXT"), "muster starts from here on computers with UEFI.\n")?;
-        pack(live, &tree, &partition, path)
+        pack(live, &tree, path)
     })();
     cache::remove(&place)?;
     made
@@ -66,13 +68,13 @@ fn efi(live: &Live<'_>, program: &Path, path: &Path) -> Result<()> {
 }
 
 /// Puts it together as firmware looks for it on a disc (El Torito) and on a stick (GPT).
-fn pack(live: &Live<'_>, tree: &Path, partition: &Path, path: &Path) -> Result<()> {
-    let id = disk::named(&live.system.root_hash()?, b"iso");
-    let id = hex::encode(id);
+fn pack(live: &Live<'_>, tree: &Path, path: &Path) -> Result<()> {
+    let id = hex::encode(disk::named(&live.system.root_hash()?, b"iso"));
     let mut xorriso = host::command("xorriso", ["-as", "mkisofs", "-quiet", "-volid", MEDIUM]);
     // All of its times (the beginning of time counts as none), and the identity of its partition table.
     xorriso.args(["--modification-date=1980010100000000", "--set_all_file_dates", "1980010100000000"]);
-    xorriso.args(["--gpt_disk_guid", &id, "-append_partition", "2", "0xef"]).arg(partition);
-    xorriso.args(["-appended_part_as_gpt", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]);
+    // The catalog counts blocks with 16 bits, and the image has more: 0 has firmware take all that follows.
+    xorriso.args(["--gpt_disk_guid", &id, "-e", PARTITION, "-no-emul-boot", "-boot-load-size", "0"]);
+    xorriso.args(["-efi-boot-part", "--efi-boot-image"]);
     host::output(xorriso.arg("-o").arg(path).arg(tree)).map(drop)
 }
