@@ -42,13 +42,16 @@ const WAIT_ONLINE: &str = "systemd-networkd-wait-online.service";
 const ENABLED_WITH_KUBERNETES: [&str; 3] = ["containerd.service", "muster-images.service", "kubelet.service"];
 
 /// What a machine without packages to update, and without a writable root, has no use for.
-const MASKED: [&str; 6] = [
+const MASKED: [&str; 8] = [
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "nftables.service",
+    // The loader comes with the image.
+    "systemd-boot-system-token.service",
+    "systemd-boot-update.service",
 ];
 
 pub(crate) fn key(tree: Key, plan: &Plan) -> Result<Key> {

@@ -11,7 +11,7 @@ use crate::host;
 use crate::plan::{From, Kernel};
 
 /// What a machine of a cluster needs of Debian, besides what is required of each system.
-const PACKAGES: [&str; 29] = [
+const PACKAGES: [&str; 30] = [
     "bash",
     "ca-certificates",
     "conntrack",
@@ -33,6 +33,7 @@ const PACKAGES: [&str; 29] = [
     "runc",
     "socat",
     "systemd",
+    "systemd-boot",
     "systemd-boot-efi",
     "systemd-resolved",
     "systemd-sysv",
@@ -115,6 +116,8 @@ fn look(tree: &Path) -> Result<()> {
         ("usr/bin/dracut", "dracut"),
         ("usr/bin/systemd-repart", "systemd-repart (systemd 252)"),
         ("usr/sbin/veritysetup", "veritysetup"),
+        // Without it no start is ever good, and each image is taken back after its tries.
+        ("usr/lib/systemd/systemd-bless-boot", "systemd-bless-boot (Debian's package systemd-boot)"),
     ] {
         if !tree.join(file).exists() {
             bail!("the tree has no {what}: {file} is not there");
