@@ -192,6 +192,8 @@ pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, Refused
     };
     let text = match std::fs::read(path) {
         Ok(bytes) if bytes.len() > FILE_BYTES_MAX => Err(format!("is longer than {FILE_BYTES_MAX} bytes")),
+        // A line of it would be shown, and no key be seen in it.
+        Ok(bytes) if bytes.contains(&0) => Err("has characters of no text: is it UTF-16? It must be UTF-8".to_owned()),
         Ok(bytes) => String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {error}")),
         // All of it may be what this machine was given.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !overrides.beside.is_empty() => Ok(String::new()),

@@ -14,6 +14,7 @@ mod update;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::Context as _;
 use muster_protocol::{Fate, ImageStatus, RunsImage, Status};
 use muster_wire::{Image, Wish};
 use serde_json::json;
@@ -43,6 +44,14 @@ pub(crate) async fn carry_out(action: &ImageAction) -> anyhow::Result<Exit> {
         ImageAction::Accept { file, dry_run, json, whom } => accept(file, *dry_run, *json, whom).await,
         ImageAction::List { json, whom } => list(*json, whom).await,
     }
+}
+
+/// A temporary directory that its owner alone can read: images have the mesh key in them.
+fn private_directory() -> anyhow::Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("muster-image-").permissions(std::fs::Permissions::from_mode(0o700));
+    builder.tempdir().context("no temporary directory")
 }
 
 async fn accept(file: &Path, dry_run: bool, json: bool, whom: &Whom) -> anyhow::Result<Exit> {

@@ -57,6 +57,9 @@ type Chosen = Result<Option<(Volume, Zeroizing<String>)>, String>;
 /// # Errors
 /// When it cannot be put there.
 pub(crate) fn read(restart: bool, json: bool) -> anyhow::Result<Exit> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("volumes can be looked into by root alone");
+    }
     let (place, wrong) = (Path::new(config::VOLUME), Path::new(config::WRONG));
     let directory = place.parent().context("a place has a directory")?;
     // It is there from the first look of this start on.
@@ -68,7 +71,7 @@ pub(crate) fn read(restart: bool, json: bool) -> anyhow::Result<Exit> {
             found.push((volume, text));
         }
     }
-    let chosen = choose(found);
+    let chosen = choose(found).and_then(right);
     let mut changed = false;
     match &chosen {
         Ok(Some((_, text))) => {
@@ -106,6 +109,18 @@ fn tell(chosen: &Chosen, changed: bool, json: bool) -> anyhow::Result<()> {
         Err(why) => print::complaint(why),
     }
     Ok(())
+}
+
+/// What is wrong takes nothing's place.
+fn right(chosen: Option<(Volume, Zeroizing<String>)>) -> Chosen {
+    let Some((volume, text)) = chosen else { return Ok(None) };
+    match config::wrong_beside(Ok(text.clone())).first() {
+        None => Ok(Some((volume, text))),
+        Some(wrong) => {
+            let line = wrong.line.map(|line| format!(", line {line}")).unwrap_or_default();
+            Err(format!("{FILE} of {}{line}: {}", volume.device.display(), wrong.text))
+        }
+    }
 }
 
 /// One that was brought comes before the EFI system partition of the disk that runs, and others' count for nothing. Of two nobody knows

@@ -118,7 +118,10 @@ pub fn accelerator(from: &Start) -> Result<Accelerator> {
     let program = match from {
         Start::Disk(image) => read::kernel(image)?,
         Start::Program(program) => read::kernel_of(&fs::read(program)?)?,
-        Start::Network(directory) => fs::read(directory.join("vmlinuz"))?,
+        Start::Network(directory) => {
+            let kernel = directory.join("vmlinuz");
+            fs::read(&kernel).with_context(|| format!("{} cannot be read", kernel.display()))?
+        }
         // Its kernel is not looked for; what is slow works everywhere.
         Start::Medium(_) => return Ok(Accelerator::Tcg),
     };
@@ -150,6 +153,9 @@ impl Machines {
         host::require(&[host::QEMU])?;
         let firmware = FIRMWARE.iter().find(|path| Path::new(path).exists());
         let firmware = firmware.context("no UEFI firmware on this host. On Debian: apt install ovmf")?;
+        for drive in &site.drives {
+            fs::File::open(drive).with_context(|| format!("{} cannot be read", drive.display()))?;
+        }
         if let Start::Disk(image) = &site.from {
             let bytes = read::disk(image)?.bytes;
             if site.disk_bytes < bytes {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cache::{self, Cache};
-use crate::contents::Contents;
+use crate::contents::{Contents, INITRD, KERNEL, LOADER, PROGRAM};
 use crate::digest::{Key, sha256};
 use crate::host::{self, Tool};
 use crate::plan::{From, Kubernetes, Output, Plan};
@@ -35,6 +35,7 @@ pub fn build(plan: &Plan, progress: &dyn Progress) -> Result<Built> {
     let plan = &resolved(plan)?;
     // Whoever builds has a umask of their own, and the image none of it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    fs::create_dir_all(&plan.out).with_context(|| format!("{} cannot be made", plan.out.display()))?;
     let cache = Cache::open(&plan.cache)?;
     let tree_key = tree::key(&plan.from, plan.kernel)?;
     let tree = step(progress, "the system below", 60, || {
@@ -53,10 +54,9 @@ pub fn build(plan: &Plan, progress: &dyn Progress) -> Result<Built> {
         cache.step("system", key, |path| system::make(&base, &initrd, &tree, plan, path))
     })?;
     let system = System::at(system);
-    let contents = contents(plan, &tree, &system)?;
+    let contents = contents(plan, &tree, &initrd, &system)?;
     let json = contents.json();
     let parts = Live { system: &system, tree: &tree, initrd: &initrd, contents: &json, plan };
-    fs::create_dir_all(&plan.out).with_context(|| format!("{} cannot be made", plan.out.display()))?;
     let mut files = Vec::new();
     for output in plan.outputs.iter().copied() {
         let path = plan.out.join(format!("{}{}", name(plan), output.suffix()));
@@ -126,7 +126,10 @@ fn laid_out<T>(tree: &Path, plan: &Plan, act: impl FnOnce(&Path) -> Result<T>) -
     done
 }
 
-fn contents(plan: &Plan, tree: &Path, system: &System) -> Result<Contents> {
+fn contents(plan: &Plan, tree: &Path, initrd: &Path, system: &System) -> Result<Contents> {
+    let (_, kernel) = tree::kernel(tree)?;
+    let starts = [(LOADER, system.loader()), (PROGRAM, system.kernel()), (KERNEL, kernel), (INITRD, initrd.to_owned())];
+    let starts = starts.map(|(name, file)| Ok((name.to_owned(), hex::encode(sha256(&file)?))));
     let mut inputs = BTreeMap::new();
     let mut add = |name: &str, value: String| _ = inputs.insert(name.to_owned(), value);
     add(
@@ -154,6 +157,7 @@ fn contents(plan: &Plan, tree: &Path, system: &System) -> Result<Contents> {
         root_hash: hex::encode(system.root_hash()?),
         command_line: system.command_line()?,
         kernel: system::kernel_name(tree, plan.kernel)?,
+        starts: starts.into_iter().collect::<Result<_>>()?,
         inputs,
         images,
         packages: tree::packages(tree),
@@ -256,7 +260,16 @@ fn sited(plan: &Plan, root: &Path) -> Result<()> {
 fn tell(plan: &Plan, contents: &Contents, outputs: &[PathBuf]) -> Result<[PathBuf; 2]> {
     let paths = ["manifest.json", "SHA256SUMS"].map(|name| plan.out.join(name));
     fs::write(&paths[0], contents.json()).with_context(|| format!("{} cannot be written", paths[0].display()))?;
-    let mut sums = String::new();
+    // Those of other outputs that lie there still.
+    let before = fs::read_to_string(&paths[1]).unwrap_or_default();
+    let is_new = |name: &str| {
+        let file = plan.out.join(name);
+        file == paths[0] || outputs.iter().any(|output| file.starts_with(output))
+    };
+    let kept = before
+        .lines()
+        .filter(|line| line.split_once("  ").is_some_and(|(_, name)| plan.out.join(name).is_file() && !is_new(name)));
+    let mut sums: String = kept.map(|line| format!("{line}\n")).collect();
     for file in summed(outputs)?.iter().chain([&paths[0]]) {
         let name = file.strip_prefix(&plan.out).unwrap_or(file);
         sums += &format!("{}  {}\n", hex::encode(sha256(file)?), name.display());

@@ -5,6 +5,14 @@ use std::collections::BTreeMap;
 /// Where a disk has it, in its EFI system partition.
 pub const CONTENTS: &str = "muster/manifest.json";
 
+/// The loader of a disk.
+pub(crate) const LOADER: &str = "loader";
+/// The EFI program of kernel, initrd and command line that a disk starts.
+pub(crate) const PROGRAM: &str = "program";
+/// The kernel in it, and what comes after the root file system in the initrd of what starts in memory.
+pub(crate) const KERNEL: &str = "kernel";
+pub(crate) const INITRD: &str = "initrd";
+
 /// What an image is made of. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Contents {
@@ -18,6 +26,9 @@ pub struct Contents {
     pub command_line: String,
     /// The kernel's version, and which of Debian's it is.
     pub kernel: String,
+    /// SHA-256 of what starts it, in hexadecimal digits: `loader`, `program`, `kernel` and `initrd`.
+    #[serde(default)]
+    pub starts: BTreeMap<String, String>,
     /// What went in, each with its hash or its version.
     pub inputs: BTreeMap<String, String>,
     /// The container images in it.

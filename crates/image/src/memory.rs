@@ -9,7 +9,7 @@ use cpio::newc;
 use object::read::pe::PeFile64;
 use object::{Object as _, ObjectSection as _};
 
-use crate::contents::Contents;
+use crate::contents::{Contents, INITRD, KERNEL};
 use crate::read::{self, Slot};
 use crate::steps::iso;
 use crate::steps::live::DISK;
@@ -27,11 +27,13 @@ const CONTENTS_BYTES_MAX: u64 = 16 << 20;
 pub struct Memory {
     /// What the image says of itself.
     pub contents: Contents,
+    /// First byte after what is put before every machine's initrd.
+    end: u64,
     root: (u64, u64),
     verity: (u64, u64),
 }
 
-/// Whether a file is one that [`read`] can look into, by how it begins.
+/// Whether a file is one that [`read()`] can look into, by how it begins.
 #[must_use]
 pub fn starts_in_memory(path: &Path) -> bool {
     let mut begin = [0; 6];
@@ -71,7 +73,30 @@ pub fn verify(path: &Path) -> Result<Verified> {
         root: memory.root,
         verity: memory.verity,
     };
-    verify::verify_slot(&mut fs::File::open(path)?, &slot).with_context(|| path.display().to_string())
+    let verified =
+        verify::verify_slot(&mut fs::File::open(path)?, &slot).with_context(|| path.display().to_string())?;
+    let (kernel, initrd) = rest(path, memory.end)?;
+    for (name, bytes) in [(KERNEL, kernel), (INITRD, initrd)] {
+        verify::same(&memory.contents, name, &bytes).with_context(|| path.display().to_string())?;
+    }
+    Ok(verified)
+}
+
+/// The kernel, and the initrd that every machine has: of a program both are in it, and beside an initrd alone lies its kernel.
+fn rest(path: &Path, from: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+    let bytes = fs::read(path)?;
+    let from = usize::try_from(from)?;
+    if bytes.starts_with(b"MZ") {
+        let program = PeFile64::parse(bytes.as_slice()).context("it is no EFI program")?;
+        let section = |name: &str| program.section_by_name(name).with_context(|| format!("it has no section {name}"));
+        let kernel = section(".linux")?.data().context("its kernel is cut short")?.to_vec();
+        let (at, length) = section(".initrd")?.file_range().context("its initrd is cut short")?;
+        let end = usize::try_from(at + length)?;
+        return Ok((kernel, bytes.get(from..end).context("its initrd is cut short")?.to_vec()));
+    }
+    let kernel = path.with_file_name("vmlinuz");
+    let kernel = fs::read(&kernel).with_context(|| format!("{} cannot be read", kernel.display()))?;
+    Ok((kernel, bytes.get(from..).context("its initrd is cut short")?.to_vec()))
 }
 
 /// Where the initrd begins: of an EFI program in its section, else the file is one.
@@ -97,10 +122,12 @@ fn archive(file: &mut fs::File) -> Result<u64> {
 
 fn entries(mut file: fs::File, begin: u64) -> Result<Memory> {
     file.seek(SeekFrom::Start(begin))?;
-    let (mut contents, mut root, mut verity) = (None, None, None);
+    let (mut contents, mut root, mut verity, mut end) = (None, None, None, None);
     for _ in 0..ENTRIES_MAX {
         let mut reader = newc::Reader::new(file).context("its archive is damaged")?;
         if reader.entry().is_trailer() {
+            // As it was written: up to where the next archive may begin.
+            end = Some(begin + (reader.offset()? - begin).next_multiple_of(512));
             break;
         }
         let (name, length) = (reader.entry().name().to_owned(), u64::from(reader.entry().file_size()));
@@ -118,6 +145,7 @@ fn entries(mut file: fs::File, begin: u64) -> Result<Memory> {
         file = reader.skip().context("its archive is cut short")?;
     }
     Ok(Memory {
+        end: end.context("its archive has no end")?,
         contents: contents.context("it says nothing of itself")?,
         root: root.context("it has no root file system")?,
         verity: verity.context("it has no hash tree")?,

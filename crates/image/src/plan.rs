@@ -49,6 +49,34 @@ impl Plan {
         {
             bail!("--kubernetes {}: is no directory", directory.display());
         }
+        for directory in &self.add {
+            for place in ["var", "opt", "root", "run", "tmp"] {
+                if directory.join(place).symlink_metadata().is_ok() {
+                    bail!(
+                        "{}/{place} cannot be added: on a machine /{place} is on its own disk, which an image never touches",
+                        directory.display()
+                    );
+                }
+            }
+        }
+        self.words()
+    }
+
+    /// What the kernel, or a loader, would read otherwise than it is meant.
+    fn words(&self) -> Result<()> {
+        /// x86 takes 2,048 bytes, and the image has words of its own.
+        const LENGTH_MAX: usize = 1_500;
+        let words = &self.command_line;
+        if words.len() > LENGTH_MAX || words.chars().any(char::is_control) {
+            bail!("--command-line: at most {LENGTH_MAX} characters, and no ends of lines");
+        }
+        if let Some(word) = words.split(' ').find(|word| ["roothash=", "root="].iter().any(|own| word.starts_with(own)))
+        {
+            bail!("--command-line: {word} is the image's own to say");
+        }
+        if self.outputs.contains(&Output::Pxe) && ["${", "||", "&&"].iter().any(|sign| words.contains(sign)) {
+            bail!("--command-line: iPXE would read ${{, || and && as its own");
+        }
         Ok(())
     }
 }

@@ -119,12 +119,13 @@ pub fn contents(path: &Path) -> Result<Contents> {
 }
 
 fn open(path: &Path) -> Result<fs::File> {
-    let file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let kind = file.metadata()?.file_type();
+    // Before it is opened: a pipe would wait for somebody.
+    let kind = path.metadata().with_context(|| format!("{} cannot be read", path.display()))?.file_type();
+    let file = || fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()));
     if !kind.is_file() && !kind.is_block_device() {
         bail!("{} is neither a file nor a disk", path.display());
     }
-    Ok(file)
+    file()
 }
 
 /// Sees that the partition table's header speaks of a table as everybody has: what reads it takes its word.
@@ -332,6 +333,7 @@ pub(crate) mod tests {
             root_hash: "11".repeat(32),
             command_line: "ro".to_owned(),
             kernel: "6.1".to_owned(),
+            starts: std::collections::BTreeMap::new(),
             inputs: std::collections::BTreeMap::new(),
             images: vec!["pause:3.10".to_owned()],
             packages: Vec::new(),

@@ -232,7 +232,9 @@ pub(crate) mod tests {
         fs::write(system.loader(), "loader").expect("written");
         let line = format!("roothash={hash} ro");
         fs::write(system.kernel(), program_of(&line)).expect("written");
-        let contents = Contents { root_hash: hash, command_line: line, ..described() };
+        let starts = [("loader", system.loader()), ("program", system.kernel())];
+        let starts = starts.map(|(name, file)| (name.to_owned(), crate::sha256(&file).expect("read")));
+        let contents = Contents { root_hash: hash, command_line: line, starts: starts.into(), ..described() };
         let path = directory.join(format!("{byte}.raw"));
         disk::make(&system, &contents.json(), &path).expect("made");
         path

@@ -10,7 +10,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
+use crate::contents::{Contents, LOADER, PROGRAM};
+use crate::digest::sha256_of;
 use crate::read::{self, Slot};
+use crate::steps::disk;
 
 /// Bytes of a block, of data and of hashes; other sizes are not ours.
 const BLOCK: usize = 4096;
@@ -29,7 +32,7 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// Verifies every slot of a disk image, and that it says of itself what it is.
+/// Verifies every slot of a disk image, what starts it, and that it says of itself what it is.
 ///
 /// # Errors
 /// When anything differs, with what and where.
@@ -45,10 +48,24 @@ pub fn verify(path: &Path) -> Result<Vec<Verified>> {
         );
     }
     let mut file = fs::File::open(path)?;
+    for slot in disk.slots.iter().filter(|slot| slot.root_hash == contents.root_hash) {
+        same(&contents, PROGRAM, &read::program(path, slot)?).with_context(|| path.display().to_string())?;
+    }
+    same(&contents, LOADER, &read::esp_file(path, disk::LOADER)?).with_context(|| path.display().to_string())?;
     disk.slots
         .iter()
         .map(|slot| verify_slot(&mut file, slot).with_context(|| format!("{}: {}", path.display(), slot.file)))
         .collect()
+}
+
+/// Sees that bytes are what the image says of them.
+pub(crate) fn same(contents: &Contents, name: &str, bytes: &[u8]) -> Result<()> {
+    let told = contents.starts.get(name).with_context(|| format!("it does not say what its {name} is"))?;
+    let hash = hex::encode(sha256_of(bytes));
+    if hash != *told {
+        bail!("its {name} is damaged: SHA-256 {hash}, and not {told}");
+    }
+    Ok(())
 }
 
 pub(crate) fn verify_slot(file: &mut fs::File, slot: &Slot) -> Result<Verified> {

@@ -86,5 +86,8 @@ pub(crate) fn read(file: std::fs::File) -> Result<Zeroizing<String>, String> {
     }
     // Some editors begin a text with a mark of its encoding.
     let text = std::str::from_utf8(&bytes).map_err(|error| format!("is not UTF-8: {error}"))?;
+    if text.contains('\0') {
+        return Err("has characters of no text: is it UTF-16? It must be UTF-8".to_owned());
+    }
     Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').to_owned()))
 }

@@ -1,5 +1,7 @@
 //! The kernel command line: `muster.peers=10.0.0.1,10.0.0.2 muster.name=left`.
 
+use muster_image::install::Wipe;
+
 use super::key::{KEYS, Key, nearest};
 use super::kind::Kind;
 use super::problem::{Place, Problem};
@@ -18,6 +20,35 @@ pub(crate) struct Install {
     pub(crate) disk: String,
     /// What may be written over, as somebody wrote it.
     pub(crate) wipe: Option<String>,
+}
+
+impl Install {
+    /// What may be written over.
+    ///
+    /// # Errors
+    /// With what it may be.
+    pub(crate) fn wipe(&self) -> Result<Wipe, String> {
+        match self.wipe.as_deref() {
+            None | Some("no" | "false" | "off" | "0") => Ok(Wipe::Nothing),
+            Some("yes" | "true" | "on" | "1" | "data") => Ok(Wipe::Data),
+            Some("machines") => Ok(Wipe::Machines),
+            Some(other) => Err(format!("muster.install.wipe is {other:?}; it must be yes, machines or no")),
+        }
+    }
+
+    /// Whether a disk may be called so.
+    ///
+    /// # Errors
+    /// With what it may be.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let disk = &self.disk;
+        let may = ["smallest", "largest"].contains(&disk.as_str()) || disk.starts_with("/dev/");
+        if may {
+            Ok(())
+        } else {
+            Err(format!("muster.install is {disk:?}; it must be smallest, largest or a device such as /dev/sda"))
+        }
+    }
 }
 
 /// What the command line says of installing. What is given again takes the place of what was given before, as boot menus add words.
@@ -289,6 +320,10 @@ mod tests {
         assert_eq!(order("muster.install=largest muster.install.wipe"), some("largest", "yes"));
         assert_eq!(order("muster.install muster.install.wipe"), None);
         assert_eq!(order("quiet -- muster.install=largest"), None);
+        let order = |line: &str| install(line).expect("an order");
+        assert!(order("muster.install=smalest").check().is_err() && order("muster.install=/dev/sda").check().is_ok());
+        assert_eq!(order("muster.install=smallest muster.install.wipe").wipe(), Ok(Wipe::Data));
+        assert!(order("muster.install=smallest muster.install.wipe=machine").wipe().is_err());
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub(crate) fn line(text: &str, byte: usize) -> usize {
 }
 
 /// Whether a line may hold a mesh key, whatever name a slip gave it.
-fn may_hold_key(line: &str) -> bool {
+pub(crate) fn may_hold_key(line: &str) -> bool {
     const SUSPICIOUS: usize = 24;
     line.contains("mesh_key") || line.split(|c: char| !c.is_ascii_hexdigit()).any(|run| run.len() >= SUSPICIOUS)
 }

@@ -349,6 +349,17 @@ fn an_image_may_leave_the_key_to_what_machines_are_given() {
 }
 
 #[test]
+fn a_mesh_key_in_another_keys_place_is_not_told() {
+    let key = "5b".repeat(32);
+    let texts = [format!("cluster = \"{key}\"\nmachines = 3\n"), with(&format!("mesh_key_file = \"{key}\""))];
+    for text in texts {
+        let refused = read(&Source { path: "muster.toml", text: &text }, &Overrides::default()).err().expect("wrong");
+        assert!(!refused.text.contains(&key[..24]), "{refused}");
+        assert!(refused.problems.iter().all(|problem| !problem.text.contains(&key[..24])), "{:?}", refused.problems);
+    }
+}
+
+#[test]
 fn a_wrong_override_is_named() {
     let set = |assignment: &str| problems(&with(""), &[assignment]);
     assert_eq!(

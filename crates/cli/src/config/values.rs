@@ -202,6 +202,8 @@ impl File<'_> {
 }
 
 fn wrong(key: &Key, name: &str, why: &str, place: Place) -> Problem {
+    // A mesh key that slipped into another key's place is not told either.
+    let why = if problem::may_hold_key(why) { "has a value that may be a mesh key" } else { why };
     Problem::error(place, format!("`{name}` {why}; it must be {}", key.kind.accepts()))
 }
 

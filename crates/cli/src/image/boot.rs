@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use muster_image::boot::{Line, Machines, Site, Start, accelerator};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::BootArguments;
+use crate::config;
 use crate::exit::Exit;
 use crate::print;
 
@@ -22,6 +24,13 @@ const LOOK: Duration = Duration::from_millis(200);
 /// # Errors
 /// When they cannot be started, or standard output cannot be written.
 pub(super) async fn boot(arguments: &BootArguments) -> anyhow::Result<Exit> {
+    if let Some(settings) = &arguments.settings {
+        let opened = std::fs::File::open(settings).with_context(|| format!("{} cannot be read", settings.display()))?;
+        if let Some(wrong) = config::wrong_beside(config::read_text(opened)).first() {
+            print::complaint(&format!("error: {}: {}", settings.display(), wrong.text));
+            return Ok(Exit::Wrong);
+        }
+    }
     let (lines, told) = channel();
     let from = Start::of(&arguments.file);
     let by = accelerator(&from)?;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::progress::Told;
 use crate::args::{BuildArguments, KernelWord, OutputWord};
-use crate::config::{self, Overrides};
+use crate::config::{self, Overrides, kernel};
 use crate::exit::Exit;
 use crate::print;
 
@@ -21,7 +21,7 @@ const SITE: &str = "etc/muster";
 /// # Errors
 /// When it cannot be built, or standard output cannot be written.
 pub(super) fn build(arguments: &BuildArguments) -> anyhow::Result<Exit> {
-    let staging = tempfile::tempdir().context("no temporary directory")?;
+    let staging = super::private_directory()?;
     let site = staging.path().join(SITE);
     gather(arguments, &site)?;
     let mut below = vec![staging.path().to_owned()];
@@ -45,6 +45,12 @@ pub(super) fn build(arguments: &BuildArguments) -> anyhow::Result<Exit> {
             return Ok(Exit::Wrong);
         }
     };
+    if let Some(order) = kernel::install(&arguments.command_line)
+        && let Err(why) = order.wipe().and_then(|_| order.check())
+    {
+        print::complaint(&format!("error: --command-line: {why}"));
+        return Ok(Exit::Wrong);
+    }
     let cluster = Cluster { name: image.cluster, settings: hex::encode(image.digest.0) };
     let plan = plan(arguments, cluster, site)?;
     plan.check()?;

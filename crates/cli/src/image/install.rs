@@ -118,12 +118,8 @@ fn ordered() -> anyhow::Result<Exit> {
     let line = std::fs::read_to_string(kernel::PATH).context("/proc is not there")?;
     let order = kernel::install(&line).context("the kernel's command line says nothing of muster.install=")?;
     let contents = Source::Memory.contents()?;
-    let wipe = match order.wipe.as_deref() {
-        None | Some("no" | "false" | "off" | "0") => Wipe::Nothing,
-        Some("yes" | "true" | "on" | "1" | "data") => Wipe::Data,
-        Some("machines") => Wipe::Machines,
-        Some(other) => bail!("muster.install.wipe is {other:?}; it must be yes, machines or no"),
-    };
+    order.check().map_err(anyhow::Error::msg)?;
+    let wipe = order.wipe().map_err(anyhow::Error::msg)?;
     let disk = install::choose(&install::disks(Some(&contents))?, &order.disk, wipe)?;
     print::complaint(&format!("muster: writing {} ({} GiB)", disk.path.display(), disk.bytes >> 30));
     write(&Source::Memory, &disk, None, false)?;

@@ -1,5 +1,6 @@
 //! `muster image show` and `verify`.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -19,6 +20,8 @@ enum Output {
 /// must be unpacked for that is put into `place`.
 fn opened(file: &Path, place: &Path) -> anyhow::Result<Output> {
     let file = if file.is_dir() { file.join("initrd.img") } else { file.to_owned() };
+    let kind = file.metadata().with_context(|| format!("{} cannot be read", file.display()))?.file_type();
+    anyhow::ensure!(kind.is_file() || kind.is_block_device(), "{} is neither a file nor a disk", file.display());
     if memory::starts_in_memory(&file) {
         return Ok(Output::Memory(file));
     }
@@ -35,7 +38,7 @@ fn opened(file: &Path, place: &Path) -> anyhow::Result<Output> {
 /// # Errors
 /// When it is none, or standard output cannot be written.
 pub(super) fn show(file: &Path, packages: bool, json: bool) -> anyhow::Result<Exit> {
-    let place = tempfile::tempdir().context("no temporary directory")?;
+    let place = super::private_directory()?;
     let (disk, contents) = match opened(file, place.path())? {
         Output::Disk(disk) => (Some(muster_image::disk(&disk)?), muster_image::contents(&disk)?),
         Output::Memory(program) => (None, memory::read(&program)?.contents),
@@ -74,11 +77,16 @@ pub(super) fn show(file: &Path, packages: bool, json: bool) -> anyhow::Result<Ex
 }
 
 fn verified(file: &Path) -> anyhow::Result<Vec<Verified>> {
-    let place = tempfile::tempdir().context("no temporary directory")?;
-    match opened(file, place.path())? {
+    let place = super::private_directory()?;
+    let verified = match opened(file, place.path())? {
         Output::Disk(disk) => muster_image::verify(&disk),
-        Output::Memory(program) => Ok(vec![memory::verify(&program)?]),
-    }
+        Output::Memory(program) => memory::verify(&program).map(|one| vec![one]),
+    };
+    // What was unpacked is called by what it was unpacked from.
+    let unpacked = [place.path().join("image"), place.path().join("live.efi")].map(|path| path.display().to_string());
+    let called =
+        |text: String| unpacked.iter().fold(text, |text, path| text.replace(path, &file.display().to_string()));
+    verified.map_err(|error| anyhow::anyhow!(called(format!("{error:#}"))))
 }
 
 /// Verifies an image.

@@ -19,8 +19,11 @@ use crate::read;
 /// Where the loader looks for kernels; what it finds there it starts, the latest version first.
 pub(crate) const KERNEL: &str = "EFI/Linux/muster_1.efi";
 
+/// Where firmware looks for the loader.
+pub(crate) const LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
+
 /// Nobody is asked which one.
-const LOADER: &str = "timeout 0\nconsole-mode keep\n";
+const LOADER_CONF: &str = "timeout 0\nconsole-mode keep\n";
 
 /// The shortest disk that has room for it, in bytes.
 pub(crate) fn shortest() -> u64 {
@@ -68,9 +71,9 @@ pub(crate) fn write(
     let volume = u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]]);
     let mut part = Part::of(disk, esp.start, esp.bytes);
     let efi = fat(&mut part, volume, |write| {
-        write("EFI/BOOT/BOOTX64.EFI", &mut fs::File::open(system.loader())?)?;
+        write(LOADER, &mut fs::File::open(system.loader())?)?;
         write(KERNEL, &mut fs::File::open(system.kernel())?)?;
-        write("loader/loader.conf", &mut LOADER.as_bytes())?;
+        write("loader/loader.conf", &mut LOADER_CONF.as_bytes())?;
         if let Some(mut settings) = settings {
             write(SETTINGS, &mut settings)?;
         }

@@ -119,6 +119,8 @@ fn empty(root: &Path) -> Result<()> {
     for place in ["boot", "var", "run", "tmp", "proc", "sys", "dev", "mnt", "srv", "efi"] {
         fs::create_dir_all(root.join(place))?;
     }
+    // A machine mounts memory there; a container does not.
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     for (place, led) in LED {
         cache::remove(&root.join(place))?;
         symlink(led, root.join(place))?;
@@ -217,14 +219,6 @@ fn rehearsal(root: &Path) -> Result<()> {
 
 /// Lays a directory of the user's over the root.
 fn add(from: &Path, root: &Path) -> Result<()> {
-    for place in ["var", "opt", "root", "run", "tmp"] {
-        if from.join(place).symlink_metadata().is_ok() {
-            bail!(
-                "{}/{place} cannot be added: on a machine /{place} is on its own disk, which an image never touches",
-                from.display()
-            );
-        }
-    }
     // Directories that are there stay as they are; the site's own is taken from there by whoever made the plan.
     let script =
         "tar -C \"$1\" --exclude=./etc/muster -cf - . | tar -C \"$2\" --no-overwrite-dir --no-same-owner -xpf -";
