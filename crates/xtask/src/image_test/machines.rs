@@ -47,6 +47,8 @@ for image in two.raw.zst three.raw; do
     fi
 done
 muster explain
+muster image slots
+echo "both images were taken"
 "#;
 
 /// A kernel that ends at once, and starts again after a second.
@@ -90,18 +92,12 @@ impl Test {
         let words = words.into_iter().chain([stick.as_os_str(), volume.as_os_str(), "600M".as_ref()]);
         command::run("mkfs.ext4", words)?;
         fs::remove_dir_all(&stick)?;
-        let told = self.boot_with(
-            &first,
-            "updated",
-            1,
-            "was written to slot A, and this machine runs",
-            &["--drive"],
-            Some(&volume),
-        )?;
+        let told = self.boot_with(&first, "updated", 1, "both images were taken", &["--drive"], Some(&volume))?;
         for (what, texts) in [
             ("the stick's name", &["muster: by-the-stick of cluster"][..]),
             ("the second image", &["muster_2.efi", "runs, good"]),
             ("the third image", &["muster_3+0-3.efi", "was not well in 3 tries"]),
+            ("the way back", &["was written to slot A, and this machine runs"]),
         ] {
             let is_seen = told.lines().any(|line| texts.iter().all(|text| line.contains(text)));
             anyhow::ensure!(is_seen, "{what} was not seen: no line of a console has {texts:?}");
