@@ -242,13 +242,7 @@ pub(crate) fn esp_file(path: &Path, name: &str) -> Result<Vec<u8>> {
 
 /// The EFI program that a slot of a disk image starts.
 pub(crate) fn program(path: &Path, slot: &Slot) -> Result<Vec<u8>> {
-    let mut file = open(path)?;
-    let table = table(&mut file).with_context(|| format!("{} is no disk image", path.display()))?;
-    efi(&mut file, &table, |root| {
-        let mut bytes = Vec::new();
-        root.open_file(&slot.file)?.take(KERNEL_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    })
+    esp_file(path, &slot.file)
 }
 
 /// The kernel proper of a disk image, out of its EFI program.

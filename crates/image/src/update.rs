@@ -371,6 +371,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_damaged_kernel_is_told_although_its_root_is_whole() {
+        use std::os::unix::fs::FileExt as _;
+        let site = Site::begin();
+        let first = read::contents(&site.disk).expect("read").root_hash;
+        let (image, _) = site.image(2);
+        let file = fs::File::options().read(true).write(true).open(&image).expect("opened");
+        let mut begin = vec![0; 8 << 20];
+        file.read_exact_at(&mut begin, ALIGNMENT).expect("read");
+        let section = begin.windows(8).position(|bytes| bytes == b".cmdline").expect("a kernel");
+        // Of the header, where nobody reads anything: 0x148 bytes lie before the section's name.
+        file.write_all_at(&[9], ALIGNMENT + (section - 0x148 + 0x10) as u64).expect("damaged");
+        let told = site.update(&image, &first).expect_err("damaged");
+        assert!(format!("{told:#}").contains("its program is damaged"), "{told:#}");
+    }
+
+    #[test]
     fn a_damaged_image_changes_nothing() {
         use std::os::unix::fs::FileExt as _;
         let site = Site::begin();
