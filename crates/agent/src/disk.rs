@@ -291,6 +291,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<proto::StateFile, DiskError> {
 
 #[cfg(test)]
 mod tests {
+    use muster_wire::BootCount;
+
     use super::*;
 
     fn open(directory: &Path, hardware: u8) -> Result<Loaded, DiskError> {
@@ -299,7 +301,7 @@ mod tests {
         })
     }
 
-    fn durable(boot: u64) -> Durable {
+    fn durable(boot: BootCount) -> Durable {
         Durable { cluster: "site".into(), boot, ..Durable::default() }
     }
 
@@ -308,14 +310,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let Loaded { mut disk, durable: empty } = open(directory.path(), 1).expect("opens");
         assert_eq!(empty, Durable::default());
-        disk.persist(durable(1)).expect("writes");
-        disk.persist(durable(2)).expect("writes");
+        disk.persist(durable(BootCount(1))).expect("writes");
+        disk.persist(durable(BootCount(2))).expect("writes");
         let machine = disk.identity().machine();
         drop(disk);
         let again =
             Disk::open(directory.path(), Hardware::of(Digest([1; 32])), || unreachable!("there is an identity"))
                 .expect("opens");
-        assert_eq!(again.durable, durable(2));
+        assert_eq!(again.durable, durable(BootCount(2)));
         assert_eq!(again.disk.identity().machine(), machine);
         let mode = fs::metadata(directory.path().join("state")).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -324,7 +326,7 @@ mod tests {
     #[test]
     fn every_cut_and_every_flipped_bit_is_noticed() {
         let directory = tempfile::tempdir().expect("a directory");
-        open(directory.path(), 1).expect("opens").disk.persist(durable(1)).expect("writes");
+        open(directory.path(), 1).expect("opens").disk.persist(durable(BootCount(1))).expect("writes");
         let path = directory.path().join("state");
         let whole = fs::read(&path).expect("reads");
         for length in 0..whole.len() {
@@ -342,16 +344,16 @@ mod tests {
     #[test]
     fn a_torn_replacement_leaves_the_former_state() {
         let directory = tempfile::tempdir().expect("a directory");
-        open(directory.path(), 1).expect("opens").disk.persist(durable(1)).expect("writes");
+        open(directory.path(), 1).expect("opens").disk.persist(durable(BootCount(1))).expect("writes");
         fs::write(directory.path().join("state.new"), b"torn").expect("writes");
-        assert_eq!(open(directory.path(), 1).expect("opens").durable, durable(1));
+        assert_eq!(open(directory.path(), 1).expect("opens").durable, durable(BootCount(1)));
     }
 
     #[test]
     fn a_copy_on_other_hardware_and_a_second_agent_are_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
-        disk.persist(durable(1)).expect("writes");
+        disk.persist(durable(BootCount(1))).expect("writes");
         assert!(matches!(open(directory.path(), 1), Err(DiskError::InUse(_))));
         drop(disk);
         let refused = open(directory.path(), 2).err().expect("refused").to_string();
@@ -368,10 +370,10 @@ mod tests {
             let hardware = Hardware { fingerprint, parts: digests(parts), present: digests(parts), former };
             Disk::open(directory.path(), hardware, || [Zeroizing::new([1; 32]), Zeroizing::new([2; 32])])
         };
-        open(1, &[1, 2]).expect("opens").disk.persist(durable(1)).expect("writes");
+        open(1, &[1, 2]).expect("opens").disk.persist(durable(BootCount(1))).expect("writes");
         let Loaded { mut disk, .. } = open(3, &[2, 3]).expect("one is the same");
         assert_eq!(disk.fingerprint(), Digest([1; 32]), "to others it stays who it was");
-        disk.persist(durable(2)).expect("writes");
+        disk.persist(durable(BootCount(2))).expect("writes");
         drop(disk);
         assert!(matches!(open(3, &[3]), Err(DiskError::OtherHardware { .. })));
         open(4, &[1, 4]).expect("the other is the same");
@@ -383,7 +385,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
         disk.parts.clear();
-        disk.persist(durable(1)).expect("writes");
+        disk.persist(durable(BootCount(1))).expect("writes");
         drop(disk);
         assert!(matches!(open(directory.path(), 2), Err(DiskError::OtherHardware { .. })));
         let Loaded { disk, .. } = open(directory.path(), 1).expect("opens");
@@ -394,21 +396,21 @@ mod tests {
     fn what_cannot_be_written_is_named_and_the_former_state_stays() {
         let directory = tempfile::tempdir().expect("a directory");
         let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
-        disk.persist(durable(1)).expect("writes");
+        disk.persist(durable(BootCount(1))).expect("writes");
         let beside = directory.path().join("state.new");
         std::os::unix::fs::symlink("/dev/full", &beside).expect("links");
-        let refused = disk.persist(durable(2)).expect_err("there is no room").to_string();
+        let refused = disk.persist(durable(BootCount(2))).expect_err("there is no room").to_string();
         assert!(refused.contains(&beside.display().to_string()), "{refused}");
         drop(disk);
         fs::remove_file(&beside).expect("removes");
-        assert_eq!(open(directory.path(), 1).expect("opens").durable, durable(1));
+        assert_eq!(open(directory.path(), 1).expect("opens").durable, durable(BootCount(1)));
     }
 
     #[test]
     fn who_is_renewed_is_another_and_remembers_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let Loaded { mut disk, .. } = open(directory.path(), 1).expect("opens");
-        disk.persist(durable(7)).expect("writes");
+        disk.persist(durable(BootCount(7))).expect("writes");
         disk.raft_begun().expect("writes");
         fs::write(disk.raft_path(), b"votes").expect("writes");
         disk.renew().expect("renews");

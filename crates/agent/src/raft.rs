@@ -10,7 +10,7 @@ use muster_consensus::{
     TokioRuntime,
 };
 use muster_protocol::{Dropped, Input, Ledger, NextEpoch};
-use muster_wire::{Charter, Entry, Frame, MachineId};
+use muster_wire::{CallNumber, Charter, Entry, Frame, MachineId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::counters::Counters;
@@ -112,7 +112,7 @@ impl Raft {
         self.carry_out(None);
     }
 
-    pub(crate) fn propose(&mut self, call: u64, entry: &Entry) {
+    pub(crate) fn propose(&mut self, call: CallNumber, entry: &Entry) {
         self.seat.propose(call, entry.encode());
         self.carry_out(None);
     }
@@ -129,12 +129,12 @@ impl Raft {
 
     /// A call of another machine's Raft. It holds its `room` in the mesh until it is answered, so that callers that do not
     /// wait for answers wait for room.
-    pub(crate) fn called(&mut self, from: MachineId, call: u64, body: Bytes, room: OwnedSemaphorePermit) {
+    pub(crate) fn called(&mut self, from: MachineId, call: CallNumber, body: Bytes, room: OwnedSemaphorePermit) {
         self.seat.called(from, call, body);
         self.carry_out(Some(room));
     }
 
-    pub(crate) fn answered(&mut self, from: MachineId, call: u64, body: Bytes) {
+    pub(crate) fn answered(&mut self, from: MachineId, call: CallNumber, body: Bytes) {
         self.seat.answered(from, call, body);
     }
 

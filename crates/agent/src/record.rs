@@ -32,7 +32,7 @@ impl Recorder {
     /// # Errors
     /// What the system said, with the path. Asked to record and unable to, an agent should not start.
     pub(crate) fn begin(directory: &Path, boot: &Boot, made: Receiver<Made>) -> Result<Self, String> {
-        let name = format!("{}-boot-{}.recording", boot.identity.machine(), boot.durable.boot + 1);
+        let name = format!("{}-boot-{}.recording", boot.identity.machine(), boot.durable.boot.next());
         let path = directory.join(name);
         let named = |why: std::io::Error| format!("{}: {why}", path.display());
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(named)?;

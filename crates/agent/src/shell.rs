@@ -18,7 +18,7 @@ use muster_protocol::{
     Boot, Dropped, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, Reason, RunId, Severity, StartRefusal,
     StepFailure, Time,
 };
-use muster_wire::{Frame, level};
+use muster_wire::{CallNumber, Frame, level};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -129,8 +129,8 @@ struct Shell {
     /// Where what the machine is given is recorded.
     record: Option<PathBuf>,
     /// Who waits for the fates of wishes, by their calls.
-    wishes: BTreeMap<u64, oneshot::Sender<String>>,
-    calls: u64,
+    wishes: BTreeMap<CallNumber, oneshot::Sender<String>>,
+    calls: CallNumber,
     inputs: mpsc::Sender<Input>,
     counters: Arc<Counters>,
     events: Ring,
@@ -271,7 +271,7 @@ pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
         root: config.root.clone(),
         record: config.record.clone(),
         wishes: BTreeMap::new(),
-        calls: 0,
+        calls: CallNumber::NONE,
         inputs,
         counters,
         events,

@@ -187,7 +187,7 @@ pub(crate) async fn logs(arguments: &LogsArguments) -> anyhow::Result<Exit> {
 mod tests {
     use muster_protocol::Topic;
     use muster_protocol::status::Peer;
-    use muster_wire::Role;
+    use muster_wire::{Attempt, Revision, Role};
 
     use super::*;
 
@@ -214,8 +214,8 @@ mod tests {
             voters: vec!["a".repeat(64), "b".repeat(64), "c".repeat(64)],
             leader: Some("b".repeat(64)),
             term: 2,
-            revision: 17,
-            attempt: Some(1),
+            revision: Revision(17),
+            attempt: Some(Attempt(1)),
             doing: Some("join: kubelet-start (3 s)".to_owned()),
             waiting: vec![Reason {
                 about: Topic::Etcd,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_wire::MachineId;
+use muster_wire::{CallNumber, MachineId};
 use tokio::sync::oneshot;
 
 /// Most calls that wait for an answer at a time. Raft has one call to each voter under way, two while a snapshot goes
@@ -24,28 +24,28 @@ pub struct Call {
 /// Numbers calls, and finds the call that an answer is for.
 #[derive(Debug, Default)]
 pub struct Calls {
-    last: u64,
-    waiting: BTreeMap<u64, (MachineId, oneshot::Sender<Bytes>)>,
+    last: CallNumber,
+    waiting: BTreeMap<CallNumber, (MachineId, oneshot::Sender<Bytes>)>,
 }
 
 impl Calls {
     /// Keeps a call until it is answered, and returns its number and body to send. `None`, and the call fails, if
     /// [`CALLS_MAX`] others wait.
-    pub fn begin(&mut self, call: Call) -> Option<(u64, Bytes)> {
+    pub fn begin(&mut self, call: Call) -> Option<(CallNumber, Bytes)> {
         if self.waiting.len() >= CALLS_MAX {
             self.waiting.retain(|_, (_, answer)| !answer.is_closed());
         }
         if self.waiting.len() >= CALLS_MAX {
             return None;
         }
-        self.last += 1;
+        self.last = self.last.next();
         self.waiting.insert(self.last, (call.to, call.answer));
         Some((self.last, call.body))
     }
 
     /// An answer came. Returns whether a call waited for it: answers that are late, twice, or another machine's are
     /// dropped.
-    pub fn answered(&mut self, from: MachineId, number: u64, body: Bytes) -> bool {
+    pub fn answered(&mut self, from: MachineId, number: CallNumber, body: Bytes) -> bool {
         match self.waiting.remove(&number) {
             Some((to, answer)) if to == from => answer.send(body).is_ok(),
             // Somebody else's answer must not end the call.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use muster_wire::MachineId;
+use muster_wire::{MachineId, Revision};
 
 /// One thing that happened. They come in order: first [`Event::Restored`], then every entry of a later revision exactly
 /// once in this process's lifetime, except those that another [`Event::Restored`] contains.
@@ -14,14 +14,14 @@ pub enum Event {
     /// behind.
     Restored {
         /// The ledger's revision.
-        revision: u64,
+        revision: Revision,
         /// The ledger, encoded.
         ledger: Bytes,
     },
     /// An entry is committed and was given to the ledger, which may have refused it.
     Applied {
         /// Its index in the Raft log; indexes only grow, and some carry no entry.
-        revision: u64,
+        revision: Revision,
         /// The encoded entry, byte for byte as it was proposed.
         entry: Bytes,
     },

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use muster_protocol::ledger::Ledger;
-use muster_wire::{MachineId, WireError};
+use muster_wire::{MachineId, Revision, WireError};
 use openraft::{Raft, Snapshot};
 
 use crate::rpc::{Part, Request, Response};
@@ -138,7 +138,7 @@ impl<R: Runtime> Inbound<R> {
         // Read before it is installed: openraft stops over a snapshot that turns out to be unreadable.
         let data = kept.data.freeze();
         match Ledger::decode(&data, self.known) {
-            Ok(ledger) if Some(ledger.revision()) == kept.meta.last_log_id.map(|last| last.index) => {}
+            Ok(ledger) if Some(ledger.revision()) == kept.meta.last_log_id.map(|last| Revision(last.index)) => {}
             Ok(_) => {
                 return Err(
                     WireError::Field { field: "part.snapshot.last", rule: "is not the ledger's revision" }.into()

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use muster_protocol::{Input, Ledger, NextEpoch};
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Charter, Frame, MachineId, WireError};
+use muster_wire::{CallNumber, Charter, Frame, MachineId, Revision, WireError};
 use tokio::sync::mpsc;
 
 use crate::calls::{CALLS_MAX, Call, Calls};
@@ -127,10 +127,10 @@ pub struct Seat<R: Runtime> {
     /// Asked for before Raft was open.
     waiting: Vec<Ask>,
     /// Proposals whose outcome the core waits for.
-    proposed: BTreeSet<u64>,
+    proposed: BTreeSet<CallNumber>,
     changing_voters: bool,
     /// The ledger's revision of which Raft's callers were taken.
-    trusted_at: Option<u64>,
+    trusted_at: Option<Revision>,
     then: VecDeque<Then<R>>,
 }
 
@@ -252,18 +252,18 @@ impl<R: Runtime> Seat<R> {
     }
 
     /// The core proposes an encoded entry under a number that its outcome repeats.
-    pub fn propose(&mut self, call: u64, entry: Bytes) {
+    pub fn propose(&mut self, call: CallNumber, entry: Bytes) {
         self.proposed.insert(call);
         self.ask(Ask::Propose { call, entry });
     }
 
     /// A call of another machine's Raft.
-    pub fn called(&mut self, from: MachineId, call: u64, body: Bytes) {
+    pub fn called(&mut self, from: MachineId, call: CallNumber, body: Bytes) {
         self.ask(Ask::Called { from, call, body });
     }
 
     /// An answer of another machine's Raft.
-    pub fn answered(&mut self, from: MachineId, call: u64, body: Bytes) {
+    pub fn answered(&mut self, from: MachineId, call: CallNumber, body: Bytes) {
         self.calls.answered(from, call, body);
     }
 
@@ -352,7 +352,7 @@ impl<R: Runtime> Seat<R> {
     }
 
     /// The outcome of a proposal, once.
-    fn tell(&mut self, call: u64, outcome: ProposalOutcome) {
+    fn tell(&mut self, call: CallNumber, outcome: ProposalOutcome) {
         if self.proposed.remove(&call) {
             self.then.push_back(Then::Input(Input::Proposed { call, outcome }));
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use muster_wire::MachineId;
+use muster_wire::{MachineId, Revision};
 use openraft::raft::responder::OneshotResponder;
 use openraft::{EmptyNode, RaftTypeConfig};
 
@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// Its index in the Raft log, which is the ledger's revision.
-    pub revision: u64,
+    pub revision: Revision,
     /// The rule that refused it, for people. The revision is used up all the same.
     pub refused: Option<String>,
 }

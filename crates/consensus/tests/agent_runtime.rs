@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use muster_consensus::{Call, Config, Consensus, Disk, Event, LOG_DIRECTIVE, Store, TokioRuntime};
 use muster_protocol::Ledger;
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, Revision};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -109,7 +109,7 @@ async fn three_voters_on_files_elect_commit_replace_and_stop_without_an_error_in
     // The first one comes back with what it had.
     let mut happened = start(directory.path(), first, &voters, &peers).await;
     match happened.recv().await.unwrap() {
-        Event::Restored { revision, .. } => assert!(revision > 0),
+        Event::Restored { revision, .. } => assert!(revision > Revision(0)),
         other => panic!("{other:?}"),
     }
     assert_eq!(entry(&mut happened).await, proposed);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::Loss;
 use muster_consensus::{Config, ProposeError};
+use muster_wire::Revision;
 use site::{Site, admission, id};
 
 fn everyone(site: &Site) -> Vec<muster_wire::MachineId> {
@@ -154,7 +155,7 @@ fn a_follower_that_is_far_behind_gets_a_snapshot() {
     site.cut.clear();
     site.until("it has everything", |site| site.all_have([late], 79));
     assert_eq!(site.running(late).seen.restored, 2, "at its start, and the snapshot");
-    assert!(!site.running(late).seen.entries.contains_key(&30), "that was in the snapshot");
+    assert!(!site.running(late).seen.entries.contains_key(&Revision(30)), "that was in the snapshot");
     admit(&mut site, 80);
     site.until("it goes on", |site| site.all_have([late], 80));
     // What it got is on its disk.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use muster_consensus::seeded::{Executor, Seeded};
 use muster_consensus::{Disk, Event, Store, Types};
 use muster_protocol::Ledger;
-use muster_wire::{Entry, MachineId, level};
+use muster_wire::{Entry, MachineId, Revision, level};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::{CommittedLeaderId, EntryPayload, LogId, RaftSnapshotBuilder};
 use redb::backends::InMemoryBackend;
@@ -27,7 +27,7 @@ fn record(index: u64) -> Record {
     Record { log_id, payload: EntryPayload::Normal(entry.encode()) }
 }
 
-fn told(events: &mut mpsc::Receiver<Event>) -> Vec<(u64, Option<Bytes>)> {
+fn told(events: &mut mpsc::Receiver<Event>) -> Vec<(Revision, Option<Bytes>)> {
     let mut all = Vec::new();
     while let Ok(event) = events.try_recv() {
         all.push(match event {
@@ -55,7 +55,7 @@ fn it_stops_before_the_entry_and_the_newer_image_goes_on_from_there() {
         old.apply([record(RISES), record(RISES + 1)]).await.expect_err("does not know what comes");
         assert_eq!(
             told(&mut events),
-            [(1, None), (2, None), (RISES, None)],
+            [1, 2, RISES].map(|revision| (Revision(revision), None)),
             "it is told what it cannot read, and no more"
         );
         let snapshot = old.get_snapshot_builder().await.build_snapshot().await.expect("of what it knows");
@@ -85,7 +85,7 @@ fn it_stops_before_the_entry_and_the_newer_image_goes_on_from_there() {
         let (tell, mut events) = mpsc::channel(64);
         let mut old = store.state_machine(Ledger::default(), 1, tell).await.expect("starts");
         let (revision, ledger) = told(&mut events).remove(0);
-        assert_eq!(revision, RISES + 1);
+        assert_eq!(revision, Revision(RISES + 1));
         assert!(
             Ledger::decode(&ledger.expect("a whole ledger"), 1).is_err(),
             "the machine sees that it cannot read it"
@@ -93,6 +93,6 @@ fn it_stops_before_the_entry_and_the_newer_image_goes_on_from_there() {
         old.get_snapshot_builder().await.build_snapshot().await.expect_err("it has nothing to keep");
         let kept = old.get_current_snapshot().await.expect("reads").expect("is there");
         let kept = Ledger::decode(&kept.snapshot, level::KNOWN).expect("is whole");
-        assert_eq!((kept.revision(), kept.level()), (RISES + 1, 2));
+        assert_eq!((kept.revision(), kept.level()), (Revision(RISES + 1), 2));
     });
 }

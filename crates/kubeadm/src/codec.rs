@@ -3,7 +3,7 @@
 //! Both are protobuf messages, written here and not in `proto/`: no generated type is zeroed when dropped, and nobody
 //! but this crate ever sees their plain form. Field numbers are never used anew; unknown fields are passed over.
 
-use muster_wire::Digest;
+use muster_wire::{Attempt, Digest};
 use prost::Message as _;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -126,7 +126,7 @@ impl Ticket {
     /// The bytes to seal.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let message = TicketMessage {
-            attempt: self.attempt,
+            attempt: self.attempt.0,
             token: self.token.expose().to_owned(),
             ca_certificate: self.ca_certificate.clone(),
             ca_hash: self.ca_hash.0.to_vec(),
@@ -152,7 +152,7 @@ impl Ticket {
             return Err(fail("its CA certificate is not PEM"));
         }
         Ok(Self {
-            attempt: message.attempt,
+            attempt: Attempt(message.attempt),
             token: Token::parse(&message.token).ok_or(fail("its token has another form"))?,
             ca_certificate: message.ca_certificate.clone(),
             ca_hash: digest(&message.ca_hash).map_err(fail)?,
@@ -186,7 +186,7 @@ mod tests {
     fn ticket() -> Ticket {
         let bundle = bundle();
         Ticket {
-            attempt: 2,
+            attempt: Attempt(2),
             token: bundle.token_for(MachineId([7; 32])),
             ca_certificate: bundle.ca_certificate().to_owned(),
             ca_hash: bundle.ca_hash(),

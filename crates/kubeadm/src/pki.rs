@@ -9,7 +9,7 @@
 use std::time::SystemTime;
 
 use hkdf::Hkdf;
-use muster_wire::{Digest, MachineId};
+use muster_wire::{Attempt, Digest, MachineId};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey, EncodePublicKey as _, LineEnding};
@@ -178,7 +178,7 @@ impl std::fmt::Debug for PkiBundle {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ticket {
     /// The attempt whose cluster it joins.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// The machine's own bootstrap token.
     pub token: Token,
     /// The cluster's CA certificate, PEM.

@@ -10,7 +10,7 @@ use muster_kubeadm::versions::{CommandLine, Workflow};
 use muster_kubeadm::{
     Action, Founding, Node, PkiBundle, Plan, PlanError, Settings, StepInput, Ticket, Token, UserFile, Version,
 };
-use muster_wire::{Digest, Role};
+use muster_wire::{Attempt, Digest, Role};
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
@@ -37,7 +37,7 @@ fn node() -> Node {
 
 fn ticket() -> Ticket {
     Ticket {
-        attempt: 1,
+        attempt: Attempt(1),
         token: Token::parse("abcdef.0123456789abcdef").expect("a token"),
         ca_certificate: "-----BEGIN CERTIFICATE-----\nCA\n-----END CERTIFICATE-----\n".into(),
         ca_hash: Digest([7; 32]),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::entry::Sealed;
-use muster_wire::{Charter, Digest, Durable, Entry, Frame, MachineId, Role};
+use muster_wire::{Attempt, CallNumber, Charter, Digest, Durable, Entry, Frame, MachineId, Role};
 
 use crate::NextEpoch;
 use crate::ladder::EtcdTiming;
@@ -72,7 +72,7 @@ pub enum Effect {
     /// Propose an entry to this machine's Raft.
     Propose {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// The entry.
         entry: Entry,
     },
@@ -109,7 +109,7 @@ pub enum Effect {
     /// Answer an [`crate::Input::Wish`] or an [`crate::Input::Recover`].
     Answer {
         /// Its number.
-        call: u64,
+        call: CallNumber,
         /// What became of it.
         fate: Fate,
     },
@@ -165,7 +165,7 @@ pub enum Step {
     /// Make the CAs and the token secret, and seal them. Answered with [`StepOutput::PkiMade`].
     MakePki {
         /// The live attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// All admitted control planes, this machine among them.
         recipients: Vec<Recipient>,
     },
@@ -179,7 +179,7 @@ pub enum Step {
     /// Make one machine's ticket. Answered with [`StepOutput::Ticket`].
     IssueTicket {
         /// The attempt whose cluster it joins; bound into the sealing.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's own ciphertext from the ledger.
         sealed_pki: Bytes,
         /// For whom.
@@ -192,7 +192,7 @@ pub enum Step {
     /// init's phases up to and including bootstrap-token. Answered with [`StepOutput::Initialised`].
     InitCluster {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's Node name.
         name: String,
         /// Address its API server advertises.
@@ -211,7 +211,7 @@ pub enum Step {
     /// gone.
     Found {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's Node name.
         name: String,
         /// Address its API server advertises.
@@ -237,13 +237,13 @@ pub enum Step {
     /// init's phases after bootstrap-token.
     InitFinish {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
     },
     /// Everything of a join that no other machine must wait for: all of it for a worker, all before etcd for a control
     /// plane.
     Join {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's role.
         role: Role,
         /// This machine's Node name.
@@ -258,7 +258,7 @@ pub enum Step {
     /// The part of a control plane's join that adds its etcd member.
     JoinEtcd {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's address, by which etcd knows it.
         address: String,
         /// The addresses of the machines that have a member, by the ledger.
@@ -270,7 +270,7 @@ pub enum Step {
     /// API server do their work.
     JoinFinish {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's role.
         role: Role,
         /// This machine's Node name.
@@ -298,7 +298,7 @@ pub enum Step {
     /// Give a worker's kubelet another certificate, from a new ticket: its own is good no more, and it ends until it has one.
     RenewKubelet {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// This machine's Node name.
         name: String,
         /// This machine's address.

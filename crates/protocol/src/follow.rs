@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Charter, Entry, Epoch, Frame, LedgerNews, MachineId, Removal, WireError};
+use muster_wire::{
+    BootCount, CallNumber, Certificate, Charter, Entry, Epoch, Frame, LedgerNews, MachineId, Removal, Revision,
+    WireError,
+};
 
 use self::answers::Asker;
 use self::polls::Poll;
@@ -34,12 +37,12 @@ pub(crate) struct Subject(pub(crate) &'static str, pub(crate) MachineId, pub(cra
 #[derive(Debug)]
 struct Asked {
     entry: Entry,
-    call: u64,
+    call: CallNumber,
     sent: Option<Time>,
     /// How often it was sent.
     turn: usize,
     /// The revision at which it was committed, as the leader says: what came of it is seen when the ledger is that far.
-    committed: Option<u64>,
+    committed: Option<Revision>,
 }
 
 impl Asked {
@@ -67,8 +70,8 @@ pub(crate) struct Follow {
     known: u32,
     beyond: Option<Beyond>,
     /// The last entries, all there are after revision `floor`.
-    recent: VecDeque<(u64, Bytes)>,
-    floor: u64,
+    recent: VecDeque<(Revision, Bytes)>,
+    floor: Revision,
     /// Whether this machine runs Raft.
     pub(crate) raft: bool,
     /// Whether its Raft has told anything yet: a control plane admitted later asks others until Raft has taken it in.
@@ -81,14 +84,14 @@ pub(crate) struct Follow {
     unanswered: u32,
     askers: BTreeMap<MachineId, Asker>,
     /// The askers in the order of their polls, with the poll's number: the next hold to end is the first of them.
-    holds: VecDeque<(Time, MachineId, u64)>,
+    holds: VecDeque<(Time, MachineId, CallNumber)>,
     /// Whether there may be news for an asker.
     news: bool,
     /// When the askers are answered.
     answer_at: Option<Time>,
     asked: BTreeMap<Subject, Asked>,
-    relayed: BTreeMap<u64, (MachineId, u64)>,
-    calls: u64,
+    relayed: BTreeMap<CallNumber, (MachineId, CallNumber)>,
+    calls: CallNumber,
     /// When a voter last said that this machine is not admitted.
     pub(crate) turned_down: bool,
     /// The latest epoch that a member was seen to follow, if that is later than this machine's.
@@ -113,8 +116,12 @@ pub(crate) struct Follow {
 impl Follow {
     /// Calls are numbered from the machine's count of boots: an answer to an earlier start of it may still come, and would
     /// bring the entries after those that only that start had.
-    pub(crate) fn new(boot: u64, known: u32) -> Self {
-        let calls = if crate::planted::planted("calls-begin-anew") { 0 } else { boot << BOOT_BITS };
+    pub(crate) fn new(boot: BootCount, known: u32) -> Self {
+        let calls = if crate::planted::planted("calls-begin-anew") {
+            CallNumber::NONE
+        } else {
+            CallNumber(boot.0 << BOOT_BITS)
+        };
         Self { calls, known, ..Self::default() }
     }
 
@@ -163,7 +170,7 @@ impl Follow {
     }
 
     /// An entry cannot be read here: this machine goes no further.
-    fn stop(&mut self, revision: u64, why: WireError) {
+    fn stop(&mut self, revision: Revision, why: WireError) {
         if crate::planted::planted("unknown-entry-skipped") {
             return self.ledger.skip(revision);
         }
@@ -171,7 +178,7 @@ impl Follow {
     }
 
     /// Raft, or a voter's answer, brought an entry. Returns it, and what the rules say of it.
-    pub(crate) fn applied(&mut self, revision: u64, bytes: Bytes) -> Option<(Entry, Result<(), Refusal>)> {
+    pub(crate) fn applied(&mut self, revision: Revision, bytes: Bytes) -> Option<(Entry, Result<(), Refusal>)> {
         if revision <= self.ledger.revision() || self.beyond.is_some() {
             return None;
         }
@@ -262,7 +269,7 @@ impl Follow {
         self.asked.retain(|subject, asked| wants.get(subject).is_some_and(|entry| *entry == asked.entry));
         for (subject, entry) in wants {
             self.asked.entry(subject).or_insert_with(|| {
-                self.calls += 1;
+                self.calls = self.calls.next();
                 Asked { entry, call: self.calls, sent: None, turn: 0, committed: None }
             });
         }
@@ -299,12 +306,12 @@ impl Follow {
     }
 
     /// This leader was handed a proposal. What its sender may not propose never comes here.
-    pub(crate) fn relay(&mut self, from: MachineId, call: u64, entry: Entry, effects: &mut Effects) {
+    pub(crate) fn relay(&mut self, from: MachineId, call: CallNumber, entry: Entry, effects: &mut Effects) {
         // Asked again while the first question is under way: one entry is enough, and its answer is for both.
         if self.relayed.len() >= RELAYED_MAX || self.relayed.values().any(|known| *known == (from, call)) {
             return;
         }
-        self.calls += 1;
+        self.calls = self.calls.next();
         self.relayed.insert(self.calls, (from, call));
         effects.push(Effect::Propose { call: self.calls, entry });
     }
@@ -313,7 +320,7 @@ impl Follow {
     pub(crate) fn proposed(
         &mut self,
         now: Time,
-        call: u64,
+        call: CallNumber,
         outcome: ProposalOutcome,
         effects: &mut Effects,
     ) -> Option<(Entry, String)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Digest, Frame, MachineId, Wish};
+use muster_wire::{CallNumber, Digest, Frame, MachineId, Revision, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{RunId, StepFailure, StepOutput};
@@ -56,7 +56,7 @@ pub enum Input {
     /// Raft committed an entry at this log index. Indexes only grow; some carry no entry of ours and do not come here.
     Applied {
         /// Index in the Raft log.
-        revision: u64,
+        revision: Revision,
         /// The encoded entry.
         entry: Bytes,
     },
@@ -77,7 +77,7 @@ pub enum Input {
     /// Raft answers an [`crate::Effect::Propose`].
     Proposed {
         /// The proposal's number.
-        call: u64,
+        call: CallNumber,
         /// What came of it.
         outcome: ProposalOutcome,
     },
@@ -85,7 +85,7 @@ pub enum Input {
     /// [`Effect::Answer`](crate::Effect::Answer).
     Recover {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// Whether to say what it would do, and do nothing.
         dry_run: bool,
         /// The backup with which etcd is to begin; none: what this machine has. It is on this machine's disk, and opens.
@@ -96,7 +96,7 @@ pub enum Input {
     /// A person asks something of this machine. Answered with [`crate::Effect::Answer`].
     Wish {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// What.
         wish: Wish,
         /// Only what it would change is asked.

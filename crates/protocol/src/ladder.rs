@@ -16,7 +16,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use muster_wire::entry::Sealed;
-use muster_wire::{Digest, Durable, Entry, KubeadmMarker, MachineId, SignedCard, TurnKind};
+use muster_wire::{Attempt, Digest, Durable, Entry, KubeadmMarker, MachineId, SignedCard, TurnKind, TurnNumber};
 
 use crate::follow::Subject;
 use crate::ledger::Member;
@@ -37,14 +37,14 @@ const WHY_CHARS_MAX: usize = 60;
 enum Job {
     Check,
     Prepare,
-    MakePki { attempt: u32 },
-    Init { attempt: u32 },
-    InitFinish { attempt: u32 },
-    Found { attempt: u32 },
-    FoundFinish { attempt: u32 },
-    Join { attempt: u32 },
-    JoinEtcd { attempt: u32, number: u32 },
-    JoinFinish { attempt: u32 },
+    MakePki { attempt: Attempt },
+    Init { attempt: Attempt },
+    InitFinish { attempt: Attempt },
+    Found { attempt: Attempt },
+    FoundFinish { attempt: Attempt },
+    Join { attempt: Attempt },
+    JoinEtcd { attempt: Attempt, number: TurnNumber },
+    JoinFinish { attempt: Attempt },
     AwaitReady,
     Renew,
     RenewKubelet,
@@ -95,13 +95,13 @@ enum JoinStage {
     /// Everything that waits for nobody is done.
     Kubelet,
     /// The etcd member is in, by this turn.
-    Etcd(u32),
+    Etcd(TurnNumber),
 }
 
 /// What init of this start has brought.
 #[derive(Debug, Clone)]
 struct Initialised {
-    attempt: u32,
+    attempt: Attempt,
     ca_hash: Digest,
     endpoints: Vec<String>,
     tokens: Vec<MachineId>,
@@ -114,16 +114,16 @@ pub(crate) struct Ladder {
     version: Option<String>,
     unable: Option<String>,
     prepared: bool,
-    pki: Option<(u32, Digest, Vec<Sealed>)>,
+    pki: Option<(Attempt, Digest, Vec<Sealed>)>,
     /// The work begun in this start of the machine; the same marker on disk without this one is a leftover.
     underway: Option<KubeadmMarker>,
     tokens: Vec<MachineId>,
     initialised: Option<Initialised>,
-    init_failed: Option<(u32, String)>,
+    init_failed: Option<(Attempt, String)>,
     founder: founders::Founder,
     join_stage: Option<JoinStage>,
     /// The etcd turn that the join under way has asked for, and when.
-    asked_turn: Option<(u32, Time)>,
+    asked_turn: Option<(TurnNumber, Time)>,
     node_ready: bool,
     /// Since when etcd's data is gone from here although it has run, as the device sees it.
     etcd_gone: Option<Time>,
@@ -175,11 +175,11 @@ impl Context<'_> {
         self.ledger.member(self.me)
     }
 
-    fn claims_init(&self) -> Option<u32> {
+    fn claims_init(&self) -> Option<Attempt> {
         self.ledger.live_claim().filter(|(_, machine)| *machine == self.me).map(|(attempt, _)| attempt)
     }
 
-    fn made_cluster(&self) -> Option<u32> {
+    fn made_cluster(&self) -> Option<Attempt> {
         self.ledger.ready().filter(|ready| ready.machine == self.me).map(|ready| ready.attempt)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Durable, Entry, Identity, MachineId, Settings, SignedCard};
+use muster_wire::{CallNumber, Certificate, Durable, Entry, Identity, MachineId, Revision, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 
 use crate::follow::{Follow, Subject};
@@ -90,7 +90,7 @@ pub struct Machine {
     phase: Phase,
     look_at: Option<Time>,
     /// The ledger's revision, and when it became that.
-    ledger_news: (u64, Time),
+    ledger_news: (Revision, Time),
     /// When others are asked next whether they follow a charter.
     ask_at: Option<Time>,
     /// A peer that says it follows a charter, while this machine follows none.
@@ -260,7 +260,7 @@ impl Machine {
         }
     }
 
-    fn proposed(&mut self, now: Time, call: u64, outcome: ProposalOutcome, effects: &mut Effects) {
+    fn proposed(&mut self, now: Time, call: CallNumber, outcome: ProposalOutcome, effects: &mut Effects) {
         if let Some((entry, why)) = self.follow.proposed(now, call, outcome, effects) {
             self.wishes.declined(&entry, &why);
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, Certificate, Frame, MachineId, SignedCard, limits};
+use muster_wire::{BootCount, Card, Certificate, Frame, MachineId, SignedCard, limits};
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IteratorRandom;
@@ -171,7 +171,7 @@ impl Roster {
     }
 
     /// The peer's Hello came. Returns whether it still waits for ours.
-    pub(crate) fn hello(&mut self, now: Time, peer: MachineId, boot: u64, answer: bool) -> bool {
+    pub(crate) fn hello(&mut self, now: Time, peer: MachineId, boot: BootCount, answer: bool) -> bool {
         self.ungreeted.remove(&peer);
         let before = self.links.insert(peer, true);
         if before != Some(true) {

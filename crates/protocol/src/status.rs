@@ -1,6 +1,6 @@
 //! What a machine says of itself to people: `muster status` and `muster explain`.
 
-use muster_wire::{MachineId, Role};
+use muster_wire::{Attempt, MachineId, Revision, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::words::reasons::{Reason, Topic};
@@ -167,9 +167,9 @@ pub struct Status {
     /// The Raft term as this machine knows it.
     pub term: u64,
     /// The ledger's revision here.
-    pub revision: u64,
+    pub revision: Revision,
     /// The live or successful init attempt.
-    pub attempt: Option<u32>,
+    pub attempt: Option<Attempt>,
     /// The kubeadm phase under way, if one is.
     pub doing: Option<String>,
     /// How often this machine's kubeadm work was reset since the agent started.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_protocol::{Input, ManifestOutcome, Phase, Step, StepOutput};
-use muster_wire::{Durable, Role};
+use muster_wire::{Attempt, Durable, Role};
 use site::{Site, settings};
 
 fn seconds(seconds: u64) -> Duration {
@@ -33,7 +33,7 @@ fn five_machines_become_one_cluster() {
     assert!(site.formed(), "{}", explain(&site));
     let ledger = site.seats[&0].machine.ledger();
     assert_eq!(ledger.control_planes().count(), 3);
-    assert_eq!(ledger.last_attempt(), 1);
+    assert_eq!(ledger.last_attempt(), Attempt(1));
     assert!(site.seats.values().all(|seat| seat.machine.ledger().members() == ledger.members()));
 }
 
@@ -161,7 +161,7 @@ fn a_failed_init_is_abandoned_and_another_machine_takes_over() {
     (0..5).for_each(|seat| site.boot(seat));
     site.run(seconds(200));
     assert!(site.formed(), "{}", explain(&site));
-    assert!(site.seats[&0].machine.ledger().last_attempt() > 1);
+    assert!(site.seats[&0].machine.ledger().last_attempt() > Attempt(1));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_dead_initialiser_is_replaced_and_resets_when_it_returns() {
     (0..5).for_each(|seat| site.boot(seat));
     site.run(seconds(5));
     let (attempt, machine) = site.seats[&0].machine.ledger().live_claim().expect("a claim");
-    assert_eq!(attempt, 1);
+    assert_eq!(attempt, Attempt(1));
     let seat = *site.seats.iter().find(|(_, one)| one.machine.id() == machine).expect("is there").0;
     let disk = site.kill(seat);
     site.hang.clear();
@@ -539,7 +539,7 @@ fn a_failed_apply_fails_nothing_else_and_is_tried_again() {
     assert!(site.formed(), "{}", explain(&site));
     let maker = maker(&site);
     assert_eq!(manifests_of(&site, maker), (2, 0, 0));
-    assert_eq!(site.seats[&maker].machine.ledger().last_attempt(), 1);
+    assert_eq!(site.seats[&maker].machine.ledger().last_attempt(), Attempt(1));
     assert!(!site.seats[&maker].notices.iter().any(|text| text.contains("reset")));
 }
 

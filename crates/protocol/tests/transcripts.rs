@@ -20,7 +20,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use muster_protocol::{ImageStatus, Input, Renewal};
-use muster_wire::{Durable, Identity, Image, Wish};
+use muster_wire::{CallNumber, Durable, Identity, Image, Wish};
 
 #[allow(dead_code, reason = "other transcripts use the rest of it")]
 mod site;
@@ -125,7 +125,7 @@ impl Stage {
             "accept" | "accept-own" => {
                 let image = if *word == "accept" { site.other_settings() } else { site.settings.clone() };
                 let image = Image { digest: image.digest, kubernetes_version: image.kubernetes_version };
-                let wish = Input::Wish { call: 1, wish: Wish::AcceptImage(image), dry_run: rest.len() > 1 };
+                let wish = Input::Wish { call: CallNumber(1), wish: Wish::AcceptImage(image), dry_run: rest.len() > 1 };
                 site.feed(*numbers.first()?, wish);
                 site.run(Duration::ZERO);
             }
@@ -135,17 +135,23 @@ impl Stage {
                     "remove" => Wish::RemoveMachine { machine, returns: rest.len() > 2 },
                     _ => Wish::WithdrawRemoval { machine },
                 };
-                let wish = Input::Wish { call: 1, wish, dry_run: false };
+                let wish = Input::Wish { call: CallNumber(1), wish, dry_run: false };
                 site.feed(*numbers.first()?, wish);
                 site.run(Duration::ZERO);
             }
             "recover" => {
-                site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: rest.len() > 1, backup: None });
+                site.feed(
+                    *numbers.first()?,
+                    Input::Recover { call: CallNumber(1), dry_run: rest.len() > 1, backup: None },
+                );
                 site.run(Duration::ZERO);
             }
             "restore" => {
                 let backup = *site.backups.get(numbers.first()?)?.get(&(*numbers.get(1)? as u32))?;
-                site.feed(*numbers.first()?, Input::Recover { call: 1, dry_run: false, backup: Some(backup) });
+                site.feed(
+                    *numbers.first()?,
+                    Input::Recover { call: CallNumber(1), dry_run: false, backup: Some(backup) },
+                );
                 site.run(Duration::ZERO);
             }
             // A machine has another address; others reach it there.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::Status;
+use muster_wire::Attempt;
 
 /// What is different in `after`, a phrase each.
 pub fn changes(before: &Status, after: &Status) -> Vec<String> {
@@ -49,7 +50,7 @@ fn peer_changes(peer: &str, then: (bool, bool, bool), now: (bool, bool, bool)) -
     changed.map(|(_, now, yes, no)| format!("{peer} {}", if now { yes } else { no })).collect()
 }
 
-fn number(number: Option<u32>) -> String {
+fn number(number: Option<Attempt>) -> String {
     number.map_or("none".to_owned(), |number| number.to_string())
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod book;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::NoticeKind;
-use muster_wire::{Backup, Digest, Entry, MachineId, Role, TurnChange, TurnKind};
+use muster_wire::{Attempt, Backup, Digest, Entry, MachineId, Revision, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::book::Book;
@@ -41,7 +41,7 @@ pub struct Truth {
     pub(crate) book_before: Book,
     /// The same before the first entry, and every entry that was told since, by revision.
     book_founded: Book,
-    told: BTreeMap<u64, Option<Entry>>,
+    told: BTreeMap<Revision, Option<Entry>>,
     /// The image that the first charter was founded with.
     founded_with: Option<Digest>,
     /// Whether a baseline policy runs in muster's place.
@@ -57,7 +57,7 @@ pub struct Truth {
     /// Who leads, by the last word of Raft.
     pub leader: Option<MachineId>,
     /// The highest revision that was seen committed.
-    pub committed: u64,
+    pub committed: Revision,
     /// Machines that were ever admitted.
     pub admitted: BTreeSet<MachineId>,
     /// Control planes that were given up when one of them rebuilt the cluster: what they do from then on is no part of it.
@@ -67,21 +67,21 @@ pub struct Truth {
     /// Admitted control planes.
     pub control_planes: BTreeSet<MachineId>,
     /// The live claim, and when it was committed.
-    pub claim: Option<(u32, MachineId)>,
+    pub claim: Option<(Attempt, MachineId)>,
     /// The founders that each claim named.
-    pub(crate) founders_of: BTreeMap<u32, BTreeSet<MachineId>>,
+    pub(crate) founders_of: BTreeMap<Attempt, BTreeSet<MachineId>>,
     /// Who said of which attempt that it begins etcd.
-    pub(crate) begins: BTreeSet<(u32, MachineId)>,
+    pub(crate) begins: BTreeSet<(Attempt, MachineId)>,
     /// Where each identity was booted last.
     place_of: BTreeMap<MachineId, Slot>,
     /// Every claim that there was.
-    pub(crate) claims: BTreeMap<u32, MachineId>,
+    pub(crate) claims: BTreeMap<Attempt, MachineId>,
     /// When the live claim was committed.
     pub claimed_at: At,
     /// The attempt that made the cluster.
-    pub ready: Option<u32>,
+    pub ready: Option<Attempt>,
     /// Attempts that were abandoned.
-    pub abandoned: BTreeMap<u32, MachineId>,
+    pub abandoned: BTreeMap<Attempt, MachineId>,
     /// Machines that were ever given a turn at etcd.
     pub(crate) turns: BTreeSet<MachineId>,
     /// When the last of them began.
@@ -123,7 +123,7 @@ pub struct Truth {
     /// The machine that the entry applied just now removes, although etcd has a member of it.
     pub(crate) etcd_lost: Option<MachineId>,
     /// The last entry that took effect, and its revision.
-    pub(crate) newest: Option<(u64, Entry)>,
+    pub(crate) newest: Option<(Revision, Entry)>,
     /// The backups that were taken, and when.
     pub(crate) backups: Vec<(Backup, At)>,
     /// The turn at etcd that the last entry ended, and how.
@@ -132,7 +132,7 @@ pub struct Truth {
     restored: BTreeSet<Slot>,
     /// The entries that took effect, in order.
     pub(crate) history: Vec<Entry>,
-    entries: BTreeMap<u64, u64>,
+    entries: BTreeMap<Revision, u64>,
     faults: BTreeSet<usize>,
     partitions: BTreeSet<usize>,
     steps: BTreeMap<(Slot, &'static str), u32>,
@@ -344,7 +344,7 @@ impl Truth {
     }
 
     /// From here on a machine is the only control plane, and what it had is the ledger. What only the lost ones were told never was.
-    fn rebuilt(&mut self, slot: Slot, revision: u64, sometimes: &mut Sometimes) {
+    fn rebuilt(&mut self, slot: Slot, revision: Revision, sometimes: &mut Sometimes) {
         let Some(by) = self.identity.get(&slot).copied() else { return };
         if self.told.split_off(&revision).is_empty() {
             self.book_before.clone_from(&self.book);
@@ -511,7 +511,7 @@ impl Truth {
                 self.claim = Some((*attempt, *machine));
                 self.claims.insert(*attempt, *machine);
                 self.claimed_at = now;
-                if *attempt > 1 {
+                if *attempt > Attempt(1) {
                     sometimes.reached("initialiser-replaced");
                 }
             }

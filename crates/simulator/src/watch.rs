@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use muster_protocol::{Effect, Fate, Input, Machine, Notice, Step, StepFailure, StepOutput};
-use muster_wire::{Digest, Durable, Entry, Frame, MachineId, Wish};
+use muster_wire::{Attempt, Digest, Durable, Entry, Frame, MachineId, Revision, Wish};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::{Broken, Checks};
@@ -48,9 +48,9 @@ pub enum Seen<'a> {
     /// A frame that was changed on its way got past the signature of what is signed in it.
     Forged { slot: Slot, what: &'static str },
     /// A voter's Raft committed an entry.
-    Applied { slot: Slot, machine: MachineId, revision: u64, entry: &'a Bytes },
+    Applied { slot: Slot, machine: MachineId, revision: Revision, entry: &'a Bytes },
     /// A voter's Raft has the ledger as a whole.
-    Restored { slot: Slot, machine: MachineId, revision: u64 },
+    Restored { slot: Slot, machine: MachineId, revision: Revision },
     /// A secret was sealed; its ciphertext's hash.
     Sealed { hash: u64, to: SealedTo },
     /// A machine tells those on it where API servers are.
@@ -62,7 +62,7 @@ pub enum Seen<'a> {
     /// kubeadm ends.
     StepEnded { slot: Slot, step: &'a Step, result: &'a Result<StepOutput, StepFailure> },
     /// An init made a cluster, in truth.
-    Initialised { slot: Slot, attempt: u32 },
+    Initialised { slot: Slot, attempt: Attempt },
     /// A machine joined a cluster, in truth.
     JoinedKube { slot: Slot, cluster: &'a Cluster },
     /// An etcd member is being added while `others` are.
@@ -70,17 +70,17 @@ pub enum Seen<'a> {
     /// kubeadm adds an etcd member, in the turn that its machine was given or not; etcd lists these machines then.
     EtcdAdded { slot: Slot, in_turn: bool, members: &'a BTreeSet<Slot> },
     /// etcd begins on an empty directory of a founder of this attempt.
-    EtcdBegun { slot: Slot, attempt: u32 },
+    EtcdBegun { slot: Slot, attempt: Attempt },
     /// A majority of an attempt's founders that know of no cluster begin one; there was one before or not.
-    EtcdFormed { slot: Slot, attempt: u32, before: bool },
+    EtcdFormed { slot: Slot, attempt: Attempt, before: bool },
     /// A founder of the attempt `own` comes to the cluster of the attempt `of`.
-    EtcdMet { slot: Slot, own: u32, of: u32 },
+    EtcdMet { slot: Slot, own: Attempt, of: Attempt },
     /// With whom etcd began goes into what every later member is given.
     EtcdListUploaded { slot: Slot },
     /// A machine had etcd strike the member of `gone` off; a majority of the others works, or not.
     EtcdLeft { slot: Slot, gone: Slot, stands: bool },
     /// A machine rebuilt the cluster from its ledger, which is at this revision then. Somebody that it could ask had a ledger of `known`.
-    Rebuilt { slot: Slot, revision: u64, known: u64 },
+    Rebuilt { slot: Slot, revision: Revision, known: Revision },
     /// A kubelet is started on a member of etcd of a cluster that was given up. A machine of the one that counts could be met, or not.
     OldEtcdStarts { slot: Slot, warned: bool },
     /// A machine answers what was wished of it.
@@ -240,7 +240,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
     match seen {
         Seen::Sent { slot, to_slot, bytes, .. } => numbered(1, *slot, xxh3_64(bytes)) ^ u64::from(*to_slot) << 8,
         Seen::Persisted { slot, durable, .. } => numbered(2, *slot, xxh3_64(&durable.encode())),
-        Seen::Applied { slot, revision, entry, .. } => numbered(3, *slot, xxh3_64(entry)) ^ revision,
+        Seen::Applied { slot, revision, entry, .. } => numbered(3, *slot, xxh3_64(entry)) ^ revision.0,
         Seen::StepBegan { slot, step, .. } => numbered(4, *slot, xxh3_64(step.name().as_bytes())),
         Seen::StepEnded { slot, step, result } => {
             numbered(5, *slot, xxh3_64(step.name().as_bytes())) ^ u64::from(result.is_ok())
@@ -256,13 +256,13 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::RefusedStart { slot, .. } => numbered(12, *slot, 0),
         Seen::Refused { slot, whom, .. } => numbered(13, *slot, xxh3_64(&whom.0)),
         Seen::Sealed { hash, .. } => numbered(14, 0, *hash),
-        Seen::Initialised { slot, attempt } => numbered(15, *slot, u64::from(*attempt)),
-        Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt)),
+        Seen::Initialised { slot, attempt } => numbered(15, *slot, u64::from(attempt.0)),
+        Seen::JoinedKube { slot, cluster } => numbered(16, *slot, u64::from(cluster.attempt.0)),
         Seen::EtcdAdding { slot, others } => numbered(17, *slot, *others as u64),
         Seen::EtcdAdded { slot, in_turn, .. } => numbered(30, *slot, u64::from(*in_turn)),
-        Seen::EtcdBegun { slot, attempt } => numbered(35, *slot, u64::from(*attempt)),
-        Seen::EtcdFormed { slot, attempt, .. } => numbered(36, *slot, u64::from(*attempt)),
-        Seen::EtcdMet { slot, of, .. } => numbered(37, *slot, u64::from(*of)),
+        Seen::EtcdBegun { slot, attempt } => numbered(35, *slot, u64::from(attempt.0)),
+        Seen::EtcdFormed { slot, attempt, .. } => numbered(36, *slot, u64::from(attempt.0)),
+        Seen::EtcdMet { slot, of, .. } => numbered(37, *slot, u64::from(of.0)),
         Seen::EtcdListUploaded { slot } => numbered(38, *slot, 0),
         Seen::EtcdLeft { slot, gone, .. } => numbered(31, *slot, u64::from(*gone)),
         Seen::Copied { copy, original } => numbered(18, *copy, u64::from(*original)),
@@ -276,14 +276,14 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::LogGone { slot } => numbered(33, *slot, 0),
         Seen::Answered { slot, fate, .. } => numbered(34, *slot, xxh3_64(format!("{fate:?}").as_bytes())),
         Seen::Renewed { slot } => numbered(39, *slot, 0),
-        Seen::Rebuilt { slot, revision, .. } => numbered(42, *slot, *revision),
+        Seen::Rebuilt { slot, revision, .. } => numbered(42, *slot, revision.0),
         Seen::OldEtcdStarts { slot, warned } => numbered(43, *slot, u64::from(*warned)),
         Seen::BackupWritten { slot, digest, .. } => numbered(44, *slot, xxh3_64(&digest.0)),
         Seen::Drained { slot, node } => numbered(40, *slot, xxh3_64(node.as_bytes())),
         Seen::NodeTaken { slot, node } => numbered(41, *slot, xxh3_64(node.as_bytes())),
         Seen::Healed => 21,
         Seen::Livelock { .. } => 22,
-        Seen::Restored { slot, revision, .. } => numbered(23, *slot, *revision),
+        Seen::Restored { slot, revision, .. } => numbered(23, *slot, revision.0),
     }
 }
 

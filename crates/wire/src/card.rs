@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::{array, bounded, decode, machine_bytes, required, text};
 use crate::sign::{CARD, verify};
-use crate::{Digest, Epoch, Identity, MachineId, WireError, limits, proto};
+use crate::{BootCount, Digest, Epoch, Identity, MachineId, WireError, limits, proto};
 
 mod memory;
 
@@ -43,7 +43,7 @@ pub struct Card {
     /// The cluster's name in its image.
     pub cluster: String,
     /// How often this identity has booted, counted on its disk.
-    pub boot: u64,
+    pub boot: BootCount,
     /// Drawn anew at every boot. Two nonces in one `boot` are two machines with one disk.
     pub nonce: [u8; 16],
     /// Counts the card's changes within one boot.
@@ -190,7 +190,7 @@ impl SignedCard {
         let part = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         // FNV-1a over words (Fowler, Noll, Vo), the upper half folded in: everybody can make two cards of one mark, and gains
         // nothing by it.
-        let parts = [salt.into(), part(&card.machine.0), card.boot, card.serial.into(), part(&card.nonce)];
+        let parts = [salt.into(), part(&card.machine.0), card.boot.0, card.serial.into(), part(&card.nonce)];
         let hash = parts.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, part| {
             let mixed = (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3);
             mixed ^ mixed.rotate_right(29)
@@ -235,7 +235,7 @@ fn to_proto(card: &Card) -> proto::Card {
     proto::Card {
         machine: machine_bytes(&card.machine),
         cluster: card.cluster.clone(),
-        boot: card.boot,
+        boot: card.boot.0,
         nonce: Bytes::copy_from_slice(&card.nonce),
         serial: card.serial,
         hostname: card.hostname.clone(),
@@ -271,7 +271,7 @@ fn from_proto(card: proto::Card) -> Result<Card, WireError> {
     Ok(Card {
         machine: MachineId::from_slice(&card.machine, "card.machine")?,
         cluster: text(card.cluster, "card.cluster")?,
-        boot: card.boot,
+        boot: BootCount(card.boot),
         nonce: array(&card.nonce, "card.nonce")?,
         serial: card.serial,
         hostname: text(card.hostname, "card.hostname")?,

@@ -5,7 +5,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::convert::{bounded, bounded_bytes, decode, machine_bytes, required, text};
-use crate::{Digest, MachineId, SignedWish, WireError, Wish, limits, proto};
+use crate::{Attempt, Digest, MachineId, SignedWish, WireError, Wish, limits, proto};
 use proto::entry::Change;
 
 pub mod backups;
@@ -71,7 +71,7 @@ pub enum Entry {
     /// The right to run `kubeadm init`.
     InitClaimed {
         /// Number of the attempt, counting from 1.
-        attempt: u32,
+        attempt: Attempt,
         /// Who has the right.
         machine: MachineId,
         /// The control planes that begin etcd together, sorted, the holder among them; none if the holder begins it alone.
@@ -80,14 +80,14 @@ pub enum Entry {
     /// From here on etcd of this attempt may have been started on this machine, which is one of its founders.
     Founds {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// The founder.
         machine: MachineId,
     },
     /// The CA exists, sealed to control planes.
     PkiSealed {
         /// The attempt that made it.
-        attempt: u32,
+        attempt: Attempt,
         /// SHA-256 of the CA certificate's public key info.
         ca_hash: Digest,
         /// One ciphertext per control plane.
@@ -96,7 +96,7 @@ pub enum Entry {
     /// The attempt made the cluster.
     InitReady {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// SHA-256 of the CA certificate's public key info.
         ca_hash: Digest,
         /// `host:port` of the API server.
@@ -107,7 +107,7 @@ pub enum Entry {
     /// The attempt is over and is never made the cluster.
     InitAbandoned {
         /// The attempt.
-        attempt: u32,
+        attempt: Attempt,
         /// What happened, for people.
         why: String,
     },
@@ -116,7 +116,7 @@ pub enum Entry {
         /// For whom.
         machine: MachineId,
         /// The attempt whose cluster it joins.
-        attempt: u32,
+        attempt: Attempt,
         /// HPKE ciphertext, see [`crate::seal`].
         ciphertext: Bytes,
     },
@@ -241,31 +241,31 @@ fn to_proto(entry: &Entry) -> Change {
         Entry::Admitted(admitted) => Change::Admitted(admitted.to_proto()),
         Entry::Removed { machine } => Change::Removed(proto::Removed { machine: machine_bytes(machine) }),
         Entry::InitClaimed { attempt, machine, founders } => Change::InitClaimed(proto::InitClaimed {
-            attempt: *attempt,
+            attempt: attempt.0,
             machine: machine_bytes(machine),
             founders: founders.iter().map(machine_bytes).collect(),
         }),
         Entry::Left { machine } => Change::Left(proto::Left { machine: machine_bytes(machine) }),
         Entry::Founds { attempt, machine } => {
-            Change::Founds(proto::Founds { attempt: *attempt, machine: machine_bytes(machine) })
+            Change::Founds(proto::Founds { attempt: attempt.0, machine: machine_bytes(machine) })
         }
         Entry::PkiSealed { attempt, ca_hash, sealed } => Change::PkiSealed(proto::PkiSealed {
-            attempt: *attempt,
+            attempt: attempt.0,
             ca_hash: Bytes::copy_from_slice(&ca_hash.0),
             sealed: sealed.iter().map(Sealed::to_proto).collect(),
         }),
         Entry::InitReady { attempt, ca_hash, endpoints, tokens } => Change::InitReady(proto::InitReady {
-            attempt: *attempt,
+            attempt: attempt.0,
             ca_hash: Bytes::copy_from_slice(&ca_hash.0),
             endpoints: endpoints.clone(),
             tokens: tokens.iter().map(machine_bytes).collect(),
         }),
         Entry::InitAbandoned { attempt, why } => {
-            Change::InitAbandoned(proto::InitAbandoned { attempt: *attempt, why: why.clone() })
+            Change::InitAbandoned(proto::InitAbandoned { attempt: attempt.0, why: why.clone() })
         }
         Entry::Ticket { machine, attempt, ciphertext } => Change::Ticket(proto::Ticket {
             machine: machine_bytes(machine),
-            attempt: *attempt,
+            attempt: attempt.0,
             ciphertext: ciphertext.clone(),
         }),
         Entry::Turn(turn) => Change::Turn(turn.to_proto()),
@@ -292,7 +292,7 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
         Change::Admitted(admitted) => Entry::Admitted(Admitted::from_proto(admitted)?),
         Change::Removed(removed) => Entry::Removed { machine: machine(&removed.machine)? },
         Change::InitClaimed(claim) => Entry::InitClaimed {
-            attempt: claim.attempt,
+            attempt: Attempt(claim.attempt),
             machine: machine(&claim.machine)?,
             founders: bounded(claim.founders, limits::VOTERS_MAX, "entry.founders")?
                 .iter()
@@ -300,9 +300,11 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
                 .collect::<Result<_, _>>()?,
         },
         Change::Left(left) => Entry::Left { machine: machine(&left.machine)? },
-        Change::Founds(founds) => Entry::Founds { attempt: founds.attempt, machine: machine(&founds.machine)? },
+        Change::Founds(founds) => {
+            Entry::Founds { attempt: Attempt(founds.attempt), machine: machine(&founds.machine)? }
+        }
         Change::PkiSealed(pki) => Entry::PkiSealed {
-            attempt: pki.attempt,
+            attempt: Attempt(pki.attempt),
             ca_hash: Digest::from_slice(&pki.ca_hash, "entry.ca_hash")?,
             sealed: bounded(pki.sealed, limits::VOTERS_MAX, "entry.sealed")?
                 .into_iter()
@@ -310,7 +312,7 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
                 .collect::<Result<_, _>>()?,
         },
         Change::InitReady(ready) => Entry::InitReady {
-            attempt: ready.attempt,
+            attempt: Attempt(ready.attempt),
             ca_hash: Digest::from_slice(&ready.ca_hash, "entry.ca_hash")?,
             endpoints: bounded(ready.endpoints, limits::VOTERS_MAX, "entry.endpoints")?
                 .into_iter()
@@ -319,11 +321,11 @@ fn from_proto(change: Change) -> Result<Entry, WireError> {
             tokens: ready.tokens.iter().map(machine).collect::<Result<_, _>>()?,
         },
         Change::InitAbandoned(abandoned) => {
-            Entry::InitAbandoned { attempt: abandoned.attempt, why: text(abandoned.why, "entry.why")? }
+            Entry::InitAbandoned { attempt: Attempt(abandoned.attempt), why: text(abandoned.why, "entry.why")? }
         }
         Change::Ticket(ticket) => Entry::Ticket {
             machine: machine(&ticket.machine)?,
-            attempt: ticket.attempt,
+            attempt: Attempt(ticket.attempt),
             ciphertext: bounded_bytes(ticket.ciphertext, limits::CIPHERTEXT_BYTES_MAX, "entry.ciphertext")?,
         },
         Change::Turn(turn) => Entry::Turn(Turn::from_proto(&turn)?),

@@ -7,7 +7,9 @@ use prost::Message;
 
 use crate::charter::{ballot_from_proto, ballot_to_proto};
 use crate::convert::{bounded, bounded_bytes, machine_bytes, optional_machine, required, text};
-use crate::{Ballot, Certificate, Digest, Epoch, MachineId, SignedCard, Vote, WireError, limits, proto};
+use crate::{
+    Ballot, CallNumber, Certificate, Digest, Epoch, MachineId, Revision, SignedCard, Vote, WireError, limits, proto,
+};
 use proto::frame::Body;
 
 /// What was accepted before, and who is known: the answer to a Prepare.
@@ -25,11 +27,11 @@ pub struct Promise {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerNews {
     /// Repeats the poll's number.
-    pub call: u64,
+    pub call: CallNumber,
     /// The revision after `entries` or `state`.
-    pub revision: u64,
+    pub revision: Revision,
     /// Entries after the asked revision, each with its revision, in order.
-    pub entries: Vec<(u64, Bytes)>,
+    pub entries: Vec<(Revision, Bytes)>,
     /// The whole ledger instead, encoded, when the asked revision is too old.
     pub state: Option<Bytes>,
     /// The asker is not admitted and learns nothing else.
@@ -113,9 +115,9 @@ pub enum Frame {
     /// "What changed since?"
     LedgerPoll {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// The asker's revision.
-        since: u64,
+        since: Revision,
         /// The epoch of what it has.
         epoch: Epoch,
         /// Whether it is alone, and asks everybody what they have: who does not vote answers as well, and at once.
@@ -126,42 +128,42 @@ pub enum Frame {
     /// A ledger entry that the sender wants committed.
     Proposal {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// The encoded entry.
         entry: Bytes,
     },
     /// Answer to a proposal.
     ProposalAnswer {
         /// Repeats the proposal's number.
-        call: u64,
+        call: CallNumber,
         /// What came of it.
         outcome: ProposalOutcome,
     },
     /// A Raft call, its body defined in `proto/raft.proto`.
     RaftCall {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// The call.
         body: Bytes,
     },
     /// Answer to a Raft call.
     RaftAnswer {
         /// Repeats the call's number.
-        call: u64,
+        call: CallNumber,
         /// The answer.
         body: Bytes,
     },
     /// A member is asked what it has to say for itself.
     ReportCall {
         /// Number that the answer repeats.
-        call: u64,
+        call: CallNumber,
         /// Which part of the answer, from 0 and below [`limits::REPORT_PARTS_MAX`].
         part: u32,
     },
     /// A part of that.
     ReportPart {
         /// Repeats the call's number.
-        call: u64,
+        call: CallNumber,
         /// Which part, below `parts`.
         part: u32,
         /// How many there are, from 1 to [`limits::REPORT_PARTS_MAX`].
@@ -191,7 +193,7 @@ pub enum Frame {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProposalOutcome {
     /// Committed and applied at this revision.
-    Applied(u64),
+    Applied(Revision),
     /// Not taken, for this reason; a rule or a check says so, and proposing it again does not help.
     Refused(String),
     /// The asked machine does not lead; perhaps this one does.
@@ -279,17 +281,17 @@ impl Frame {
                 Body::Chartered(proto::Chartered { certificate: Some(certificate.to_proto()), accepted: *accepted })
             }
             Frame::LedgerPoll { call, since, epoch, survey } => Body::LedgerPoll(proto::LedgerPoll {
-                call: *call,
-                since: *since,
+                call: call.0,
+                since: since.0,
                 epoch: epoch.to_proto(),
                 survey: *survey,
             }),
             Frame::LedgerNews(news) => Body::LedgerNews(news_to_proto(news)),
-            Frame::Proposal { call, entry } => Body::Proposal(proto::Proposal { call: *call, entry: entry.clone() }),
+            Frame::Proposal { call, entry } => Body::Proposal(proto::Proposal { call: call.0, entry: entry.clone() }),
             Frame::ProposalAnswer { call, outcome } => Body::ProposalAnswer(answer_to_proto(*call, outcome)),
-            Frame::RaftCall { call, body } => Body::RaftCall(proto::RaftCall { call: *call, body: body.clone() }),
-            Frame::RaftAnswer { call, body } => Body::RaftAnswer(proto::RaftCall { call: *call, body: body.clone() }),
-            Frame::ReportCall { call, part } => Body::ReportCall(proto::ReportCall { call: *call, part: *part }),
+            Frame::RaftCall { call, body } => Body::RaftCall(proto::RaftCall { call: call.0, body: body.clone() }),
+            Frame::RaftAnswer { call, body } => Body::RaftAnswer(proto::RaftCall { call: call.0, body: body.clone() }),
+            Frame::ReportCall { call, part } => Body::ReportCall(proto::ReportCall { call: call.0, part: *part }),
             Frame::BackupCall { digest, from } => {
                 Body::BackupCall(proto::BackupCall { digest: Bytes::copy_from_slice(&digest.0), from: *from })
             }
@@ -299,7 +301,7 @@ impl Frame {
                 body: body.clone(),
             }),
             Frame::ReportPart { call, part, parts, body } => {
-                Body::ReportPart(proto::ReportPart { call: *call, part: *part, parts: *parts, body: body.clone() })
+                Body::ReportPart(proto::ReportPart { call: call.0, part: *part, parts: *parts, body: body.clone() })
             }
         }
     }
@@ -352,21 +354,21 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
         },
         Body::LedgerPoll(poll) => {
             let epoch = Epoch::from_proto(poll.epoch)?;
-            Frame::LedgerPoll { call: poll.call, since: poll.since, epoch, survey: poll.survey }
+            Frame::LedgerPoll { call: CallNumber(poll.call), since: Revision(poll.since), epoch, survey: poll.survey }
         }
         Body::LedgerNews(news) => Frame::LedgerNews(news_from_proto(news)?),
         Body::Proposal(proposal) => Frame::Proposal {
-            call: proposal.call,
+            call: CallNumber(proposal.call),
             entry: bounded_bytes(proposal.entry, limits::ENTRY_BYTES_MAX, "proposal.entry")?,
         },
         Body::ProposalAnswer(answer) => {
-            Frame::ProposalAnswer { call: answer.call, outcome: answer_from_proto(answer)? }
+            Frame::ProposalAnswer { call: CallNumber(answer.call), outcome: answer_from_proto(answer)? }
         }
-        Body::RaftCall(raft) => Frame::RaftCall { call: raft.call, body: raft.body },
-        Body::RaftAnswer(raft) => Frame::RaftAnswer { call: raft.call, body: raft.body },
+        Body::RaftCall(raft) => Frame::RaftCall { call: CallNumber(raft.call), body: raft.body },
+        Body::RaftAnswer(raft) => Frame::RaftAnswer { call: CallNumber(raft.call), body: raft.body },
         Body::ReportCall(report) => {
             let part = part_below(report.part, limits::REPORT_PARTS_MAX, "report_call.part")?;
-            Frame::ReportCall { call: report.call, part }
+            Frame::ReportCall { call: CallNumber(report.call), part }
         }
         Body::BackupCall(call) => {
             Frame::BackupCall { digest: Digest::from_slice(&call.digest, "backup.digest")?, from: call.from }
@@ -379,7 +381,7 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
         Body::ReportPart(report) => {
             let parts = part_below(report.parts, limits::REPORT_PARTS_MAX + 1, "report_part.parts")?;
             Frame::ReportPart {
-                call: report.call,
+                call: CallNumber(report.call),
                 part: part_below(report.part, parts, "report_part.part")?,
                 parts,
                 body: bounded_bytes(report.body, limits::REPORT_PART_BYTES_MAX, "report_part.body")?,
@@ -409,12 +411,12 @@ fn promise_from_proto(promise: proto::Promise) -> Result<Promise, WireError> {
 
 fn news_to_proto(news: &LedgerNews) -> proto::LedgerNews {
     proto::LedgerNews {
-        call: news.call,
-        revision: news.revision,
+        call: news.call.0,
+        revision: news.revision.0,
         entries: news
             .entries
             .iter()
-            .map(|(revision, entry)| proto::Recorded { revision: *revision, entry: entry.clone() })
+            .map(|(revision, entry)| proto::Recorded { revision: revision.0, entry: entry.clone() })
             .collect(),
         state: news.state.clone().unwrap_or_default(),
         not_admitted: news.not_admitted,
@@ -436,9 +438,9 @@ fn news_from_proto(news: proto::LedgerNews) -> Result<LedgerNews, WireError> {
     };
     let entries = bounded(news.entries, limits::NEWS_ENTRIES_MAX, "news.entries")?;
     Ok(LedgerNews {
-        call: news.call,
-        revision: news.revision,
-        entries: entries.into_iter().map(|recorded| (recorded.revision, recorded.entry)).collect(),
+        call: CallNumber(news.call),
+        revision: Revision(news.revision),
+        entries: entries.into_iter().map(|recorded| (Revision(recorded.revision), recorded.entry)).collect(),
         state: (!news.state.is_empty()).then_some(news.state),
         not_admitted: news.not_admitted,
         leader: optional_machine(&news.leader, "news.leader")?,
@@ -446,10 +448,10 @@ fn news_from_proto(news: proto::LedgerNews) -> Result<LedgerNews, WireError> {
     })
 }
 
-fn answer_to_proto(call: u64, outcome: &ProposalOutcome) -> proto::ProposalAnswer {
-    let empty = proto::ProposalAnswer { call, ..Default::default() };
+fn answer_to_proto(call: CallNumber, outcome: &ProposalOutcome) -> proto::ProposalAnswer {
+    let empty = proto::ProposalAnswer { call: call.0, ..Default::default() };
     match outcome {
-        ProposalOutcome::Applied(revision) => proto::ProposalAnswer { revision: *revision, ..empty },
+        ProposalOutcome::Applied(revision) => proto::ProposalAnswer { revision: revision.0, ..empty },
         ProposalOutcome::Refused(why) => proto::ProposalAnswer { refused: why.clone(), ..empty },
         ProposalOutcome::NotLeading(leader) => proto::ProposalAnswer {
             not_leading: true,
@@ -463,7 +465,7 @@ fn answer_from_proto(answer: proto::ProposalAnswer) -> Result<ProposalOutcome, W
     Ok(if answer.not_leading {
         ProposalOutcome::NotLeading(optional_machine(&answer.leader, "answer.leader")?)
     } else if answer.refused.is_empty() {
-        ProposalOutcome::Applied(answer.revision)
+        ProposalOutcome::Applied(Revision(answer.revision))
     } else {
         ProposalOutcome::Refused(text(answer.refused, "answer.refused")?)
     })

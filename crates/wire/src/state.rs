@@ -5,14 +5,14 @@ use prost::Message;
 
 use crate::charter::{ballot_from_proto, ballot_to_proto};
 use crate::convert::{decode, text};
-use crate::{Ballot, Certificate, WireError, proto};
+use crate::{Attempt, Ballot, BootCount, Certificate, TurnNumber, WireError, proto};
 
 /// Marks kubeadm work on this machine. Two of them, started and completed, instead of a plan to resume: work that was
 /// started and not completed is reset and begun anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KubeadmMarker {
     /// The attempt whose cluster the work belongs to.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// Whether it is init; else join.
     pub init: bool,
 }
@@ -23,7 +23,7 @@ pub struct Durable {
     /// The cluster's name in the image that made this state.
     pub cluster: String,
     /// How often this identity has booted.
-    pub boot: u64,
+    pub boot: BootCount,
     /// The highest ballot promised while founding.
     pub promised: Option<Ballot>,
     /// The last vote given while founding, with the charter's bytes.
@@ -38,15 +38,15 @@ pub struct Durable {
     /// kubeadm work that was finished.
     pub completed: Option<KubeadmMarker>,
     /// The highest etcd turn that this machine has asked for: it asks for none twice.
-    pub etcd_turn: u32,
+    pub etcd_turn: TurnNumber,
     /// The turn by which this machine's etcd member came in; 0 while there is none. From then on its join is finished, however
     /// often that takes, and not begun anew.
-    pub etcd_joined: u32,
+    pub etcd_joined: TurnNumber,
     /// The last attempt whose etcd this machine began as one of its founders: it begins no attempt's twice. Written before the first
     /// start, and kept when what was begun is undone.
-    pub founding: u32,
+    pub founding: Attempt,
     /// The last attempt as whose founder this machine started etcd.
-    pub founded: u32,
+    pub founded: Attempt,
     /// The last epoch for which this machine has rebuilt etcd from its own data, or registered with one that was restored.
     pub rebuilt: u32,
 }
@@ -54,10 +54,10 @@ pub struct Durable {
 impl Durable {
     /// To the generated type.
     pub fn to_proto(&self) -> proto::Durable {
-        let marker = |marker: &KubeadmMarker| proto::KubeadmMarker { attempt: marker.attempt, init: marker.init };
+        let marker = |marker: &KubeadmMarker| proto::KubeadmMarker { attempt: marker.attempt.0, init: marker.init };
         proto::Durable {
             cluster: self.cluster.clone(),
-            boot: self.boot,
+            boot: self.boot.0,
             promised: self
                 .promised
                 .as_ref()
@@ -73,20 +73,21 @@ impl Durable {
                 .map(Certificate::to_proto),
             started: self.started.as_ref().map(marker),
             completed: self.completed.as_ref().map(marker),
-            etcd_turn: self.etcd_turn,
-            etcd_joined: self.etcd_joined,
-            founding: self.founding,
-            founded: self.founded,
+            etcd_turn: self.etcd_turn.0,
+            etcd_joined: self.etcd_joined.0,
+            founding: self.founding.0,
+            founded: self.founded.0,
             rebuilt: self.rebuilt,
         }
     }
 
     /// Checks form, bounds, and the charter's proof.
     pub fn from_proto(durable: proto::Durable) -> Result<Self, WireError> {
-        let marker = |marker: proto::KubeadmMarker| KubeadmMarker { attempt: marker.attempt, init: marker.init };
+        let marker =
+            |marker: proto::KubeadmMarker| KubeadmMarker { attempt: Attempt(marker.attempt), init: marker.init };
         Ok(Self {
             cluster: text(durable.cluster, "durable.cluster")?,
-            boot: durable.boot,
+            boot: BootCount(durable.boot),
             promised: durable.promised.map(ballot_from_proto).transpose()?,
             accepted: match durable.accepted_ballot {
                 Some(ballot) => Some((ballot_from_proto(ballot)?, durable.accepted_charter)),
@@ -96,10 +97,10 @@ impl Durable {
             seen: durable.seen.map(Certificate::from_proto).transpose()?,
             started: durable.started.map(marker),
             completed: durable.completed.map(marker),
-            etcd_turn: durable.etcd_turn,
-            etcd_joined: durable.etcd_joined,
-            founding: durable.founding,
-            founded: durable.founded,
+            etcd_turn: TurnNumber(durable.etcd_turn),
+            etcd_joined: TurnNumber(durable.etcd_joined),
+            founding: Attempt(durable.founding),
+            founded: Attempt(durable.founded),
             rebuilt: durable.rebuilt,
         })
     }

@@ -9,9 +9,9 @@ use muster_wire::charter::charter_hash;
 use muster_wire::entry::{Admitted, Sealed};
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
-    Backup, Ballot, Card, Certificate, Charter, Digest, Durable, Entry, Epoch, Frame, Identity, Image, KubeadmMarker,
-    LedgerNews, MachineId, Promise, Removal, Role, Running, Settings, SignedCard, SignedWish, Turn, TurnChange,
-    TurnKind, Vote, Wish,
+    Attempt, Backup, Ballot, BootCount, CallNumber, Card, Certificate, Charter, Digest, Durable, Entry, Epoch, Frame,
+    Identity, Image, KubeadmMarker, LedgerNews, MachineId, Promise, Removal, Revision, Role, Running, Settings,
+    SignedCard, SignedWish, Turn, TurnChange, TurnKind, TurnNumber, Vote, Wish,
 };
 
 fn identity(number: u8) -> Identity {
@@ -30,7 +30,7 @@ fn card(number: u8) -> SignedCard {
     let card = Card {
         machine: identity.machine(),
         cluster: "site".into(),
-        boot: 2,
+        boot: BootCount(2),
         nonce: [3; 16],
         serial: 1,
         hostname: format!("node-{number}"),
@@ -106,12 +106,15 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("accept", Frame::Accept { ballot: ballot(), charter: charter() }),
         ("accepted", Frame::Accepted { cluster: "site".into(), vote: vote(1) }),
         ("chartered", Frame::Chartered { certificate: Box::new(certificate()), accepted: true }),
-        ("ledger-poll", Frame::LedgerPoll { call: 1, since: 2, epoch: Epoch::default(), survey: false }),
+        (
+            "ledger-poll",
+            Frame::LedgerPoll { call: CallNumber(1), since: Revision(2), epoch: Epoch::default(), survey: false },
+        ),
         (
             "ledger-poll-later",
             Frame::LedgerPoll {
-                call: 1,
-                since: 2,
+                call: CallNumber(1),
+                since: Revision(2),
                 epoch: Epoch { number: 3, by: identity(1).machine() },
                 survey: true,
             },
@@ -119,9 +122,9 @@ fn frames() -> Vec<(&'static str, Frame)> {
         (
             "ledger-news",
             Frame::LedgerNews(LedgerNews {
-                call: 1,
-                revision: 4,
-                entries: vec![(3, Entry::Joined { machine }.encode())],
+                call: CallNumber(1),
+                revision: Revision(4),
+                entries: vec![(Revision(3), Entry::Joined { machine }.encode())],
                 state: Some(Bytes::from_static(b"state")),
                 not_admitted: true,
                 leader: Some(machine),
@@ -131,8 +134,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         (
             "ledger-news-removed",
             Frame::LedgerNews(LedgerNews {
-                call: 1,
-                revision: 0,
+                call: CallNumber(1),
+                revision: Revision(0),
                 entries: Vec::new(),
                 state: None,
                 not_admitted: true,
@@ -140,14 +143,26 @@ fn frames() -> Vec<(&'static str, Frame)> {
                 removal: Some(Removal::StaysOut),
             }),
         ),
-        ("proposal", Frame::Proposal { call: 5, entry: Entry::Joined { machine }.encode() }),
-        ("proposal-applied", Frame::ProposalAnswer { call: 5, outcome: ProposalOutcome::Applied(8) }),
-        ("proposal-refused", Frame::ProposalAnswer { call: 5, outcome: ProposalOutcome::Refused("no".into()) }),
-        ("not-leading", Frame::ProposalAnswer { call: 5, outcome: ProposalOutcome::NotLeading(Some(machine)) }),
-        ("raft-call", Frame::RaftCall { call: 6, body: Bytes::from_static(b"call") }),
-        ("raft-answer", Frame::RaftAnswer { call: 6, body: Bytes::from_static(b"answer") }),
-        ("report-call", Frame::ReportCall { call: 7, part: 2 }),
-        ("report-part", Frame::ReportPart { call: 7, part: 2, parts: 3, body: Bytes::from_static(b"part") }),
+        ("proposal", Frame::Proposal { call: CallNumber(5), entry: Entry::Joined { machine }.encode() }),
+        (
+            "proposal-applied",
+            Frame::ProposalAnswer { call: CallNumber(5), outcome: ProposalOutcome::Applied(Revision(8)) },
+        ),
+        (
+            "proposal-refused",
+            Frame::ProposalAnswer { call: CallNumber(5), outcome: ProposalOutcome::Refused("no".into()) },
+        ),
+        (
+            "not-leading",
+            Frame::ProposalAnswer { call: CallNumber(5), outcome: ProposalOutcome::NotLeading(Some(machine)) },
+        ),
+        ("raft-call", Frame::RaftCall { call: CallNumber(6), body: Bytes::from_static(b"call") }),
+        ("raft-answer", Frame::RaftAnswer { call: CallNumber(6), body: Bytes::from_static(b"answer") }),
+        ("report-call", Frame::ReportCall { call: CallNumber(7), part: 2 }),
+        (
+            "report-part",
+            Frame::ReportPart { call: CallNumber(7), part: 2, parts: 3, body: Bytes::from_static(b"part") },
+        ),
         ("backup-call", Frame::BackupCall { digest: Digest([5; 32]), from: 262_144 }),
         (
             "backup-part",
@@ -169,16 +184,16 @@ fn entries() -> Vec<(&'static str, Entry)> {
     vec![
         ("admitted", Entry::Admitted(admitted)),
         ("removed", Entry::Removed { machine }),
-        ("init-claimed", Entry::InitClaimed { attempt: 1, machine, founders: Vec::new() }),
-        ("init-claimed-together", Entry::InitClaimed { attempt: 2, machine, founders: vec![machine] }),
+        ("init-claimed", Entry::InitClaimed { attempt: Attempt(1), machine, founders: Vec::new() }),
+        ("init-claimed-together", Entry::InitClaimed { attempt: Attempt(2), machine, founders: vec![machine] }),
         ("left", Entry::Left { machine }),
         ("promoted", Entry::Promoted { machine }),
         ("removal-held", Entry::RemovalHeld { machine, why: "default/web-0: a budget".into() }),
-        ("founds", Entry::Founds { attempt: 2, machine }),
+        ("founds", Entry::Founds { attempt: Attempt(2), machine }),
         (
             "pki-sealed",
             Entry::PkiSealed {
-                attempt: 1,
+                attempt: Attempt(1),
                 ca_hash: Digest([8; 32]),
                 sealed: vec![Sealed { machine, ciphertext: ciphertext.clone() }],
             },
@@ -186,15 +201,23 @@ fn entries() -> Vec<(&'static str, Entry)> {
         (
             "init-ready",
             Entry::InitReady {
-                attempt: 1,
+                attempt: Attempt(1),
                 ca_hash: Digest([8; 32]),
                 endpoints: vec!["10.0.0.1:6443".into()],
                 tokens: vec![machine],
             },
         ),
-        ("init-abandoned", Entry::InitAbandoned { attempt: 1, why: "died".into() }),
-        ("ticket", Entry::Ticket { machine, attempt: 1, ciphertext }),
-        ("turn", Entry::Turn(Turn { kind: TurnKind::Etcd, number: 2, holder: machine, change: TurnChange::GaveUp })),
+        ("init-abandoned", Entry::InitAbandoned { attempt: Attempt(1), why: "died".into() }),
+        ("ticket", Entry::Ticket { machine, attempt: Attempt(1), ciphertext }),
+        (
+            "turn",
+            Entry::Turn(Turn {
+                kind: TurnKind::Etcd,
+                number: TurnNumber(2),
+                holder: machine,
+                change: TurnChange::GaveUp,
+            }),
+        ),
         ("joined", Entry::Joined { machine }),
         (
             "backed-up",
@@ -223,17 +246,17 @@ fn entries() -> Vec<(&'static str, Entry)> {
 fn durable() -> Durable {
     Durable {
         cluster: "site".into(),
-        boot: 3,
+        boot: BootCount(3),
         promised: Some(ballot()),
         accepted: Some((ballot(), charter())),
         charter: Some(certificate()),
         seen: None,
-        started: Some(KubeadmMarker { attempt: 1, init: true }),
-        completed: Some(KubeadmMarker { attempt: 1, init: true }),
-        etcd_turn: 4,
-        etcd_joined: 5,
-        founding: 2,
-        founded: 2,
+        started: Some(KubeadmMarker { attempt: Attempt(1), init: true }),
+        completed: Some(KubeadmMarker { attempt: Attempt(1), init: true }),
+        etcd_turn: TurnNumber(4),
+        etcd_joined: TurnNumber(5),
+        founding: Attempt(2),
+        founded: Attempt(2),
         rebuilt: 6,
     }
 }

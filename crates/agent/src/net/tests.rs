@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::AsyncReadExt as _;
+use muster_wire::CallNumber;
 
 use super::*;
 
@@ -73,14 +74,14 @@ impl Node {
         assert!(matches!(self.event().await, Event::Connected(machine) if machine == to.id));
     }
 
-    async fn say(&self, to: MachineId, call: u64) {
+    async fn say(&self, to: MachineId, call: CallNumber) {
         self.commands.send(Command::Send(to, frame(call, 10))).await.expect("the mesh runs");
     }
 
     /// The next frame's call number; anything else is none.
     async fn hears(&mut self, from: MachineId) -> u64 {
         match self.event().await {
-            Event::Received(machine, Frame::RaftCall { call, .. }, _) if machine == from => call,
+            Event::Received(machine, Frame::RaftCall { call, .. }, _) if machine == from => call.0,
             other => panic!("{other:?}"),
         }
     }
@@ -90,7 +91,7 @@ impl Node {
     }
 }
 
-fn frame(call: u64, bytes: usize) -> Vec<u8> {
+fn frame(call: CallNumber, bytes: usize) -> Vec<u8> {
     Frame::RaftCall { call, body: Bytes::from(vec![0; bytes]) }.encode()
 }
 
@@ -149,8 +150,8 @@ async fn machines_that_dial_each_other_are_connected_once_and_hear_each_other() 
         );
     }
     for call in 0..100 {
-        first.say(third.id, call).await;
-        third.say(second.id, call).await;
+        first.say(third.id, CallNumber(call)).await;
+        third.say(second.id, CallNumber(call)).await;
     }
     for call in 0..100 {
         assert_eq!(third.hears(first.id).await, call);
@@ -171,7 +172,7 @@ async fn a_machine_that_starts_again_is_gone_and_back() {
     let mut second = Node::start(2, KEY, &[first.at]).await;
     first.connected(&second).await;
     second.connected(&first).await;
-    first.say(id, 7).await;
+    first.say(id, CallNumber(7)).await;
     assert_eq!(second.hears(first.id).await, 7);
 }
 
@@ -195,7 +196,7 @@ async fn what_is_no_frame_is_dropped_counted_and_told_once_and_then_the_peer_is_
     let mut node = Node::start(1, KEY, &[]).await;
     let (id, mut stream, _driver) = stranger(2, &node).await;
     assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
-    stream.write_all(&with_length(&frame(1, 10))).await.expect("writes");
+    stream.write_all(&with_length(&frame(CallNumber(1), 10))).await.expect("writes");
     assert_eq!(node.hears(id).await, 1);
     for byte in 0..20 {
         // It may have been cut off before the last of them.
@@ -212,12 +213,12 @@ async fn a_frame_of_another_protocol_version_is_dropped_counted_and_named() {
     let mut node = Node::start(1, KEY, &[]).await;
     let (id, mut stream, _driver) = stranger(2, &node).await;
     assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
-    let mut other = frame(1, 10);
+    let mut other = frame(CallNumber(1), 10);
     // Field 1, the version, is the first and a small number.
     assert_eq!(other[..2], [8, 1]);
     other[1] = 7;
     stream.write_all(&with_length(&other)).await.expect("writes");
-    stream.write_all(&with_length(&frame(2, 10))).await.expect("writes");
+    stream.write_all(&with_length(&frame(CallNumber(2), 10))).await.expect("writes");
     stream.flush().await.expect("writes");
     match node.event().await {
         Event::TurnedAway(whom, why) => assert!(whom == id.to_string() && why.contains("protocol version 7"), "{why}"),
@@ -246,12 +247,12 @@ async fn a_cut_frame_costs_its_stream_alone() {
     let mut node = Node::start(1, KEY, &[]).await;
     let (id, mut stream, _driver) = stranger(2, &node).await;
     assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
-    let whole = with_length(&frame(1, 100));
+    let whole = with_length(&frame(CallNumber(1), 100));
     stream.write_all(&whole[..whole.len() / 2]).await.expect("writes");
     stream.close().await.expect("closes");
     let (again, mut stream, _driver) = stranger(3, &node).await;
     assert!(matches!(node.event().await, Event::Connected(machine) if machine == again));
-    stream.write_all(&with_length(&frame(2, 100))).await.expect("writes");
+    stream.write_all(&with_length(&frame(CallNumber(2), 100))).await.expect("writes");
     stream.flush().await.expect("writes");
     assert_eq!(node.hears(again).await, 2);
     assert!(node.events.try_recv().is_err());
@@ -266,7 +267,7 @@ async fn a_flood_waits_for_room_and_nothing_of_it_is_lost() {
     assert!(matches!(node.event().await, Event::Connected(machine) if machine == id));
     let flood = tokio::spawn(async move {
         for call in 0..FRAMES {
-            stream.write_all(&with_length(&frame(call, BYTES))).await.expect("writes");
+            stream.write_all(&with_length(&frame(CallNumber(call), BYTES))).await.expect("writes");
         }
         stream.flush().await.expect("flushes");
         // Kept open: a connection that ends takes with it what has not been read yet.
@@ -409,7 +410,7 @@ async fn a_handshake_that_never_ends_is_given_up_and_others_are_heard_meanwhile(
     let mut other = Node::start(2, KEY, &[node.at]).await;
     node.connected(&other).await;
     other.connected(&node).await;
-    other.say(node.id, 7).await;
+    other.say(node.id, CallNumber(7)).await;
     assert_eq!(node.hears(other.id).await, 7);
     assert!(silence_ended.try_recv().is_err() && drip_ended.try_recv().is_err(), "they are at it still");
     silence_ended.recv().await.expect("given up");
@@ -425,10 +426,10 @@ async fn a_handshake_that_never_ends_is_given_up_and_others_are_heard_meanwhile(
         }
         assert_eq!(said(at).and_then(|hint| hint.outcome).as_deref(), Some("takes the connection and says nothing"));
     }
-    other.say(node.id, 8).await;
+    other.say(node.id, CallNumber(8)).await;
     loop {
         match node.event().await {
-            Event::Received(_, Frame::RaftCall { call: 8, .. }, _) => break,
+            Event::Received(_, Frame::RaftCall { call: CallNumber(8), .. }, _) => break,
             Event::TurnedAway(..) => {}
             event => panic!("{event:?}"),
         }

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use muster_wire::limits::{REPORT_PART_BYTES_MAX, REPORT_PARTS_MAX};
-use muster_wire::{Frame, MachineId};
+use muster_wire::{CallNumber, Frame, MachineId};
 use tokio::sync::oneshot;
 
 use super::Report;
@@ -43,12 +43,12 @@ pub(crate) struct Others {
     /// This machine's own, compressed, and since when; nothing while it is being made, or is old.
     own: Option<(Bytes, Instant)>,
     /// Who waits for it, and the numbers of their questions.
-    waiting: Vec<(MachineId, u64)>,
+    waiting: Vec<(MachineId, CallNumber)>,
     /// What is being sent to whom: all parts of one answer are of one report.
-    going: BTreeMap<(MachineId, u64), (Bytes, Instant)>,
-    calls: u64,
+    going: BTreeMap<(MachineId, CallNumber), (Bytes, Instant)>,
+    calls: CallNumber,
     /// What has come so far, from whom, for whom.
-    coming: BTreeMap<u64, Coming>,
+    coming: BTreeMap<CallNumber, Coming>,
 }
 
 #[derive(Debug)]
@@ -64,13 +64,13 @@ impl Others {
     pub(crate) fn ask(&mut self, machine: MachineId, answer: oneshot::Sender<String>) -> Frame {
         // Whoever asked has given up by then.
         self.coming.retain(|_, coming| !coming.answer.is_closed() && coming.since.elapsed() < PATIENCE);
-        self.calls += 1;
+        self.calls = self.calls.next();
         self.coming.insert(self.calls, Coming { from: machine, parts: Vec::new(), answer, since: Instant::now() });
         Frame::ReportCall { call: self.calls, part: 0 }
     }
 
     /// A member asks for a part.
-    pub(crate) fn asked(&mut self, from: MachineId, call: u64, part: u32) -> Asked {
+    pub(crate) fn asked(&mut self, from: MachineId, call: CallNumber, part: u32) -> Asked {
         self.going.retain(|_, (_, since)| since.elapsed() < PATIENCE);
         self.own.take_if(|(_, at)| at.elapsed() >= FRESH);
         if let Some((bytes, _)) = self.going.get(&(from, call)) {
@@ -86,7 +86,7 @@ impl Others {
         if self.waiting.len() == 1 { Asked::Make } else { Asked::Nothing }
     }
 
-    fn begin(&mut self, from: MachineId, call: u64, bytes: Bytes) -> Option<Frame> {
+    fn begin(&mut self, from: MachineId, call: CallNumber, bytes: Bytes) -> Option<Frame> {
         let first = part_of(&bytes, call, 0);
         self.going.insert((from, call), (bytes, Instant::now()));
         first
@@ -103,7 +103,14 @@ impl Others {
     }
 
     /// A part has come. What to ask for next.
-    pub(crate) fn came(&mut self, from: MachineId, call: u64, part: u32, parts: u32, body: Bytes) -> Option<Frame> {
+    pub(crate) fn came(
+        &mut self,
+        from: MachineId,
+        call: CallNumber,
+        part: u32,
+        parts: u32,
+        body: Bytes,
+    ) -> Option<Frame> {
         let coming = self.coming.get_mut(&call).filter(|coming| coming.from == from)?;
         if part as usize != coming.parts.len() || parts == 0 {
             return None;
@@ -124,7 +131,7 @@ impl Others {
     }
 }
 
-fn part_of(bytes: &Bytes, call: u64, part: u32) -> Option<Frame> {
+fn part_of(bytes: &Bytes, call: CallNumber, part: u32) -> Option<Frame> {
     let parts = u32::try_from(bytes.len().div_ceil(REPORT_PART_BYTES_MAX).max(1)).ok()?;
     let from = part as usize * REPORT_PART_BYTES_MAX;
     let to = bytes.len().min(from + REPORT_PART_BYTES_MAX);
@@ -189,7 +196,7 @@ mod tests {
         let (answer, told) = oneshot::channel();
         let Frame::ReportCall { call, part } = asks.ask(OTHER, answer) else { panic!("a question") };
         assert_eq!(has.asked(ME, call, part), Asked::Make);
-        assert_eq!(has.asked(ME, call + 1, part), Asked::Nothing, "it is being made");
+        assert_eq!(has.asked(ME, call.next(), part), Asked::Nothing, "it is being made");
         let mut answers = has.made(packed(&report));
         assert_eq!(answers.len(), 2, "both that asked are answered");
         let mut next = Some(answers.remove(0).1);
@@ -214,8 +221,8 @@ mod tests {
         let mut asks = Others::default();
         let (answer, told) = oneshot::channel();
         asks.ask(OTHER, answer);
-        assert!(asks.came(OTHER, 1, 0, 1, Bytes::from_static(b"nonsense")).is_none());
+        assert!(asks.came(OTHER, CallNumber(1), 0, 1, Bytes::from_static(b"nonsense")).is_none());
         assert!(told.await.is_err());
-        assert!(asks.came(OTHER, 1, 0, 1, Bytes::new()).is_none(), "nobody waits any more");
+        assert!(asks.came(OTHER, CallNumber(1), 0, 1, Bytes::new()).is_none(), "nobody waits any more");
     }
 }

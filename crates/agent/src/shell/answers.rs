@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use muster_protocol::{Dropped, Fate, Input, Status};
-use muster_wire::{Frame, MachineId, TurnKind};
+use muster_wire::{CallNumber, Frame, MachineId, Revision, TurnKind};
 use tokio::sync::oneshot;
 
 use super::Shell;
@@ -23,12 +23,12 @@ impl Shell {
     pub(super) fn answer(&mut self, (subject, answer): Question) -> Option<Input> {
         let json = match subject {
             Subject::Wish { wish, dry_run } => {
-                self.calls += 1;
+                self.calls = self.calls.next();
                 self.wishes.insert(self.calls, answer);
                 return Some(Input::Wish { call: self.calls, wish, dry_run });
             }
             Subject::Recover { dry_run, backup } => {
-                self.calls += 1;
+                self.calls = self.calls.next();
                 self.recover(self.calls, dry_run, backup.as_deref(), answer);
                 return None;
             }
@@ -66,7 +66,7 @@ impl Shell {
     }
 
     /// Where an API server says that its etcd has a majority nothing is lost, whoever of the agents answers. Else the machine decides.
-    fn recover(&mut self, call: u64, dry_run: bool, backup: Option<&str>, mut answer: oneshot::Sender<String>) {
+    fn recover(&mut self, call: CallNumber, dry_run: bool, backup: Option<&str>, mut answer: oneshot::Sender<String>) {
         let servers = self.device.endpoint.known();
         let (ca, inputs) = (self.device.place.settings.pki_dir().join("ca.crt"), self.inputs.clone());
         let backup = backup.map(|backup| self.backup_to_begin_with(backup, dry_run)).transpose();
@@ -139,9 +139,9 @@ impl Shell {
 
     /// Another machine asks for a part of this one's. Once it has a ledger, members alone are answered: before that nobody knows who is one, and a site
     /// that does not form is what people ask about.
-    pub(super) fn report_asked(&mut self, from: MachineId, call: u64, part: u32) {
+    pub(super) fn report_asked(&mut self, from: MachineId, call: CallNumber, part: u32) {
         let ledger = self.machine.ledger();
-        if ledger.revision() > 0 && ledger.member(from).is_none() {
+        if ledger.revision() > Revision::NONE && ledger.member(from).is_none() {
             self.counters.dropped(Dropped::ReportFrame);
             let text = format!("{from} is no member of the cluster, by what this machine knows of it\n");
             let body = report::packed(&[("refused.txt".to_owned(), text)].into());

@@ -130,7 +130,7 @@ impl Machine {
     }
 
     /// How each proposal ended, in order.
-    fn outcomes(&self) -> Vec<(u64, ProposalOutcome)> {
+    fn outcomes(&self) -> Vec<(CallNumber, ProposalOutcome)> {
         let outcome = |then: &Then<Seeded>| match then {
             Then::Input(Input::Proposed { call, outcome }) => Some((*call, outcome.clone())),
             _ => None,
@@ -142,13 +142,13 @@ impl Machine {
 #[test]
 fn a_seat_is_opened_initialized_and_leads_and_what_is_proposed_is_committed_or_refused() {
     let mut machine = Machine::leading();
-    machine.seat.propose(1, worker("one", OTHER));
-    machine.seat.propose(2, worker("one", MachineId([3; 32])));
+    machine.seat.propose(CallNumber(1), worker("one", OTHER));
+    machine.seat.propose(CallNumber(2), worker("one", MachineId([3; 32])));
     machine.goes_on(1);
     // The first record is the membership, the second the leader's own.
     assert!(matches!(
         machine.outcomes()[..],
-        [(1, ProposalOutcome::Applied(2)), (2, ProposalOutcome::Refused(ref why))] if why.contains("one")
+        [(CallNumber(1), ProposalOutcome::Applied(Revision(2))), (CallNumber(2), ProposalOutcome::Refused(ref why))] if why.contains("one")
     ));
     let inputs: Vec<&Input> = machine
         .told
@@ -160,23 +160,21 @@ fn a_seat_is_opened_initialized_and_leads_and_what_is_proposed_is_committed_or_r
         .collect();
     assert!(matches!(inputs[0], Input::Restored { .. }), "what the disk has comes first");
     assert!(inputs.iter().any(|input| matches!(input, Input::Leading { leader: Some(ME), .. })));
-    assert!(
-        inputs
-            .iter()
-            .any(|input| matches!(input, Input::Applied { revision: 2, entry } if *entry == worker("one", OTHER)))
-    );
+    assert!(inputs.iter().any(
+        |input| matches!(input, Input::Applied { revision: Revision(2), entry } if *entry == worker("one", OTHER))
+    ));
     assert_eq!(machine.seat.members().expect("it runs").0, BTreeSet::from([ME]));
 }
 
 #[test]
 fn an_empty_seat_leads_nobody_and_a_taken_one_is_not_taken_again() {
     let mut machine = Machine::new();
-    machine.seat.propose(1, worker("one", OTHER));
+    machine.seat.propose(CallNumber(1), worker("one", OTHER));
     machine.seat.initialize();
     machine.seat.set_voters(BTreeSet::from([ME]));
-    machine.seat.called(OTHER, 1, Bytes::new());
+    machine.seat.called(OTHER, CallNumber(1), Bytes::new());
     machine.follow();
-    assert_eq!(machine.outcomes(), [(1, ProposalOutcome::NotLeading(None))]);
+    assert_eq!(machine.outcomes(), [(CallNumber(1), ProposalOutcome::NotLeading(None))]);
     assert!(machine.ends.lock().unwrap().is_empty() && machine.executor.is_idle());
     drop(machine.start(&memory()));
     let charter = charter();
@@ -207,7 +205,7 @@ fn the_mark_is_written_once_the_store_is_there_and_before_raft_has_it() {
     let unmarked = || Err("state: cannot be written".to_owned());
     let refused = seat.start(Config::default(), &charter, &ledger, false, || Ok(memory()), unmarked).unwrap_err();
     assert_eq!((refused.to_string().as_str(), refused.lasts()), ("state: cannot be written", false));
-    seat.propose(1, worker("one", OTHER));
+    seat.propose(CallNumber(1), worker("one", OTHER));
     assert!(matches!(seat.follows(), Some(Then::Input(Input::Proposed { .. }))), "the seat is empty still");
 }
 
@@ -233,7 +231,7 @@ fn what_is_asked_before_raft_is_open_waits_within_bounds() {
     let opening = machine.start(&memory());
     machine.seat.initialize();
     for call in 0..2 * WAITING_MAX as u64 {
-        machine.seat.propose(call, worker("one", OTHER));
+        machine.seat.propose(CallNumber(call), worker("one", OTHER));
     }
     machine.follow();
     let refused = machine.outcomes();
@@ -260,12 +258,12 @@ fn one_change_of_voters_is_under_way_at_a_time() {
 #[test]
 fn a_seat_that_is_left_answers_what_waits_and_tells_no_more() {
     let mut machine = Machine::leading();
-    machine.seat.propose(1, worker("one", OTHER));
+    machine.seat.propose(CallNumber(1), worker("one", OTHER));
     let Some(Then::Run(work)) = machine.seat.follows() else { panic!("it is proposed") };
     assert!(machine.seat.stop().is_some());
     machine.follow();
-    assert_eq!(machine.outcomes(), [(1, ProposalOutcome::NotLeading(None))]);
-    machine.seat.done(Done::Proposed { call: 1, outcome: ProposalOutcome::Applied(9) });
+    assert_eq!(machine.outcomes(), [(CallNumber(1), ProposalOutcome::NotLeading(None))]);
+    machine.seat.done(Done::Proposed { call: CallNumber(1), outcome: ProposalOutcome::Applied(Revision(9)) });
     machine.follow();
     assert_eq!(machine.outcomes().len(), 1, "its outcome comes once");
     drop(work);
@@ -288,7 +286,7 @@ fn what_breaks_is_said_and_what_was_asked_to_stop_is_not() {
 fn calls_of_others_are_answered_as_the_ledger_of_now_has_it() {
     let mut machine = Machine::leading();
     let calls = |machine: &mut Machine| {
-        machine.seat.called(OTHER, 5, Bytes::from_static(b"no call"));
+        machine.seat.called(OTHER, CallNumber(5), Bytes::from_static(b"no call"));
         machine.goes_on(1);
         let refusals = machine.seat.refusals().expect("it runs");
         (refusals.strangers(), refusals.malformed())
@@ -299,7 +297,7 @@ fn calls_of_others_are_answered_as_the_ledger_of_now_has_it() {
     assert_eq!(calls(&mut machine), (2, 0), "nothing changed");
     let (name, address) = ("two".to_owned(), "10.0.0.2".to_owned());
     let admitted = Admitted { machine: OTHER, role: Role::ControlPlane, name, sealing_key: [1; 32], address };
-    ledger.apply(5, &Entry::Admitted(admitted)).expect("it has a seat");
+    ledger.apply(Revision(5), &Entry::Admitted(admitted)).expect("it has a seat");
     machine.seat.trust(&ledger);
     assert_eq!(calls(&mut machine), (2, 1), "it is heard as far as the decoder");
 }
@@ -312,11 +310,11 @@ fn a_call_that_nobody_can_carry_is_lost_and_an_answer_finds_its_call() {
         (Call { to: OTHER, body: Bytes::from_static(b"?"), answer }, answered)
     };
     let (first, mut lost) = call();
-    assert!(matches!(seat.call(first), Some(Frame::RaftCall { call: 1, .. })));
+    assert!(matches!(seat.call(first), Some(Frame::RaftCall { call: CallNumber(1), .. })));
     seat.unreachable(OTHER);
     assert!(lost.try_recv().is_err());
     let (second, mut answered) = call();
-    assert!(matches!(seat.call(second), Some(Frame::RaftCall { call: 2, .. })));
-    seat.answered(OTHER, 2, Bytes::from_static(b"!"));
+    assert!(matches!(seat.call(second), Some(Frame::RaftCall { call: CallNumber(2), .. })));
+    seat.answered(OTHER, CallNumber(2), Bytes::from_static(b"!"));
     assert_eq!(answered.try_recv().unwrap(), "!");
 }

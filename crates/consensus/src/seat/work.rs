@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use muster_wire::MachineId;
 use muster_wire::frame::ProposalOutcome;
+use muster_wire::{CallNumber, MachineId};
 
 use crate::device::{Consensus, ProposeError};
 use crate::inbound::CallRefused;
@@ -16,8 +16,8 @@ use crate::types::Applied;
 pub(super) enum Ask {
     Initialize(BTreeSet<MachineId>),
     Voters(BTreeSet<MachineId>),
-    Propose { call: u64, entry: Bytes },
-    Called { from: MachineId, call: u64, body: Bytes },
+    Propose { call: CallNumber, entry: Bytes },
+    Called { from: MachineId, call: CallNumber, body: Bytes },
 }
 
 /// The same, with the Raft that is to do it.
@@ -37,7 +37,7 @@ pub enum Done {
     /// A proposal's outcome.
     Proposed {
         /// Its number.
-        call: u64,
+        call: CallNumber,
         /// What became of it.
         outcome: ProposalOutcome,
     },
@@ -46,7 +46,7 @@ pub enum Done {
         /// Who called.
         from: MachineId,
         /// The number that its answer repeats.
-        call: u64,
+        call: CallNumber,
         /// The answer.
         answer: Result<Bytes, CallRefused>,
     },
@@ -85,13 +85,16 @@ fn outcome(proposed: Result<Applied, ProposeError>) -> ProposalOutcome {
 
 #[cfg(test)]
 mod tests {
+    use muster_wire::Revision;
+
     use super::*;
 
     #[test]
     fn every_end_of_a_proposal_means_something_to_who_proposed() {
         let leader = Some(MachineId([2; 32]));
-        let applied = |refused: Option<&str>| Ok(Applied { revision: 7, refused: refused.map(str::to_owned) });
-        assert_eq!(outcome(applied(None)), ProposalOutcome::Applied(7));
+        let applied =
+            |refused: Option<&str>| Ok(Applied { revision: Revision(7), refused: refused.map(str::to_owned) });
+        assert_eq!(outcome(applied(None)), ProposalOutcome::Applied(Revision(7)));
         assert_eq!(outcome(applied(Some("a rule"))), ProposalOutcome::Refused("a rule".to_owned()));
         assert_eq!(outcome(Err(ProposeError::NotLeading { leader })), ProposalOutcome::NotLeading(leader));
         assert_eq!(outcome(Err(ProposeError::Unavailable("no quorum"))), ProposalOutcome::NotLeading(None));

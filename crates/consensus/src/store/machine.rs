@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
-use muster_wire::{Entry, WireError};
+use muster_wire::{Entry, Revision, WireError};
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, RaftSnapshotBuilder};
 use tokio::sync::mpsc;
@@ -110,7 +110,7 @@ impl<R: Runtime> StateMachine<R> {
     /// # Errors
     /// The entry is beyond what this machine knows, and is neither applied nor skipped.
     fn apply_one(&mut self, record: &Record<R>) -> Result<Applied, WireError> {
-        let revision = record.log_id.index;
+        let revision = Revision(record.log_id.index);
         let refused = match &record.payload {
             EntryPayload::Blank => {
                 self.ledger.skip(revision);
@@ -130,7 +130,7 @@ impl<R: Runtime> StateMachine<R> {
         Ok(Applied { revision, refused })
     }
 
-    fn stop(&mut self, revision: u64, why: WireError) -> Result<(), WireError> {
+    fn stop(&mut self, revision: Revision, why: WireError) -> Result<(), WireError> {
         if planted("unknown-entry-skipped") {
             self.ledger.skip(revision);
             return Ok(());
@@ -140,7 +140,7 @@ impl<R: Runtime> StateMachine<R> {
     }
 
     async fn restored(&self, ledger: Bytes) {
-        let revision = self.applied.map_or(0, |id| id.index);
+        let revision = Revision(self.applied.map_or(0, |id| id.index));
         // Without a receiver the machine is stopping, and Raft with it.
         let _ = self.events.send(Event::Restored { revision, ledger }).await;
     }
@@ -171,9 +171,9 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
             }));
         }
         for record in entries {
-            let revision = record.log_id.index;
+            let revision = Revision(record.log_id.index);
             let outcome = self.apply_one(&record);
-            let told = !planted("entry-untold") || !revision.is_multiple_of(11);
+            let told = !planted("entry-untold") || !revision.0.is_multiple_of(11);
             if let EntryPayload::Normal(entry) = record.payload
                 && told
             {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use muster_protocol::NextEpoch;
 use muster_protocol::ledger::Ledger;
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, Revision};
 use openraft::{CommittedLeaderId, EmptyNode, EntryPayload};
 use prost::Message;
 
@@ -22,7 +22,7 @@ use crate::types::{LogId, Membership, SnapshotMeta, StoredMembership, Vote};
 const TERMS_BETWEEN: u64 = 1 << 20;
 
 /// Entries by revision.
-type Tail = Vec<(u64, Bytes)>;
+type Tail = Vec<(Revision, Bytes)>;
 
 /// What a store was made anew with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Rebuilt {
 fn is_same(one: &Ledger, other: &Ledger) -> bool {
     let at_zero = |ledger: &Ledger| {
         let mut ledger = ledger.clone();
-        ledger.skip(0);
+        ledger.skip(Revision::NONE);
         ledger
     };
     at_zero(one) == at_zero(other)
@@ -86,7 +86,7 @@ impl<R: Runtime> Store<R> {
         let mut tail = Tail::new();
         let next = end.map_or(0, |id| id.index + 1);
         for record in self.read_records(next.., usize::MAX, false)? {
-            let revision = record.log_id.index;
+            let revision = Revision(record.log_id.index);
             if revision > known.revision() && !std::mem::replace(&mut past, true) && !is_same(&ledger, known) {
                 return Ok((None, Vec::new()));
             }
@@ -111,7 +111,7 @@ impl<R: Runtime> Store<R> {
         let me = self.owner.machine;
         let heard = facts.vote.map_or(0, |vote| vote.leader_id.term).max(facts.last.map_or(0, |id| id.leader_id.term));
         let term = heard + TERMS_BETWEEN;
-        let end = LogId::new(CommittedLeaderId::new(term, me), ledger.revision());
+        let end = LogId::new(CommittedLeaderId::new(term, me), ledger.revision().0);
         let voters: BTreeSet<MachineId> = [me].into();
         let membership = Membership::new(vec![voters], BTreeMap::from([(me, EmptyNode::new())]));
         let meta = SnapshotMeta {
@@ -138,7 +138,7 @@ impl<R: Runtime> Store<R> {
 #[cfg(test)]
 mod tests {
     use muster_wire::entry::{Admitted, Sealed};
-    use muster_wire::{Charter, Digest, Role, level};
+    use muster_wire::{Attempt, Charter, Digest, Role, level};
     use redb::backends::InMemoryBackend;
 
     use super::*;
@@ -174,16 +174,16 @@ mod tests {
         vec![
             admitted(ME, Role::ControlPlane),
             admitted(OTHER, Role::ControlPlane),
-            Entry::InitClaimed { attempt: 1, machine: ME, founders: Vec::new() },
-            Entry::PkiSealed { attempt: 1, ca_hash, sealed },
-            Entry::InitReady { attempt: 1, ca_hash, endpoints: Vec::new(), tokens: Vec::new() },
+            Entry::InitClaimed { attempt: Attempt(1), machine: ME, founders: Vec::new() },
+            Entry::PkiSealed { attempt: Attempt(1), ca_hash, sealed },
+            Entry::InitReady { attempt: Attempt(1), ca_hash, endpoints: Vec::new(), tokens: Vec::new() },
         ]
     }
 
     fn after(entries: &[Entry]) -> Ledger {
         let mut ledger = founded();
         for (nth, entry) in entries.iter().enumerate() {
-            ledger.apply(nth as u64 + 1, entry).expect("is taken");
+            ledger.apply(Revision(nth as u64 + 1), entry).expect("is taken");
         }
         ledger
     }
@@ -211,9 +211,9 @@ mod tests {
         let rebuilt = store
             .rebuild(founded(), &after(&made()), NextEpoch { number: 1, backup: None }, level::KNOWN)
             .expect("is rebuilt");
-        assert_eq!(rebuilt.tail.iter().map(|(revision, _)| *revision).collect::<Vec<_>>(), [6]);
+        assert_eq!(rebuilt.tail.iter().map(|(revision, _)| *revision).collect::<Vec<_>>(), [Revision(6)]);
         let ledger = rebuilt.ledger;
-        assert_eq!((ledger.epoch().number, ledger.epoch().by, ledger.revision()), (1, ME, 7));
+        assert_eq!((ledger.epoch().number, ledger.epoch().by, ledger.revision()), (1, ME, Revision(7)));
         assert_eq!(ledger.members().keys().copied().collect::<Vec<_>>(), [ME, MachineId([9; 32])]);
         // What is on disk is that, for whoever opens it.
         let again = Store::<Seeded>::reopen(&store.disk, [7; 16], ME).expect("is sound");

@@ -9,7 +9,7 @@ use muster_consensus::seeded::{Executor, Seeded};
 use muster_consensus::{Applied, Call, Calls, Config, Consensus, Disk, Event, ProposeError, Store};
 use muster_protocol::ledger::Ledger;
 use muster_wire::entry::Admitted;
-use muster_wire::{Entry, MachineId, Role};
+use muster_wire::{CallNumber, Entry, MachineId, Revision, Role};
 use tokio::sync::mpsc;
 
 use crate::common::{Loss, Platter};
@@ -47,7 +47,7 @@ pub(crate) struct Running {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) ledger: Ledger,
-    pub(crate) entries: BTreeMap<u64, Bytes>,
+    pub(crate) entries: BTreeMap<Revision, Bytes>,
     pub(crate) leader: Option<MachineId>,
     pub(crate) term: u64,
     pub(crate) restored: u64,
@@ -293,7 +293,7 @@ impl Site {
         while let Ok(call) = running.calls.try_recv() {
             let to = call.to;
             if let Some((number, body)) = running.waiting.begin(call) {
-                out.push((to, Message::Call(number, body)));
+                out.push((to, Message::Call(number.0, body)));
             }
         }
         for (to, number, body) in running.answers.lock().unwrap().drain(..) {
@@ -336,7 +336,7 @@ impl Site {
         running.executor.advance(self.now - running.started);
         match message {
             Message::Answer(number, body) => {
-                running.waiting.answered(from, number, body);
+                running.waiting.answered(from, CallNumber(number), body);
             }
             Message::Call(number, body) => {
                 let (consensus, answers) = (running.consensus.clone(), running.answers.clone());

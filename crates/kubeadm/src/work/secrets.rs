@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use muster_protocol::{Recipient, StepOutput};
+use muster_wire::Attempt;
 use muster_wire::entry::Sealed;
 use muster_wire::seal::{Unopenable, seal};
 use rand::CryptoRng;
@@ -13,7 +14,7 @@ use crate::pki::{PkiBundle, Ticket};
 const PKI: &str = "pki";
 
 /// What a ticket is sealed for: a ticket of another attempt does not open.
-fn ticket_of(attempt: u32) -> String {
+fn ticket_of(attempt: Attempt) -> String {
     format!("ticket/{attempt}")
 }
 
@@ -22,7 +23,7 @@ pub(super) fn open_pki(place: &Place, sealed: &Bytes) -> Result<PkiBundle, Troub
     PkiBundle::decode(&plain).map_err(Trouble::new)
 }
 
-pub(super) fn open_ticket(place: &Place, attempt: u32, sealed: &Bytes) -> Result<Ticket, Trouble> {
+pub(super) fn open_ticket(place: &Place, attempt: Attempt, sealed: &Bytes) -> Result<Ticket, Trouble> {
     let plain = place.key.open(&ticket_of(attempt), place.me, sealed).map_err(Trouble::new)?;
     Ticket::decode(&plain).map_err(Trouble::new)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use muster_protocol::{Before, EtcdTiming, Recipient, Step, StepOutput};
+use muster_wire::Attempt;
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha20Rng;
 use zeroize::Zeroizing;
@@ -192,7 +193,7 @@ impl Deed {
 
     async fn issue(
         &mut self,
-        attempt: u32,
+        attempt: Attempt,
         sealed_pki: &Bytes,
         recipient: &Recipient,
         token_registered: bool,

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use muster_protocol::{ManifestOutcome, Recipient, Step, StepOutput};
-use muster_wire::Role;
 use muster_wire::seal::SealingKey;
+use muster_wire::{Attempt, Role};
 
 use super::step::clock_is_set;
 use super::*;
@@ -46,7 +46,7 @@ pub(super) fn begin(root: &Path, checked: bool, step: Step) -> Work {
 /// A machine's turn at etcd, where m1 has a member.
 pub(super) fn joins_etcd(address: &str) -> Step {
     Step::JoinEtcd {
-        attempt: 1,
+        attempt: Attempt(1),
         address: address.into(),
         with: vec!["10.0.0.1".into()],
         without: vec!["10.0.0.4".into()],
@@ -120,7 +120,7 @@ fn here() -> &'static Path {
 }
 
 fn pki() -> Bytes {
-    let work = begin(here(), true, Step::MakePki { attempt: 1, recipients: vec![recipient()] });
+    let work = begin(here(), true, Step::MakePki { attempt: Attempt(1), recipients: vec![recipient()] });
     match drive(work, well).0 {
         Ok(StepOutput::PkiMade { mut sealed, .. }) => sealed.remove(0).ciphertext,
         other => panic!("{other:?}"),
@@ -158,7 +158,7 @@ fn a_clock_that_was_never_set_is_told_from_one_that_is_merely_off() {
 #[test]
 fn what_is_sealed_opens_with_the_recipients_key_for_its_purpose_alone() {
     let issue = |token_registered| Step::IssueTicket {
-        attempt: 2,
+        attempt: Attempt(2),
         sealed_pki: pki(),
         recipient: recipient(),
         token_registered,
@@ -331,12 +331,13 @@ fn without_any_answer_the_rest_of_the_manifests_is_not_tried() {
 fn a_kubelets_kubeconfig_that_is_none_stays_as_it_was() {
     let join = || {
         let (sealed_pki, recipient) = (pki(), recipient());
-        let step = Step::IssueTicket { attempt: 1, sealed_pki, recipient, token_registered: true, worker: None };
+        let step =
+            Step::IssueTicket { attempt: Attempt(1), sealed_pki, recipient, token_registered: true, worker: None };
         let Ok(StepOutput::Ticket { ciphertext }) = drive(begin(here(), true, step), well).0 else {
             panic!("no ticket")
         };
         Step::JoinFinish {
-            attempt: 1,
+            attempt: Attempt(1),
             role: Role::ControlPlane,
             name: "m2".into(),
             address: "10.0.0.2".into(),
@@ -359,11 +360,11 @@ fn a_kubelets_kubeconfig_that_is_none_stays_as_it_was() {
 fn a_worker_that_is_known_from_the_start_is_done_once_its_kubelet_has_a_certificate_of_its_own() {
     let (sealed_pki, recipient) = (pki(), recipient());
     let worker = Some("m2".to_owned());
-    let step = Step::IssueTicket { attempt: 1, sealed_pki, recipient, token_registered: true, worker };
+    let step = Step::IssueTicket { attempt: Attempt(1), sealed_pki, recipient, token_registered: true, worker };
     let Ok(StepOutput::Ticket { ciphertext }) = drive(begin(here(), true, step), well).0 else { panic!("no ticket") };
     let (role, name, address) = (Role::Worker, "m2".to_owned(), "10.0.0.2".to_owned());
     let join = Step::Join {
-        attempt: 1,
+        attempt: Attempt(1),
         role,
         name: name.clone(),
         address: address.clone(),
@@ -375,7 +376,7 @@ fn a_worker_that_is_known_from_the_start_is_done_once_its_kubelet_has_a_certific
     let at = |wanted: &str| asks.iter().position(|ask| ask.starts_with(wanted)).expect("it is asked");
     assert!(at("write kubelet.conf 600") < at("run join/"), "{asks:?}");
     let finish = || Step::JoinFinish {
-        attempt: 1,
+        attempt: Attempt(1),
         role,
         name: name.clone(),
         address: address.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_wire::{Epoch, Frame, LedgerNews, MachineId, limits};
+use muster_wire::{CallNumber, Epoch, Frame, LedgerNews, MachineId, Revision, limits};
 
 use super::{BOOT_BITS, Follow};
 use crate::tuning::Tuning;
@@ -14,8 +14,8 @@ const ASKERS_MAX: usize = limits::MACHINES_MAX as usize;
 
 #[derive(Debug)]
 pub(super) struct Asker {
-    call: u64,
-    since: u64,
+    call: CallNumber,
+    since: Revision,
     /// The epoch of what it has.
     epoch: Epoch,
     /// Whether it waits for no news.
@@ -26,16 +26,24 @@ pub(super) struct Asker {
 impl Follow {
     /// A voter was asked for news by `from`, which has the ledger of this epoch. Whoever is in a later one than this machine is not answered: it
     /// must not hear what was given up there.
-    pub(crate) fn asked(&mut self, now: Time, from: MachineId, call: u64, since: u64, epoch: Epoch, survey: bool) {
+    pub(crate) fn asked(
+        &mut self,
+        now: Time,
+        from: MachineId,
+        call: CallNumber,
+        since: Revision,
+        epoch: Epoch,
+        survey: bool,
+    ) {
         if epoch > self.ledger.epoch() {
             return;
         }
         // Who does not vote answers a control plane alone, and who has just started has nothing to tell.
         let whom = self.ledger.control_planes().any(|plane| plane == from) || !self.knows(from);
-        let survey = survey && (self.raft || self.ledger.revision() > 0 && whom);
+        let survey = survey && (self.raft || self.ledger.revision() > Revision::NONE && whom);
         let known = self.askers.get(&from).map(|asker| asker.call);
         // A question that waited for a connection may come after a later one, whose answer is the one that is waited for.
-        let late = known.is_some_and(|known| known >> BOOT_BITS == call >> BOOT_BITS && call < known);
+        let late = known.is_some_and(|known| known.0 >> BOOT_BITS == call.0 >> BOOT_BITS && call < known);
         let late = late && !crate::planted::planted("poll-overtaken");
         if (self.raft || survey) && !late && (self.askers.len() < ASKERS_MAX || known.is_some()) {
             self.askers.insert(from, Asker { call, since, epoch, survey, asked: now });
@@ -59,7 +67,7 @@ impl Follow {
     pub(super) fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {
         // A machine's disk may be an old copy, and count its calls anew: the number alone does not tell a later poll from a
         // held one.
-        let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: u64, asked: Time| {
+        let current = |askers: &BTreeMap<MachineId, Asker>, machine: &MachineId, call: CallNumber, asked: Time| {
             askers.get(machine).is_some_and(|asker| asker.call == call && asker.asked == asked)
         };
         while let Some((asked, machine, call)) = self.holds.front().copied() {
@@ -102,7 +110,7 @@ impl Follow {
     fn answer(&self, asker: &Asker, admitted: bool) -> LedgerNews {
         let mut news = LedgerNews {
             call: asker.call,
-            revision: 0,
+            revision: Revision::NONE,
             entries: Vec::new(),
             state: None,
             not_admitted: !admitted,
@@ -142,14 +150,14 @@ mod tests {
     #[test]
     fn a_poll_that_comes_late_leaves_the_later_one_in_place() {
         let (mut voter, follower) = (Follow { raft: true, ..Follow::default() }, MachineId([1; 32]));
-        let mut asked = |call: u64| {
-            voter.asked(Time::default(), follower, call, 0, Epoch::default(), false);
+        let mut asked = |call: CallNumber| {
+            voter.asked(Time::default(), follower, call, Revision::NONE, Epoch::default(), false);
             voter.askers[&follower].call
         };
-        assert_eq!(asked(3 << BOOT_BITS | 2), 3 << BOOT_BITS | 2);
-        assert_eq!(asked(3 << BOOT_BITS | 1), 3 << BOOT_BITS | 2);
-        assert_eq!(asked(3 << BOOT_BITS | 3), 3 << BOOT_BITS | 3);
+        assert_eq!(asked(CallNumber(3 << BOOT_BITS | 2)), CallNumber(3 << BOOT_BITS | 2));
+        assert_eq!(asked(CallNumber(3 << BOOT_BITS | 1)), CallNumber(3 << BOOT_BITS | 2));
+        assert_eq!(asked(CallNumber(3 << BOOT_BITS | 3)), CallNumber(3 << BOOT_BITS | 3));
         // Of a machine whose disk is an old copy, and counts its calls anew.
-        assert_eq!(asked(2 << BOOT_BITS | 1), 2 << BOOT_BITS | 1);
+        assert_eq!(asked(CallNumber(2 << BOOT_BITS | 1)), CallNumber(2 << BOOT_BITS | 1));
     }
 }

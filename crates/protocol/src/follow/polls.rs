@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_wire::{Certificate, Entry, Epoch, Frame, LedgerNews, MachineId};
+use muster_wire::{CallNumber, Certificate, Entry, Epoch, Frame, LedgerNews, MachineId};
 
 use super::Follow;
 use crate::planted::planted;
@@ -22,7 +22,7 @@ const ORPHANED: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Poll {
-    pub(super) call: u64,
+    pub(super) call: CallNumber,
     pub(super) to: MachineId,
     pub(super) sent: Time,
     /// Whether this machine knows of no vote that it has: then it may answer nobody.
@@ -76,8 +76,8 @@ impl Follow {
     }
 
     /// Asks these machines what they have, whether they vote or not. Returns the number that their answers repeat.
-    pub(crate) fn survey(&mut self, machines: impl Iterator<Item = MachineId>, effects: &mut Effects) -> u64 {
-        self.calls += 1;
+    pub(crate) fn survey(&mut self, machines: impl Iterator<Item = MachineId>, effects: &mut Effects) -> CallNumber {
+        self.calls = self.calls.next();
         let (call, since, epoch) = (self.calls, self.ledger.revision(), self.ledger.epoch());
         machines.for_each(|to| effects.send(to, Frame::LedgerPoll { call, since, epoch, survey: true }));
         call
@@ -167,7 +167,7 @@ impl Follow {
         let start = usize::from(me.0[31]) + turn;
         let mut order = (0..asks.len()).map(|step| asks[(start + step) % asks.len()]);
         let Some(to) = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.next()) else { return };
-        self.calls += 1;
+        self.calls = self.calls.next();
         self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance: !voters.contains(&to) });
         effects.send(
             to,
@@ -191,14 +191,14 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
-    use muster_wire::{Removal, level};
+    use muster_wire::{Removal, Revision, level};
 
     use super::*;
 
     fn news() -> LedgerNews {
         LedgerNews {
-            call: 1,
-            revision: 0,
+            call: CallNumber(1),
+            revision: Revision::NONE,
             entries: Vec::new(),
             state: None,
             not_admitted: false,
@@ -211,9 +211,9 @@ mod tests {
     fn who_knows_this_machine_as_no_member_has_no_older_ledger() {
         let follow = Follow { known: level::KNOWN, ..Follow::default() };
         let mut later = Ledger::default();
-        later.skip(7);
+        later.skip(Revision(7));
         let whole = LedgerNews { state: Some(later.encode().into()), ..news() };
-        assert_eq!(follow.surveyed(&whole).map(|ledger| ledger.revision()), Some(7));
+        assert_eq!(follow.surveyed(&whole).map(|ledger| ledger.revision()), Some(Revision(7)));
         assert_eq!(follow.surveyed(&news()).as_ref(), Some(follow.ledger()), "nothing newer");
         assert_eq!(follow.surveyed(&LedgerNews { not_admitted: true, ..news() }), None);
         assert_eq!(follow.surveyed(&LedgerNews { removal: Some(Removal::Returns), ..news() }), None);

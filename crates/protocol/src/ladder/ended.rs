@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use muster_wire::KubeadmMarker;
+use muster_wire::{KubeadmMarker, TurnNumber};
 
 use super::{Context, Failed, Initialised, Job, JoinStage, Ladder, PAUSE_MAX};
+use crate::planted::planted;
 use crate::words::notices::NoticeKind;
 use crate::{StepFailure, StepOutput};
 
@@ -70,7 +71,7 @@ impl Ladder {
     pub(super) fn clean(&mut self, context: &mut Context<'_>) {
         context.durable.started = None;
         context.durable.completed = None;
-        context.durable.etcd_joined = 0;
+        context.durable.etcd_joined = TurnNumber::NONE;
         self.resets += 1;
         self.underway = None;
         self.leave_join();
@@ -86,10 +87,16 @@ impl Ladder {
         failed.times = failed.times.saturating_add(1);
         failed.why.clone_from(&text);
         let pause = (Duration::from_secs(1) * (1 << failed.times.min(6))).min(PAUSE_MAX);
-        let pause = if crate::planted::planted("retry-at-once") { Duration::ZERO } else { pause };
+        let pause = if planted("retry-at-once") { Duration::ZERO } else { pause };
         let times = if failed.times == 1 { String::new() } else { format!(" ({} times in a row)", failed.times) };
         context.effects.notice(NoticeKind::StepFailed, format!("{text}{times}; next try in {} s", pause.as_secs()));
         self.not_before = context.now + pause;
+        if planted("failed-reset-done") && job == Job::Reset {
+            self.clean(context);
+        }
+        if planted("last-step-resets") && matches!(job, Job::JoinFinish { .. }) {
+            (self.underway, context.durable.etcd_joined) = (None, TurnNumber::NONE);
+        }
         match job {
             Job::Check => {
                 let changed = self.unable.as_ref() != Some(&text);
@@ -109,18 +116,12 @@ impl Ladder {
             Job::Found { attempt } if failure.hopeless && failure.phase.is_none() => {
                 self.founder.lost(attempt, context.ledger.ready().is_some());
             }
-            Job::Join { .. } if crate::planted::planted("failed-join-unmarked") => {
-                self.clean(context);
-            }
-            Job::Reset if crate::planted::planted("failed-reset-done") => self.clean(context),
             Job::Join { .. } | Job::JoinEtcd { .. } => {
                 self.underway = None;
                 self.leave_join();
-            }
-            Job::JoinFinish { .. } if crate::planted::planted("last-step-resets") => {
-                self.underway = None;
-                self.leave_join();
-                context.durable.etcd_joined = 0;
+                if planted("failed-join-unmarked") {
+                    self.clean(context);
+                }
             }
             // The cluster stands, and so does this machine in it. What failed was a wait or a mark: it is tried again, and no
             // reason to take down what works.

@@ -5,7 +5,7 @@
 //! begins anew. If it were to, two founders with empty disks would be a quorum, and begin a second etcd with the same members (etcd's
 //! issue 12227): promise S13.
 
-use muster_wire::{Entry, KubeadmMarker};
+use muster_wire::{Attempt, Entry, KubeadmMarker};
 
 use super::{Context, Job, Ladder};
 use crate::Step;
@@ -20,44 +20,41 @@ use crate::words::notices::NoticeKind;
 #[derive(Debug, Default)]
 pub(super) struct Founder {
     /// The attempt that this start marked as begun: nothing of it was on the machine before.
-    marked: Option<u32>,
+    marked: Option<Attempt>,
     /// The attempt whose init this start has begun, as its holder.
-    initialises: Option<u32>,
+    initialises: Option<Attempt>,
     /// The attempt for which everything that needs no API server is done.
-    founded: Option<u32>,
+    founded: Option<Attempt>,
     /// The attempt of which nothing is left on the disk, although etcd may have begun there; and whether it had made the cluster when
     /// that was seen.
-    lost: Option<(u32, bool)>,
+    lost: Option<(Attempt, bool)>,
 }
 
 impl Founder {
-    pub(super) fn founded(&mut self, attempt: u32) {
+    pub(super) fn founded(&mut self, attempt: Attempt) {
         self.founded = Some(attempt);
     }
 
-    pub(super) fn lost(&mut self, attempt: u32, was_made: bool) {
+    pub(super) fn lost(&mut self, attempt: Attempt, was_made: bool) {
         self.lost = Some((attempt, was_made));
     }
 }
 
 impl Context<'_> {
     /// The attempt of which this machine is a founder without holding its claim.
-    pub(super) fn founds(&self) -> Option<u32> {
+    pub(super) fn founds(&self) -> Option<Attempt> {
         let ledger = self.ledger;
         let holder = ledger.ready().map(|ready| ready.machine).or(ledger.live_claim().map(|(_, machine)| machine));
         ledger.cluster_attempt().filter(|_| ledger.is_founder(self.me) && holder != Some(self.me))
     }
 
     /// How the founders of the attempt begin etcd; none if one machine does alone.
-    pub(super) fn founding(&self, attempt: u32) -> Option<Founding> {
-        let members = match planted("etcd-list-shrinks") {
-            true => {
-                let members = self.ledger.founders().iter().filter_map(|founder| self.ledger.member(*founder));
-                members.map(|member| (member.admitted.name.clone(), member.admitted.address.clone())).collect()
-            }
-            false => self.ledger.etcd_list().to_vec(),
-        };
-        let attempt = if planted("one-etcd-token") { 0 } else { attempt };
+    pub(super) fn founding(&self, attempt: Attempt) -> Option<Founding> {
+        let gone =
+            |name: &String| self.ledger.holder_of(name).is_none_or(|holder| !self.ledger.founders().contains(&holder));
+        let mut members = self.ledger.etcd_list().to_vec();
+        members.retain(|(name, _)| !planted("etcd-list-shrinks") || !gone(name));
+        let attempt = if planted("one-etcd-token") { Attempt::NONE } else { attempt };
         let token = format!("{}-{attempt}", hex::encode(self.ledger.charter()));
         (!members.is_empty()).then_some(Founding { token, members })
     }
@@ -65,7 +62,7 @@ impl Context<'_> {
 
 impl Ladder {
     /// Says, on the disk first, that this machine is about to start etcd as a founder.
-    pub(super) fn begin(&mut self, context: &mut Context<'_>, attempt: u32) {
+    pub(super) fn begin(&mut self, context: &mut Context<'_>, attempt: Attempt) {
         let before = context.durable.founding >= attempt || context.ledger.has_begun(context.me);
         if before && !planted("founder-founds-again") {
             let why = "this disk is an old copy, or was reset: etcd has begun here before".to_owned();
@@ -82,7 +79,7 @@ impl Ladder {
     pub(super) fn next_begun(
         &mut self,
         context: &mut Context<'_>,
-        attempt: u32,
+        attempt: Attempt,
         member: &Member,
     ) -> Option<(Job, Step)> {
         let failed = self.init_failed.as_ref().is_some_and(|(failed, _)| *failed == attempt);
@@ -99,7 +96,7 @@ impl Ladder {
     }
 
     /// This machine founds with the holder of the claim, and nothing of that is on its disk.
-    pub(super) fn next_founder(&mut self, context: &mut Context<'_>, attempt: u32) -> Option<(Job, Step)> {
+    pub(super) fn next_founder(&mut self, context: &mut Context<'_>, attempt: Attempt) -> Option<(Job, Step)> {
         if self.unable.is_some() {
             return None;
         }
@@ -121,7 +118,7 @@ impl Ladder {
 
     /// The ledger knows that etcd was begun here and this disk does not: it is an old copy, or etcd's data is gone. What
     /// is left of the founder is taken away, from etcd first; the machine then comes to etcd in turn.
-    fn forgot_founding(&mut self, context: &mut Context<'_>, attempt: u32) -> Option<(Job, Step)> {
+    fn forgot_founding(&mut self, context: &mut Context<'_>, attempt: Attempt) -> Option<(Job, Step)> {
         let marker = KubeadmMarker { attempt, init: false };
         context.durable.founding = attempt;
         context.durable.started = Some(marker);
@@ -137,7 +134,7 @@ impl Ladder {
     pub(super) fn next_of_founder(
         &mut self,
         context: &mut Context<'_>,
-        attempt: u32,
+        attempt: Attempt,
         member: &Member,
     ) -> Option<(Job, Step)> {
         let (name, address) = (member.admitted.name.clone(), member.admitted.address.clone());
@@ -172,7 +169,7 @@ impl Ladder {
     }
 }
 
-fn want_to_found(context: &mut Context<'_>, attempt: u32) {
+fn want_to_found(context: &mut Context<'_>, attempt: Attempt) {
     let machine = context.me;
-    context.wants.insert(Subject("founds", machine, attempt), Entry::Founds { attempt, machine });
+    context.wants.insert(Subject("founds", machine, attempt.0), Entry::Founds { attempt, machine });
 }

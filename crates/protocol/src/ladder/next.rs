@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::entry::Admitted;
-use muster_wire::{Entry, KubeadmMarker, MachineId, Role, TurnKind, level};
+use muster_wire::{Attempt, Entry, KubeadmMarker, MachineId, Role, TurnKind, TurnNumber, level};
 
 use super::{Context, Job, JoinStage, Ladder};
 use crate::follow::Subject;
@@ -20,7 +20,7 @@ const ETCD_PATIENCE: Duration = Duration::from_secs(120);
 /// which turn. Then what it had joined with goes, and it joins anew.
 pub(super) fn is_promoted(context: &Context<'_>, member: &Member) -> bool {
     let durable = &context.durable;
-    let as_worker = durable.completed.is_some_and(|marker| !marker.init) && durable.etcd_joined == 0;
+    let as_worker = durable.completed.is_some_and(|marker| !marker.init) && durable.etcd_joined == TurnNumber::NONE;
     member.left && member.admitted.role == Role::ControlPlane && as_worker && !planted("promotion-unreset")
 }
 
@@ -75,7 +75,7 @@ impl Ladder {
         let Some(ready) = context.ledger.ready() else { return false };
         context.durable.started.get_or_insert(KubeadmMarker { attempt: ready.attempt, init: false });
         context.durable.completed = None;
-        context.durable.etcd_joined = 0;
+        context.durable.etcd_joined = TurnNumber::NONE;
         context.durable.etcd_turn = number;
         context.effects.persist(context.durable).done();
         let text =
@@ -85,7 +85,7 @@ impl Ladder {
     }
 
     /// This machine has the right to init and has not begun.
-    fn next_claimed(&mut self, context: &mut Context<'_>, attempt: u32, member: &Member) -> Option<(Job, Step)> {
+    fn next_claimed(&mut self, context: &mut Context<'_>, attempt: Attempt, member: &Member) -> Option<(Job, Step)> {
         if self.init_failed.as_ref().is_some_and(|(failed, _)| *failed == attempt) || self.unable.is_some() {
             return None;
         }
@@ -112,7 +112,7 @@ impl Ladder {
     pub(super) fn init(
         &mut self,
         context: &Context<'_>,
-        attempt: u32,
+        attempt: Attempt,
         member: &Member,
         sealed_pki: Bytes,
     ) -> (Job, Step) {
@@ -134,10 +134,7 @@ impl Ladder {
         let ready = context.ledger.ready()?;
         let attempt = ready.attempt;
         let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
-        let role = match planted("plane-joins-as-worker") {
-            true => Role::Worker,
-            false => member.admitted.role,
-        };
+        let role = if planted("plane-joins-as-worker") { Role::Worker } else { member.admitted.role };
         // Its kubeadm can only make a worker of it, and it was made a control plane all the same: `explain` says so.
         if role == Role::ControlPlane && self.unable.is_some() {
             return None;
@@ -196,7 +193,7 @@ impl Ladder {
             JoinStage::Etcd(_) => {
                 self.underway = None;
                 self.leave_join();
-                context.durable.etcd_joined = 0;
+                context.durable.etcd_joined = TurnNumber::NONE;
                 context.effects.persist(context.durable).done();
                 self.mend(context, marker)
             }
@@ -204,7 +201,7 @@ impl Ladder {
     }
 
     /// It is this machine's turn at etcd. Nobody else may be adding a member now, so whoever has one by no word of the ledger's left it behind.
-    fn join_etcd(context: &Context<'_>, attempt: u32, number: u32, member: &Member) -> (Job, Step) {
+    fn join_etcd(context: &Context<'_>, attempt: Attempt, number: TurnNumber, member: &Member) -> (Job, Step) {
         let others = context.ledger.control_planes().filter(|plane| *plane != context.me);
         let (with, without): (Vec<_>, Vec<_>) = others.partition(|plane| context.ledger.has_etcd(*plane));
         let at = |planes: Vec<MachineId>| {
@@ -217,7 +214,7 @@ impl Ladder {
     }
 
     /// The rest of a join, for as often as it takes.
-    fn finish(context: &Context<'_>, attempt: u32, member: &Member) -> Option<(Job, Step)> {
+    fn finish(context: &Context<'_>, attempt: Attempt, member: &Member) -> Option<(Job, Step)> {
         let Admitted { role, name, address, .. } = member.admitted.clone();
         let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
         Some((Job::JoinFinish { attempt }, Step::JoinFinish { attempt, role, name, address, ticket }))
@@ -252,7 +249,8 @@ impl Ladder {
     fn next_without_etcd(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
         let (since, marker) = (self.etcd_gone?, context.durable.started?);
         let made = marker.init && context.made_cluster() == Some(marker.attempt);
-        let worked = context.durable.completed == Some(marker) || context.durable.etcd_joined != 0 || made;
+        let worked =
+            context.durable.completed == Some(marker) || context.durable.etcd_joined != TurnNumber::NONE || made;
         let may = worked && member.admitted.role == Role::ControlPlane && context.ledger.level() >= level::FOUNDERS;
         if !may || context.ledger.ready().map(|ready| ready.attempt) != Some(marker.attempt) {
             return None;
@@ -273,7 +271,7 @@ impl Ladder {
         }
         context.durable.started = Some(KubeadmMarker { attempt: marker.attempt, init: false });
         context.durable.completed = None;
-        context.durable.etcd_joined = 0;
+        context.durable.etcd_joined = TurnNumber::NONE;
         self.underway = None;
         self.leave_join();
         context.effects.persist(context.durable).done();
@@ -299,12 +297,6 @@ impl Ladder {
             }
             // First the ledger must say that the attempt is over; until then this copy may just be old.
             let live = context.claims_init() == Some(marker.attempt);
-            if live && planted("init-resumed") {
-                return context
-                    .member()
-                    .cloned()
-                    .and_then(|member| self.next_claimed(context, marker.attempt, &member));
-            }
             if live || context.ledger.last_attempt() < marker.attempt {
                 return None;
             }
@@ -330,7 +322,7 @@ impl Ladder {
     fn goes_on(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) -> bool {
         let of_cluster = context.ledger.ready().is_some_and(|ready| ready.attempt == marker.attempt);
         let number = context.durable.etcd_joined;
-        if marker.init || number == 0 || !of_cluster || planted("joined-begins-anew") {
+        if marker.init || number == TurnNumber::NONE || !of_cluster || planted("joined-begins-anew") {
             return false;
         }
         self.underway = Some(marker);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind};
+use muster_wire::{Attempt, Entry, MachineId, Role, Turn, TurnChange, TurnKind, TurnNumber};
 
 use super::{Context, Job, JoinStage, Ladder, WHY_CHARS_MAX};
 use crate::Time;
@@ -28,7 +28,7 @@ impl Ladder {
         }
     }
 
-    fn want_of_initialiser(&mut self, context: &mut Context<'_>, attempt: u32) {
+    fn want_of_initialiser(&mut self, context: &mut Context<'_>, attempt: Attempt) {
         let me = context.me;
         let leftover = context.durable.started.filter(|marker| marker.init && self.underway != Some(*marker));
         let why = match (&self.init_failed, &self.unable, leftover) {
@@ -39,7 +39,7 @@ impl Ladder {
         };
         if let Some(why) = why {
             let why = format!("{me}: {}", why.chars().take(WHY_CHARS_MAX).collect::<String>());
-            context.wants.insert(Subject("abandon", me, attempt), Entry::InitAbandoned { attempt, why });
+            context.wants.insert(Subject("abandon", me, attempt.0), Entry::InitAbandoned { attempt, why });
             return;
         }
         if let Some((made_for, ca_hash, sealed)) = &self.pki
@@ -50,7 +50,7 @@ impl Ladder {
             let planes: BTreeSet<MachineId> = context.ledger.control_planes().collect();
             let sealed = sealed.iter().filter(|one| planes.contains(&one.machine)).cloned().collect();
             let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed };
-            context.wants.insert(Subject("pki", me, attempt), entry);
+            context.wants.insert(Subject("pki", me, attempt.0), entry);
         }
         if let Some(done) = self.initialised.as_ref().filter(|done| done.attempt == attempt) {
             let entry = Entry::InitReady {
@@ -59,7 +59,7 @@ impl Ladder {
                 endpoints: done.endpoints.clone(),
                 tokens: done.tokens.clone(),
             };
-            context.wants.insert(Subject("ready", me, attempt), entry);
+            context.wants.insert(Subject("ready", me, attempt.0), entry);
         }
     }
 
@@ -83,43 +83,40 @@ impl Ladder {
                 (crate::planted::planted("turn-given-up-early") || reset && self.running.is_none())
                     .then_some((TurnChange::GaveUp, number))
             }
-            (turn, Some(JoinStage::Kubelet))
-                if member.admitted.role == Role::ControlPlane
-                    && turn.is_none_or(|(_, holder)| holder != me && crate::planted::planted("two-etcd-turns")) =>
-            {
+            (turn, Some(JoinStage::Kubelet)) if member.admitted.role == Role::ControlPlane && turn.is_none() => {
                 Some((TurnChange::Started, self.ask_turn(context)))
             }
             _ => None,
         };
         if let Some((change, number)) = want {
             let turn = Turn { kind: TurnKind::Etcd, number, holder: me, change };
-            context.wants.insert(Subject("etcd", me, number), Entry::Turn(turn));
+            context.wants.insert(Subject("etcd", me, number.0), Entry::Turn(turn));
         }
     }
 
     /// Whether the disk has this turn's number, as it should. If not, what was done in it is taken back first.
-    fn knows_turn(context: &Context<'_>, number: u32) -> bool {
+    fn knows_turn(context: &Context<'_>, number: TurnNumber) -> bool {
         number <= context.durable.etcd_turn || crate::planted::planted("turn-forgotten")
     }
 
     /// Whether the join under way may use this turn. One that an earlier start of this machine asked for may have been given
     /// up by it, and the end be on its way; one that comes late may be ended by the leader while it is used (promise S8).
-    pub(super) fn turn_good(&self, context: &Context<'_>, number: u32) -> bool {
+    pub(super) fn turn_good(&self, context: &Context<'_>, number: TurnNumber) -> bool {
         let young = |at: Time| context.now.since(at) < context.tuning.etcd_turn_max / 2;
         self.asked_turn.is_some_and(|(asked, at)| asked == number && young(at))
             || crate::planted::planted("old-turn-used")
     }
 
     /// The turn to ask for. Its number is on disk before anybody hears of it, and is never asked for again.
-    pub(super) fn ask_turn(&mut self, context: &mut Context<'_>) -> u32 {
+    pub(super) fn ask_turn(&mut self, context: &mut Context<'_>) -> TurnNumber {
         let last = context.ledger.last_turn(TurnKind::Etcd);
         if crate::planted::planted("old-turn-used") {
-            return last + 1;
+            return last.next();
         }
         let number = match self.asked_turn {
             Some((number, _)) if number > last && self.turn_good(context, number) => number,
             _ => {
-                let number = last.max(context.durable.etcd_turn).saturating_add(1);
+                let number = last.max(context.durable.etcd_turn).next();
                 context.durable.etcd_turn = number;
                 context.effects.persist(context.durable).done();
                 self.asked_turn = Some((number, context.now));

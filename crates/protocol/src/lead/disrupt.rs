@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind, level};
+use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind, TurnNumber, level};
 
 use super::backups::Backups;
 use super::renewal::Renewing;
@@ -79,7 +79,7 @@ pub(super) struct Disrupt {
     repair: Repair,
     pub(super) renewing: Renewing,
     /// The turn that this machine asked for.
-    turn: Option<u32>,
+    turn: Option<TurnNumber>,
 }
 
 impl Disrupt {
@@ -110,7 +110,7 @@ impl Disrupt {
             // What waits for a join that was begun needs no other turn.
             (None, Some(Task::Await(_))) => {}
             (None, Some(task)) if may_disrupt(context, task) => {
-                let number = context.ledger.last_turn(TurnKind::Disrupt).saturating_add(1);
+                let number = context.ledger.last_turn(TurnKind::Disrupt).next();
                 self.turn = Some(number);
                 want(context, number, TurnChange::Started);
             }
@@ -358,10 +358,10 @@ pub(crate) fn costs_majority(context: &Context<'_>, machine: MachineId) -> bool 
     planes.contains(&machine) && here * 2 <= others.count() && !planted("removal-costs-quorum")
 }
 
-fn want(context: &mut Context<'_>, number: u32, change: TurnChange) {
+fn want(context: &mut Context<'_>, number: TurnNumber, change: TurnChange) {
     let holder = context.me();
     let turn = Turn { kind: TurnKind::Disrupt, number, holder, change };
-    context.wants.insert(Subject("disrupt", holder, number), Entry::Turn(turn));
+    context.wants.insert(Subject("disrupt", holder, number.0), Entry::Turn(turn));
 }
 
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.

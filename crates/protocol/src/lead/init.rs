@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_wire::{Entry, MachineId, level};
+use muster_wire::{Attempt, Entry, MachineId, level};
 
 use super::Context;
 use super::silence::Silence;
@@ -14,9 +14,9 @@ use crate::words::waits::Wait;
 /// This duty's notes.
 #[derive(Debug, Default)]
 pub(super) struct Init {
-    claim_seen: Option<(u32, Time)>,
+    claim_seen: Option<(Attempt, Time)>,
     /// The last attempt, and since when it is known to be over.
-    claim_free: Option<(u32, Time)>,
+    claim_free: Option<(Attempt, Time)>,
 }
 
 impl Init {
@@ -42,9 +42,7 @@ impl Init {
             Some((known, seen)) if known == attempt => seen,
             _ => self.claim_seen.insert((attempt, context.now)).1,
         };
-        let why = if planted("initialiser-awaited") {
-            None
-        } else if silence.dead_for(context, "claim", machine, context.tuning.initialiser_patience, |until| {
+        let why = if silence.dead_for(context, "claim", machine, context.tuning.initialiser_patience, |until| {
             Some(Wait::Initialiser { machine, until })
         }) {
             Some(format!("{machine} stopped answering while it initialised"))
@@ -54,8 +52,8 @@ impl Init {
             context.wake_at(seen + context.tuning.init_max, "the end of the initialiser's time");
             None
         };
-        if let Some(why) = why {
-            context.wants.insert(Subject("abandon", machine, attempt), Entry::InitAbandoned { attempt, why });
+        if let Some(why) = why.filter(|_| !planted("initialiser-awaited")) {
+            context.wants.insert(Subject("abandon", machine, attempt.0), Entry::InitAbandoned { attempt, why });
         }
     }
 
@@ -74,9 +72,9 @@ impl Init {
             context.waits.push(Wait::NextAttempt(free + pause));
             return;
         }
-        let attempt = last + 1;
+        let attempt = last.next();
         let founders = founders(context, machine);
-        context.wants.insert(Subject("claim", machine, attempt), Entry::InitClaimed { attempt, machine, founders });
+        context.wants.insert(Subject("claim", machine, attempt.0), Entry::InitClaimed { attempt, machine, founders });
     }
 }
 
@@ -92,7 +90,7 @@ fn next_initialiser(context: &Context<'_>) -> Option<(MachineId, usize)> {
 }
 
 /// So many attempts at most are begun together.
-const TOGETHER: u32 = 2;
+const TOGETHER: Attempt = Attempt(2);
 
 /// Who begins etcd together with the holder of the claim: the control planes that are there, an odd number of them. One more would have
 /// to be awaited, and spare nothing. None where the holder begins alone.

@@ -50,7 +50,7 @@ impl Pki {
         let Some(attempt) = context.ledger.cluster_attempt() else { return };
         for (machine, (ca_hash, sealed)) in &self.0 {
             let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
-            context.wants.insert(Subject("pki", *machine, attempt), entry);
+            context.wants.insert(Subject("pki", *machine, attempt.0), entry);
         }
     }
 }

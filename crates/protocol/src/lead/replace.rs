@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, MachineId, TurnKind, host_of};
+use muster_wire::{Card, MachineId, TurnKind, TurnNumber, host_of};
 
 use super::Context;
 use super::silence::Silence;
@@ -20,7 +20,8 @@ pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool 
     let ledger = context.ledger;
     let founds = ledger.is_founder(machine) && ledger.live_claim().is_none_or(|(_, holder)| holder != machine);
     // One whose turn was given up for it may have left its member behind.
-    let tried = ledger.last_turn(TurnKind::Etcd) > 0 && ledger.control_planes().any(|plane| plane == machine);
+    let tried =
+        ledger.last_turn(TurnKind::Etcd) > TurnNumber::NONE && ledger.control_planes().any(|plane| plane == machine);
     adding || founds || tried || ledger.has_etcd(machine)
 }
 

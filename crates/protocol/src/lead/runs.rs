@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_wire::MachineId;
+use muster_wire::{Attempt, MachineId};
 
 use super::Context;
 use crate::tuning::Tuning;
@@ -17,7 +17,7 @@ pub(super) const RETRY_RESENDS: u32 = 4;
 pub(super) enum Job {
     Ticket {
         machine: MachineId,
-        attempt: u32,
+        attempt: Attempt,
         registers: bool,
     },
     SealPki {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use muster_wire::{Entry, MachineId, Role};
+use muster_wire::{Attempt, Entry, MachineId, Role};
 
 use super::runs::{Job, Runs};
 use super::{Context, recipient};
@@ -14,11 +14,11 @@ use crate::{Ledger, Step};
 
 /// This duty's notes: tickets that were made and are not in the ledger yet, with their attempts.
 #[derive(Debug, Default)]
-pub(super) struct Tickets(BTreeMap<MachineId, (u32, Bytes)>);
+pub(super) struct Tickets(BTreeMap<MachineId, (Attempt, Bytes)>);
 
 impl Tickets {
     /// Forgets what is in the ledger by now, and what leads nowhere.
-    pub(super) fn forget(&mut self, ledger: &Ledger, attempt: u32) {
+    pub(super) fn forget(&mut self, ledger: &Ledger, attempt: Attempt) {
         self.0.retain(|machine, (made_for, _)| {
             *made_for == attempt && ledger.member(*machine).is_some() && is_needed(ledger, *machine, attempt)
         });
@@ -29,7 +29,7 @@ impl Tickets {
         context: &mut Context<'_>,
         runs: &mut Runs,
         member: &Member,
-        attempt: u32,
+        attempt: Attempt,
         own: &Bytes,
     ) {
         let mut recipient = recipient(member);
@@ -49,14 +49,14 @@ impl Tickets {
         runs.start(context, Job::Ticket { machine, attempt, registers: !token_registered }, step);
     }
 
-    pub(super) fn made(&mut self, machine: MachineId, attempt: u32, ciphertext: Bytes) {
+    pub(super) fn made(&mut self, machine: MachineId, attempt: Attempt, ciphertext: Bytes) {
         self.0.insert(machine, (attempt, ciphertext));
     }
 
     pub(super) fn want(&self, context: &mut Context<'_>) {
         for (machine, (attempt, ciphertext)) in &self.0 {
             let entry = Entry::Ticket { machine: *machine, attempt: *attempt, ciphertext: ciphertext.clone() };
-            context.wants.insert(Subject("ticket", *machine, *attempt), entry);
+            context.wants.insert(Subject("ticket", *machine, attempt.0), entry);
             if planted("leader-speaks-for-others") {
                 context.wants.insert(Subject("joined", *machine, 0), Entry::Joined { machine: *machine });
             }
@@ -65,6 +65,6 @@ impl Tickets {
 }
 
 /// Whether a machine has no ticket for the attempt's cluster.
-pub(super) fn is_needed(ledger: &Ledger, machine: MachineId, attempt: u32) -> bool {
+pub(super) fn is_needed(ledger: &Ledger, machine: MachineId, attempt: Attempt) -> bool {
     ledger.ticket(machine).is_none_or(|(of, _)| *of != attempt)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_wire::MachineId;
+use muster_wire::{Attempt, MachineId};
 
 use super::runs::{Job, RETRY_RESENDS, Runs};
 use super::{AT_ONCE, Context, recipient, tickets};
@@ -34,7 +34,7 @@ impl Tokens {
     /// Registers the tokens of machines again that could have joined long since, and at once of those that init did not
     /// register: the ticket may have been made before InitReady and committed after it. Their tickets stay as they are: a
     /// machine's token is always the same.
-    pub(super) fn renew(&mut self, context: &mut Context<'_>, runs: &mut Runs, attempt: u32, own: &Bytes) {
+    pub(super) fn renew(&mut self, context: &mut Context<'_>, runs: &mut Runs, attempt: Attempt, own: &Bytes) {
         let ledger = context.ledger;
         let waits = |machine: &MachineId, member: &Member| {
             !member.joined && !tickets::is_needed(ledger, *machine, attempt) && context.roster.is_alive(*machine)

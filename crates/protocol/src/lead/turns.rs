@@ -19,7 +19,7 @@ pub(super) fn watch(context: &mut Context<'_>, silence: &mut Silence) {
             }) || planted("etcd-turn-cut") && !context.roster.is_alive(holder))
         {
             let turn = Turn { kind, number, holder, change: TurnChange::GaveUp };
-            context.wants.insert(Subject(kind.word(), holder, number), Entry::Turn(turn));
+            context.wants.insert(Subject(kind.word(), holder, number.0), Entry::Turn(turn));
         }
     }
 }

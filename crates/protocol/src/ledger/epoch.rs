@@ -4,7 +4,7 @@
 //! own, and its epoch says so. Whoever is in an earlier epoch takes it over as a whole, and finds itself removed if it was one of the lost.
 
 use bytes::Bytes;
-use muster_wire::{Digest, Entry, Epoch, MachineId, WireError, level, limits, proto};
+use muster_wire::{Attempt, Digest, Entry, Epoch, MachineId, WireError, level, limits, proto};
 
 use super::{Ledger, Refusal};
 
@@ -79,7 +79,7 @@ impl Ledger {
     pub fn rebuilt(&self, by: MachineId, epoch: NextEpoch) -> Result<Self, Refusal> {
         self.members.control_plane(by)?;
         if self.init.ready.is_none() {
-            return Err(Refusal::NotLive { named: 0, live: self.init.claim.map(|(live, _)| live) });
+            return Err(Refusal::NotLive { named: Attempt::NONE, live: self.init.claim.map(|(live, _)| live) });
         }
         if !self.has_etcd(by) {
             return Err(Refusal::NotInEtcd(by));
@@ -90,7 +90,7 @@ impl Ledger {
             return Err(Refusal::LastControlPlane(by));
         }
         let mut next = self.clone();
-        next.revision += 1;
+        next.revision = next.revision.next();
         let needs = if epoch.backup.is_some() { level::BACKUPS } else { level::RECOVERY };
         next.level.0 = next.level.0.max(needs);
         next.recovered.backup = epoch.backup;

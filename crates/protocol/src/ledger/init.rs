@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_wire::MachineId;
+use muster_wire::{Attempt, MachineId};
 
 use super::Refusal;
 use crate::planted::planted;
@@ -14,7 +14,7 @@ const ABANDONED_KEPT: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
     /// The attempt.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// Who ran it.
     pub machine: MachineId,
     /// `host:port` of the first API server.
@@ -27,11 +27,11 @@ pub struct Ready {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Init {
     /// The last attempt's number; 0 before the first.
-    pub(super) attempt: u32,
-    pub(super) claim: Option<(u32, MachineId)>,
+    pub(super) attempt: Attempt,
+    pub(super) claim: Option<(Attempt, MachineId)>,
     pub(super) ready: Option<Ready>,
     /// The last abandoned attempts, oldest first: number, machine, reason.
-    pub(super) abandoned: Vec<(u32, MachineId, String)>,
+    pub(super) abandoned: Vec<(Attempt, MachineId, String)>,
     /// Who begins etcd together in the attempt that made the cluster or is trying to; none if one machine does alone.
     pub(super) founders: BTreeSet<MachineId>,
     /// Names and addresses of all that the claim named, those that have left since among them: etcd's members know each other by
@@ -46,15 +46,15 @@ impl Init {
     ///
     /// # Errors
     /// The cluster is made, another attempt is live, or the number is not the next one.
-    pub(super) fn may_claim(&self, attempt: u32) -> Result<(), Refusal> {
+    pub(super) fn may_claim(&self, attempt: Attempt) -> Result<(), Refusal> {
         if let Some(ready) = self.ready.as_ref().filter(|_| !planted("claim-after-ready")) {
             return Err(Refusal::AlreadyReady(ready.attempt));
         }
         if let Some((live, _)) = self.claim.filter(|_| !planted("claim-while-live")) {
             return Err(Refusal::NotLive { named: attempt, live: Some(live) });
         }
-        if attempt != self.attempt + 1 && !planted("claim-repeated") {
-            return Err(Refusal::WrongAttempt { named: attempt, next: self.attempt + 1 });
+        if attempt != self.attempt.next() && !planted("claim-repeated") {
+            return Err(Refusal::WrongAttempt { named: attempt, next: self.attempt.next() });
         }
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Init {
     /// Gives the right to `machine`, after [`Init::may_claim`].
     pub(super) fn claim(
         &mut self,
-        attempt: u32,
+        attempt: Attempt,
         machine: MachineId,
         founders: BTreeSet<MachineId>,
         etcd_list: Vec<(String, String)>,
@@ -78,7 +78,7 @@ impl Init {
     ///
     /// # Errors
     /// The attempt is not the one that made the cluster or is trying to, or the machine is none of its founders, or it has begun before.
-    pub(super) fn begin(&mut self, attempt: u32, machine: MachineId) -> Result<(), Refusal> {
+    pub(super) fn begin(&mut self, attempt: Attempt, machine: MachineId) -> Result<(), Refusal> {
         let live = self.cluster_attempt();
         if live != Some(attempt) {
             return Err(Refusal::NotLive { named: attempt, live });
@@ -96,7 +96,7 @@ impl Init {
     }
 
     /// Whose attempt it is that may say that it made the cluster.
-    pub(super) fn maker(&self, attempt: u32) -> Result<MachineId, Refusal> {
+    pub(super) fn maker(&self, attempt: Attempt) -> Result<MachineId, Refusal> {
         if let Some(ready) = &self.ready {
             return Err(Refusal::AlreadyReady(ready.attempt));
         }
@@ -112,7 +112,7 @@ impl Init {
     }
 
     /// Whether the attempt is the live one.
-    pub(super) fn is_live(&self, attempt: u32) -> Result<(), Refusal> {
+    pub(super) fn is_live(&self, attempt: Attempt) -> Result<(), Refusal> {
         let live = self.live();
         if live == Some(attempt) { Ok(()) } else { Err(Refusal::NotLive { named: attempt, live }) }
     }
@@ -130,12 +130,12 @@ impl Init {
         }
     }
 
-    fn live(&self) -> Option<u32> {
+    fn live(&self) -> Option<Attempt> {
         self.claim.map(|(live, _)| live)
     }
 
     /// The attempt that made the cluster or is trying to.
-    pub(super) fn cluster_attempt(&self) -> Option<u32> {
+    pub(super) fn cluster_attempt(&self) -> Option<Attempt> {
         self.ready.as_ref().map(|ready| ready.attempt).or(self.live())
     }
 }

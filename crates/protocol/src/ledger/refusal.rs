@@ -1,6 +1,6 @@
 //! Why an entry took no effect.
 
-use muster_wire::{Digest, MachineId, TurnKind};
+use muster_wire::{Attempt, Digest, MachineId, TurnKind};
 
 /// Why an entry took no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,20 +32,20 @@ pub enum Refusal {
     #[error("attempt {named} is not live (live: {live:?})")]
     NotLive {
         /// The attempt in the entry.
-        named: u32,
+        named: Attempt,
         /// The live attempt, if any.
-        live: Option<u32>,
+        live: Option<Attempt>,
     },
     /// The cluster is made; nobody claims init again.
     #[error("attempt {0} made the cluster already")]
-    AlreadyReady(u32),
+    AlreadyReady(Attempt),
     /// A claim's number must be one above the last.
     #[error("the next attempt is {next}, not {named}")]
     WrongAttempt {
         /// The number in the entry.
-        named: u32,
+        named: Attempt,
         /// The right number.
-        next: u32,
+        next: Attempt,
     },
     /// Only a control plane may.
     #[error("{0} is not a control plane")]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, MachineId, WireError, proto};
+use muster_wire::{Attempt, Digest, MachineId, Revision, WireError, proto};
 use prost::Message;
 
 use super::backups::Backups;
@@ -21,8 +21,8 @@ impl Ledger {
     /// The bytes that [`Ledger::decode`] takes.
     pub fn encode(&self) -> Vec<u8> {
         let id = |machine: &MachineId| Bytes::copy_from_slice(&machine.0);
-        let claimed = |(attempt, machine): &(u32, MachineId)| proto::InitClaimed {
-            attempt: *attempt,
+        let claimed = |(attempt, machine): &(Attempt, MachineId)| proto::InitClaimed {
+            attempt: attempt.0,
             machine: id(machine),
             founders: Vec::new(),
         };
@@ -30,12 +30,12 @@ impl Ledger {
         let (wishes, removal_held) = self.wishes.to_proto();
         let (backups, last_backup) = self.backups.to_proto();
         proto::LedgerState {
-            revision: self.revision,
+            revision: self.revision.0,
             members: self.members.all().values().map(|member| self.member_to_proto(member)).collect(),
-            attempt: self.init.attempt,
+            attempt: self.init.attempt.0,
             claim: self.init.claim.as_ref().filter(|_| !crate::planted::planted("snapshot-loses-claim")).map(claimed),
             ready: self.init.ready.as_ref().map(|ready| proto::InitReady {
-                attempt: ready.attempt,
+                attempt: ready.attempt.0,
                 ca_hash: Bytes::new(),
                 endpoints: ready.endpoints.clone(),
                 tokens: ready.tokens.iter().map(id).collect(),
@@ -45,7 +45,7 @@ impl Ledger {
                 .init
                 .abandoned
                 .iter()
-                .map(|(attempt, _, why)| proto::InitAbandoned { attempt: *attempt, why: why.clone() })
+                .map(|(attempt, _, why)| proto::InitAbandoned { attempt: attempt.0, why: why.clone() })
                 .collect(),
             failed: self.init.abandoned.iter().map(|(attempt, machine, _)| claimed(&(*attempt, *machine))).collect(),
             ca_hash: self.pki.as_ref().map(|pki| Bytes::copy_from_slice(&pki.ca_hash.0)).unwrap_or_default(),
@@ -76,10 +76,13 @@ impl Ledger {
                 .iter()
                 .map(|(name, address)| proto::EtcdFounder { name: name.clone(), address: address.clone() })
                 .collect(),
-            removed: match crate::planted::planted("snapshot-loses-removed") {
-                true => Vec::new(),
-                false => self.members.removed.iter().map(id).collect(),
-            },
+            removed: self
+                .members
+                .removed
+                .iter()
+                .filter(|_| !crate::planted::planted("snapshot-loses-removed"))
+                .map(id)
+                .collect(),
             control_planes: self.members.seats.count,
             voters: self.members.seats.voters.iter().map(id).collect(),
         }
@@ -100,7 +103,7 @@ impl Ledger {
         let id = |bytes: &Bytes| MachineId::from_slice(bytes, "ledger.machine");
         let charter = state.charter.as_ref().try_into();
         let mut ledger = Self {
-            revision: state.revision,
+            revision: Revision(state.revision),
             charter: charter.map_err(|_| WireError::Field { field: "ledger.charter", rule: "must have 16 bytes" })?,
             level: Level(state.level),
             recovered: Recovered::from_proto(state.recovered)?,
@@ -117,8 +120,8 @@ impl Ledger {
                 state.dismissed.iter().map(id).collect::<Result<_, _>>()?,
             ),
             init: Init {
-                attempt: state.attempt,
-                claim: state.claim.map(|claim| Ok((claim.attempt, id(&claim.machine)?))).transpose()?,
+                attempt: Attempt(state.attempt),
+                claim: state.claim.map(|claim| Ok((Attempt(claim.attempt), id(&claim.machine)?))).transpose()?,
                 founders: state.founders.iter().map(id).collect::<Result<_, _>>()?,
                 begun: state.founding.iter().map(id).collect::<Result<_, _>>()?,
                 etcd_list: state.etcd_list.into_iter().map(|member| (member.name, member.address)).collect(),
@@ -129,7 +132,7 @@ impl Ledger {
         };
         if let Some(ready) = state.ready {
             ledger.init.ready = Some(Ready {
-                attempt: ready.attempt,
+                attempt: Attempt(ready.attempt),
                 machine: id(&state.ready_machine)?,
                 endpoints: ready.endpoints,
                 tokens: ready.tokens.iter().map(id).collect::<Result<BTreeSet<_>, _>>()?,
@@ -147,7 +150,7 @@ impl Ledger {
             ledger.insert(member)?;
         }
         for (abandoned, failed) in state.abandoned.into_iter().zip(state.failed) {
-            ledger.init.abandoned.push((abandoned.attempt, id(&failed.machine)?, abandoned.why));
+            ledger.init.abandoned.push((Attempt(abandoned.attempt), id(&failed.machine)?, abandoned.why));
         }
         Ok(ledger)
     }
@@ -159,7 +162,7 @@ impl Ledger {
             admitted: Some(member.admitted.to_proto()),
             ticket: ticket.map(|(attempt, ciphertext)| proto::Ticket {
                 machine: Bytes::copy_from_slice(&machine.0),
-                attempt: *attempt,
+                attempt: attempt.0,
                 ciphertext: ciphertext.clone(),
             }),
             joined: member.joined,
@@ -173,7 +176,7 @@ impl Ledger {
             member.admitted.ok_or(WireError::Field { field: "ledger.members", rule: "lack an admission" })?;
         let admitted = Admitted::from_proto(admitted)?;
         if let Some(ticket) = member.ticket {
-            self.tickets.issue(admitted.machine, ticket.attempt, &ticket.ciphertext);
+            self.tickets.issue(admitted.machine, Attempt(ticket.attempt), &ticket.ciphertext);
         }
         if member.etcd_member {
             self.turns.etcd_members.insert(admitted.machine);

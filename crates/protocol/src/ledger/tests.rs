@@ -23,21 +23,21 @@ fn admit(number: u8, role: Role) -> Entry {
     Entry::Admitted(Admitted { role, ..admitted(number) })
 }
 
-fn pki(attempt: u32, ca: &str, machines: &[u8]) -> Entry {
+fn pki(attempt: Attempt, ca: &str, machines: &[u8]) -> Entry {
     let sealed = machines.iter().map(|number| Sealed { machine: id(*number), ciphertext: Bytes::from_static(b"x") });
     Entry::PkiSealed { attempt, ca_hash: Digest::of(ca, &[]), sealed: sealed.collect() }
 }
 
-fn ready(attempt: u32, tokens: &[u8]) -> Entry {
+fn ready(attempt: Attempt, tokens: &[u8]) -> Entry {
     let tokens = tokens.iter().map(|number| id(*number)).collect();
     Entry::InitReady { attempt, ca_hash: Digest::of("ca", &[]), endpoints: vec!["10.0.0.1:6443".into()], tokens }
 }
 
-fn claim(attempt: u32, number: u8) -> Entry {
+fn claim(attempt: Attempt, number: u8) -> Entry {
     Entry::InitClaimed { attempt, machine: id(number), founders: Vec::new() }
 }
 
-fn turn(kind: TurnKind, holder: u8, change: TurnChange, number: u32) -> Entry {
+fn turn(kind: TurnKind, holder: u8, change: TurnChange, number: TurnNumber) -> Entry {
     Entry::Turn(Turn { kind, number, holder: id(holder), change })
 }
 
@@ -46,7 +46,7 @@ fn apply(ledger: &mut Ledger, entries: &[Entry]) -> Result<(), Refusal> {
     let mut last = Ok(());
     for entry in entries {
         last.clone().expect("taken");
-        last = ledger.apply(ledger.revision() + 1, entry);
+        last = ledger.apply(ledger.revision().next(), entry);
     }
     last
 }
@@ -61,24 +61,34 @@ fn three() -> Ledger {
 #[test]
 fn one_attempt_is_live_at_a_time_and_none_after_the_cluster_is_made() {
     let mut ledger = three();
-    assert_eq!(apply(&mut ledger, &[claim(2, 1)]), Err(Refusal::WrongAttempt { named: 2, next: 1 }));
-    assert_eq!(apply(&mut ledger, &[claim(1, 3)]), Err(Refusal::NotControlPlane(id(3))));
-    apply(&mut ledger, &[claim(1, 1)]).expect("claims");
-    assert_eq!(apply(&mut ledger, &[claim(2, 2)]), Err(Refusal::NotLive { named: 2, live: Some(1) }));
-    assert_eq!(apply(&mut ledger, &[ready(1, &[])]), Err(Refusal::NoCa));
-    apply(&mut ledger, &[pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
-    assert_eq!(apply(&mut ledger, &[claim(2, 2)]), Err(Refusal::AlreadyReady(1)));
-    assert_eq!(apply(&mut ledger, &[ready(1, &[])]), Err(Refusal::AlreadyReady(1)));
+    assert_eq!(
+        apply(&mut ledger, &[claim(Attempt(2), 1)]),
+        Err(Refusal::WrongAttempt { named: Attempt(2), next: Attempt(1) })
+    );
+    assert_eq!(apply(&mut ledger, &[claim(Attempt(1), 3)]), Err(Refusal::NotControlPlane(id(3))));
+    apply(&mut ledger, &[claim(Attempt(1), 1)]).expect("claims");
+    assert_eq!(
+        apply(&mut ledger, &[claim(Attempt(2), 2)]),
+        Err(Refusal::NotLive { named: Attempt(2), live: Some(Attempt(1)) })
+    );
+    assert_eq!(apply(&mut ledger, &[ready(Attempt(1), &[])]), Err(Refusal::NoCa));
+    apply(&mut ledger, &[pki(Attempt(1), "ca", &[1, 2]), ready(Attempt(1), &[2])]).expect("is ready");
+    assert_eq!(apply(&mut ledger, &[claim(Attempt(2), 2)]), Err(Refusal::AlreadyReady(Attempt(1))));
+    assert_eq!(apply(&mut ledger, &[ready(Attempt(1), &[])]), Err(Refusal::AlreadyReady(Attempt(1))));
 }
 
 #[test]
 fn an_abandoned_attempt_never_makes_the_cluster_and_its_ca_is_kept() {
     let mut ledger = three();
-    let abandoned = Entry::InitAbandoned { attempt: 1, why: "died".into() };
-    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), abandoned, claim(2, 2)]).expect("goes on");
-    assert_eq!(apply(&mut ledger, &[ready(1, &[])]), Err(Refusal::NotLive { named: 1, live: Some(2) }));
-    assert_eq!(apply(&mut ledger, &[pki(2, "another", &[2])]), Err(Refusal::OtherCa));
-    apply(&mut ledger, &[ready(2, &[])]).expect("is ready");
+    let abandoned = Entry::InitAbandoned { attempt: Attempt(1), why: "died".into() };
+    apply(&mut ledger, &[claim(Attempt(1), 1), pki(Attempt(1), "ca", &[1, 2]), abandoned, claim(Attempt(2), 2)])
+        .expect("goes on");
+    assert_eq!(
+        apply(&mut ledger, &[ready(Attempt(1), &[])]),
+        Err(Refusal::NotLive { named: Attempt(1), live: Some(Attempt(2)) })
+    );
+    assert_eq!(apply(&mut ledger, &[pki(Attempt(2), "another", &[2])]), Err(Refusal::OtherCa));
+    apply(&mut ledger, &[ready(Attempt(2), &[])]).expect("is ready");
     assert_eq!(ledger.ready().map(|ready| ready.machine), Some(id(2)));
 }
 
@@ -86,30 +96,41 @@ fn an_abandoned_attempt_never_makes_the_cluster_and_its_ca_is_kept() {
 fn tickets_die_with_their_attempt_and_with_a_token_that_init_did_not_register() {
     let mut ledger = three();
     let ticket = |attempt| Entry::Ticket { machine: id(3), attempt, ciphertext: Bytes::from_static(b"t") };
-    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ticket(1)]).expect("has a ticket");
-    apply(&mut ledger, &[Entry::InitAbandoned { attempt: 1, why: String::new() }]).expect("is abandoned");
+    apply(&mut ledger, &[claim(Attempt(1), 1), pki(Attempt(1), "ca", &[1, 2]), ticket(Attempt(1))])
+        .expect("has a ticket");
+    apply(&mut ledger, &[Entry::InitAbandoned { attempt: Attempt(1), why: String::new() }]).expect("is abandoned");
     assert_eq!(ledger.ticket(id(3)).cloned(), None);
-    assert_eq!(apply(&mut ledger, &[claim(2, 1), ticket(1)]), Err(Refusal::NotLive { named: 1, live: Some(2) }));
-    apply(&mut ledger, &[ticket(2), ready(2, &[2])]).expect("is ready");
+    assert_eq!(
+        apply(&mut ledger, &[claim(Attempt(2), 1), ticket(Attempt(1))]),
+        Err(Refusal::NotLive { named: Attempt(1), live: Some(Attempt(2)) })
+    );
+    apply(&mut ledger, &[ticket(Attempt(2)), ready(Attempt(2), &[2])]).expect("is ready");
     assert_eq!(ledger.ticket(id(3)).cloned(), None);
-    apply(&mut ledger, &[ticket(2)]).expect("has another ticket");
+    apply(&mut ledger, &[ticket(Attempt(2))]).expect("has another ticket");
 }
 
 #[test]
 fn etcd_is_joined_in_turn() {
     let mut ledger = three();
     let turn = |number, change, count| turn(TurnKind::Etcd, number, change, count);
-    assert!(apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).is_err(), "there is no etcd yet");
-    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
-    apply(&mut ledger, &[turn(2, TurnChange::Started, 1)]).expect("takes its turn");
+    assert!(apply(&mut ledger, &[turn(2, TurnChange::Started, TurnNumber(1))]).is_err(), "there is no etcd yet");
+    apply(&mut ledger, &[claim(Attempt(1), 1), pki(Attempt(1), "ca", &[1, 2]), ready(Attempt(1), &[2])])
+        .expect("is ready");
+    apply(&mut ledger, &[turn(2, TurnChange::Started, TurnNumber(1))]).expect("takes its turn");
     assert_eq!(
-        apply(&mut ledger, &[turn(1, TurnChange::Started, 2)]),
+        apply(&mut ledger, &[turn(1, TurnChange::Started, TurnNumber(2))]),
         Err(Refusal::TurnTaken { kind: TurnKind::Etcd, holder: id(2) })
     );
-    assert_eq!(apply(&mut ledger, &[turn(2, TurnChange::Done, 2)]), Err(Refusal::NoSuchTurn(TurnKind::Etcd)));
-    apply(&mut ledger, &[turn(2, TurnChange::Done, 1)]).expect("is done");
+    assert_eq!(
+        apply(&mut ledger, &[turn(2, TurnChange::Done, TurnNumber(2))]),
+        Err(Refusal::NoSuchTurn(TurnKind::Etcd))
+    );
+    apply(&mut ledger, &[turn(2, TurnChange::Done, TurnNumber(1))]).expect("is done");
     assert!(ledger.has_etcd(id(2)));
-    assert_eq!(apply(&mut ledger, &[turn(3, TurnChange::Started, 2)]), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(
+        apply(&mut ledger, &[turn(3, TurnChange::Started, TurnNumber(2))]),
+        Err(Refusal::NotControlPlane(id(3)))
+    );
 }
 
 #[test]
@@ -117,19 +138,26 @@ fn one_machine_disrupts_at_a_time_and_etcd_is_joined_meanwhile() {
     let mut ledger = three();
     let disrupt = |number, change, count| turn(TurnKind::Disrupt, number, change, count);
     apply(&mut ledger, &[Entry::LevelRaised { level: 2 }]).expect("is raised");
-    assert!(apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).is_err(), "there is nothing to disrupt yet");
-    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is ready");
-    apply(&mut ledger, &[disrupt(3, TurnChange::Started, 1)]).expect("a worker may");
+    assert!(
+        apply(&mut ledger, &[disrupt(3, TurnChange::Started, TurnNumber(1))]).is_err(),
+        "there is nothing to disrupt yet"
+    );
+    apply(&mut ledger, &[claim(Attempt(1), 1), pki(Attempt(1), "ca", &[1, 2]), ready(Attempt(1), &[2])])
+        .expect("is ready");
+    apply(&mut ledger, &[disrupt(3, TurnChange::Started, TurnNumber(1))]).expect("a worker may");
     let taken = Refusal::TurnTaken { kind: TurnKind::Disrupt, holder: id(3) };
-    assert_eq!(apply(&mut ledger, &[disrupt(1, TurnChange::Started, 2)]), Err(taken));
-    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, 1)]).expect("is another kind");
+    assert_eq!(apply(&mut ledger, &[disrupt(1, TurnChange::Started, TurnNumber(2))]), Err(taken));
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, TurnNumber(1))]).expect("is another kind");
     assert_eq!(
-        apply(&mut ledger, &[turn(TurnKind::Etcd, 3, TurnChange::GaveUp, 1)]),
+        apply(&mut ledger, &[turn(TurnKind::Etcd, 3, TurnChange::GaveUp, TurnNumber(1))]),
         Err(Refusal::NoSuchTurn(TurnKind::Etcd)),
         "an end names its kind"
     );
-    apply(&mut ledger, &[disrupt(3, TurnChange::GaveUp, 1), disrupt(1, TurnChange::Started, 2)])
-        .expect("is free again");
+    apply(
+        &mut ledger,
+        &[disrupt(3, TurnChange::GaveUp, TurnNumber(1)), disrupt(1, TurnChange::Started, TurnNumber(2))],
+    )
+    .expect("is free again");
     apply(&mut ledger, &[Entry::Removed { machine: id(1) }]).expect("is removed");
     assert_eq!(ledger.turn(TurnKind::Disrupt), None, "a turn ends with its holder");
 }
@@ -167,7 +195,7 @@ fn an_address_is_corrected_until_something_carries_it() {
     let renamed = Entry::Admitted(Admitted { name: "else".into(), ..other });
     assert_eq!(apply(&mut ledger, &[renamed]), Err(Refusal::AlreadyAdmitted(id(2))));
     // Its init is under way.
-    apply(&mut ledger, &[claim(1, 1)]).expect("is claimed");
+    apply(&mut ledger, &[claim(Attempt(1), 1)]).expect("is claimed");
     assert_eq!(apply(&mut ledger, &[at(1, "10.9.0.1")]), Err(Refusal::AlreadyAdmitted(id(1))));
     apply(&mut ledger, &[Entry::Joined { machine: id(2) }]).expect("has joined");
     assert_eq!(apply(&mut ledger, &[at(2, "10.9.0.4")]), Err(Refusal::AlreadyAdmitted(id(2))));
@@ -177,14 +205,14 @@ fn an_address_is_corrected_until_something_carries_it() {
 fn a_ledger_survives_its_bytes() {
     let mut ledger = three();
     let entries = [
-        claim(1, 1),
-        pki(1, "ca", &[1, 2]),
-        Entry::InitAbandoned { attempt: 1, why: "died".into() },
-        claim(2, 2),
-        ready(2, &[1, 3]),
-        turn(TurnKind::Etcd, 1, TurnChange::Started, 1),
+        claim(Attempt(1), 1),
+        pki(Attempt(1), "ca", &[1, 2]),
+        Entry::InitAbandoned { attempt: Attempt(1), why: "died".into() },
+        claim(Attempt(2), 2),
+        ready(Attempt(2), &[1, 3]),
+        turn(TurnKind::Etcd, 1, TurnChange::Started, TurnNumber(1)),
         Entry::LevelRaised { level: 2 },
-        turn(TurnKind::Disrupt, 2, TurnChange::Started, 7),
+        turn(TurnKind::Disrupt, 2, TurnChange::Started, TurnNumber(7)),
         Entry::Joined { machine: id(2) },
         Entry::Removed { machine: id(3) },
     ];
@@ -207,17 +235,17 @@ proptest::proptest! {
         let mut made = None;
         for (kind, number, attempt) in choices {
             let entry = match kind {
-                0 => claim(attempt, number),
-                1 => pki(attempt, "ca", &[1, 2]),
-                2 => ready(attempt, &[1, 2, 3]),
-                3 => Entry::InitAbandoned { attempt, why: String::new() },
-                4 => turn(TurnKind::Etcd, number, TurnChange::Started, attempt),
-                5 => turn(TurnKind::Etcd, number, TurnChange::Done, attempt),
+                0 => claim(Attempt(attempt), number),
+                1 => pki(Attempt(attempt), "ca", &[1, 2]),
+                2 => ready(Attempt(attempt), &[1, 2, 3]),
+                3 => Entry::InitAbandoned { attempt: Attempt(attempt), why: String::new() },
+                4 => turn(TurnKind::Etcd, number, TurnChange::Started, TurnNumber(attempt)),
+                5 => turn(TurnKind::Etcd, number, TurnChange::Done, TurnNumber(attempt)),
                 6 => Entry::Joined { machine: id(number) },
-                _ => Entry::Ticket { machine: id(number), attempt, ciphertext: Bytes::new() },
+                _ => Entry::Ticket { machine: id(number), attempt: Attempt(attempt), ciphertext: Bytes::new() },
             };
             let before = ledger.clone();
-            let taken = ledger.apply(ledger.revision() + 1, &entry).is_ok();
+            let taken = ledger.apply(ledger.revision().next(), &entry).is_ok();
             if !taken {
                 let mut same = before.clone();
                 same.skip(ledger.revision());
@@ -269,7 +297,7 @@ fn a_charter_that_names_no_number_bounds_none() {
 #[test]
 fn levels_rise_one_by_one_and_what_needs_a_higher_one_waits_for_it() {
     let mut ledger = three();
-    let disrupt = turn(TurnKind::Disrupt, 1, TurnChange::Started, 1);
+    let disrupt = turn(TurnKind::Disrupt, 1, TurnChange::Started, TurnNumber(1));
     let early = Refusal::TooEarly { needs: 2, level: 1 };
     assert_eq!(apply(&mut ledger, &[disrupt]), Err(early));
     let raised = |level| Entry::LevelRaised { level };
@@ -317,12 +345,18 @@ fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
     apply(&mut ledger, &levels).expect("rises");
     assert_eq!(apply(&mut ledger, &[remove(9)]), Err(Refusal::NotAdmitted(id(9))));
     assert_eq!(apply(&mut ledger, &[remove(1)]), Err(Refusal::LastControlPlane(id(1))));
-    let two =
-        [admit(2, Role::ControlPlane), admit(3, Role::Worker), claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])];
+    let two = [
+        admit(2, Role::ControlPlane),
+        admit(3, Role::Worker),
+        claim(Attempt(1), 1),
+        pki(Attempt(1), "ca", &[1, 2]),
+        ready(Attempt(1), &[2]),
+    ];
     apply(&mut ledger, &two).expect("goes on");
-    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, 1)]).expect("takes its turn");
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Started, TurnNumber(1))]).expect("takes its turn");
     assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::HoldsTurn(id(2))));
-    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Done, 1), remove(3)]).expect("a worker may leave");
+    apply(&mut ledger, &[turn(TurnKind::Etcd, 2, TurnChange::Done, TurnNumber(1)), remove(3)])
+        .expect("a worker may leave");
     let mut ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
     assert_eq!(ledger.open_wishes().len(), 1, "until it is gone");
     assert_eq!(apply(&mut ledger, &[remove(2)]), Err(Refusal::RemovalUnderWay(id(3))));
@@ -334,7 +368,7 @@ fn a_machine_leaves_when_the_cluster_stands_without_it_and_one_at_a_time() {
     apply(&mut ledger, &[Entry::Removed { machine: id(3) }]).expect("is removed");
     assert!(ledger.open_wishes().is_empty() && ledger.removal_held().is_none());
     apply(&mut ledger, &[remove(2)]).expect("the next may leave");
-    let started = turn(TurnKind::Disrupt, 1, TurnChange::Started, 1);
+    let started = turn(TurnKind::Disrupt, 1, TurnChange::Started, TurnNumber(1));
     apply(&mut ledger, &[started, Entry::Removed { machine: id(2) }]).expect("is removed");
     let ledger = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
     let removals = [1, 2, 3].map(|number| ledger.removal(id(number)));
@@ -361,11 +395,15 @@ fn a_wish_that_was_withdrawn_does_not_come_back_with_a_late_copy() {
 #[test]
 fn a_worker_takes_a_free_seat_under_a_turn_and_joins_only_with_etcd() {
     let mut ledger = at_the_level_of_leaving();
-    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2]), admit(5, Role::Worker)]).expect("is made");
+    apply(
+        &mut ledger,
+        &[claim(Attempt(1), 1), pki(Attempt(1), "ca", &[1, 2]), ready(Attempt(1), &[2]), admit(5, Role::Worker)],
+    )
+    .expect("is made");
     let promote = |number: u8| Entry::Promoted { machine: id(number) };
     let joined = |number: u8| Entry::Joined { machine: id(number) };
     assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NoSuchTurn(TurnKind::Disrupt)));
-    apply(&mut ledger, &[turn(TurnKind::Disrupt, 1, TurnChange::Started, 1)]).expect("has its turn");
+    apply(&mut ledger, &[turn(TurnKind::Disrupt, 1, TurnChange::Started, TurnNumber(1))]).expect("has its turn");
     assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NoSeat { machine: id(5), count: 3 }));
     apply(&mut ledger, &[Entry::Removed { machine: id(4) }]).expect("leaves a seat");
     assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NotJoined(id(5))));
@@ -374,7 +412,7 @@ fn a_worker_takes_a_free_seat_under_a_turn_and_joins_only_with_etcd() {
     assert!(ledger.control_planes().any(|plane| plane == id(5)) && !ledger.member(id(5)).expect("is there").joined);
     // What it said as a worker comes late.
     assert_eq!(apply(&mut ledger, &[joined(5)]), Err(Refusal::NotInEtcd(id(5))));
-    let etcd = |change| turn(TurnKind::Etcd, 5, change, 1);
+    let etcd = |change| turn(TurnKind::Etcd, 5, change, TurnNumber(1));
     apply(&mut ledger, &[etcd(TurnChange::Started), etcd(TurnChange::Done), joined(5)]).expect("joins anew");
     assert_eq!(Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes"), ledger);
 }
@@ -388,19 +426,22 @@ fn at_the_level_of_leaving() -> Ledger {
     ledger
 }
 
-fn together(attempt: u32, holder: u8, founders: &[u8]) -> Entry {
+fn together(attempt: Attempt, holder: u8, founders: &[u8]) -> Entry {
     let founders = founders.iter().map(|number| id(*number)).collect();
     Entry::InitClaimed { attempt, machine: id(holder), founders }
 }
 
-fn founds(attempt: u32, number: u8) -> Entry {
+fn founds(attempt: Attempt, number: u8) -> Entry {
     Entry::Founds { attempt, machine: id(number) }
 }
 
 fn at_the_level_of_founders() -> Ledger {
     let mut ledger = three();
     apply(&mut ledger, &[admit(4, Role::ControlPlane)]).expect("admits");
-    assert_eq!(apply(&mut ledger, &[together(1, 1, &[1, 2, 4])]), Err(Refusal::TooEarly { needs: 3, level: 1 }));
+    assert_eq!(
+        apply(&mut ledger, &[together(Attempt(1), 1, &[1, 2, 4])]),
+        Err(Refusal::TooEarly { needs: 3, level: 1 })
+    );
     apply(&mut ledger, &[Entry::LevelRaised { level: 2 }, Entry::LevelRaised { level: 3 }]).expect("is raised");
     ledger
 }
@@ -408,21 +449,28 @@ fn at_the_level_of_founders() -> Ledger {
 #[test]
 fn a_claim_names_its_founders_and_each_of_them_begins_once() {
     let mut ledger = at_the_level_of_founders();
-    assert_eq!(apply(&mut ledger, &[together(1, 1, &[1, 2, 3])]), Err(Refusal::NotControlPlane(id(3))));
-    assert_eq!(apply(&mut ledger, &[together(1, 1, &[2, 4])]), Err(Refusal::NoFounder(id(1))));
-    apply(&mut ledger, &[together(1, 1, &[1, 2, 4]), pki(1, "ca", &[1, 2, 4]), founds(1, 2)]).expect("founds");
+    assert_eq!(apply(&mut ledger, &[together(Attempt(1), 1, &[1, 2, 3])]), Err(Refusal::NotControlPlane(id(3))));
+    assert_eq!(apply(&mut ledger, &[together(Attempt(1), 1, &[2, 4])]), Err(Refusal::NoFounder(id(1))));
+    apply(
+        &mut ledger,
+        &[together(Attempt(1), 1, &[1, 2, 4]), pki(Attempt(1), "ca", &[1, 2, 4]), founds(Attempt(1), 2)],
+    )
+    .expect("founds");
     assert!(ledger.is_founder(id(4)) && ledger.has_begun(id(2)) && !ledger.has_begun(id(4)));
-    assert_eq!(apply(&mut ledger, &[founds(1, 2)]), Err(Refusal::HasBegun(id(2))));
-    assert_eq!(apply(&mut ledger, &[founds(1, 3)]), Err(Refusal::NoFounder(id(3))));
-    assert_eq!(apply(&mut ledger, &[founds(2, 4)]), Err(Refusal::NotLive { named: 2, live: Some(1) }));
+    assert_eq!(apply(&mut ledger, &[founds(Attempt(1), 2)]), Err(Refusal::HasBegun(id(2))));
+    assert_eq!(apply(&mut ledger, &[founds(Attempt(1), 3)]), Err(Refusal::NoFounder(id(3))));
+    assert_eq!(
+        apply(&mut ledger, &[founds(Attempt(2), 4)]),
+        Err(Refusal::NotLive { named: Attempt(2), live: Some(Attempt(1)) })
+    );
     // The list is fixed: a founder that is wiped is in it, and is taken out of etcd first.
     assert_eq!(apply(&mut ledger, &[Entry::Removed { machine: id(4) }]), Err(Refusal::InEtcd(id(4))));
-    apply(&mut ledger, &[ready(1, &[3]), founds(1, 4)]).expect("one that is late begins late");
+    apply(&mut ledger, &[ready(Attempt(1), &[3]), founds(Attempt(1), 4)]).expect("one that is late begins late");
     assert!([1, 2, 4].iter().all(|number| ledger.has_etcd(id(*number))) && !ledger.has_etcd(id(3)));
     let kept = Ledger::decode(&ledger.encode(), level::KNOWN).expect("decodes");
     assert_eq!(kept, ledger, "founders are in a snapshot");
     // What it began was undone: it comes in turn, and may give that up.
-    let etcd = |change| turn(TurnKind::Etcd, 4, change, 1);
+    let etcd = |change| turn(TurnKind::Etcd, 4, change, TurnNumber(1));
     apply(&mut ledger, &[etcd(TurnChange::Started)]).expect("takes its turn");
     assert!(!ledger.is_founder(id(4)) && !ledger.has_etcd(id(4)) && ledger.is_founder(id(2)));
     assert_eq!(ledger.etcd_list().len(), 3, "who comes last is given the list of the beginning");
@@ -434,9 +482,13 @@ fn a_claim_names_its_founders_and_each_of_them_begins_once() {
 fn who_has_left_joins_anew_with_another_ticket() {
     let mut ledger = at_the_level_of_founders();
     let left = |number| Entry::Left { machine: id(number) };
-    apply(&mut ledger, &[together(1, 1, &[1, 2, 4]), pki(1, "ca", &[1, 2, 4]), ready(1, &[3])]).expect("is made");
+    apply(
+        &mut ledger,
+        &[together(Attempt(1), 1, &[1, 2, 4]), pki(Attempt(1), "ca", &[1, 2, 4]), ready(Attempt(1), &[3])],
+    )
+    .expect("is made");
     assert_eq!(apply(&mut ledger, &[left(3)]), Err(Refusal::NotJoined(id(3))));
-    let ticket = || Entry::Ticket { machine: id(3), attempt: 1, ciphertext: Bytes::from_static(b"t") };
+    let ticket = || Entry::Ticket { machine: id(3), attempt: Attempt(1), ciphertext: Bytes::from_static(b"t") };
     let joined = || Entry::Joined { machine: id(3) };
     apply(&mut ledger, &[ticket(), joined(), left(3)]).expect("leaves");
     let member = ledger.member(id(3)).expect("it belongs to the cluster as before");
@@ -450,10 +502,10 @@ fn who_has_left_joins_anew_with_another_ticket() {
 #[test]
 fn founders_go_with_their_attempt() {
     let mut ledger = at_the_level_of_founders();
-    let abandoned = Entry::InitAbandoned { attempt: 1, why: String::new() };
-    apply(&mut ledger, &[together(1, 1, &[1, 2, 4]), founds(1, 1), abandoned]).expect("is abandoned");
+    let abandoned = Entry::InitAbandoned { attempt: Attempt(1), why: String::new() };
+    apply(&mut ledger, &[together(Attempt(1), 1, &[1, 2, 4]), founds(Attempt(1), 1), abandoned]).expect("is abandoned");
     assert!(ledger.founders().is_empty() && !ledger.has_begun(id(1)));
-    apply(&mut ledger, &[together(2, 2, &[1, 2, 4]), founds(2, 1)]).expect("begins in the next one");
+    apply(&mut ledger, &[together(Attempt(2), 2, &[1, 2, 4]), founds(Attempt(2), 1)]).expect("begins in the next one");
     apply(&mut ledger, &[Entry::Removed { machine: id(2) }]).expect("whoever holds the claim may go, and it with him");
     assert!(ledger.founders().is_empty() && ledger.live_claim().is_none());
 }
@@ -462,14 +514,21 @@ fn founders_go_with_their_attempt() {
 fn a_cluster_is_rebuilt_from_one_control_plane_and_knows_nothing_of_the_others() {
     let mut ledger = three();
     assert!(matches!(ledger.rebuilt(id(1), NEXT), Err(Refusal::NotLive { .. })), "no cluster is made");
-    let made = [claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2]), turn(TurnKind::Etcd, 2, TurnChange::Started, 1)];
+    let made = [
+        claim(Attempt(1), 1),
+        pki(Attempt(1), "ca", &[1, 2]),
+        ready(Attempt(1), &[2]),
+        turn(TurnKind::Etcd, 2, TurnChange::Started, TurnNumber(1)),
+    ];
     apply(&mut ledger, &made).expect("goes on");
     assert_eq!(ledger.rebuilt(id(3), NEXT), Err(Refusal::NotControlPlane(id(3))));
     assert_eq!(ledger.rebuilt(id(2), NEXT), Err(Refusal::NotInEtcd(id(2))));
     let next = ledger.rebuilt(id(1), NEXT).expect("is rebuilt");
-    assert_eq!((next.epoch(), next.revision()), (Epoch { number: 1, by: id(1) }, ledger.revision() + 1));
+    assert_eq!((next.epoch(), next.revision()), (Epoch { number: 1, by: id(1) }, ledger.revision().next()));
     assert_eq!((next.lost(), next.removal(id(2))), (&["node-2".to_owned()][..], Some(Removal::Returns)));
-    assert!(next.has_etcd(id(1)) && next.turn(TurnKind::Etcd).is_none() && next.last_turn(TurnKind::Etcd) == 1);
+    assert!(
+        next.has_etcd(id(1)) && next.turn(TurnKind::Etcd).is_none() && next.last_turn(TurnKind::Etcd) == TurnNumber(1)
+    );
     assert!(next.supersedes(&ledger) && !ledger.supersedes(&next), "an epoch counts more than a revision");
     assert_eq!(Ledger::decode(&next.encode(), level::KNOWN).as_ref(), Ok(&next));
     assert!(matches!(Ledger::decode(&next.encode(), level::LEAVING), Err(WireError::Level { .. })));
@@ -500,7 +559,8 @@ fn backups_are_counted_copied_and_lost_with_the_machines_that_keep_them() {
     let levels: Vec<Entry> = (2..=level::BACKUPS).map(|level| Entry::LevelRaised { level }).collect();
     apply(&mut ledger, &levels).expect("rises");
     assert_eq!(apply(&mut ledger, &[backup(1, 1, 0)]), Err(Refusal::NotInEtcd(id(1))), "no cluster is made");
-    apply(&mut ledger, &[claim(1, 1), pki(1, "ca", &[1, 2]), ready(1, &[2])]).expect("is made");
+    apply(&mut ledger, &[claim(Attempt(1), 1), pki(Attempt(1), "ca", &[1, 2]), ready(Attempt(1), &[2])])
+        .expect("is made");
     assert_eq!(apply(&mut ledger, &[backup(1, 2, 0)]), Err(Refusal::NotInEtcd(id(2))));
     assert_eq!(apply(&mut ledger, &[backup(2, 1, 0)]), Err(Refusal::WrongBackup { named: 2, next: 1 }));
     assert_eq!(apply(&mut ledger, &[backup(1, 1, 1)]), Err(Refusal::OtherEpoch { named: 1, epoch: 0 }));

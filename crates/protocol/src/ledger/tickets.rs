@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use muster_wire::MachineId;
+use muster_wire::{Attempt, MachineId};
 
 /// This part of the ledger: the attempt and the ciphertext of each machine's ticket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tickets(pub(super) BTreeMap<MachineId, (u32, Bytes)>);
+pub(super) struct Tickets(pub(super) BTreeMap<MachineId, (Attempt, Bytes)>);
 
 impl Tickets {
-    pub(super) fn issue(&mut self, machine: MachineId, attempt: u32, ciphertext: &Bytes) {
+    pub(super) fn issue(&mut self, machine: MachineId, attempt: Attempt, ciphertext: &Bytes) {
         self.0.insert(machine, (attempt, ciphertext.clone()));
     }
 

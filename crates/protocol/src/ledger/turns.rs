@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::entry::turns::{kind_from_proto, kind_to_proto};
-use muster_wire::{MachineId, Turn, TurnChange, TurnKind, WireError, proto};
+use muster_wire::{MachineId, Turn, TurnChange, TurnKind, TurnNumber, WireError, proto};
 
 use super::Refusal;
 use crate::planted::planted;
@@ -12,19 +12,19 @@ use crate::planted::planted;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Turns {
     /// The turn of each kind that is under way: its number and whose it is.
-    under_way: BTreeMap<TurnKind, (u32, MachineId)>,
+    under_way: BTreeMap<TurnKind, (TurnNumber, MachineId)>,
     /// The number of each kind's last turn; a kind that was never taken is not there.
-    last: BTreeMap<TurnKind, u32>,
+    last: BTreeMap<TurnKind, TurnNumber>,
     /// Who runs an etcd member.
     pub(super) etcd_members: BTreeSet<MachineId>,
 }
 
 impl Turns {
-    pub(super) fn under_way(&self, kind: TurnKind) -> Option<(u32, MachineId)> {
+    pub(super) fn under_way(&self, kind: TurnKind) -> Option<(TurnNumber, MachineId)> {
         self.under_way.get(&kind).copied()
     }
 
-    pub(super) fn last(&self, kind: TurnKind) -> u32 {
+    pub(super) fn last(&self, kind: TurnKind) -> TurnNumber {
         self.last.get(&kind).copied().unwrap_or_default()
     }
 
@@ -79,11 +79,13 @@ impl Turns {
 
     /// What a snapshot has of it, beside who runs an etcd member: the turns under way, and the last of each kind.
     pub(super) fn to_proto(&self) -> (Vec<proto::Turn>, Vec<proto::LastTurn>) {
-        let turn = |(kind, (number, holder)): (&TurnKind, &(u32, MachineId))| {
+        let turn = |(kind, (number, holder)): (&TurnKind, &(TurnNumber, MachineId))| {
             Turn { kind: *kind, number: *number, holder: *holder, change: TurnChange::Started }.to_proto()
         };
-        let last =
-            |(kind, number): (&TurnKind, &u32)| proto::LastTurn { kind: kind_to_proto(*kind).into(), number: *number };
+        let last = |(kind, number): (&TurnKind, &TurnNumber)| proto::LastTurn {
+            kind: kind_to_proto(*kind).into(),
+            number: number.0,
+        };
         let last = self.last.iter().filter(|_| !planted("snapshot-loses-turns")).map(last);
         (self.under_way.iter().map(turn).collect(), last.collect())
     }
@@ -91,7 +93,7 @@ impl Turns {
     pub(super) fn from_proto(turns: &[proto::Turn], last: &[proto::LastTurn]) -> Result<Self, WireError> {
         let turns =
             turns.iter().map(Turn::from_proto).map(|turn| turn.map(|turn| (turn.kind, (turn.number, turn.holder))));
-        let last = last.iter().map(|last| Ok((kind_from_proto(last.kind())?, last.number)));
+        let last = last.iter().map(|last| Ok((kind_from_proto(last.kind())?, TurnNumber(last.number))));
         Ok(Self {
             under_way: turns.collect::<Result<_, _>>()?,
             last: last.collect::<Result<_, WireError>>()?,

@@ -1,6 +1,8 @@
 //! How a machine starts, and what it is started with.
 
-use muster_wire::{Card, Certificate, Digest, Durable, Epoch, Identity, Running, Settings, SignedCard};
+use muster_wire::{
+    BootCount, Card, Certificate, Digest, Durable, Epoch, Identity, Revision, Running, Settings, SignedCard,
+};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
@@ -77,9 +79,15 @@ impl Machine {
             durable.promised = None;
             durable.accepted = None;
         }
+        if planted("init-resumed") && durable.completed.is_none() {
+            durable.started = None;
+        }
         let mut rng = ChaCha8Rng::from_seed(boot.seed);
         durable.cluster.clone_from(&boot.cluster);
-        durable.boot += u64::from(!planted("boot-uncounted") || durable.boot == 0);
+        if !planted("boot-uncounted") || durable.boot == BootCount::NONE {
+            durable.boot = durable.boot.next();
+        }
+        let half = planted("hardware-half-compared");
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
         let card = Card {
@@ -91,10 +99,7 @@ impl Machine {
             hostname: boot.hostname,
             addresses: boot.addresses.clone(),
             sealing_key: boot.sealing_key,
-            fingerprint: match planted("hardware-half-compared") {
-                true => Digest([boot.fingerprint.0[0] & 7; 32]),
-                false => boot.fingerprint,
-            },
+            fingerprint: if half { Digest([boot.fingerprint.0[0] & 7; 32]) } else { boot.fingerprint },
             settings: boot.settings.clone(),
             // Whoever has joined could run kubeadm; to say so anew in each start would be news of every machine, twice.
             unable: if durable.completed.is_some() { String::new() } else { Card::NOT_LOOKED.to_owned() },
@@ -151,7 +156,7 @@ impl Machine {
             former_troubles: Vec::new(),
             phase: Phase::Meeting,
             look_at: None,
-            ledger_news: (0, now),
+            ledger_news: (Revision::NONE, now),
             ask_at: None,
             shown_by: None,
             turned_away: TurnedAway::default(),

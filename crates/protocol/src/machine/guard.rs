@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use muster_wire::MachineId;
+use muster_wire::{MachineId, Revision};
 
 use super::Machine;
 use crate::Time;
@@ -53,7 +53,7 @@ impl Machine {
         if self.durable.charter.is_none() || self.follow.beyond().is_some() {
             return Ok(());
         }
-        if ledger.revision() == 0 {
+        if ledger.revision() == Revision::NONE {
             return Err("it has not heard yet what the ledger says".to_owned());
         }
         // Whoever has the only member of etcd is a majority.
@@ -93,7 +93,8 @@ impl Machine {
 
     /// Counts the members that have greeted.
     pub(super) fn count_met(&mut self, now: Time) {
-        let counts = self.follow.ledger().revision() > 0 && self.met.first.is_none_or(|first| now < first + ALL_MET);
+        let counts = self.follow.ledger().revision() > Revision::NONE
+            && self.met.first.is_none_or(|first| now < first + ALL_MET);
         if counts {
             let (me, ledger) = (self.id(), self.follow.ledger());
             let is_member = |peer: &MachineId| *peer != me && ledger.member(*peer).is_some();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use muster_wire::Revision;
+
 use super::Machine;
 use crate::planted::planted;
 use crate::{Effect, Effects, Time};
@@ -23,7 +25,8 @@ impl Machine {
             member.admitted.role == muster_wire::Role::ControlPlane || planted("worker-runs-raft")
         });
         // Who votes by no charter knows of it from its own store alone: where all of them were switched off, nobody else is there to say so.
-        let before = self.raft_begun && self.follow.ledger().revision() == 0 && !planted("later-voters-wait");
+        let before =
+            self.raft_begun && self.follow.ledger().revision() == Revision::NONE && !planted("later-voters-wait");
         if place.is_none() && !later && !before {
             return;
         }
@@ -35,7 +38,7 @@ impl Machine {
     }
 
     pub(super) fn initialize_raft(&mut self, now: Time, effects: &mut Effects) {
-        if self.follow.leader.is_some() || self.follow.ledger().revision() > 0 {
+        if self.follow.leader.is_some() || self.follow.ledger().revision() > Revision::NONE {
             self.initialize_at = None;
         } else if self.initialize_at.is_some_and(|due| due <= now) {
             effects.push(Effect::InitializeRaft);

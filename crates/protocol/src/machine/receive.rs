@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard, TurnKind};
+use muster_wire::{Attempt, CallNumber, Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard, TurnKind};
 
 use super::Machine;
 use crate::links::{IMAGE_REFUSED_FOR, REFUSED_FOR};
@@ -228,7 +228,7 @@ impl Machine {
     }
 
     /// A machine wants an entry committed. It may speak for itself; for the rest, see docs/security.md.
-    fn receive_proposal(&mut self, from: MachineId, call: u64, bytes: &[u8], effects: &mut Effects) {
+    fn receive_proposal(&mut self, from: MachineId, call: CallNumber, bytes: &[u8], effects: &mut Effects) {
         let answer = |outcome| Frame::ProposalAnswer { call, outcome };
         if self.follow.leader != Some(self.id()) {
             effects.send(from, answer(ProposalOutcome::NotLeading(self.follow.leader)));
@@ -252,7 +252,7 @@ impl Machine {
     fn may_propose(&self, from: MachineId, entry: &Entry) -> bool {
         let ledger = self.follow.ledger();
         let Some(member) = ledger.member(from) else { return false };
-        let holds = |attempt: u32| ledger.live_claim() == Some((attempt, from));
+        let holds = |attempt: Attempt| ledger.live_claim() == Some((attempt, from));
         let plane = member.admitted.role == Role::ControlPlane;
         match entry {
             Entry::Joined { machine } | Entry::Left { machine } => *machine == from,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster_wire::{Card, Digest, Epoch, LedgerNews, MachineId};
+use muster_wire::{CallNumber, Card, Digest, Epoch, LedgerNews, MachineId, Revision};
 
 use super::{Fate, Machine};
 use crate::planted::planted;
@@ -22,9 +22,9 @@ const KNOWS_AFTER: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Recovering {
     /// The number of the person's question.
-    call: u64,
+    call: CallNumber,
     /// The number of the machine's own, and who has not answered yet.
-    survey: u64,
+    survey: CallNumber,
     asked: BTreeSet<MachineId>,
     until: Time,
     /// The latest ledger that anybody has shown.
@@ -41,7 +41,7 @@ impl Machine {
     pub(super) fn recover(
         &mut self,
         now: Time,
-        call: u64,
+        call: CallNumber,
         dry_run: bool,
         backup: Option<Digest>,
         effects: &mut Effects,
@@ -73,7 +73,7 @@ impl Machine {
     }
 
     /// Whether an answer is one to the survey under way.
-    pub(super) fn is_surveying(&self, call: u64) -> bool {
+    pub(super) fn is_surveying(&self, call: CallNumber) -> bool {
         self.recovering.as_ref().is_some_and(|recovering| recovering.survey == call)
     }
 
@@ -214,7 +214,7 @@ impl Machine {
     /// Somebody's card shows the ledger that it follows. Members do not forge: one in a later epoch says that this machine is of the past.
     pub(super) fn meet_epoch(&mut self, card: &Card, effects: &mut Effects) {
         // What its own Raft has on disk comes in a moment.
-        let unread = self.follow.raft && self.follow.ledger().revision() == 0;
+        let unread = self.follow.raft && self.follow.ledger().revision() == Revision::NONE;
         if card.epoch <= self.follow.ledger().epoch() || unread {
             return;
         }
@@ -235,7 +235,7 @@ impl Machine {
                 effects.push(Effect::StopRaft);
             }
             // A newcomer knows nothing that could be of the past.
-            if voted || self.follow.ledger().revision() > 0 {
+            if voted || self.follow.ledger().revision() > Revision::NONE {
                 let text = format!(
                     "{} follows {}: what this machine knows of the ledger is from before, and it asks for the rest",
                     self.named_member(card.machine),
@@ -248,7 +248,7 @@ impl Machine {
 
     /// Whether it has heard of a later epoch than its own and has not come to it. A newcomer has nothing that could be of the past.
     pub(super) fn is_past(&self) -> bool {
-        self.follow.later().is_some() && self.follow.ledger().revision() > 0
+        self.follow.later().is_some() && self.follow.ledger().revision() > Revision::NONE
     }
 
     /// While it is of the past, it does nothing for the cluster. Else its card says in which epoch it is.

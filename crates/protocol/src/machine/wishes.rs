@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_wire::{Entry, SignedWish, Wish};
+use muster_wire::{CallNumber, Entry, Revision, SignedWish, Wish};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
@@ -25,7 +25,7 @@ pub enum Fate {
     /// It is in the ledger.
     Done {
         /// Since this revision.
-        revision: u64,
+        revision: Revision,
     },
     /// It was only asked what it would change, and it would be taken.
     Would {
@@ -47,7 +47,7 @@ pub enum Fate {
 /// A wish that was signed here and whose fate is not known.
 #[derive(Debug)]
 struct Pending {
-    call: u64,
+    call: CallNumber,
     signed: SignedWish,
     until: Time,
     /// What a leader said last. It may have been of a second copy, when the first one was taken: only the ledger knows.
@@ -121,7 +121,7 @@ impl Wishes {
 
 impl Fate {
     /// What the rules say of an entry.
-    pub(super) fn of(revision: u64, told: &Result<(), Refusal>) -> Self {
+    pub(super) fn of(revision: Revision, told: &Result<(), Refusal>) -> Self {
         match told {
             Ok(()) => Fate::Done { revision },
             Err(why) => Fate::Refused { why: why.to_string() },
@@ -131,7 +131,7 @@ impl Fate {
 
 impl Machine {
     /// A person asks. What the ledger as this machine knows it refuses is answered at once.
-    pub(super) fn wish(&mut self, now: Time, call: u64, wish: Wish, dry_run: bool, effects: &mut Effects) {
+    pub(super) fn wish(&mut self, now: Time, call: CallNumber, wish: Wish, dry_run: bool, effects: &mut Effects) {
         if let Some(fate) = self.rejoin(&wish, dry_run) {
             let renews = matches!(fate, Fate::Done { .. });
             effects.push(Effect::Answer { call, fate });
@@ -165,12 +165,12 @@ impl Machine {
             return Err(format!("{WISHES_MAX} wishes are under way at this machine: wait for their fates"));
         }
         self.wishes.count += 1;
-        let number = self.durable.boot << 32 | u64::from(self.wishes.count);
+        let number = self.durable.boot.0 << 32 | u64::from(self.wishes.count);
         let signed = SignedWish::sign(&self.identity, certificate.charter().id, number, wish);
         // Through the codec: its bounds hold for what people write as for what comes from the wire.
         let entry = Entry::decode(Entry::Wished(signed.clone()).encode()).map_err(|why| why.to_string())?;
         let ledger = self.follow.ledger();
-        let told = ledger.clone().apply(ledger.revision() + 1, &entry);
+        let told = ledger.clone().apply(ledger.revision().next(), &entry);
         told.map_err(|why| why.to_string())?;
         match self.unwise(&signed.wish) {
             Some(why) => Err(why),

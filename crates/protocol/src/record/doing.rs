@@ -26,7 +26,7 @@ impl From<&Effect> for Doing {
         let whole = match effect {
             Effect::Persist(durable) => durable.encode(),
             Effect::Send { to, frame } => [&to.0[..], &frame.encode()].concat(),
-            Effect::Propose { call, entry } => [&call.to_be_bytes()[..], &entry.encode()].concat(),
+            Effect::Propose { call, entry } => [&call.0.to_be_bytes()[..], &entry.encode()].concat(),
             other => format!("{other:?}").into_bytes(),
         };
         let [a, b, c, d, e, f, g, h, ..] = Digest::of(&what, &[&whole]).0;

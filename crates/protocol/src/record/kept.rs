@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Digest, Frame, MachineId, WireError, Wish};
+use muster_wire::{CallNumber, Digest, Frame, MachineId, Revision, WireError, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::input::Renewal;
@@ -31,7 +31,7 @@ pub(super) enum Kept {
         address: std::net::IpAddr,
     },
     Applied {
-        revision: u64,
+        revision: Revision,
         entry: Vec<u8>,
     },
     Restored {
@@ -43,11 +43,11 @@ pub(super) enum Kept {
         leader: Option<MachineId>,
     },
     Proposed {
-        call: u64,
+        call: CallNumber,
         outcome: Outcome,
     },
     Wish {
-        call: u64,
+        call: CallNumber,
         wish: Wish,
         dry_run: bool,
     },
@@ -74,7 +74,7 @@ pub(super) enum Kept {
         result: Result<Output, Failure>,
     },
     Recover {
-        call: u64,
+        call: CallNumber,
         dry_run: bool,
         backup: Option<Digest>,
     },
@@ -84,7 +84,7 @@ pub(super) enum Kept {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
-    Applied(u64),
+    Applied(Revision),
     Refused(String),
     NotLeading(Option<MachineId>),
 }

@@ -3,7 +3,7 @@ use std::sync::mpsc::channel;
 use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Card, Frame, SignedCard};
+use muster_wire::{Attempt, BootCount, CallNumber, Card, Frame, Revision, SignedCard};
 use proptest::prelude::*;
 
 use super::kept::step_name;
@@ -25,7 +25,7 @@ fn boot() -> Boot {
     Boot {
         identity: Identity::from_seed(&[1; 32]),
         sealing_key: [2; 32],
-        durable: Durable { cluster: "site".into(), boot: 4, ..Durable::default() },
+        durable: Durable { cluster: "site".into(), boot: BootCount(4), ..Durable::default() },
         cluster: "site".into(),
         settings: settings(),
         hostname: "one".into(),
@@ -45,7 +45,7 @@ fn hello(seed: u8) -> Frame {
     let card = Card {
         machine: identity.machine(),
         cluster: "site".into(),
-        boot: 1,
+        boot: BootCount(1),
         nonce: [seed; 16],
         serial: 0,
         hostname: "other".into(),
@@ -86,7 +86,7 @@ fn inputs() -> Vec<Input> {
         ]),
     ];
     let outcomes = [
-        ProposalOutcome::Applied(7),
+        ProposalOutcome::Applied(Revision(7)),
         ProposalOutcome::Refused("no".into()),
         ProposalOutcome::NotLeading(Some(machine)),
     ];
@@ -98,10 +98,10 @@ fn inputs() -> Vec<Input> {
         Input::TurnedAway { whom: "10.0.0.9".into(), why: "another mesh key".into() },
         Input::Addresses(vec!["10.0.0.1:7390".into()]),
         Input::HostsFile { troubles: vec!["/etc/hosts:3: another line".into()] },
-        Input::Applied { revision: 3, entry: Bytes::from_static(b"entry") },
+        Input::Applied { revision: Revision(3), entry: Bytes::from_static(b"entry") },
         Input::Restored { ledger: Bytes::new() },
         Input::Wish {
-            call: 3,
+            call: CallNumber(3),
             wish: muster_wire::Wish::AcceptImage(muster_wire::Image {
                 digest: Digest([4; 32]),
                 kubernetes_version: "v1.32.0".into(),
@@ -123,7 +123,7 @@ fn inputs() -> Vec<Input> {
         Input::Disconnected(machine),
     ];
     inputs.extend(outputs.map(|output| Input::Finished { run: RunId(2), result: Ok(output) }));
-    inputs.extend(outcomes.map(|outcome| Input::Proposed { call: 1, outcome }));
+    inputs.extend(outcomes.map(|outcome| Input::Proposed { call: CallNumber(1), outcome }));
     inputs
 }
 
@@ -236,8 +236,8 @@ fn names_of_steps_are_kept() {
     let steps = [
         Step::Check { fresh: true },
         Step::Reset { member: None, node: None },
-        Step::JoinEtcd { attempt: 1, address: String::new(), with: Vec::new(), without: Vec::new() },
-        Step::InitFinish { attempt: 1 },
+        Step::JoinEtcd { attempt: Attempt(1), address: String::new(), with: Vec::new(), without: Vec::new() },
+        Step::InitFinish { attempt: Attempt(1) },
     ];
     for step in steps {
         assert_eq!(step_name(step.name()), step.name());

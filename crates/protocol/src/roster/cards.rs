@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foca::{BroadcastHandler, Invalidates};
-use muster_wire::{MachineId, SignedCard, WireError};
+use muster_wire::{BootCount, MachineId, SignedCard, WireError};
 
 use super::swim::Life;
 
@@ -13,7 +13,7 @@ use super::swim::Life;
 const TRAVELLING_MAX: usize = 24;
 
 /// Which card a broadcast carries; a newer one of the same machine replaces it.
-pub(super) struct CardKey(MachineId, u64, u32);
+pub(super) struct CardKey(MachineId, BootCount, u32);
 
 impl CardKey {
     fn of(signed: &SignedCard) -> Self {

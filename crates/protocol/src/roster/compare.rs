@@ -103,7 +103,7 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
-    use muster_wire::{Card, Digest, Identity, Settings};
+    use muster_wire::{BootCount, Card, Digest, Identity, Settings};
     use rand::SeedableRng;
 
     use super::*;
@@ -123,7 +123,7 @@ mod tests {
         let card = Card {
             machine: identity.machine(),
             cluster: "site".into(),
-            boot: 1,
+            boot: BootCount(1),
             nonce: [3; 16],
             serial: 0,
             hostname: format!("node-{number}"),
@@ -154,7 +154,7 @@ mod tests {
             knows.learn(Time(0), card(number), &mut effects);
         }
         assert_eq!(lacks.learn(Time(0), card(0), &mut effects), Learned::News);
-        lacks.hello(Time(0), card(0).card().machine, 1, false);
+        lacks.hello(Time(0), card(0).card().machine, BootCount(1), false);
         let (mut now, mut asked, mut came) = (Time(0), 0, 0);
         while now < Time(600_000_000) {
             now = now + Duration::from_millis(100);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use foca::{Codec, Foca, Header, Identity, Notification, PeriodicParams, Timer};
-use muster_wire::{MachineId, SignedCard, limits};
+use muster_wire::{BootCount, MachineId, SignedCard, limits};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -19,12 +19,12 @@ use crate::Time;
 pub(crate) struct Life {
     #[serde(with = "whole")]
     pub(crate) machine: MachineId,
-    pub(crate) boot: u64,
+    pub(crate) boot: BootCount,
     life: u32,
 }
 
 impl Life {
-    pub(crate) fn new(machine: MachineId, boot: u64) -> Self {
+    pub(crate) fn new(machine: MachineId, boot: BootCount) -> Self {
         Self { machine, boot, life: 0 }
     }
 }
@@ -259,13 +259,13 @@ impl Swim {
     }
 
     /// Somebody told of a machine. Whether it lives, probes will show; nobody else is told.
-    pub(crate) fn heard_of(&mut self, now: Time, machine: MachineId, boot: u64) {
+    pub(crate) fn heard_of(&mut self, now: Time, machine: MachineId, boot: BootCount) {
         let member = foca::Member::alive(Life::new(machine, boot));
         self.run(now, |foca, out| foca.apply_many(std::iter::once(member), false, out));
     }
 
     /// A machine showed itself alive with this boot.
-    pub(crate) fn alive(&mut self, now: Time, machine: MachineId, boot: u64) {
+    pub(crate) fn alive(&mut self, now: Time, machine: MachineId, boot: BootCount) {
         let known = self
             .foca
             .iter_membership_state()
@@ -375,9 +375,9 @@ mod tests {
     fn who_is_suspected_when_the_period_changes_is_held_for_dead_in_the_end() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let (me, silent) = (MachineId([1; 32]), MachineId([2; 32]));
-        let mut swim = Swim::new(Life::new(me, 1), 2, 10, SECOND, &mut rng);
+        let mut swim = Swim::new(Life::new(me, BootCount(1)), 2, 10, SECOND, &mut rng);
         let mut now = Time(0);
-        swim.alive(now, silent, 1);
+        swim.alive(now, silent, BootCount(1));
         // Nobody answers its probes.
         while !swim.doubts(silent) {
             now = now + SECOND / 10;

@@ -12,7 +12,7 @@ use muster_protocol::{
 };
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Digest, Durable, Entry, Frame, Identity, MachineId, Settings, level};
+use muster_wire::{CallNumber, Digest, Durable, Entry, Frame, Identity, MachineId, Revision, Settings, level};
 
 use trace::{Topic, Trace};
 
@@ -286,7 +286,7 @@ impl Site {
                 }
                 Effect::RebuildRaft { known, next, .. } => self.rebuild(seat, &known, next),
                 Effect::InitializeRaft => self.elect(),
-                Effect::Propose { call, entry } => self.propose(seat, call, &entry),
+                Effect::Propose { call, entry } => self.propose(seat, call.0, &entry),
                 Effect::Run { run, step } => self.run_step(seat, run, step),
                 Effect::Abort { run } => {
                     let result = Err(StepFailure { step: "step", phase: None, why: "aborted".into(), hopeless: false });
@@ -373,11 +373,11 @@ impl Site {
             if let Some(charter) = self.seats[&seat].machine.charter() {
                 self.trace.committed(self.now, seat, charter.charter(), self.log.len() as u64, entry);
             }
-            ProposalOutcome::Applied(self.log.len() as u64)
+            ProposalOutcome::Applied(Revision(self.log.len() as u64))
         } else {
             ProposalOutcome::NotLeading(None)
         };
-        self.queue.push_back((seat, Input::Proposed { call, outcome }));
+        self.queue.push_back((seat, Input::Proposed { call: CallNumber(call), outcome }));
     }
 
     fn run_step(&mut self, seat: usize, run: RunId, step: Step) {
@@ -485,7 +485,7 @@ impl Site {
                 return;
             }
             for (seat, revision, entry) in fresh {
-                self.queue.push_back((seat, Input::Applied { revision, entry }));
+                self.queue.push_back((seat, Input::Applied { revision: Revision(revision), entry }));
             }
         }
     }

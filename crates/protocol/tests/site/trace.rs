@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::{Effect, Ledger, Time};
-use muster_wire::{Ballot, Charter, Durable, Entry, Frame, MachineId};
+use muster_wire::{Ballot, Charter, Durable, Entry, Frame, MachineId, Revision};
 
 /// What is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,8 +124,10 @@ impl Trace {
     /// An entry that the log took: what the rules, asked a second time here, say of it.
     pub(crate) fn committed(&mut self, now: Time, seat: usize, charter: &Charter, revision: u64, entry: &Entry) {
         let mut ledger = self.ledger.take().unwrap_or_else(|| Ledger::founded(charter));
-        let refused =
-            ledger.apply(revision, entry).err().map(|why| format!(" REFUSED: {}", self.rename(&why.to_string())));
+        let refused = ledger
+            .apply(Revision(revision), entry)
+            .err()
+            .map(|why| format!(" REFUSED: {}", self.rename(&why.to_string())));
         let text = format!("{revision} {}{}", self.entry(entry), refused.unwrap_or_default());
         self.ledger = Some(ledger);
         self.say(now, Topic::Ledger, seat, &text);

@@ -8,7 +8,7 @@ use muster_kubeadm::EtcdTiming;
 use muster_kubeadm::{
     Action, FailureKind, Founding, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, UserFile, Version,
 };
-use muster_wire::{Digest, Role};
+use muster_wire::{Attempt, Digest, Role};
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
 
@@ -62,7 +62,7 @@ pub(crate) fn compare(real: &Kubeadm, double: &Kubeadm, minor: u32) {
     let node = Node { name: "m1".into(), address: IpAddr::from([10, 0, 0, 1]) };
     let token = Token::parse("abcdef.0123456789abcdef").expect("a token");
     let ticket = Ticket {
-        attempt: 1,
+        attempt: Attempt(1),
         token: token.clone(),
         ca_certificate: pki.ca_certificate().to_owned(),
         ca_hash: Digest([7; 32]),

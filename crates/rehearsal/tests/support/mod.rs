@@ -18,7 +18,7 @@ use muster_kubeadm::{
     Action, Command, Exit, Failure, Kubeconfig, Node, PkiBundle, Plan, Settings, StepInput, Ticket, Token, Version,
     Wait, outcome,
 };
-use muster_wire::{MachineId, Role};
+use muster_wire::{Attempt, MachineId, Role};
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
 use rustls::pki_types::pem::PemObject as _;
@@ -96,7 +96,7 @@ impl Site {
         let entropy = &mut ChaCha8Rng::from_seed(machine.id.0);
         let node = self.pki.node_certificate(&machine.node.name, until, entropy);
         Ticket {
-            attempt: 1,
+            attempt: Attempt(1),
             token: self.pki.token_for(machine.id),
             ca_certificate: self.pki.ca_certificate().to_owned(),
             ca_hash: self.pki.ca_hash(),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster_protocol::{Effect, Machine, NoticeKind, Reason, Topic};
-use muster_wire::{Entry, Frame, MachineId};
+use muster_wire::{Entry, Frame, MachineId, Revision};
 
 use super::Verdict;
 use crate::scenario::{Differs, Scenario, Sort};
@@ -43,7 +43,7 @@ pub(super) struct Accused {
     /// Machines of other clusters.
     apart: BTreeSet<Slot>,
     /// The revision that admitted each machine.
-    admitted: BTreeMap<MachineId, u64>,
+    admitted: BTreeMap<MachineId, Revision>,
     looks: u64,
 }
 

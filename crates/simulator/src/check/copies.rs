@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_protocol::Machine;
 use muster_protocol::ledger::Ledger;
+use muster_wire::Revision;
 
 use crate::truth::Truth;
 use crate::truth::book::Book;
@@ -19,7 +20,7 @@ type Told = Result<(), (&'static str, String)>;
 /// Where each machine's copy was looked at last.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    looked_at: BTreeMap<Slot, u64>,
+    looked_at: BTreeMap<Slot, Revision>,
     /// Copies with which a machine started, and which are not what the entries told so far make: the last of those entries may
     /// have been told by nobody yet, since whoever applied them died first. They are looked at again when later ones are told.
     ahead: BTreeMap<Slot, Ledger>,

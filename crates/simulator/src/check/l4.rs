@@ -1,6 +1,6 @@
 //! L4: a dead initialiser is replaced.
 
-use muster_wire::MachineId;
+use muster_wire::{Attempt, MachineId};
 
 use super::l1;
 use super::liveness::Look;
@@ -10,7 +10,7 @@ use crate::world::{At, World};
 /// Since when the holder of the live claim has been dead.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
-    dead: Option<(u32, MachineId, At)>,
+    dead: Option<(Attempt, MachineId, At)>,
     happened: bool,
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use muster_protocol::{Effect, Input, Machine, Step};
-use muster_wire::{Entry, Frame, MachineId, TurnChange};
+use muster_wire::{Attempt, CallNumber, Entry, Frame, MachineId, TurnChange};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -18,7 +18,7 @@ pub(super) struct Rights {
     holders: BTreeSet<MachineId>,
     asked: Option<(Slot, MachineId, Entry)>,
     /// Whom control planes that are alone asked what they have: by whom, whom, and the question's number.
-    surveys: BTreeSet<(MachineId, MachineId, u64)>,
+    surveys: BTreeSet<(MachineId, MachineId, CallNumber)>,
 }
 
 impl Rights {
@@ -189,7 +189,7 @@ impl Rights {
         if !truth.admitted.contains(&machine) {
             return Err("it was never admitted");
         }
-        let claimed = |attempt: &u32| truth.claims.get(attempt) == Some(&machine);
+        let claimed = |attempt: &Attempt| truth.claims.get(attempt) == Some(&machine);
         let (may, why) = match entry {
             Entry::BackedUp(backup) => {
                 let plane = truth.control_planes.contains(&machine) || truth.removed.contains(&machine);
@@ -262,7 +262,7 @@ mod tests {
         let mut truth = Truth::default();
         truth.admitted.extend([ADMITTED, INITIALISER]);
         truth.control_planes.insert(INITIALISER);
-        truth.claims.insert(1, INITIALISER);
+        truth.claims.insert(Attempt(1), INITIALISER);
         truth
     }
 
@@ -272,13 +272,13 @@ mod tests {
     }
 
     fn proposal(entry: &Entry) -> Frame {
-        Frame::Proposal { call: 1, entry: entry.encode() }
+        Frame::Proposal { call: CallNumber(1), entry: entry.encode() }
     }
 
     #[test]
     fn what_others_may_say_is_not_proposed() {
-        let abandoned = Entry::InitAbandoned { attempt: 1, why: "x".into() };
-        let gone = Entry::InitAbandoned { attempt: 2, why: "x".into() };
+        let abandoned = Entry::InitAbandoned { attempt: Attempt(1), why: "x".into() };
+        let gone = Entry::InitAbandoned { attempt: Attempt(2), why: "x".into() };
         let cases = [
             (ADMITTED, Entry::Joined { machine: ADMITTED }, true),
             (STRANGER, Entry::Joined { machine: STRANGER }, false),
@@ -287,7 +287,11 @@ mod tests {
             (ADMITTED, abandoned, false),
             (INITIALISER, gone, false),
             (INITIALISER, Entry::Removed { machine: ADMITTED }, false),
-            (INITIALISER, Entry::InitClaimed { attempt: 2, machine: INITIALISER, founders: Vec::new() }, false),
+            (
+                INITIALISER,
+                Entry::InitClaimed { attempt: Attempt(2), machine: INITIALISER, founders: Vec::new() },
+                false,
+            ),
         ];
         for (from, entry, may) in cases {
             assert_eq!(on_the_wire(from, &proposal(&entry)).is_ok(), may, "{from} proposes {entry:?}");
@@ -296,7 +300,7 @@ mod tests {
 
     #[test]
     fn who_is_no_voter_does_not_speak_of_raft() {
-        let call = Frame::RaftCall { call: 1, body: Default::default() };
+        let call = Frame::RaftCall { call: CallNumber(1), body: Default::default() };
         assert!(on_the_wire(INITIALISER, &call).is_ok());
         assert!(on_the_wire(ADMITTED, &call).is_err(), "a worker");
         assert!(on_the_wire(STRANGER, &call).is_err());
@@ -305,14 +309,14 @@ mod tests {
     #[test]
     fn nobody_runs_raft_or_speaks_for_others_without_the_right_to() {
         let voters = |machines: &[MachineId]| Effect::SetVoters(machines.iter().copied().collect());
-        let propose = |entry| Effect::Propose { call: 1, entry };
+        let propose = |entry| Effect::Propose { call: CallNumber(1), entry };
         let cases = [
             (INITIALISER, voters(&[INITIALISER]), true),
             (INITIALISER, voters(&[INITIALISER, ADMITTED]), false),
             (ADMITTED, Effect::InitializeRaft, false),
             (INITIALISER, propose(Entry::Joined { machine: INITIALISER }), true),
             (INITIALISER, propose(Entry::Joined { machine: ADMITTED }), false),
-            (INITIALISER, propose(Entry::InitAbandoned { attempt: 1, why: "x".into() }), true),
+            (INITIALISER, propose(Entry::InitAbandoned { attempt: Attempt(1), why: "x".into() }), true),
         ];
         for (me, effect, may) in cases {
             let told = Rights::default().wants(4, me, None, &effect, &truth());
@@ -320,7 +324,8 @@ mod tests {
         }
         let began = |machine, step| Rights::default().may_begin(machine, &step, &truth()).is_ok();
         assert!(
-            began(INITIALISER, Step::InitFinish { attempt: 1 }) && !began(ADMITTED, Step::InitFinish { attempt: 1 })
+            began(INITIALISER, Step::InitFinish { attempt: Attempt(1) })
+                && !began(ADMITTED, Step::InitFinish { attempt: Attempt(1) })
         );
         let apply = || Step::ApplyManifests { objects: vec![0] };
         assert!(began(INITIALISER, apply()) && !began(ADMITTED, apply()));
@@ -329,10 +334,12 @@ mod tests {
     #[test]
     fn a_leader_hands_on_only_what_the_asker_may_propose() {
         let entry = Entry::Joined { machine: INITIALISER };
-        let handed_on = VecDeque::from([Effect::Propose { call: 7, entry: entry.clone() }]);
+        let handed_on = VecDeque::from([Effect::Propose { call: CallNumber(7), entry: entry.clone() }]);
         let outcome = ProposalOutcome::NotLeading(None);
-        let refused =
-            VecDeque::from([Effect::Send { to: ADMITTED, frame: Frame::ProposalAnswer { call: 1, outcome } }]);
+        let refused = VecDeque::from([Effect::Send {
+            to: ADMITTED,
+            frame: Frame::ProposalAnswer { call: CallNumber(1), outcome },
+        }]);
         for (from, effects, fine) in
             [(ADMITTED, &handed_on, false), (ADMITTED, &refused, true), (INITIALISER, &handed_on, true)]
         {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_wire::charter::charter_hash;
-use muster_wire::{Ballot, Digest, Durable, Frame, MachineId};
+use muster_wire::{Ballot, BootCount, Digest, Durable, Frame, MachineId};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -34,7 +34,7 @@ struct Spoken {
 
 #[derive(Debug, Default)]
 struct OnDisk {
-    boot: u64,
+    boot: BootCount,
     booting: bool,
     promised: Option<Ballot>,
     accepted: Option<(Ballot, Digest)>,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::Ledger;
-use muster_wire::{Frame, MachineId, proto};
+use muster_wire::{Frame, MachineId, Revision, proto};
 use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -21,11 +21,11 @@ const SPEAKS_AFTER: At = 1_000_000;
 /// Entries by index.
 #[derive(Debug, Default)]
 pub(super) struct Raft {
-    entries: BTreeMap<u64, u64>,
-    applied: BTreeMap<Slot, u64>,
+    entries: BTreeMap<Revision, u64>,
+    applied: BTreeMap<Slot, Revision>,
     /// By charter, epoch and revision: who was seen with it first, and the ledger.
-    ledgers: BTreeMap<([u8; 16], u32, u64), (Slot, Ledger)>,
-    looked_at: BTreeMap<Slot, ([u8; 16], u32, u64)>,
+    ledgers: BTreeMap<([u8; 16], u32, Revision), (Slot, Ledger)>,
+    looked_at: BTreeMap<Slot, ([u8; 16], u32, Revision)>,
     /// Where the next look begins.
     next: Slot,
     /// The term that each identity has spoken in.
@@ -98,7 +98,7 @@ impl Raft {
                 match known >= revision {
                     true => Err(format!(
                         "machine {slot} rebuilds the cluster up to revision {}, and a machine that is here knows {known}",
-                        revision - 1
+                        revision.0 - 1
                     )),
                     false => Ok(()),
                 }
@@ -108,7 +108,7 @@ impl Raft {
                 Ok(())
             }
             Seen::Applied { slot, machine, revision, entry } => {
-                let last = self.applied.insert(*slot, *revision).unwrap_or(0);
+                let last = self.applied.insert(*slot, *revision).unwrap_or_default();
                 if *revision <= last {
                     return Err(format!("{machine} applied {revision} after {last}"));
                 }

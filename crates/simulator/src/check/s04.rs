@@ -1,6 +1,7 @@
 //! S4: at most one attempt's init is ever made the cluster; nobody joins an abandoned one.
 
 use muster_protocol::{Before, Machine, Step};
+use muster_wire::Attempt;
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -9,7 +10,7 @@ use crate::watch::Seen;
 /// Compares ledgers and kubeadm's deeds with the claims as they were committed.
 #[derive(Debug, Default)]
 pub(super) struct OneInit {
-    made: Option<u32>,
+    made: Option<Attempt>,
 }
 
 impl OneInit {

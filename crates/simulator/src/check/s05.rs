@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use memchr::memmem::Finder;
 use muster_wire::entry::Sealed;
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, Revision};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Verdict, legible};
@@ -19,12 +19,12 @@ const MARK: &[u8] = b"-----BEGIN ";
 pub(super) struct Secrets {
     sealed: BTreeMap<u64, SealedTo>,
     mark: Finder<'static>,
-    looked_at: u64,
+    looked_at: Revision,
 }
 
 impl Default for Secrets {
     fn default() -> Self {
-        Self { sealed: BTreeMap::new(), mark: Finder::new(MARK), looked_at: 0 }
+        Self { sealed: BTreeMap::new(), mark: Finder::new(MARK), looked_at: Revision::NONE }
     }
 }
 
@@ -65,7 +65,7 @@ impl Secrets {
         }
     }
 
-    fn entry(&self, revision: u64, entry: Option<Entry>) -> Verdict {
+    fn entry(&self, revision: Revision, entry: Option<Entry>) -> Verdict {
         match entry {
             Some(Entry::Ticket { machine, ciphertext, .. }) => self.belongs(revision, machine, &ciphertext),
             Some(Entry::PkiSealed { sealed, .. }) => sealed
@@ -75,7 +75,7 @@ impl Secrets {
         }
     }
 
-    fn belongs(&self, revision: u64, machine: MachineId, ciphertext: &[u8]) -> Verdict {
+    fn belongs(&self, revision: Revision, machine: MachineId, ciphertext: &[u8]) -> Verdict {
         match self.sealed.get(&xxh3_64(ciphertext)) {
             Some(to) if to.machine == machine => Ok(()),
             Some(to) => Err(format!("entry {revision} gives {machine} what was sealed to {}", to.machine)),

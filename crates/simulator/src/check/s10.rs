@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::{Effect, Step};
-use muster_wire::{Entry, Frame, limits};
+use muster_wire::{Attempt, Entry, Frame, limits};
 
 use super::Verdict;
 use crate::watch::{Seen, decode};
@@ -25,7 +25,7 @@ const ABANDONED_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     /// Ten seconds, the attempts at init in them, and the last one.
-    claimed: (At, u32, u32),
+    claimed: (At, u32, Attempt),
     effects_max: usize,
     roster_max: usize,
     looks: u32,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::{Founding, Step};
-use muster_wire::MachineId;
+use muster_wire::{Attempt, MachineId};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -13,9 +13,9 @@ use crate::watch::Seen;
 /// Looks at what etcd does on the founders' disks, and remembers who has begun.
 #[derive(Debug, Default)]
 pub(super) struct Founders {
-    begun: BTreeSet<(u32, MachineId)>,
+    begun: BTreeSet<(Attempt, MachineId)>,
     /// With whom etcd of an attempt begins, as the first of them was told.
-    lists: BTreeMap<u32, Founding>,
+    lists: BTreeMap<Attempt, Founding>,
 }
 
 impl Founders {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::Step;
-use muster_wire::{MachineId, TurnChange};
+use muster_wire::{Attempt, MachineId, TurnChange};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -14,7 +14,7 @@ use crate::watch::Seen;
 pub(super) struct Standing {
     stands: BTreeSet<MachineId>,
     /// Founders whose members run, of which attempt's etcd.
-    met: BTreeMap<MachineId, u32>,
+    met: BTreeMap<MachineId, Attempt>,
 }
 
 impl Standing {

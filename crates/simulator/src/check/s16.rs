@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::Machine;
-use muster_wire::Entry;
+use muster_wire::{Entry, Revision};
 
 use super::Verdict;
 use crate::sometimes::Sometimes;
@@ -20,7 +20,7 @@ pub(super) struct Levels {
     /// The highest that an image of the machine ever knew: what that one wrote stays on the disk.
     ever: BTreeMap<Slot, u32>,
     /// For each level above the first, the revision of the first entry that needs it.
-    begins: BTreeMap<u32, u64>,
+    begins: BTreeMap<u32, Revision>,
 }
 
 impl Levels {
@@ -77,7 +77,7 @@ impl Levels {
     }
 
     /// Who knows the levels up to `known` stands before what is above.
-    fn read(&self, known: u32, revision: u64) -> Verdict {
+    fn read(&self, known: u32, revision: Revision) -> Verdict {
         match self.begins.range(known + 1..).find(|(_, begins)| revision >= **begins) {
             Some((level, begins)) => Err(format!(
                 "of revision {revision}, which from {begins} on needs level {level}, and knows level {known}"
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn who_knows_less_stands_before_what_is_above() {
-        let levels = Levels { begins: BTreeMap::from([(2, 10), (3, 20)]), ..Levels::default() };
-        assert!(levels.read(1, 9).is_ok() && levels.read(1, 10).is_err());
-        assert!(levels.read(2, 19).is_ok() && levels.read(2, 20).is_err());
-        assert!(levels.read(3, 99).is_ok());
+        let levels = Levels { begins: BTreeMap::from([(2, Revision(10)), (3, Revision(20))]), ..Levels::default() };
+        assert!(levels.read(1, Revision(9)).is_ok() && levels.read(1, Revision(10)).is_err());
+        assert!(levels.read(2, Revision(19)).is_ok() && levels.read(2, Revision(20)).is_err());
+        assert!(levels.read(3, Revision(99)).is_ok());
     }
 }

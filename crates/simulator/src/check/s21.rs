@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::Step;
-use muster_wire::{Digest, Entry, MachineId};
+use muster_wire::{Digest, Entry, MachineId, Revision};
 
 use super::Verdict;
 use crate::truth::Truth;
@@ -28,7 +28,7 @@ pub(super) struct Backups {
     /// When the last was taken, or tried.
     last: Option<At>,
     /// The last revision that was looked at.
-    looked_at: u64,
+    looked_at: Revision,
 }
 
 /// Whether a step takes something down that may still work.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::{Machine, Phase};
-use muster_wire::{Ballot, Durable, Entry, Frame, MachineId, TurnChange, TurnKind};
+use muster_wire::{
+    Attempt, Ballot, BootCount, Durable, Entry, Frame, MachineId, Revision, TurnChange, TurnKind, TurnNumber,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DIMENSIONS, Moment, State, Way};
@@ -24,7 +26,7 @@ struct Known {
     runs: bool,
     /// How many faults keep it silent.
     silenced: u32,
-    boots: u64,
+    boots: BootCount,
     promised: Option<Ballot>,
     /// The ballot of its last vote, and a digest of the charter that it voted for.
     accepted: Option<(Ballot, u64)>,
@@ -37,7 +39,7 @@ struct Known {
 
 impl Known {
     fn away(&self) -> bool {
-        self.boots > 0 && (!self.runs || self.silenced > 0)
+        self.boots > BootCount::NONE && (!self.runs || self.silenced > 0)
     }
 }
 
@@ -49,7 +51,7 @@ pub(crate) struct Site {
     term: u64,
     /// How the last turn at etcd ended.
     turn_ended: Option<TurnChange>,
-    revision: u64,
+    revision: Revision,
     effective: usize,
     reached: BTreeMap<State, At>,
 }
@@ -186,7 +188,7 @@ impl Site {
             self.turn(truth),
             self.term.min(3),
             self.away(truth),
-            self.machines.iter().map(|known| known.boots).max().unwrap_or(0).min(3),
+            self.machines.iter().map(|known| known.boots).max().unwrap_or_default().0.min(3),
             match truth.joined.len() {
                 0 => 0,
                 joined => 1 + u64::from(joined >= truth.admitted.len() - truth.removed.len().min(truth.admitted.len())),
@@ -219,8 +221,8 @@ impl Site {
 
     fn turn(&self, truth: &Truth) -> u64 {
         match (truth.book.turn_holder(), truth.book.numbers().1, self.turn_ended) {
-            (Some(_), number, _) => 1 + u64::from(number > 1),
-            (None, 0, _) | (None, _, None) => 0,
+            (Some(_), number, _) => 1 + u64::from(number > TurnNumber(1)),
+            (None, TurnNumber::NONE, _) | (None, _, None) => 0,
             (None, _, Some(TurnChange::GaveUp)) => 4,
             (None, ..) => 3,
         }
@@ -248,8 +250,8 @@ impl Site {
 
 fn attempt(truth: &Truth) -> u64 {
     match (truth.ready, truth.claim) {
-        (Some(attempt), _) => 4 + u64::from(attempt > 1),
-        (None, Some((attempt, _))) => 1 + u64::from(attempt > 1),
+        (Some(attempt), _) => 4 + u64::from(attempt > Attempt(1)),
+        (None, Some((attempt, _))) => 1 + u64::from(attempt > Attempt(1)),
         (None, None) if truth.abandoned.is_empty() => 0,
         (None, None) => 3,
     }

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use muster_protocol::Ledger;
 use muster_protocol::ledger::Member;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Backup, Digest, Entry, MachineId, Removal, Role, SignedWish, Turn, TurnChange, TurnKind, Wish};
+use muster_wire::{
+    Attempt, Backup, Digest, Entry, MachineId, Removal, Revision, Role, SignedWish, Turn, TurnChange, TurnKind,
+    TurnNumber, Wish,
+};
 
 /// The level of the ledger at which an entry can be read, by what `docs/protocol.md` says of levels.
 pub(crate) fn needs(entry: &Entry) -> u32 {
@@ -27,7 +30,7 @@ pub(crate) fn needs(entry: &Entry) -> u32 {
 #[derive(Debug, Clone)]
 struct Line {
     admitted: Admitted,
-    ticket: Option<(u32, Bytes)>,
+    ticket: Option<(Attempt, Bytes)>,
     joined: bool,
     /// It was a worker once.
     promoted: bool,
@@ -37,7 +40,7 @@ struct Line {
 /// The ledger as it must be.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Book {
-    revision: u64,
+    revision: Revision,
     /// How many control planes the image asks for, and the charter's voters, each of which has a seat.
     wanted: usize,
     voters: BTreeSet<MachineId>,
@@ -59,17 +62,17 @@ pub(crate) struct Book {
     /// The backups that are kept, oldest first, and who has them; and the number of the last.
     backups: Vec<(Backup, BTreeSet<MachineId>)>,
     last_backup: u32,
-    attempts: u32,
-    claim: Option<(u32, MachineId)>,
-    ready: Option<(u32, MachineId, Vec<String>, BTreeSet<MachineId>)>,
-    abandoned: Vec<(u32, MachineId)>,
+    attempts: Attempt,
+    claim: Option<(Attempt, MachineId)>,
+    ready: Option<(Attempt, MachineId, Vec<String>, BTreeSet<MachineId>)>,
+    abandoned: Vec<(Attempt, MachineId)>,
     ca: Option<Digest>,
     sealed: BTreeMap<MachineId, Bytes>,
     /// Who begins etcd together, and who has said that it does.
     founders: BTreeSet<MachineId>,
     begun: BTreeSet<MachineId>,
     /// For each kind its last turn, and who has it now.
-    turns: BTreeMap<TurnKind, (u32, Option<MachineId>)>,
+    turns: BTreeMap<TurnKind, (TurnNumber, Option<MachineId>)>,
 }
 
 impl Book {
@@ -81,7 +84,7 @@ impl Book {
     }
 
     /// One control plane rebuilt the cluster from what it had: nobody else is one, nothing is under way, and etcd has its member alone.
-    pub(crate) fn rebuilt(&mut self, revision: u64, by: MachineId, lost: &BTreeSet<MachineId>) {
+    pub(crate) fn rebuilt(&mut self, revision: Revision, by: MachineId, lost: &BTreeSet<MachineId>) {
         self.revision = revision;
         self.level = self.level.max(5);
         self.epoch = (self.epoch.0 + 1, by);
@@ -100,7 +103,7 @@ impl Book {
     }
 
     /// The last entry's place in the log.
-    pub(crate) fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
 
@@ -110,7 +113,7 @@ impl Book {
     }
 
     /// The last attempt's number, and how many etcd turns there were.
-    pub(crate) fn numbers(&self) -> (u32, u32) {
+    pub(crate) fn numbers(&self) -> (Attempt, TurnNumber) {
         (self.attempts, self.last_turn(TurnKind::Etcd))
     }
 
@@ -141,14 +144,14 @@ impl Book {
     }
 
     /// The turn of a kind that is under way.
-    pub(crate) fn turn(&self, kind: TurnKind) -> Option<(u32, MachineId)> {
+    pub(crate) fn turn(&self, kind: TurnKind) -> Option<(TurnNumber, MachineId)> {
         let (number, holder) = self.turns.get(&kind)?;
         holder.map(|holder| (*number, holder))
     }
 
     /// The number of a kind's last turn.
-    pub(crate) fn last_turn(&self, kind: TurnKind) -> u32 {
-        self.turns.get(&kind).map_or(0, |(number, _)| *number)
+    pub(crate) fn last_turn(&self, kind: TurnKind) -> TurnNumber {
+        self.turns.get(&kind).map(|(number, _)| *number).unwrap_or_default()
     }
 
     /// Who has the turn at etcd.
@@ -187,7 +190,7 @@ impl Book {
     }
 
     /// Writes an entry down. Says whether the rules let it take effect.
-    pub(crate) fn enter(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
+    pub(crate) fn enter(&mut self, revision: Revision, entry: Option<&Entry>) -> bool {
         let took_effect = self.write_down(revision, entry);
         let mut open = std::mem::take(&mut self.open);
         open.retain(|signed| !self.is_so(&signed.wish));
@@ -197,7 +200,7 @@ impl Book {
         took_effect
     }
 
-    fn write_down(&mut self, revision: u64, entry: Option<&Entry>) -> bool {
+    fn write_down(&mut self, revision: Revision, entry: Option<&Entry>) -> bool {
         self.revision = revision;
         match entry {
             None => false,
@@ -218,7 +221,7 @@ impl Book {
             Some(Entry::InitClaimed { attempt, machine, founders }) => {
                 let may = self.claim.is_none()
                     && self.ready.is_none()
-                    && *attempt == self.attempts + 1
+                    && *attempt == self.attempts.next()
                     && self.control_plane(*machine)
                     && founders.iter().all(|founder| self.control_plane(*founder))
                     && (founders.is_empty() || founders.contains(machine));
@@ -393,7 +396,7 @@ impl Book {
         self.lines.get(&machine).is_some_and(|line| line.admitted.role == Role::ControlPlane)
     }
 
-    fn live(&self, attempt: u32) -> Option<MachineId> {
+    fn live(&self, attempt: Attempt) -> Option<MachineId> {
         self.claim.filter(|(live, _)| *live == attempt).map(|(_, machine)| machine)
     }
 
@@ -471,7 +474,7 @@ impl Book {
         self.backups.retain(|(_, by)| !by.is_empty());
     }
 
-    fn seal(&mut self, attempt: u32, ca_hash: Digest, sealed: &[Sealed]) -> bool {
+    fn seal(&mut self, attempt: Attempt, ca_hash: Digest, sealed: &[Sealed]) -> bool {
         let may = match self.ca {
             Some(ca) => ca == ca_hash,
             None => self.live(attempt).is_some(),
@@ -484,7 +487,7 @@ impl Book {
         true
     }
 
-    fn make(&mut self, attempt: u32, ca_hash: Digest, endpoints: &[String], tokens: &[MachineId]) -> bool {
+    fn make(&mut self, attempt: Attempt, ca_hash: Digest, endpoints: &[String], tokens: &[MachineId]) -> bool {
         let Some(machine) = self.live(attempt).filter(|_| self.ready.is_none() && self.ca == Some(ca_hash)) else {
             return false;
         };

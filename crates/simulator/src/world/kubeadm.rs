@@ -8,7 +8,7 @@ use std::time::Duration;
 use muster_kubeadm::Work;
 use muster_kubeadm::work::{Ask, Next};
 use muster_protocol::{Input, Renewal, RunId, Step, StepFailure, StepOutput};
-use muster_wire::{Digest, MachineId};
+use muster_wire::{Attempt, Digest, MachineId};
 use zeroize::Zeroizing;
 
 use super::World;
@@ -40,7 +40,7 @@ pub(crate) struct Kube {
     /// Whether its kubelet waits, since the machine was switched on, for the machine's word.
     pub(crate) held: bool,
     /// The attempt that kubeadm was last run for.
-    pub(crate) attempt: u32,
+    pub(crate) attempt: Attempt,
     /// Its Node's name.
     pub(crate) name: String,
     /// kubeadm's files and those that muster wrote for it.
@@ -51,7 +51,7 @@ pub(crate) struct Kube {
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
     /// The attempt.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// Who ran it.
     pub machine: MachineId,
     /// Its CA's certificate.

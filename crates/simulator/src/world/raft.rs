@@ -8,7 +8,7 @@ use bytes::Bytes;
 use muster_consensus::seeded::{Executor, Seeded};
 use muster_consensus::{Call, Config, Consensus, Disk, Done, Event as RaftEvent, OpenError, SeatError, Then};
 use muster_protocol::{NextEpoch, Time};
-use muster_wire::{Charter, Entry, MachineId};
+use muster_wire::{CallNumber, Charter, Entry, MachineId, Revision};
 use tokio::sync::mpsc;
 
 use super::World;
@@ -22,7 +22,7 @@ use crate::watch::Seen;
 const POLLS_MAX: u64 = 1_000_000;
 
 /// A proposal's number that no machine gives.
-const NOBODY: u64 = u64::MAX;
+const NOBODY: CallNumber = CallNumber(u64::MAX);
 
 /// What a task of Raft's came to.
 #[derive(Debug)]
@@ -117,13 +117,17 @@ impl World {
     }
 
     /// The latest revision of an earlier epoch that a machine has which this one could ask in time: nothing but lost power stands in the way.
-    fn known_to_others(&self, slot: Slot, epoch: u32) -> u64 {
+    fn known_to_others(&self, slot: Slot, epoch: u32) -> Revision {
         if self.active.iter().any(|active| self.plan[active.index].kind != Sort::PowerLoss) {
-            return 0;
+            return Revision::NONE;
         }
         let others = self.hosts.iter().filter(|host| host.slot != slot && host.power == super::Power::On);
         let ledgers = others.filter_map(|host| Some(host.machine.as_ref()?.ledger()));
-        ledgers.filter(|ledger| ledger.epoch().number < epoch).map(|ledger| ledger.revision()).max().unwrap_or(0)
+        ledgers
+            .filter(|ledger| ledger.epoch().number < epoch)
+            .map(|ledger| ledger.revision())
+            .max()
+            .unwrap_or(Revision::NONE)
     }
 
     pub(super) fn raft_initialize(&mut self, slot: Slot) {
@@ -136,7 +140,7 @@ impl World {
         self.raft_carry_on(slot);
     }
 
-    pub(super) fn raft_propose(&mut self, slot: Slot, call: u64, entry: Entry) {
+    pub(super) fn raft_propose(&mut self, slot: Slot, call: CallNumber, entry: Entry) {
         let entry = entry.encode();
         let late = self
             .active
@@ -166,17 +170,17 @@ impl World {
         }
     }
 
-    fn raft_ask(&mut self, slot: Slot, call: u64, entry: Bytes) {
+    fn raft_ask(&mut self, slot: Slot, call: CallNumber, entry: Bytes) {
         self.hosts[slot as usize].seat.propose(call, entry);
         self.raft_carry_on(slot);
     }
 
-    pub(super) fn raft_called(&mut self, slot: Slot, from: MachineId, call: u64, body: Bytes) {
+    pub(super) fn raft_called(&mut self, slot: Slot, from: MachineId, call: CallNumber, body: Bytes) {
         self.hosts[slot as usize].seat.called(from, call, body);
         self.raft_carry_on(slot);
     }
 
-    pub(super) fn raft_answered(&mut self, slot: Slot, from: MachineId, call: u64, body: Bytes) {
+    pub(super) fn raft_answered(&mut self, slot: Slot, from: MachineId, call: CallNumber, body: Bytes) {
         self.hosts[slot as usize].seat.answered(from, call, body);
         self.raft_drive(slot);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::{Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind};
+use muster_wire::{Attempt, Digest, Entry, MachineId, Role, Turn, TurnChange, TurnKind, TurnNumber};
 
 use super::World;
 use super::event::Slot;
@@ -35,8 +35,8 @@ impl World {
             let ticket = worker.and_then(|worker| truth.book.ticket(worker));
             let known = Known {
                 level: truth.book.level(),
-                attempts,
-                turns,
+                attempts: attempts.0,
+                turns: turns.0,
                 ca,
                 worker,
                 ticket,
@@ -62,7 +62,7 @@ impl World {
         let members: Vec<MachineId> = self.watch.truth.control_planes.iter().copied().collect();
         let draw = self.chance.fixed("disruption", slot.into(), self.now) as usize;
         let Some(holder) = members.get(draw % members.len().max(1)).copied() else { return };
-        let (kind, number) = (TurnKind::Disrupt, book.last_turn(TurnKind::Disrupt) + 1);
+        let (kind, number) = (TurnKind::Disrupt, book.last_turn(TurnKind::Disrupt).next());
         let begin = Turn { kind, number, holder, change: TurnChange::Started };
         let ends = if draw.is_multiple_of(2) { TurnChange::Done } else { TurnChange::GaveUp };
         let end = book.turn(kind).map(|(number, holder)| Turn { kind, number, holder, change: ends });
@@ -93,7 +93,8 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
     let &Known { level: _, attempts, turns, ca, worker, ref ticket, ref members, ready, claimed, kept } = known;
     let over = |last: u32| if last == 0 { 0 } else { (draw >> 8) as u32 % (last + 1) };
     let nobodys = Digest::of("a CA of nobody", &[]);
-    let made = |attempt: u32, ca_hash: Digest| Entry::InitReady { attempt, ca_hash, endpoints: vec![], tokens: vec![] };
+    let made =
+        |attempt: Attempt, ca_hash: Digest| Entry::InitReady { attempt, ca_hash, endpoints: vec![], tokens: vec![] };
     let one_of = (draw >> 4) % 4;
     if draw.is_multiple_of(4) {
         return Some(entry.clone());
@@ -101,7 +102,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
     Some(match entry {
         // Long before there is anything to join: init must be claimed first, and takes its time.
         Entry::Admitted(admitted) if !ready && !claimed && admitted.role == Role::ControlPlane && one_of < 2 => {
-            etcd_turn(admitted.machine, TurnChange::Started, 1)
+            etcd_turn(admitted.machine, TurnChange::Started, TurnNumber(1))
         }
         // An etcd member keeps its name as long as it is one.
         Entry::Admitted(admitted) if kept && one_of == 3 && members.contains(&admitted.machine) => {
@@ -131,18 +132,24 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         | Entry::BackupGone { .. }
         | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
-            (0, Some(machine)) => Entry::InitClaimed { attempt: attempts + 1, machine, founders: Vec::new() },
+            (0, Some(machine)) => Entry::InitClaimed { attempt: Attempt(attempts + 1), machine, founders: Vec::new() },
             // A worker begins no etcd.
             // Only where the ledger may hold one with founders: else it stops whoever cannot read it.
-            (2, Some(worker)) if known.level >= 3 => {
-                Entry::InitClaimed { attempt: attempts + 1, machine: *machine, founders: vec![*machine, worker] }
-            }
-            (1, _) => made(attempts, nobodys),
-            _ => Entry::InitClaimed { attempt: attempts + u32::from(ready), machine: *machine, founders: Vec::new() },
+            (2, Some(worker)) if known.level >= 3 => Entry::InitClaimed {
+                attempt: Attempt(attempts + 1),
+                machine: *machine,
+                founders: vec![*machine, worker],
+            },
+            (1, _) => made(Attempt(attempts), nobodys),
+            _ => Entry::InitClaimed {
+                attempt: Attempt(attempts + u32::from(ready)),
+                machine: *machine,
+                founders: Vec::new(),
+            },
         },
         Entry::Founds { attempt, machine } => match (one_of, worker) {
             (0, Some(machine)) => Entry::Founds { attempt: *attempt, machine },
-            _ => Entry::Founds { attempt: over(attempts - 1), machine: *machine },
+            _ => Entry::Founds { attempt: Attempt(over(attempts - 1)), machine: *machine },
         },
         Entry::PkiSealed { attempt, ca_hash, sealed } if one_of < 2 => {
             let stranger = Sealed { machine: worker?, ciphertext: ticket.clone()? };
@@ -152,29 +159,33 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             Entry::PkiSealed { attempt: *attempt, ca_hash: nobodys, sealed: sealed.clone() }
         }
         Entry::InitReady { ca_hash, endpoints, tokens, .. } => Entry::InitReady {
-            attempt: over(attempts),
+            attempt: Attempt(over(attempts)),
             ca_hash: if one_of == 0 { nobodys } else { *ca_hash },
             endpoints: endpoints.clone(),
             tokens: tokens.clone(),
         },
         Entry::InitAbandoned { why, .. } => match one_of {
-            0 => made(over(attempts), ca.unwrap_or(nobodys)),
-            1 => Entry::PkiSealed { attempt: over(attempts), ca_hash: ca.unwrap_or(nobodys), sealed: Vec::new() },
-            _ => Entry::InitAbandoned { attempt: over(attempts), why: why.clone() },
+            0 => made(Attempt(over(attempts)), ca.unwrap_or(nobodys)),
+            1 => Entry::PkiSealed {
+                attempt: Attempt(over(attempts)),
+                ca_hash: ca.unwrap_or(nobodys),
+                sealed: Vec::new(),
+            },
+            _ => Entry::InitAbandoned { attempt: Attempt(over(attempts)), why: why.clone() },
         },
         Entry::Ticket { machine, ciphertext, .. } => {
-            Entry::Ticket { machine: *machine, attempt: over(attempts), ciphertext: ciphertext.clone() }
+            Entry::Ticket { machine: *machine, attempt: Attempt(over(attempts)), ciphertext: ciphertext.clone() }
         }
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => entry.clone(),
         Entry::Turn(Turn { holder, .. }) => match one_of {
-            0 => etcd_turn(worker?, TurnChange::Started, turns + 1),
-            1 => etcd_turn(*holder, TurnChange::Started, over(turns)),
-            2 => etcd_turn(*holder, TurnChange::GaveUp, over(turns)),
-            _ => etcd_turn(*holder, TurnChange::Done, over(turns)),
+            0 => etcd_turn(worker?, TurnChange::Started, TurnNumber(turns + 1)),
+            1 => etcd_turn(*holder, TurnChange::Started, TurnNumber(over(turns))),
+            2 => etcd_turn(*holder, TurnChange::GaveUp, TurnNumber(over(turns))),
+            _ => etcd_turn(*holder, TurnChange::Done, TurnNumber(over(turns))),
         },
     })
 }
 
-fn etcd_turn(holder: MachineId, change: TurnChange, number: u32) -> Entry {
+fn etcd_turn(holder: MachineId, change: TurnChange, number: TurnNumber) -> Entry {
     Entry::Turn(Turn { kind: TurnKind::Etcd, number, holder, change })
 }

@@ -1,7 +1,7 @@
 //! What people ask machines for.
 
 use muster_protocol::{Fate, Input};
-use muster_wire::{Image, Wish};
+use muster_wire::{CallNumber, Image, Wish};
 
 use super::World;
 use super::event::Slot;
@@ -18,14 +18,14 @@ impl World {
                 if restores && backup.is_none() {
                     continue;
                 }
-                self.feed(slot, Input::Recover { call: index as u64, dry_run: false, backup });
+                self.feed(slot, Input::Recover { call: CallNumber(index as u64), dry_run: false, backup });
             }
             return;
         }
         let Some(wish) = self.wished(index) else { return };
         self.asked.insert(index, wish.clone());
         for slot in self.targets(&self.scenario.wishes[index].machines) {
-            self.feed(slot, Input::Wish { call: index as u64, wish: wish.clone(), dry_run: false });
+            self.feed(slot, Input::Wish { call: CallNumber(index as u64), wish: wish.clone(), dry_run: false });
         }
     }
 
@@ -48,8 +48,8 @@ impl World {
         Some(self.hosts[slot as usize].me)
     }
 
-    pub(super) fn wish_answered(&mut self, slot: Slot, call: u64, fate: &Fate) {
-        let Some(wish) = self.asked.get(&(call as usize)).cloned() else { return };
+    pub(super) fn wish_answered(&mut self, slot: Slot, call: CallNumber, fate: &Fate) {
+        let Some(wish) = self.asked.get(&(call.0 as usize)).cloned() else { return };
         self.see(Seen::Answered { slot, wish: &wish, fate });
     }
 }

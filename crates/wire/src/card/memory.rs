@@ -32,7 +32,7 @@ pub(super) fn remember(machine: MachineId, card: &SignedCard) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Card, Digest, Identity, Settings, WireError};
+    use crate::{BootCount, Card, Digest, Identity, Settings, WireError};
 
     #[test]
     fn what_differs_in_one_byte_is_checked_again() {
@@ -47,7 +47,7 @@ mod tests {
         let card = Card {
             machine: identity.machine(),
             cluster: "site".into(),
-            boot: 1,
+            boot: BootCount(1),
             nonce: [2; 16],
             serial: 0,
             hostname: "node".into(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::convert::machine_bytes;
-use crate::{MachineId, WireError, proto};
+use crate::{MachineId, TurnNumber, WireError, proto};
 
 /// What a turn is for. There is one turn of each kind at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct Turn {
     /// What it is for.
     pub kind: TurnKind,
     /// Counts the turns of its kind: an end names the turn that it ends, a beginning is higher than every earlier one.
-    pub number: u32,
+    pub number: TurnNumber,
     /// Whose turn it is.
     pub holder: MachineId,
     /// Its beginning or its end.
@@ -77,7 +77,7 @@ impl Turn {
         };
         proto::Turn {
             kind: kind_to_proto(self.kind).into(),
-            number: self.number,
+            number: self.number.0,
             holder: machine_bytes(&self.holder),
             change: change.into(),
         }
@@ -87,7 +87,7 @@ impl Turn {
     pub fn from_proto(turn: &proto::Turn) -> Result<Self, WireError> {
         Ok(Self {
             kind: kind_from_proto(turn.kind())?,
-            number: turn.number,
+            number: TurnNumber(turn.number),
             holder: MachineId::from_slice(&turn.holder, "turn.holder")?,
             change: match turn.change() {
                 proto::TurnChange::Started => TurnChange::Started,

@@ -2,11 +2,12 @@
 
 use super::*;
 use muster_protocol::{Before, EtcdTiming, Founding};
+use muster_wire::Attempt;
 
 fn found(before: Before) -> Work {
     let members = ["1", "2", "3"].map(|one| (format!("m{one}"), format!("10.0.0.{one}")));
     let step = Step::Found {
-        attempt: 1,
+        attempt: Attempt(1),
         name: "m1".into(),
         address: "10.0.0.1".into(),
         sealed_pki: pki(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::{Card, MachineId, host_of};
+use muster_wire::{Card, MachineId, Revision, host_of};
 
 use crate::machine::Machine;
 use crate::planted::planted;
@@ -98,14 +98,11 @@ impl Machine {
             let admitted = admitted.filter(|address| card.hosts().any(|own| own == *address));
             let reached = card.reached_at().filter_map(|address| host_of(address)).chain(admitted);
             let listed = card.hosts().filter(|_| card.reached == 0).map(|address| (address, false));
-            let part = |address: IpAddr| match address {
-                IpAddr::V4(v4) if planted("addresses-half-compared") => {
-                    IpAddr::from([v4.octets()[0], v4.octets()[1], 0, 0])
+            for (mut address, firm) in listed.chain(reached.map(|address| (address, true))) {
+                if let (IpAddr::V4(v4), true) = (address, planted("addresses-half-compared")) {
+                    address = IpAddr::from([v4.octets()[0], v4.octets()[1], 0, 0]);
                 }
-                address => address,
-            };
-            for (address, firm) in listed.chain(reached.map(|address| (address, true))) {
-                *claims.entry(part(address)).or_default().entry(card.machine).or_default() |= firm;
+                *claims.entry(address).or_default().entry(card.machine).or_default() |= firm;
             }
         }
         let shared = claims.into_iter().filter_map(|(address, machines)| {
@@ -125,7 +122,7 @@ impl Machine {
         for machines in self.roster.look_alikes().values() {
             let here = |machine: &&MachineId| **machine == self.id() || self.roster.is_alive(**machine);
             // Who cannot read the ledger yet does not know who of the others was removed.
-            let concerns = !founded || ledger.revision() > 0 || machines.contains(&self.id());
+            let concerns = !founded || ledger.revision() > Revision::NONE || machines.contains(&self.id());
             if !concerns || !machines.iter().filter(here).any(|machine| !founded || waits(machine)) {
                 continue;
             }
