@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::calls::Call;
 use crate::config::Config;
-use crate::event::Event;
+use crate::event::{Broke, Event};
 use crate::inbound::{CallRefused, Inbound, Refusals};
 use crate::network::Network;
 use crate::runtime::Runtime;
@@ -335,7 +335,8 @@ async fn report<R: Runtime>(
                 openraft::error::Fatal::Stopped => None,
                 // The machine was told of what it cannot read.
                 _ if store.is_beyond() => None,
-                why => Some(why.to_string()),
+                openraft::error::Fatal::Panicked => Some(Broke::Panicked),
+                why => Some(Broke::Failed(why.to_string())),
             };
             if let Some(why) = &why {
                 tracing::error!(%why, "Raft has stopped on this machine");
@@ -353,8 +354,7 @@ async fn report<R: Runtime>(
             }
         }
         if metrics.changed().await.is_err() {
-            // Its task ended without a word: it panicked.
-            let _ = events.send(Event::Stopped { why: Some("Raft's task panicked".to_owned()) }).await;
+            let _ = events.send(Event::Stopped { why: Some(Broke::Panicked) }).await;
             return;
         }
     }

@@ -38,6 +38,17 @@ pub enum Event {
     /// Raft has stopped on this machine and will not start again in this process.
     Stopped {
         /// What broke; nothing if it was asked to stop, or if the last event before was of what this machine cannot read.
-        why: Option<String>,
+        why: Option<Broke>,
     },
+}
+
+/// How Raft ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broke {
+    /// It says why: what it keeps on disk, nearly always.
+    #[error("{0}")]
+    Failed(String),
+    /// Its task ended without a word.
+    #[error("its task panicked")]
+    Panicked,
 }

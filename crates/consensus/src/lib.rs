@@ -29,7 +29,7 @@ pub use calls::{CALLS_MAX, Call, Calls};
 pub use config::Config;
 pub use device::{Consensus, OpenError, ProposeError};
 pub use disk::{Disk, DiskError};
-pub use event::Event;
+pub use event::{Broke, Event};
 pub use inbound::{CallRefused, Refusals};
 pub use openraft::TokioRuntime;
 pub use rpc::{CALL_BYTES_MAX, SNAPSHOT_BYTES_MAX};

@@ -15,7 +15,7 @@ use crate::calls::{CALLS_MAX, Call, Calls};
 use crate::config::Config;
 use crate::device::{Consensus, OpenError};
 use crate::disk::{Disk, DiskError};
-use crate::event::Event;
+use crate::event::{Broke, Event};
 use crate::inbound::Refusals;
 use crate::runtime::Runtime;
 use crate::store::{Rebuilt, Store};
@@ -54,7 +54,7 @@ pub enum SeatError {
     NotRebuilt(WireError),
     /// It broke while it ran.
     #[error("Raft stopped: {0}")]
-    Stopped(String),
+    Stopped(Broke),
 }
 
 impl SeatError {

@@ -308,7 +308,7 @@ fn a_full_disk_stops_raft_and_says_so() {
     admit(&mut site, 0);
     site.until("it stops", |site| site.machines[&follower].running.as_ref().unwrap().seen.stopped.is_some());
     let why = site.running(follower).seen.stopped.clone().unwrap().unwrap();
-    assert!(why.contains(&format!("{follower}.redb")), "{why}");
+    assert!(why.to_string().contains(&format!("{follower}.redb")), "{why}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Trace {
             Seen::Booting { slot, machine, durable, .. } => {
                 (Some(*slot), "boot", format!("{machine} boots, its disk counted {} boots", durable.boot))
             }
-            Seen::RefusedStart { slot, why } => (Some(*slot), "refuses", format!("refuses to start: {why}")),
+            Seen::RefusedStart { slot, why, .. } => (Some(*slot), "refuses", format!("refuses to start: {why}")),
             Seen::Stopped { slot } => (Some(*slot), "stop", "stops".into()),
             Seen::Refused { slot, whom, why } => (Some(*slot), "refuse", format!("refuses {whom}: {why}")),
             Seen::Leads { slot, term, .. } => (Some(*slot), "leads", format!("leads in term {term}")),

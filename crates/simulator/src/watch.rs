@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use muster_consensus::SeatError;
 use muster_protocol::{Effect, Fate, Input, Machine, Notice, Step, StepFailure, StepOutput};
 use muster_wire::{Attempt, Digest, Durable, Entry, Frame, MachineId, Revision, Wish};
 use xxhash_rust::xxh3::xxh3_64;
@@ -29,8 +30,8 @@ pub enum Seen<'a> {
         image: Digest,
         level: u32,
     },
-    /// It would not.
-    RefusedStart { slot: Slot, why: &'a str },
+    /// It would not, or not go on: Raft's reason, if it was that, and the words of whatever it was.
+    RefusedStart { slot: Slot, raft: Option<&'a SeatError>, why: &'a str },
     /// A process is gone.
     Stopped { slot: Slot },
     /// A synced write.

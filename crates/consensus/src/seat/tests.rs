@@ -221,7 +221,7 @@ fn a_store_that_was_begun_and_is_gone_is_lost_for_good_and_a_full_disk_is_not() 
     let full = DiskError::Unusable { place: "raft.redb".to_owned(), why: "no space".to_owned() };
     let refused = start(true, Err(full)).unwrap_err();
     assert_eq!((refused.to_string().as_str(), refused.lasts()), ("raft.redb: no space", false));
-    let broke = SeatError::Stopped("its task panicked".to_owned());
+    let broke = SeatError::Stopped(Broke::Panicked);
     assert!(!broke.lasts());
 }
 
@@ -267,7 +267,7 @@ fn a_seat_that_is_left_answers_what_waits_and_tells_no_more() {
     machine.follow();
     assert_eq!(machine.outcomes().len(), 1, "its outcome comes once");
     drop(work);
-    for why in [None, Some("broke".to_owned())] {
+    for why in [None, Some(Broke::Panicked)] {
         assert!(matches!(machine.seat.heard(Event::Stopped { why }), Ok(None)));
     }
     assert!(matches!(machine.seat.heard(Event::Leading { term: 9, leader: Some(ME) }), Ok(None)));
@@ -278,7 +278,7 @@ fn a_seat_that_is_left_answers_what_waits_and_tells_no_more() {
 fn what_breaks_is_said_and_what_was_asked_to_stop_is_not() {
     let machine = Machine::leading();
     assert!(matches!(machine.seat.heard(Event::Stopped { why: None }), Ok(None)));
-    let broke = machine.seat.heard(Event::Stopped { why: Some("its disk".to_owned()) }).unwrap_err();
+    let broke = machine.seat.heard(Event::Stopped { why: Some(Broke::Failed("its disk".to_owned())) }).unwrap_err();
     assert_eq!(broke.to_string(), "Raft stopped: its disk");
 }
 

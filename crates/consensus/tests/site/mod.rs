@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_consensus::seeded::{Executor, Seeded};
-use muster_consensus::{Applied, Call, Calls, Config, Consensus, Disk, Event, ProposeError, Store};
+use muster_consensus::{Applied, Broke, Call, Calls, Config, Consensus, Disk, Event, ProposeError, Store};
 use muster_protocol::ledger::Ledger;
 use muster_wire::entry::Admitted;
 use muster_wire::{CallNumber, Entry, MachineId, Revision, Role};
@@ -51,7 +51,7 @@ pub(crate) struct Seen {
     pub(crate) leader: Option<MachineId>,
     pub(crate) term: u64,
     pub(crate) restored: u64,
-    pub(crate) stopped: Option<Option<String>>,
+    pub(crate) stopped: Option<Option<Broke>>,
 }
 
 #[derive(Debug, Clone)]

@@ -100,8 +100,7 @@ impl Accused {
                 Ok(())
             }
             Seen::Sent { slot, to, frame: Frame::Refusal { why, .. }, .. } if *slot < self.image && !why.is_empty() => {
-                let whom = why.contains("does not count") && !self.touched.contains(slot);
-                if self.is_of(*slot, *to) && (whom || !self.halts(*slot)) {
+                if self.is_of(*slot, *to) && !self.halts(*slot) {
                     return Err(format!("machine {slot} turns a ballot of {to} down, and both are sound: {why}"));
                 }
                 Ok(())
@@ -124,7 +123,7 @@ impl Accused {
                 }
                 _ => Ok(()),
             },
-            Seen::RefusedStart { slot, why }
+            Seen::RefusedStart { slot, why, .. }
                 if *slot < self.image && !self.touched.contains(slot) && !self.failing.contains(slot) =>
             {
                 Err(format!("machine {slot} does not start on its own sound disk: {why}"))

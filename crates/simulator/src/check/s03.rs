@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_consensus::{Broke, SeatError};
 use muster_protocol::Ledger;
 use muster_wire::{Frame, MachineId, Revision, proto};
 use prost::Message as _;
@@ -44,10 +45,8 @@ impl Raft {
     pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             // On a disk that lost what it had promised to keep, openraft may find its own state impossible.
-            Seen::RefusedStart { slot, why }
-                if (why.contains("panicked") || why.contains("damaged"))
-                    && truth.excused.is_empty()
-                    && !truth.damaged.contains(slot) =>
+            Seen::RefusedStart { slot, raft: Some(SeatError::Lost(_) | SeatError::Stopped(Broke::Panicked)), why }
+                if truth.excused.is_empty() && !truth.damaged.contains(slot) =>
             {
                 Err(format!("Raft on machine {slot}: {why}"))
             }

@@ -125,7 +125,7 @@ impl World {
     }
 
     fn refuse_start(&mut self, slot: Slot, why: String) {
-        self.see(Seen::RefusedStart { slot, why: &why });
+        self.see(Seen::RefusedStart { slot, raft: None, why: &why });
         self.hosts[slot as usize].power = Power::Refuses(why);
     }
 

@@ -337,7 +337,7 @@ impl World {
     /// What Raft cannot write it must not say: the process ends, as the agent's does.
     fn raft_fails(&mut self, slot: Slot, why: &SeatError) {
         let words = why.to_string();
-        self.see(Seen::RefusedStart { slot, why: &words });
+        self.see(Seen::RefusedStart { slot, raft: Some(why), why: &words });
         self.crash_and_restart(slot);
         if why.lasts() {
             self.hosts[slot as usize].power = super::Power::Refuses(words);
