@@ -336,6 +336,7 @@ async fn report<R: Runtime>(
                 // The machine was told of what it cannot read.
                 _ if store.is_beyond() => None,
                 openraft::error::Fatal::Panicked => Some(Broke::Panicked),
+                why if store.is_damaged() => Some(Broke::Damaged(why.to_string())),
                 why => Some(Broke::Failed(why.to_string())),
             };
             if let Some(why) = &why {

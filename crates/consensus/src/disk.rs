@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 
@@ -61,6 +62,8 @@ fn at(record: &str) -> String {
 pub struct Disk {
     database: Arc<Database>,
     place: Arc<str>,
+    /// Whether damage was found in it.
+    damage: Arc<AtomicBool>,
 }
 
 impl Disk {
@@ -102,7 +105,7 @@ impl Disk {
             Builder::new().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).create_with_backend(backend)
         };
         match catch_unwind(AssertUnwindSafe(open)) {
-            Ok(Ok(database)) => Ok(Self { database: Arc::new(database), place: place.into() }),
+            Ok(Ok(database)) => Ok(Self { database: Arc::new(database), place: place.into(), damage: Arc::default() }),
             Ok(Err(why)) => Err(opening(place, &why)),
             // redb panics on some structures that it did not write.
             Err(_) => Err(DiskError::Damaged {
@@ -162,12 +165,17 @@ impl Disk {
     pub(crate) fn failed(&self, why: &redb::Error) -> DiskError {
         let place = self.place.to_string();
         match why {
-            redb::Error::Corrupted(why) => DiskError::Damaged { place, record: String::new(), why: why.clone() },
+            redb::Error::Corrupted(why) => self.damaged(String::new(), why.clone()),
             why => DiskError::Unusable { place, why: why.to_string() },
         }
     }
 
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damage.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn damaged(&self, record: impl Into<String>, why: impl Into<String>) -> DiskError {
+        self.damage.store(true, Ordering::Relaxed);
         DiskError::Damaged { place: self.place.to_string(), record: record.into(), why: why.into() }
     }
 }

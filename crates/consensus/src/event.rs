@@ -48,6 +48,9 @@ pub enum Broke {
     /// It says why: what it keeps on disk, nearly always.
     #[error("{0}")]
     Failed(String),
+    /// What is on its disk is not what was written.
+    #[error("{0}")]
+    Damaged(String),
     /// Its task ended without a word.
     #[error("its task panicked")]
     Panicked,

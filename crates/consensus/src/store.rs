@@ -176,6 +176,11 @@ impl<R: Runtime> Store<R> {
         self.beyond.load(Ordering::Relaxed)
     }
 
+    /// Whether anything on its disk was found not to be what was written.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.disk.is_damaged()
+    }
+
     fn begin(&self) -> Result<(), DiskError> {
         let owner = proto::RaftOwner {
             format: FORMAT,

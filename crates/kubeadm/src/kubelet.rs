@@ -13,15 +13,17 @@ use serde_json::{Value, json};
 use crate::kubeconfig::{KubeconfigError, read};
 use crate::secret::Secret;
 
-/// Let the kubelet's kubeconfig name another API server. Done twice it changes nothing more.
+/// Let the kubelet's kubeconfig name another API server, or its own certificate. Done twice it changes nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubeletServer {
     /// The kubeconfig. It must exist.
     pub path: PathBuf,
-    /// `https://host:port`.
-    pub server: String,
+    /// `https://host:port`; none to leave it as it is.
+    pub server: Option<String>,
     /// Where the kubelet keeps the certificate that it renews. If this file exists, the kubeconfig names it in place of the
-    /// certificate that it holds, which would end after a year: kubeadm's `init phase kubelet-finalize` does the same.
+    /// certificate that it holds, which would end after a year: kubeadm's `init phase kubelet-finalize` does the same, and
+    /// starts the kubelet anew. It need not: a running kubelet takes that file before what its kubeconfig holds, and writes it as soon
+    /// as it starts (`pkg/kubelet/certificate/bootstrap/bootstrap.go`, `certificate_store.go` of client-go, v1.37.2).
     pub renewed: Option<PathBuf>,
 }
 
@@ -35,7 +37,10 @@ impl KubeletServer {
         let context = entry(&mut config, "contexts", "context", None)?;
         let named = |field: &str| context.get(field).cloned().unwrap_or_default();
         let (cluster, user) = (named("cluster"), named("user"));
-        entry(&mut config, "clusters", "cluster", Some(&cluster))?["server"] = json!(self.server);
+        let cluster = entry(&mut config, "clusters", "cluster", Some(&cluster))?;
+        if let Some(server) = &self.server {
+            cluster["server"] = json!(server);
+        }
         if let Some(path) = self.renewed.as_deref().filter(|_| renewed) {
             *entry(&mut config, "users", "user", Some(&user))? = by_file(path);
         }
@@ -98,7 +103,7 @@ users: [{name: 'system:node:m2', user: {client-certificate-data: Q1JU, client-ke
 ";
 
     fn change(renewed: Option<&str>) -> KubeletServer {
-        let server = "https://api.site.muster:7443".to_owned();
+        let server = Some("https://api.site.muster:7443".to_owned());
         KubeletServer { path: "/etc/kubernetes/kubelet.conf".into(), server, renewed: renewed.map(Into::into) }
     }
 
@@ -125,6 +130,13 @@ users: [{name: 'system:node:m2', user: {client-certificate-data: Q1JU, client-ke
         assert_eq!(identity, Some(Identity::Certificate { certificate: file(), key: file() }));
         assert!(!text.contains("S0VZ"));
         assert_eq!(rewritten(&change, &text, true), text, "a second time nothing changes");
+    }
+
+    #[test]
+    fn whoever_names_no_server_leaves_it() {
+        let change = KubeletServer { server: None, ..change(Some("/x.pem")) };
+        let text = rewritten(&change, CONFIG, true);
+        assert!(text.contains("https://10.0.0.2:6443") && text.contains("/x.pem"), "{text}");
     }
 
     #[test]

@@ -345,6 +345,14 @@ impl Plan {
         actions
     }
 
+    /// What `kubelet-finalize` would do, without starting the kubelet anew: that costs a second of every processor while others join.
+    fn finalize(&self, run: &Run) -> Option<Action> {
+        let finalizes = matches!(&run.form, Form::Phase(words) if words.first() == Some(&"kubelet-finalize"));
+        let (path, renewed) = (self.settings.kubelet_kubeconfig(), Some(self.renewed()));
+        let may = finalizes && !self.documents.certificates_elsewhere();
+        may.then(|| Action::KubeletServer(KubeletServer { path, server: None, renewed }))
+    }
+
     /// None if CoreDNS is not to run.
     fn local_dns(&self) -> Option<LocalDns> {
         Some(LocalDns {
@@ -399,6 +407,9 @@ impl Plan {
 
     /// One run, and what must exist after it.
     fn run(&self, run: &Run) -> Vec<Action> {
+        if let Some(finalize) = self.finalize(run) {
+            return vec![finalize];
+        }
         let workflow = run.reads.workflow();
         let config = match run.reads {
             Reads::Init => self.work("init.yaml"),

@@ -140,7 +140,11 @@ fn describe(action: &Action) -> String {
         }
         Action::KubeletServer(change) => {
             let renewed = change.renewed.as_ref().map(|path| format!(" with {}", path.display())).unwrap_or_default();
-            format!("kubelet asks {} by {}{renewed}\n", change.server, change.path.display())
+            format!(
+                "kubelet asks {} by {}{renewed}\n",
+                change.server.as_deref().unwrap_or("as before"),
+                change.path.display()
+            )
         }
         Action::Restart { path } => format!("restart what is in {}\n", path.display()),
         Action::LocalDns(dns) => format!("local DNS for {} by {}\n", dns.domain, dns.kubelet_config.display()),

@@ -149,7 +149,8 @@ pub struct Founding {
 }
 
 /// Work for the kubeadm device. The core never sees a secret in the clear.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Step {
     /// Is kubeadm there, and of a version that muster knows? Answered with [`StepOutput::Checked`].
     Check {
@@ -190,6 +191,7 @@ pub enum Step {
         worker: Option<String>,
     },
     /// init's phases up to and including bootstrap-token. Answered with [`StepOutput::Initialised`].
+    #[strum(serialize = "init")]
     InitCluster {
         /// The attempt.
         attempt: Attempt,
@@ -382,33 +384,7 @@ pub enum Step {
 impl Step {
     /// A short name for people and traces.
     pub fn name(&self) -> &'static str {
-        match self {
-            Step::Check { .. } => "check",
-            Step::Prepare { .. } => "prepare",
-            Step::MakePki { .. } => "make-pki",
-            Step::SealPki { .. } => "seal-pki",
-            Step::IssueTicket { .. } => "issue-ticket",
-            Step::InitCluster { .. } => "init",
-            Step::InitFinish { .. } => "init-finish",
-            Step::Found { .. } => "found",
-            Step::FoundFinish { .. } => "found-finish",
-            Step::Join { .. } => "join",
-            Step::JoinEtcd { .. } => "join-etcd",
-            Step::JoinFinish { .. } => "join-finish",
-            Step::Renew { .. } => "renew",
-            Step::RenewKubelet { .. } => "renew-kubelet",
-            Step::Register => "register",
-            Step::AwaitReady { .. } => "await-ready",
-            Step::LeaveEtcd { .. } => "leave-etcd",
-            Step::DeleteToken { .. } => "delete-token",
-            Step::ApplyManifests { .. } => "apply-manifests",
-            Step::RebuildEtcd { .. } => "rebuild-etcd",
-            Step::BackUp { .. } => "back-up",
-            Step::Strike { .. } => "strike",
-            Step::Drain { .. } => "drain",
-            Step::Open { .. } => "open",
-            Step::Reset { .. } => "reset",
-        }
+        self.into()
     }
 }
 

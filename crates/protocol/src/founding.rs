@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_wire::charter::charter_hash;
+use muster_wire::frame::RefusalCause;
 use muster_wire::{Ballot, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
@@ -305,7 +306,7 @@ impl Founding {
     /// Phase 2a at the acceptor: the vote is on disk before it is signed away (promise S2).
     pub(crate) fn accept(&mut self, context: &mut Context<'_>, from: MachineId, ballot: Ballot, charter: Bytes) {
         if let Err(why) = fits(&charter, context) {
-            refusal(context, from, ballot, why.to_owned());
+            refusal(context, from, ballot, RefusalCause::Unfit, why.to_owned());
             return;
         }
         if self.refuse(context, from, ballot) {
@@ -330,16 +331,17 @@ impl Founding {
             context.roster.count(crate::Dropped::BallotOutOfPlace);
             return true;
         }
-        let why = if !context.votes_count(from) {
-            "the proposer's vote does not count here: other settings, a clone, or wiped".to_owned()
+        let (cause, why) = if !context.votes_count(from) {
+            let why = "the proposer's vote does not count here: other settings, a clone, or wiped";
+            (RefusalCause::Uncounted, why.to_owned())
         } else if let Some(impediment) = &self.impediment {
-            impediment.to_string()
+            (RefusalCause::Halted, impediment.to_string())
         } else if context.durable.promised.is_some_and(|promised| promised > ballot) && !planted("promise-broken") {
-            String::new()
+            (RefusalCause::Outbid, String::new())
         } else {
             return false;
         };
-        refusal(context, from, ballot, why);
+        refusal(context, from, ballot, cause, why);
         true
     }
 
@@ -473,9 +475,9 @@ fn cast(context: &mut Context<'_>, ballot: Ballot, charter: Bytes) -> Vote {
     Vote::sign(context.identity, context.cluster, ballot, hash)
 }
 
-fn refusal(context: &mut Context<'_>, to: MachineId, ballot: Ballot, why: String) {
+fn refusal(context: &mut Context<'_>, to: MachineId, ballot: Ballot, cause: RefusalCause, why: String) {
     let promised = context.durable.promised.unwrap_or(ballot);
-    context.effects.send(to, Frame::Refusal { ballot, promised, why });
+    context.effects.send(to, Frame::Refusal { ballot, promised, cause, why });
 }
 
 /// Whether a proposed charter is one that this machine's image would have.

@@ -152,8 +152,8 @@ impl Lead {
     }
 
     /// A machine joined while this one leads.
-    pub(crate) fn joined(&mut self, machine: MachineId) {
-        self.tokens.served(machine);
+    pub(crate) fn joined(&mut self, now: Time, machine: MachineId) {
+        self.tokens.served(now, machine);
     }
 
     /// Something holds a run up. Returns whether others are to know it now.

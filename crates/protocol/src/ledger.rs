@@ -309,7 +309,7 @@ impl Ledger {
         self.turns.start(turn)
     }
 
-    /// Index of the last applied entry in the Raft log; 0 before the first.
+    /// The last applied entry's place in the Raft log.
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -466,7 +466,7 @@ impl Ledger {
         &self.charter
     }
 
-    /// The last attempt's number; 0 before the first.
+    /// The last attempt.
     pub fn last_attempt(&self) -> Attempt {
         self.init.attempt
     }
@@ -496,7 +496,7 @@ impl Ledger {
         self.turns.under_way(kind)
     }
 
-    /// The number of a kind's last turn; 0 before the first.
+    /// A kind's last turn.
     pub fn last_turn(&self, kind: TurnKind) -> TurnNumber {
         self.turns.last(kind)
     }

@@ -203,7 +203,7 @@ impl Machine {
                 self.follow.fed(self.identity.machine());
                 if let Some((entry, told)) = self.follow.applied(revision, entry) {
                     if let (Entry::Joined { machine }, Ok(())) = (&entry, &told) {
-                        self.lead.joined(*machine);
+                        self.lead.joined(now, *machine);
                     }
                     self.committed(&entry, &told, effects);
                 }
@@ -449,7 +449,7 @@ impl Machine {
         self.roster.change_period(now, period, &mut self.rng);
     }
 
-    /// When it wants to be woken, and why: `muster explain` is made of these reasons too.
+    /// When it wants to be woken, and why: for traces.
     pub fn next_wakeup(&self) -> Option<(Time, &'static str)> {
         let founding = if self.durable.charter.is_none() { self.founding.next_wakeup(&self.tuning) } else { None };
         // A machine whose identity runs elsewhere, or that cannot read the ledger, does none of this, and must not be woken for it for ever.

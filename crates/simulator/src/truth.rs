@@ -5,7 +5,7 @@ pub(crate) mod book;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::NoticeKind;
+use muster_protocol::{NoticeKind, Step};
 use muster_wire::{Attempt, Backup, Digest, Entry, MachineId, Revision, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -256,9 +256,9 @@ impl Truth {
             Seen::StepEnded { slot, step, result } => {
                 if result.is_err() {
                     sometimes.reached("step-failed");
-                } else if step.name().starts_with("renew") {
+                } else if matches!(step, Step::Renew { .. } | Step::RenewKubelet { .. }) {
                     sometimes.reached("certificates-renewed");
-                } else if step.name() == "reset" {
+                } else if matches!(step, Step::Reset { .. }) {
                     sometimes.reached("reset-run");
                     let me = self.identity.get(slot);
                     if self.abandoned.values().any(|machine| Some(machine) == me) {
@@ -454,13 +454,14 @@ impl Truth {
 
     fn sent(&mut self, frame: &muster_wire::Frame, machine: MachineId, sometimes: &mut Sometimes) {
         use muster_wire::Frame;
+        use muster_wire::frame::RefusalCause;
         match frame {
             Frame::Prepare(_) if self.charters.is_empty() => {
                 if self.proposers.insert(machine) && self.proposers.len() > 1 {
                     sometimes.reached("competing-proposals");
                 }
             }
-            Frame::Refusal { why, .. } if why.is_empty() => sometimes.reached("refused-ballot"),
+            Frame::Refusal { cause: RefusalCause::Outbid, .. } => sometimes.reached("refused-ballot"),
             Frame::Promise(promise) if promise.accepted.is_some() => sometimes.reached("adopted-charter"),
             Frame::LedgerNews(news) if news.state.is_some() => sometimes.reached("ledger-as-a-whole"),
             Frame::ProposalAnswer { outcome: muster_wire::frame::ProposalOutcome::Refused(_), .. } => {

@@ -30,7 +30,7 @@ pub enum Seen<'a> {
         image: Digest,
         level: u32,
     },
-    /// It would not, or not go on: Raft's reason, if it was that, and the words of whatever it was.
+    /// A process would not start, or not go on: Raft's reason, if it was that, and the words of whatever it was.
     RefusedStart { slot: Slot, raft: Option<&'a SeatError>, why: &'a str },
     /// A process is gone.
     Stopped { slot: Slot },

@@ -51,6 +51,19 @@ pub enum Removal {
     StaysOut,
 }
 
+/// Why a ballot is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// A higher one was promised. Of all causes this one alone is healed by a later ballot.
+    Outbid,
+    /// The proposer's vote does not count here.
+    Uncounted,
+    /// Founding halts at the machine that answers.
+    Halted,
+    /// The proposed charter is none of this image's.
+    Unfit,
+}
+
 /// One message between two machines. Who sent it is known from the connection, which Noise authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
@@ -88,7 +101,9 @@ pub enum Frame {
         ballot: Ballot,
         /// The higher promise.
         promised: Ballot,
-        /// A reason no later ballot heals, or empty.
+        /// Why.
+        cause: RefusalCause,
+        /// The same for people; empty for a mere higher promise.
         why: String,
     },
     /// Paxos phase 2a: vote for these charter bytes.
@@ -268,10 +283,11 @@ impl Frame {
                 accepted_charter: promise.accepted.as_ref().map(|(_, charter)| charter.clone()).unwrap_or_default(),
                 cards: promise.cards.iter().map(SignedCard::to_proto).collect(),
             }),
-            Frame::Refusal { ballot, promised, why } => Body::Refusal(proto::Refusal {
+            Frame::Refusal { ballot, promised, cause, why } => Body::Refusal(proto::Refusal {
                 ballot: Some(ballot_to_proto(ballot)),
                 promised: Some(ballot_to_proto(promised)),
                 why: why.clone(),
+                cause: cause_to_proto(*cause).into(),
             }),
             Frame::Accept { ballot, charter } => {
                 Body::Accept(proto::Accept { ballot: Some(ballot_to_proto(ballot)), charter: charter.clone() })
@@ -336,6 +352,7 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
         Body::Prepare(prepare) => Frame::Prepare(ballot_from_proto(required(prepare.ballot, "prepare.ballot")?)?),
         Body::Promise(promise) => Frame::Promise(promise_from_proto(promise)?),
         Body::Refusal(refusal) => Frame::Refusal {
+            cause: cause_from_proto(refusal.cause())?,
             ballot: ballot_from_proto(required(refusal.ballot, "refusal.ballot")?)?,
             promised: ballot_from_proto(required(refusal.promised, "refusal.promised")?)?,
             why: text(refusal.why, "refusal.why")?,
@@ -388,6 +405,25 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
             }
         }
     })
+}
+
+fn cause_to_proto(cause: RefusalCause) -> proto::RefusalCause {
+    match cause {
+        RefusalCause::Outbid => proto::RefusalCause::Outbid,
+        RefusalCause::Uncounted => proto::RefusalCause::Uncounted,
+        RefusalCause::Halted => proto::RefusalCause::Halted,
+        RefusalCause::Unfit => proto::RefusalCause::Unfit,
+    }
+}
+
+fn cause_from_proto(cause: proto::RefusalCause) -> Result<RefusalCause, WireError> {
+    match cause {
+        proto::RefusalCause::Outbid => Ok(RefusalCause::Outbid),
+        proto::RefusalCause::Uncounted => Ok(RefusalCause::Uncounted),
+        proto::RefusalCause::Halted => Ok(RefusalCause::Halted),
+        proto::RefusalCause::Unfit => Ok(RefusalCause::Unfit),
+        proto::RefusalCause::Unspecified => Err(WireError::Field { field: "refusal.cause", rule: "is unknown" }),
+    }
 }
 
 fn part_below(part: u32, bound: u32, field: &'static str) -> Result<u32, WireError> {

@@ -39,7 +39,7 @@ pub struct Durable {
     pub completed: Option<KubeadmMarker>,
     /// The highest etcd turn that this machine has asked for: it asks for none twice.
     pub etcd_turn: TurnNumber,
-    /// The turn by which this machine's etcd member came in; 0 while there is none. From then on its join is finished, however
+    /// The turn by which this machine's etcd member came in, if there is one. From then on its join is finished, however
     /// often that takes, and not begun anew.
     pub etcd_joined: TurnNumber,
     /// The last attempt whose etcd this machine began as one of its founders: it begins no attempt's twice. Written before the first

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use muster_wire::charter::charter_hash;
 use muster_wire::entry::{Admitted, Sealed};
-use muster_wire::frame::ProposalOutcome;
+use muster_wire::frame::{ProposalOutcome, RefusalCause};
 use muster_wire::{
     Attempt, Backup, Ballot, BootCount, CallNumber, Card, Certificate, Charter, Digest, Durable, Entry, Epoch, Frame,
     Identity, Image, KubeadmMarker, LedgerNews, MachineId, Promise, Removal, Revision, Role, Running, Settings,
@@ -102,7 +102,15 @@ fn frames() -> Vec<(&'static str, Frame)> {
             "promise",
             Frame::Promise(Promise { ballot: ballot(), accepted: Some((ballot(), charter())), cards: vec![card(3)] }),
         ),
-        ("refusal", Frame::Refusal { ballot: ballot(), promised: ballot(), why: "other settings".into() }),
+        (
+            "refusal",
+            Frame::Refusal {
+                ballot: ballot(),
+                promised: ballot(),
+                cause: RefusalCause::Uncounted,
+                why: "other settings".into(),
+            },
+        ),
         ("accept", Frame::Accept { ballot: ballot(), charter: charter() }),
         ("accepted", Frame::Accepted { cluster: "site".into(), vote: vote(1) }),
         ("chartered", Frame::Chartered { certificate: Box::new(certificate()), accepted: true }),

@@ -7,13 +7,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Documents, merge};
+use super::{Documents, Object, merge};
 use crate::pki::{Pair, Ticket};
 use crate::plan::Node;
 use crate::secret::Secret;
-
-/// The kubelet's flag by which it renews its certificate.
-const ROTATES: &str = "rotate-certificates";
 
 impl Documents {
     /// The kubelet's kubeconfig as `kubeadm init` makes it: the endpoint, and the certificate itself.
@@ -43,12 +40,34 @@ impl Documents {
     /// Whether kubelets renew their certificates, as kubeadm has them do unless somebody wants it otherwise. One that does not
     /// must not begin with one that ends after a day.
     pub(crate) fn kubelets_renew(&self) -> bool {
-        let configured = |component: &super::Object| component.get("rotateCertificates") == Some(&json!(false));
-        let arguments = &self.join["nodeRegistration"]["kubeletExtraArgs"];
-        let flagged = match arguments {
-            Value::Array(list) => list.iter().any(|argument| argument["name"] == ROTATES),
-            map => map.get(ROTATES).is_some(),
-        };
-        !flagged && !self.components.iter().any(configured)
+        let configured = |component: &Object| component.get("rotateCertificates") == Some(&json!(false));
+        !is_given(&self.join, "rotate-certificates") && !self.components.iter().any(configured)
+    }
+
+    /// Whether the first kubelets keep their certificates in a place of somebody's choice.
+    pub(crate) fn certificates_elsewhere(&self) -> bool {
+        is_given(&self.init, "cert-dir")
+    }
+}
+
+/// Whether a document gives the kubelet this flag. It is a map before `v1beta4`, and a list from there on.
+fn is_given(document: &Object, flag: &str) -> bool {
+    match &document["nodeRegistration"]["kubeletExtraArgs"] {
+        Value::Array(list) => list.iter().any(|argument| argument["name"] == flag),
+        map => map.get(flag).is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_found_in_either_spelling() {
+        let given = |arguments| is_given(&merge::object(json!({ "nodeRegistration": arguments })), "cert-dir");
+        assert!(given(json!({ "kubeletExtraArgs": { "cert-dir": "/x" } })));
+        assert!(given(json!({ "kubeletExtraArgs": [{ "name": "cert-dir", "value": "/x" }] })));
+        assert!(!given(json!({ "kubeletExtraArgs": [{ "name": "v", "value": "cert-dir" }] })));
+        assert!(!given(json!({})));
     }
 }

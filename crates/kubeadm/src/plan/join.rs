@@ -74,6 +74,7 @@ impl Plan {
     }
 
     fn kubelet_server(&self, server: String, renewed: Option<PathBuf>) -> Action {
-        Action::KubeletServer(KubeletServer { path: self.settings.kubelet_kubeconfig(), server, renewed })
+        let path = self.settings.kubelet_kubeconfig();
+        Action::KubeletServer(KubeletServer { path, server: Some(server), renewed })
     }
 }

@@ -132,7 +132,7 @@ impl Runs {
     /// Whether nothing of this kind runs for the machine, and its pause after a failure is over.
     pub(super) fn idle(&self, context: &mut Context<'_>, machine: MachineId, kind: impl Fn(&Job) -> bool) -> bool {
         if let Some(pause) = self.not_before.get(&machine).filter(|pause| context.now < **pause) {
-            context.wake_at(*pause, "a ticket to try again");
+            context.wake_at(*pause, "something to try again");
             context.waits.push(Wait::Retry { machine, until: *pause });
             return false;
         }

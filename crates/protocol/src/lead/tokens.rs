@@ -20,10 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Pause after that until the next time: half a token's life.
 const RENEWAL: Duration = Duration::from_secs(12 * 3_600);
 
+/// How long a used token may stay while others join.
+const DELETION: Duration = Duration::from_secs(60);
+
 /// This duty's notes.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    to_delete: BTreeSet<MachineId>,
+    /// Whose tokens have served, and by when they go.
+    to_delete: BTreeMap<MachineId, Time>,
     /// Machines that are there, have a ticket and have not joined: when their tokens are to be registered anew.
     to_renew: BTreeMap<MachineId, Time>,
     /// Machines whose tokens this one has registered.
@@ -64,16 +68,25 @@ impl Tokens {
         }
     }
 
-    /// Has one used token deleted.
+    /// Has one used token deleted. While somebody who is here still joins, that waits: it would take the processor from them.
     pub(super) fn delete(&mut self, context: &mut Context<'_>, runs: &mut Runs, own: Bytes) {
-        if let Some(machine) = self.to_delete.pop_first() {
-            runs.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
+        let joins = |(machine, member): (&MachineId, &Member)| !member.joined && context.roster.is_alive(*machine);
+        let busy = context.ledger.members().iter().any(joins);
+        let Some((machine, due)) =
+            self.to_delete.iter().map(|(machine, due)| (*machine, *due)).min_by_key(|(_, due)| *due)
+        else {
+            return;
+        };
+        if busy && context.now < due {
+            return context.wake_at(due, "a used token to delete");
         }
+        self.to_delete.remove(&machine);
+        runs.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
     }
 
     /// A machine's token has served.
-    pub(super) fn served(&mut self, machine: MachineId) {
-        self.to_delete.insert(machine);
+    pub(super) fn served(&mut self, now: Time, machine: MachineId) {
+        self.to_delete.insert(machine, now + DELETION);
         self.registered.remove(&machine);
     }
 

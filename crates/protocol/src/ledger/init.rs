@@ -26,7 +26,7 @@ pub struct Ready {
 /// This part of the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Init {
-    /// The last attempt's number; 0 before the first.
+    /// The last attempt.
     pub(super) attempt: Attempt,
     pub(super) claim: Option<(Attempt, MachineId)>,
     pub(super) ready: Option<Ready>,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_wire::frame::ProposalOutcome;
+use muster_wire::frame::{ProposalOutcome, RefusalCause};
 use muster_wire::{Attempt, CallNumber, Certificate, Digest, Entry, Frame, MachineId, Role, SignedCard, TurnKind};
 
 use super::Machine;
@@ -54,8 +54,8 @@ impl Machine {
                 }
                 self.with_founding(now, effects, |founding, context| founding.promised(context, from, promise));
             }
-            Frame::Refusal { ballot, promised, why } => {
-                if !why.is_empty() {
+            Frame::Refusal { ballot, promised, cause, why: _ } => {
+                if cause != RefusalCause::Outbid {
                     self.roster.count(Dropped::BallotRefused);
                 }
                 self.with_founding(now, effects, |founding, context| founding.refused(context, ballot, promised));

@@ -5,6 +5,7 @@ use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{CallNumber, Digest, Frame, MachineId, Revision, WireError, Wish};
 use serde::{Deserialize, Serialize};
+use strum::VariantNames as _;
 
 use crate::input::Renewal;
 use crate::lead::manifests::ManifestResult;
@@ -243,25 +244,5 @@ impl From<Failure> for StepFailure {
 
 /// Steps by name, as [`crate::Step::name`] has them; a name of another version stays a step.
 pub(super) fn step_name(name: &str) -> &'static str {
-    const NAMES: [&str; 18] = [
-        "check",
-        "prepare",
-        "make-pki",
-        "seal-pki",
-        "issue-ticket",
-        "init",
-        "init-finish",
-        "found",
-        "found-finish",
-        "join",
-        "join-etcd",
-        "join-finish",
-        "await-ready",
-        "leave-etcd",
-        "delete-token",
-        "apply-manifests",
-        "strike",
-        "reset",
-    ];
-    NAMES.into_iter().find(|known| *known == name).unwrap_or("step")
+    crate::Step::VARIANTS.iter().find(|known| **known == name).unwrap_or(&"step")
 }

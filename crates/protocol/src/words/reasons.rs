@@ -104,6 +104,6 @@ impl Topic {
 
     /// Whether something is waited for.
     pub fn waits(self) -> bool {
-        self.word() == "waits"
+        !matches!(self, Self::TurnedAway | Self::Stranger | Self::Hint | Self::Removal | Self::Update)
     }
 }

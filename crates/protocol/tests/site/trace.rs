@@ -95,7 +95,7 @@ impl Trace {
                 });
                 (Topic::Founding, format!("promise {}{}", self.ballot(promise.ballot), vote.unwrap_or_default()))
             }
-            Frame::Refusal { ballot, promised, why } => {
+            Frame::Refusal { ballot, promised, why, .. } => {
                 let text = format!("refuse {}, promised {} {why}", self.ballot(*ballot), self.ballot(*promised));
                 (Topic::Founding, text.trim_end().to_owned())
             }

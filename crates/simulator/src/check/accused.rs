@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster_protocol::{Effect, Machine, NoticeKind, Reason, Topic};
+use muster_wire::frame::RefusalCause;
 use muster_wire::{Entry, Frame, MachineId, Revision};
 
 use super::Verdict;
@@ -99,8 +100,11 @@ impl Accused {
                 }
                 Ok(())
             }
-            Seen::Sent { slot, to, frame: Frame::Refusal { why, .. }, .. } if *slot < self.image && !why.is_empty() => {
-                if self.is_of(*slot, *to) && !self.halts(*slot) {
+            Seen::Sent { slot, to, frame: Frame::Refusal { cause, why, .. }, .. }
+                if *slot < self.image && *cause != RefusalCause::Outbid =>
+            {
+                let whom = *cause == RefusalCause::Uncounted && !self.touched.contains(slot);
+                if self.is_of(*slot, *to) && (whom || !self.halts(*slot)) {
                     return Err(format!("machine {slot} turns a ballot of {to} down, and both are sound: {why}"));
                 }
                 Ok(())

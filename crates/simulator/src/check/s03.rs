@@ -45,9 +45,11 @@ impl Raft {
     pub(super) fn see(&mut self, now: At, seen: &Seen<'_>, truth: &Truth) -> Verdict {
         match seen {
             // On a disk that lost what it had promised to keep, openraft may find its own state impossible.
-            Seen::RefusedStart { slot, raft: Some(SeatError::Lost(_) | SeatError::Stopped(Broke::Panicked)), why }
-                if truth.excused.is_empty() && !truth.damaged.contains(slot) =>
-            {
+            Seen::RefusedStart {
+                slot,
+                raft: Some(SeatError::Lost(_) | SeatError::Stopped(Broke::Panicked | Broke::Damaged(_))),
+                why,
+            } if truth.excused.is_empty() && !truth.damaged.contains(slot) => {
                 Err(format!("Raft on machine {slot}: {why}"))
             }
             Seen::Term { machine, term, .. } if !truth.excused.contains(machine) => {

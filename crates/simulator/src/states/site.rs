@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use muster_protocol::{Machine, Phase};
+use muster_protocol::{Machine, Phase, Step};
+use muster_wire::frame::RefusalCause;
 use muster_wire::{
     Attempt, Ballot, BootCount, Durable, Entry, Frame, MachineId, Revision, TurnChange, TurnKind, TurnNumber,
 };
@@ -81,7 +82,7 @@ impl Site {
             },
             Seen::Sent { frame, .. } => match frame {
                 Frame::Prepare(_) => Moment::Asked,
-                Frame::Refusal { why, .. } if why.is_empty() => Moment::Beaten,
+                Frame::Refusal { cause: RefusalCause::Outbid, .. } => Moment::Beaten,
                 Frame::Promise(promise) if promise.accepted.is_some() => Moment::Told,
                 Frame::LedgerNews(news) if news.state.is_some() => Moment::Whole,
                 _ => return,
@@ -98,7 +99,7 @@ impl Site {
                     None => return,
                 }
             }
-            Seen::StepBegan { step, .. } if step.name() == "reset" => Moment::Reset,
+            Seen::StepBegan { step: Step::Reset { .. }, .. } => Moment::Reset,
             Seen::StepEnded { result: Err(_), .. } => Moment::StepFailed,
             Seen::FaultBegins { index, fault, targets } if SILENCED.contains(&fault.kind) => {
                 targets.iter().for_each(|slot| self.machine(*slot).silenced += 1);

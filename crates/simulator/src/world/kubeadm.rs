@@ -364,6 +364,7 @@ impl World {
             Turn::Fails => Some(failure("made to fail")),
             _ => None,
         };
+        let mut vanished = false;
         let result = if let Some(failure) = ends_early {
             self.leave_first_effects(slot, &mut running);
             Err(failure)
@@ -375,12 +376,18 @@ impl World {
                     self.events.push(self.now + pause, Event::Step { slot, life, run });
                     return;
                 }
-                Driven::CutShort => Err(failure(VANISHED)),
+                Driven::CutShort => {
+                    vanished = true;
+                    Err(failure(VANISHED))
+                }
                 Driven::Ended(Ok(output)) => {
                     self.made(slot, &running.step, &output, &running.wrote);
                     match running.turn {
                         _ if running.aborted => Err(failure("ended on request")),
-                        Turn::LosesAnswer => Err(failure(VANISHED)),
+                        Turn::LosesAnswer => {
+                            vanished = true;
+                            Err(failure(VANISHED))
+                        }
                         _ => Ok(output),
                     }
                 }
@@ -395,7 +402,7 @@ impl World {
         let disturbed = match running.turn {
             Turn::Fails => !running.aborted && !late,
             // Its work was done, and nobody hears of that.
-            Turn::LosesAnswer => result.as_ref().is_err_and(|failure| failure.why == VANISHED),
+            Turn::LosesAnswer => vanished,
             _ => false,
         };
         if let Some(fault) = running.fault.filter(|_| disturbed) {

@@ -1,10 +1,12 @@
 //! What Kubernetes itself says, asked from the host through the machines.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -15,6 +17,8 @@ use crate::command::{output, run};
 
 /// How long one question may take: a machine that is cut off must not hold up the others' answers.
 const ANSWER_TIMEOUT: &str = "--request-timeout=3s";
+/// How long a connection may take to whatever is on this host.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Where kubeadm's API servers listen.
 const API_SERVER_PORT: u16 = 6443;
 
@@ -45,6 +49,15 @@ pub(crate) struct Node {
 }
 
 impl Cluster {
+    /// Whether any machine's own API server takes connections: nobody need be asked before.
+    pub(crate) fn listens(testbed: &Testbed) -> bool {
+        let reached = |machine: &Machine| {
+            let at = SocketAddr::from((machine.address, API_SERVER_PORT));
+            TcpStream::connect_timeout(&at, CONNECT_TIMEOUT).is_ok()
+        };
+        testbed.machines.iter().filter(|machine| machine.running()).any(reached)
+    }
+
     /// Finds a machine that holds an administrator's kubeconfig, and one through which the API answers to it.
     pub(crate) fn find(testbed: &Testbed) -> Result<Self> {
         let kubeconfig = testbed.state.join("admin.conf");
@@ -147,9 +160,16 @@ impl Cluster {
         };
         let asked = testbed.machines.iter().filter(is_control_plane).filter(|machine| machine.running());
         let etcd_members = first_answer(asked.map(etcd_members)).map_err(|error| format!("{error:#}"));
-        let running = testbed.machines.iter().filter(|machine| machine.running());
-        let answers = running.filter(|machine| Self::through(testbed, machine).raw("/readyz").is_ok());
-        let answering = answers.map(|machine| machine.name.clone()).collect();
+        let running: Vec<&Machine> = testbed.machines.iter().filter(|machine| machine.running()).collect();
+        // All at once: one after the other they would be a second of what is measured.
+        let answers = |machine: &Machine| Self::through(testbed, machine).raw("/readyz").is_ok();
+        let answering = thread::scope(|scope| {
+            let asked: Vec<_> =
+                running.iter().map(|machine| (machine, scope.spawn(move || answers(machine)))).collect();
+            let answered =
+                asked.into_iter().filter_map(|(machine, ask)| ask.join().unwrap_or(false).then_some(machine));
+            answered.map(|machine| machine.name.clone()).collect()
+        });
         Ok(View { nodes, etcd_members, answering })
     }
 }

@@ -98,9 +98,7 @@ impl Machine {
             add(Topic::Step, format!("{doing}, since {} s", now.since(since).as_secs()), &[me]);
         }
         for entry in self.follow.waiting_for().take(3) {
-            let what = format!("{entry:?}");
-            let word = what.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
-            add(Topic::Proposal, format!("waiting for {word} to be committed"), &[]);
+            add(Topic::Proposal, format!("waiting for the entry `{}` to be committed", entry.kind()), &[]);
         }
     }
 

@@ -36,6 +36,8 @@ impl Machine {
             effects: &mut effects,
         });
         waits.retain(|wait| !wait.takes_time());
+        // A control plane does some of a leader's duties that cannot do them itself, and knows alone what it waits for.
+        waits.extend(self.lead.waits());
         waits.sort_unstable();
         waits.dedup();
         waits
