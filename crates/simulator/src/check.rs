@@ -12,7 +12,6 @@ mod l5;
 mod l6;
 mod l7;
 mod l8;
-pub(crate) mod legible;
 mod liveness;
 mod refuted;
 mod rights;
@@ -122,17 +121,14 @@ impl Checks {
     }
 
     fn judge(&mut self, at_us: At, promise: &'static str, verdict: Verdict, truth: &Truth) {
+        let Err(what) = verdict else { return };
         let of_the_ledger = matches!(
             promise,
             "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19" | "S20" | "S21"
         );
         // Of two clusters nobody can ask that they become one.
         let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
-        if let Err(what) = verdict
-            && self.broken.is_none()
-            && !(of_the_ledger && truth.history_lost)
-            && !of_one_cluster
-        {
+        if self.broken.is_none() && !(of_the_ledger && truth.history_lost) && !of_one_cluster {
             self.broken = Some(Broken { promise, at_us, what });
         }
     }

@@ -2,6 +2,7 @@
 //! alike ask it; no fault asks a checker.
 
 pub(crate) mod book;
+pub(crate) mod legible;
 
 use std::collections::{BTreeMap, BTreeSet};
 

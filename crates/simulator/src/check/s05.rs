@@ -7,8 +7,8 @@ use muster_wire::entry::Sealed;
 use muster_wire::{Entry, MachineId, Revision};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Verdict, legible};
-use crate::truth::Truth;
+use super::Verdict;
+use crate::truth::{Truth, legible};
 use crate::watch::{Seen, decode};
 use crate::world::SealedTo;
 

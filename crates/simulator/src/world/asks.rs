@@ -14,8 +14,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::World;
 use super::event::Slot;
 use super::kubeadm::SealedTo;
-use crate::check::legible;
 use crate::scenario::Sort;
+use crate::truth::legible;
 use crate::watch::Seen;
 
 pub(super) const API_PORT: u16 = 6443;

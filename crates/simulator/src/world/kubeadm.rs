@@ -15,8 +15,8 @@ use super::World;
 use super::asks::Reply;
 use super::chance::{S, seconds};
 use super::event::{At, Event, Slot};
-use crate::check::legible;
 use crate::scenario::{Range, Sort};
+use crate::truth::legible;
 use crate::watch::Seen;
 
 /// What kubeadm has made of a machine.
