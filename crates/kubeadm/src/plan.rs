@@ -349,8 +349,7 @@ impl Plan {
     fn finalize(&self, run: &Run) -> Option<Action> {
         let finalizes = matches!(&run.form, Form::Phase(words) if words.first() == Some(&"kubelet-finalize"));
         let (path, renewed) = (self.settings.kubelet_kubeconfig(), Some(self.renewed()));
-        let may = finalizes && !self.documents.certificates_elsewhere();
-        may.then(|| Action::KubeletServer(KubeletServer { path, server: None, renewed }))
+        finalizes.then(|| Action::KubeletServer(KubeletServer { path, server: None, renewed }))
     }
 
     /// None if CoreDNS is not to run.

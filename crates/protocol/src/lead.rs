@@ -151,7 +151,7 @@ impl Lead {
         self.backups.failure()
     }
 
-    /// A machine joined while this one leads.
+    /// A machine joined.
     pub(crate) fn joined(&mut self, now: Time, machine: MachineId) {
         self.tokens.served(now, machine);
     }

@@ -352,7 +352,7 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
         Body::Prepare(prepare) => Frame::Prepare(ballot_from_proto(required(prepare.ballot, "prepare.ballot")?)?),
         Body::Promise(promise) => Frame::Promise(promise_from_proto(promise)?),
         Body::Refusal(refusal) => Frame::Refusal {
-            cause: cause_from_proto(refusal.cause())?,
+            cause: cause_from_proto(refusal.cause(), &refusal.why),
             ballot: ballot_from_proto(required(refusal.ballot, "refusal.ballot")?)?,
             promised: ballot_from_proto(required(refusal.promised, "refusal.promised")?)?,
             why: text(refusal.why, "refusal.why")?,
@@ -416,13 +416,15 @@ fn cause_to_proto(cause: RefusalCause) -> proto::RefusalCause {
     }
 }
 
-fn cause_from_proto(cause: proto::RefusalCause) -> Result<RefusalCause, WireError> {
+/// A machine of an earlier or a later version names no cause that is known here: then the words say whether it is a mere higher promise.
+fn cause_from_proto(cause: proto::RefusalCause, why: &str) -> RefusalCause {
     match cause {
-        proto::RefusalCause::Outbid => Ok(RefusalCause::Outbid),
-        proto::RefusalCause::Uncounted => Ok(RefusalCause::Uncounted),
-        proto::RefusalCause::Halted => Ok(RefusalCause::Halted),
-        proto::RefusalCause::Unfit => Ok(RefusalCause::Unfit),
-        proto::RefusalCause::Unspecified => Err(WireError::Field { field: "refusal.cause", rule: "is unknown" }),
+        proto::RefusalCause::Outbid => RefusalCause::Outbid,
+        proto::RefusalCause::Uncounted => RefusalCause::Uncounted,
+        proto::RefusalCause::Halted => RefusalCause::Halted,
+        proto::RefusalCause::Unfit => RefusalCause::Unfit,
+        proto::RefusalCause::Unspecified if why.is_empty() => RefusalCause::Outbid,
+        proto::RefusalCause::Unspecified => RefusalCause::Halted,
     }
 }
 

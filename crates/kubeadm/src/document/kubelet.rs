@@ -43,11 +43,6 @@ impl Documents {
         let configured = |component: &Object| component.get("rotateCertificates") == Some(&json!(false));
         !is_given(&self.join, "rotate-certificates") && !self.components.iter().any(configured)
     }
-
-    /// Whether the first kubelets keep their certificates in a place of somebody's choice.
-    pub(crate) fn certificates_elsewhere(&self) -> bool {
-        is_given(&self.init, "cert-dir")
-    }
 }
 
 /// Whether a document gives the kubelet this flag. It is a map before `v1beta4`, and a list from there on.
@@ -64,10 +59,11 @@ mod tests {
 
     #[test]
     fn a_flag_is_found_in_either_spelling() {
-        let given = |arguments| is_given(&merge::object(json!({ "nodeRegistration": arguments })), "cert-dir");
-        assert!(given(json!({ "kubeletExtraArgs": { "cert-dir": "/x" } })));
-        assert!(given(json!({ "kubeletExtraArgs": [{ "name": "cert-dir", "value": "/x" }] })));
-        assert!(!given(json!({ "kubeletExtraArgs": [{ "name": "v", "value": "cert-dir" }] })));
+        let given =
+            |arguments| is_given(&merge::object(json!({ "nodeRegistration": arguments })), "rotate-certificates");
+        assert!(given(json!({ "kubeletExtraArgs": { "rotate-certificates": "/x" } })));
+        assert!(given(json!({ "kubeletExtraArgs": [{ "name": "rotate-certificates", "value": "/x" }] })));
+        assert!(!given(json!({ "kubeletExtraArgs": [{ "name": "v", "value": "rotate-certificates" }] })));
         assert!(!given(json!({})));
     }
 }

@@ -161,12 +161,16 @@ impl Deed {
     /// Rewrites the kubelet's kubeconfig in its place, readable by its owner alone. What is no kubeconfig stays as it was.
     async fn change_server(&self, change: &KubeletServer) -> Result<(), Trouble> {
         let path = &change.path;
-        let named = |why: &dyn std::fmt::Display| Trouble::new(format!("{}: {why}", path.display()));
-        let text = self.hands.read(path).await?.ok_or_else(|| named(&"No such file or directory"))?;
         let renewed = match &change.renewed {
             Some(renewed) => self.hands.exists(renewed).await?,
             None => false,
         };
+        // A kubelet that renews nothing keeps what it has, as kubeadm leaves it.
+        if change.server.is_none() && !renewed {
+            return Ok(());
+        }
+        let named = |why: &dyn std::fmt::Display| Trouble::new(format!("{}: {why}", path.display()));
+        let text = self.hands.read(path).await?.ok_or_else(|| named(&"No such file or directory"))?;
         let contents = change.rewrite(text.expose_str(), renewed).map_err(|why| named(&why))?;
         self.hands.does(Ask::Write { path: path.clone(), mode: 0o600, contents }).await
     }

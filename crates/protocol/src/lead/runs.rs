@@ -124,6 +124,11 @@ impl Runs {
         self.jobs.remove(&run)
     }
 
+    /// Whether a used token is being deleted.
+    pub(super) fn deletes(&self) -> bool {
+        self.jobs.values().any(|job| matches!(job, Job::DeleteToken { .. }))
+    }
+
     /// Something for a machine failed: nothing is tried for it for a moment.
     pub(super) fn pause(&mut self, now: Time, machine: MachineId, tuning: &Tuning) {
         self.not_before.insert(machine, now + tuning.resend * RETRY_RESENDS);

@@ -70,6 +70,11 @@ impl Tokens {
 
     /// Has one used token deleted. While somebody who is here still joins, that waits: it would take the processor from them.
     pub(super) fn delete(&mut self, context: &mut Context<'_>, runs: &mut Runs, own: Bytes) {
+        // One at a time, and none of a machine that joins anew: its token is always the same.
+        self.to_delete.retain(|machine, _| context.ledger.member(*machine).is_none_or(|member| member.joined));
+        if runs.deletes() {
+            return;
+        }
         let joins = |(machine, member): (&MachineId, &Member)| !member.joined && context.roster.is_alive(*machine);
         let busy = context.ledger.members().iter().any(joins);
         let Some((machine, due)) =
