@@ -9,7 +9,7 @@ use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
 use muster_wire::{Entry, MachineId, WireError};
-use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{ChangeMembers, EmptyNode, Raft, RaftMetrics};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -36,7 +36,7 @@ pub enum OpenError {
     Disk(#[from] crate::DiskError),
     /// openraft does not start on it.
     #[error("raft: {0}")]
-    Raft(String),
+    Raft(Broke),
 }
 
 /// Why a proposal was not applied, as far as is known.
@@ -112,7 +112,7 @@ impl<R: Runtime> Consensus<R> {
         let network = Network { me, calls, runtime: PhantomData };
         let machine = store.state_machine(founded, config.level, events.clone()).await?;
         let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;
-        let raft = raft.map_err(|why| OpenError::Raft(why.to_string()))?;
+        let raft = raft.map_err(|why| OpenError::Raft(broke(why, &store)))?;
         drop(R::spawn(report(me, silence, raft.clone(), store.clone(), events)));
         let inner = Inner {
             me,
@@ -314,6 +314,15 @@ fn members(metrics: &RaftMetrics<MachineId, EmptyNode>, before: &BTreeSet<Machin
     now.chain(before.iter().copied().filter(|_| !applied)).collect()
 }
 
+/// How it broke, and whether that is its disk's doing.
+fn broke<R: Runtime>(why: Fatal<MachineId>, store: &Store<R>) -> Broke {
+    match why {
+        Fatal::Panicked => Broke::Panicked,
+        why if store.is_damaged() => Broke::Damaged(why.to_string()),
+        why => Broke::Failed(why.to_string()),
+    }
+}
+
 /// Tells who leads and who takes part whenever that changes, and the end.
 async fn report<R: Runtime>(
     me: MachineId,
@@ -332,12 +341,10 @@ async fn report<R: Runtime>(
         };
         if let Err(fatal) = state {
             let why = match fatal {
-                openraft::error::Fatal::Stopped => None,
+                Fatal::Stopped => None,
                 // The machine was told of what it cannot read.
                 _ if store.is_beyond() => None,
-                openraft::error::Fatal::Panicked => Some(Broke::Panicked),
-                why if store.is_damaged() => Some(Broke::Damaged(why.to_string())),
-                why => Some(Broke::Failed(why.to_string())),
+                why => Some(broke(why, &store)),
             };
             if let Some(why) = &why {
                 tracing::error!(%why, "Raft has stopped on this machine");

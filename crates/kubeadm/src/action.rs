@@ -50,7 +50,7 @@ pub enum Action {
         /// Longest time for it.
         limit: Duration,
     },
-    /// Let the kubelet ask another API server from its next start on. See [`KubeletServer`].
+    /// Let the kubelet ask another API server, or be known by another certificate, from its next start on. See [`KubeletServer`].
     KubeletServer(KubeletServer),
     /// Have the kubelet start a static Pod anew, by another text in its manifest.
     Restart {

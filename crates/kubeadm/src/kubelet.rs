@@ -23,7 +23,7 @@ pub struct KubeletServer {
     /// Where the kubelet keeps the certificate that it renews. If this file exists, the kubeconfig names it in place of the
     /// certificate that it holds, which would end after a year: kubeadm's `init phase kubelet-finalize` does the same, and
     /// starts the kubelet anew. It need not: a running kubelet takes that file before what its kubeconfig holds, and writes it as soon
-    /// as it starts (`pkg/kubelet/certificate/bootstrap/bootstrap.go`, `certificate_store.go` of client-go, v1.37.2).
+    /// as it starts (`cmd/kubelet/app/server.go`, `util/certificate/certificate_manager.go` of client-go, v1.37.2).
     pub renewed: Option<PathBuf>,
 }
 

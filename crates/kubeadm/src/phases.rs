@@ -66,7 +66,7 @@ pub(crate) enum Form {
 }
 
 /// A bound on the time of each phase of init: kubeadm's own bounds and some air.
-const LIMITS: [(&str, u64); 11] = [
+const LIMITS: [(&str, u64); 10] = [
     ("preflight", 600),
     ("certs", 120),
     ("kubeconfig", 60),
@@ -76,7 +76,6 @@ const LIMITS: [(&str, u64); 11] = [
     ("bootstrap-token", 120),
     ("upload-config", 240),
     ("mark-control-plane", 240),
-    ("kubelet-finalize", 120),
     ("addon", 120),
 ];
 
@@ -104,8 +103,7 @@ pub(crate) const RESET_LIMIT: Duration = Duration::from_secs(3 * 60);
 pub(crate) const TRIES: u32 = 3;
 
 /// The phases of init that only write to the API, and find written what they wrote before: kubeadm's "create or update".
-const WRITES_TO_API: [&str; 5] =
-    ["bootstrap-token", "upload-config", "mark-control-plane", "kubelet-finalize", "addon"];
+const WRITES_TO_API: [&str; 4] = ["bootstrap-token", "upload-config", "mark-control-plane", "addon"];
 
 /// Everything the other machines wait for comes first. The order differs from kubeadm's own in two points: waiting for
 /// the API server is muster's (`init phase wait-control-plane` is hidden before 1.30 and polls slowly), and the tokens

@@ -345,7 +345,7 @@ impl Plan {
         actions
     }
 
-    /// What `kubelet-finalize` would do, without starting the kubelet anew: that costs a second of every processor while others join.
+    /// What `kubelet-finalize` would do, without starting the kubelet anew. See [`KubeletServer`].
     fn finalize(&self, run: &Run) -> Option<Action> {
         let finalizes = matches!(&run.form, Form::Phase(words) if words.first() == Some(&"kubelet-finalize"));
         let (path, renewed) = (self.settings.kubelet_kubeconfig(), Some(self.renewed()));

@@ -8,7 +8,7 @@ use muster_wire::{Attempt, MachineId};
 
 use super::runs::{Job, RETRY_RESENDS, Runs};
 use super::{AT_ONCE, Context, recipient, tickets};
-use crate::ledger::Member;
+use crate::ledger::{Ledger, Member};
 use crate::planted::planted;
 use crate::tuning::Tuning;
 use crate::{Step, Time};
@@ -70,8 +70,8 @@ impl Tokens {
 
     /// Has one used token deleted. While somebody who is here still joins, that waits: it would take the processor from them.
     pub(super) fn delete(&mut self, context: &mut Context<'_>, runs: &mut Runs, own: Bytes) {
-        // One at a time, and none of a machine that joins anew: its token is always the same.
-        self.to_delete.retain(|machine, _| context.ledger.member(*machine).is_none_or(|member| member.joined));
+        self.forget(context.ledger);
+        // One at a time.
         if runs.deletes() {
             return;
         }
@@ -89,6 +89,11 @@ impl Tokens {
         runs.start(context, Job::DeleteToken { machine }, Step::DeleteToken { sealed_pki: own, machine });
     }
 
+    /// A machine that joins anew needs its token again: it is always the same.
+    fn forget(&mut self, ledger: &Ledger) {
+        self.to_delete.retain(|machine, _| ledger.member(*machine).is_none_or(|member| member.joined));
+    }
+
     /// A machine's token has served.
     pub(super) fn served(&mut self, now: Time, machine: MachineId) {
         self.to_delete.insert(machine, now + DELETION);
@@ -103,5 +108,31 @@ impl Tokens {
     pub(super) fn failed(&mut self, now: Time, machine: MachineId, known: bool, tuning: &Tuning) {
         let pause = if known { PATIENCE } else { tuning.resend * RETRY_RESENDS };
         self.to_renew.insert(machine, now + pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_wire::entry::Admitted;
+    use muster_wire::{Entry, Revision, Role};
+
+    use super::*;
+
+    #[test]
+    fn a_token_stays_while_its_machine_joins_again() {
+        let (joins, gone) = (MachineId([1; 32]), MachineId([2; 32]));
+        let admitted = Admitted {
+            machine: joins,
+            role: Role::Worker,
+            name: "node-1".to_owned(),
+            sealing_key: [1; 32],
+            address: "10.0.0.1".to_owned(),
+        };
+        let mut ledger = Ledger::default();
+        ledger.apply(Revision(1), &Entry::Admitted(admitted)).expect("is admitted");
+        let mut tokens = Tokens::default();
+        [joins, gone].into_iter().for_each(|machine| tokens.served(Time(0), machine));
+        tokens.forget(&ledger);
+        assert_eq!(tokens.to_delete.keys().collect::<Vec<_>>(), [&gone]);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_consensus::{Broke, SeatError};
+use muster_consensus::{Broke, OpenError, SeatError};
 use muster_protocol::Ledger;
 use muster_wire::{Frame, MachineId, Revision, proto};
 use prost::Message as _;
@@ -47,7 +47,12 @@ impl Raft {
             // On a disk that lost what it had promised to keep, openraft may find its own state impossible.
             Seen::RefusedStart {
                 slot,
-                raft: Some(SeatError::Lost(_) | SeatError::Stopped(Broke::Panicked | Broke::Damaged(_))),
+                raft:
+                    Some(
+                        SeatError::Lost(_)
+                        | SeatError::Stopped(Broke::Panicked | Broke::Damaged(_))
+                        | SeatError::NotOpened(OpenError::Raft(Broke::Panicked | Broke::Damaged(_))),
+                    ),
                 why,
             } if truth.excused.is_empty() && !truth.damaged.contains(slot) => {
                 Err(format!("Raft on machine {slot}: {why}"))
