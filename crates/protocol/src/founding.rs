@@ -148,7 +148,7 @@ impl Founding {
         for machine in context.roster.take_touched().into_iter().filter(|machine| *machine != me) {
             let alive = context.roster.is_alive(machine);
             changed |= self.admit(machine, alive && context.stands(machine));
-            if alive && context.has_other_settings(machine) {
+            if (alive || context.roster.is_strange(machine)) && context.has_other_settings(machine) {
                 self.others.insert(machine);
             } else {
                 self.others.remove(&machine);

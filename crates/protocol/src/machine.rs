@@ -334,6 +334,8 @@ impl Machine {
 
     fn run_roster(&mut self, now: Time, effects: &mut Effects) -> Vec<SignedCard> {
         let (mine, charter, rng) = (&self.mine, self.durable.charter.as_ref(), &mut self.rng);
+        let images = self.follow.ledger().images().iter().map(|image| image.digest);
+        self.roster.kin(now, charter.map(Certificate::charter_hash), images);
         self.roster.run(now, |cards, seen_at| roster::hello(mine, charter, cards, false, seen_at), rng, effects)
     }
 

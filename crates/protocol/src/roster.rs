@@ -16,12 +16,14 @@ use crate::{Dropped, Effect, Effects, Time};
 mod alike;
 mod cards;
 mod compare;
+mod kin;
 mod reached;
 mod swim;
 
 use alike::Alike;
 pub(crate) use alike::BOTH_HEARD;
 use compare::Compare;
+pub(crate) use kin::Kin;
 use reached::ReachedAt;
 use swim::{Life, Swim};
 
@@ -64,6 +66,9 @@ pub(crate) struct Roster {
     /// Peers whose new card shows that they are where they were seen last, and that should hear so.
     moved: BTreeSet<MachineId>,
     swim: Swim,
+    kin: Kin,
+    /// Machines known that are not of this one's kin: they have no part in its gossip.
+    strange: BTreeSet<MachineId>,
     /// In a large site, how cards are compared with those of others.
     compare: Option<Compare>,
     /// Whether this machine takes no part in SWIM any more.
@@ -113,6 +118,8 @@ impl Roster {
             reached_at: ReachedAt::default(),
             moved: BTreeSet::new(),
             swim,
+            kin: Kin::of_image(card.settings.digest),
+            strange: BTreeSet::new(),
             compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
             silent: false,
             resend,
@@ -181,7 +188,9 @@ impl Roster {
         // was lost, or that the peer restarted before its old connection was missed.
         let owed =
             before.is_none() || (before == Some(true) && !answer && !crate::planted::planted("greeting-unanswered"));
-        self.swim.alive(now, peer, boot);
+        if !self.strange.contains(&peer) {
+            self.swim.alive(now, peer, boot);
+        }
         self.heard(now, peer);
         owed
     }
@@ -223,8 +232,8 @@ impl Roster {
         self.swim.add_card(&signed);
         if let Some(compare) = &mut self.compare {
             compare.news();
-            self.swim.heard_of(now, machine, card.boot);
         }
+        self.sort_in(now, card);
         let known = self.known.get(&machine);
         let (first_heard, heard) = known.map_or((None, None), |known| (known.first_heard, known.heard));
         self.known.insert(machine, Known { card: signed, first_heard, heard });
@@ -257,7 +266,9 @@ impl Roster {
 
     /// A SWIM datagram came.
     pub(crate) fn datagram(&mut self, now: Time, from: MachineId, bytes: &[u8]) {
-        if !self.silent {
+        if self.strange.contains(&from) {
+            self.count(Dropped::StrangeGossip);
+        } else if !self.silent {
             self.swim.datagram(now, from, bytes);
         }
     }
@@ -270,6 +281,7 @@ impl Roster {
         rng: &mut ChaCha8Rng,
         effects: &mut Effects,
     ) -> Vec<SignedCard> {
+        self.part_with_strangers(now, rng);
         if !self.silent {
             self.swim.wake(now);
             for (to, datagram) in self.swim.take_datagrams() {
@@ -293,7 +305,8 @@ impl Roster {
 
     /// Forms the opinion of a machine anew: alive is whom SWIM holds for alive and whose card is known.
     fn judge(&mut self, machine: MachineId) {
-        let alive = self.swim.is_up(machine) && self.known.contains_key(&machine);
+        let kin = self.known.contains_key(&machine) && !self.strange.contains(&machine);
+        let alive = kin && self.swim.is_up(machine);
         if if alive { self.alive.insert(machine) } else { self.alive.remove(&machine) } {
             self.touched.insert(machine);
             self.changed = true;

@@ -127,6 +127,7 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
         "the turn of a silent machine is ended when its own time is over, not twice as late",
     ),
     ("silences-added-up", "S15", "a second silence is counted from the beginning of the first"),
+    ("strangers-gossip", "L5", "machines of another image have a part in the gossip of those who refuse them"),
     ("other-image-endured", "L5", "machines of another image stay connected, and gossip"),
     ("seat-left-empty", "L1", "one control plane fewer is admitted than the image asks for"),
     ("even-voters", "L1", "Raft's voters become an even number"),

@@ -127,16 +127,12 @@ impl Machine {
 
     /// Why a machine is not of the cluster that this one follows; none if it is, or may become a part of it.
     pub(super) fn strangeness(&self, card: &Card) -> Option<String> {
-        let charter = self.durable.charter.as_ref()?;
-        let ledger = self.follow.ledger();
-        let (member, ours) = (ledger.member(card.machine), charter.charter().settings);
-        if card.charter.is_some_and(|theirs| theirs != charter.charter_hash()) {
-            return Some("they follow another charter: a machine never belongs to two clusters".to_owned());
-        }
-        // A member's image may have been changed since it joined. Who follows our charter was told that its image is accepted, perhaps
-        // before this machine has read so.
-        if member.is_some() || card.charter.is_some() || ledger.accepts(card.settings.digest) {
+        let ours = self.durable.charter.as_ref()?.charter().settings;
+        if !self.roster.is_strange(card.machine) {
             return None;
+        }
+        if card.charter.is_some() {
+            return Some("they follow another charter: a machine never belongs to two clusters".to_owned());
         }
         let keys = match self.settings.digest == ours {
             true => differing(&self.settings, &card.settings),
@@ -167,7 +163,7 @@ impl Machine {
         for (machine, known) in self.roster.known() {
             let lately = known.heard.is_some_and(|heard| now.since(heard) <= TOLD_FOR);
             // Whom this machine itself refused is told of below.
-            if (lately || self.roster.is_alive(*machine))
+            if (lately || self.roster.is_connected(*machine))
                 && !self.turned_away.names(*machine)
                 && let Some(why) = self.strangeness(known.card.card())
             {

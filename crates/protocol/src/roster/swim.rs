@@ -196,17 +196,32 @@ impl Swim {
         }
     }
 
-    /// Goes on with another period. foca cannot change it in place, so it begins anew with the members and cards it has.
+    /// Goes on with another period.
     pub(crate) fn change_period(&mut self, now: Time, period: Duration, rng: &mut ChaCha8Rng) {
-        if period == self.period {
-            return;
+        if period != self.period {
+            self.period = period;
+            self.begin_anew(now, |_| true, rng);
         }
-        let members: Vec<_> = self.foca.iter_membership_state().cloned().collect();
+    }
+
+    /// Goes on without some of its members: they are neither probed nor told of any more.
+    pub(crate) fn leave_out(&mut self, now: Time, out: &BTreeSet<MachineId>, rng: &mut ChaCha8Rng) {
+        if self.foca.iter_membership_state().any(|member| out.contains(&member.id().machine)) {
+            let gone: Vec<MachineId> = self.up.intersection(out).copied().collect();
+            self.up.retain(|machine| !out.contains(machine));
+            self.turned.extend(gone);
+            self.begin_anew(now, |machine| !out.contains(&machine), rng);
+        }
+    }
+
+    /// foca can change neither its period nor forget a member in place, so it begins anew with the members and cards it has.
+    fn begin_anew(&mut self, now: Time, stays: impl Fn(MachineId) -> bool, rng: &mut ChaCha8Rng) {
+        let members = self.foca.iter_membership_state().filter(|member| stays(member.id().machine));
+        let members: Vec<_> = members.cloned().collect();
         // The same life goes on: datagrams are addressed to a life, so a new one would be deaf to all who know the old one,
         // and when everyone changes at once, deaf to everyone. foca refutes a suspicion of a higher incarnation than its own.
         let me = self.foca.identity().clone();
-        let (config, rng) = (swim_config(self.size, period), ChaCha8Rng::from_rng(rng));
-        self.period = period;
+        let (config, rng) = (swim_config(self.size, self.period), ChaCha8Rng::from_rng(rng));
         self.timers.clear();
         self.foca = Foca::with_custom_broadcast(me, config, rng, Datagrams, self.cards.clone());
         self.run(now, |foca, out| foca.apply_many(members.into_iter(), false, out));

@@ -26,6 +26,8 @@ pub enum Dropped {
     ForbiddenProposal,
     /// A datagram of SWIM's that makes no sense, or is of another life.
     Swim,
+    /// A datagram of SWIM's from a machine of another image or charter.
+    StrangeGossip,
     /// A frame that cannot be read.
     MalformedFrame,
     /// A frame of another version of the protocol.

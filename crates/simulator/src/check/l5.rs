@@ -1,8 +1,8 @@
-//! L5: an idle cluster is quiet, whoever else is on its network.
+//! L5: an idle cluster is quiet, whoever else is on its network, and strangers make nobody hold a sound machine for dead.
 
 use super::liveness::Look;
 use crate::scenario::Bounds;
-use crate::world::{At, Slot, Strange, World};
+use crate::world::{At, Power, Slot, Strange, World};
 
 /// From Ready to idle: what was still to be told has been told by then.
 const SETTLE: At = 15_000_000;
@@ -17,6 +17,9 @@ pub(super) struct Quiet {
     from: Option<(At, Vec<u64>, Vec<Strange>)>,
     /// The most strangers that ran at once since then.
     strangers: usize,
+    /// In which life each machine was then, and who was held for dead by whom since, though both have run all the time.
+    lives: Vec<u32>,
+    buried: Option<(Slot, Slot, At)>,
 }
 
 impl Quiet {
@@ -26,9 +29,13 @@ impl Quiet {
         if self.from.is_none() && ready_at.is_some_and(|ready| world.now >= ready + settle) {
             let strange = world.hosts.iter().map(|host| host.strange).collect();
             self.from = Some((world.now, world.hosts.iter().map(|host| host.sent).collect(), strange));
+            self.lives = world.hosts.iter().map(|host| host.life).collect();
         }
         if self.from.is_some() {
             self.strangers = self.strangers.max(world.strangers());
+            if self.strangers > 0 && self.buried.is_none() {
+                self.buried = self.bury(world);
+            }
         }
         Look::Pointless("the cluster was not idle for long enough".into())
     }
@@ -56,10 +63,30 @@ impl Quiet {
                 bounds.idle_messages_per_s
             )));
         }
+        if let Some((by, whom, at)) = self.buried {
+            let at = at as f64 / 1e6;
+            return Some(Err(format!(
+                "machine {by} held machine {whom} for dead at {at:.1} s, with strangers about: both ran all the time"
+            )));
+        }
         if let Err(why) = self.strangers_cost(world, strange, window, bounds) {
             return Some(Err(why));
         }
         Some(Ok(*from))
+    }
+
+    /// A machine that holds another for dead, though both have run since the cluster was idle.
+    fn bury(&self, world: &World) -> Option<(Slot, Slot, At)> {
+        let runs = |slot: Slot| {
+            let life = self.lives.get(slot as usize);
+            *world.power(slot) == Power::On && life == Some(&world.hosts[slot as usize].life)
+        };
+        let sound = || world.expected().filter(|host| runs(host.slot));
+        let buried = |by: Slot| {
+            let machine = world.machine(by)?;
+            sound().find(|other| !machine.holds_for_alive(other.me)).map(|other| (by, other.slot, world.now))
+        };
+        sound().find_map(|host| buried(host.slot))
     }
 
     /// What strangers cost the busiest machine, voter or not. Their number is theirs; what each of them costs is bounded.

@@ -1,0 +1,82 @@
+//! With whom a machine gossips: with those that are, or may become, of one cluster with it.
+//!
+//! SWIM believes what its members say of each other. A machine of another image or charter is refused by some and not, or not yet, by
+//! others; it would tell those that a sound machine is dead, because it cannot reach it, and be told so itself.
+
+use muster_wire::{Card, Digest, MachineId};
+use rand::rngs::ChaCha8Rng;
+
+use super::Roster;
+use crate::Time;
+
+/// Whom this machine is of one cluster with.
+#[derive(Debug, Default)]
+pub(crate) struct Kin {
+    /// The hash of the charter that it follows.
+    charter: Option<Digest>,
+    /// The images that this charter's cluster accepts; its own image while it follows none.
+    images: Vec<Digest>,
+    /// Whether machines came to be strange, or ceased to be, since SWIM was told.
+    parted: bool,
+}
+
+impl Kin {
+    pub(super) fn of_image(image: Digest) -> Self {
+        Self { images: vec![image], ..Self::default() }
+    }
+
+    /// Before there is a charter, all gossip whose cluster has one name: founding waits while other images are there. Who follows none
+    /// and meets one of another image waits to be told that its own is accepted, and that is told by greetings.
+    fn is_strange(&self, card: &Card) -> bool {
+        match (self.charter, card.charter) {
+            (Some(ours), Some(theirs)) => ours != theirs,
+            (Some(_), None) | (None, Some(_)) => !self.images.contains(&card.settings.digest),
+            (None, None) => false,
+        }
+    }
+}
+
+impl Roster {
+    /// Says which charter this machine follows, and which images its cluster accepts. Images are only ever added to.
+    pub(crate) fn kin(&mut self, now: Time, charter: Option<Digest>, images: impl ExactSizeIterator<Item = Digest>) {
+        if charter.is_none() || self.kin.charter == charter && self.kin.images.len() == images.len() {
+            return;
+        }
+        (self.kin.charter, self.kin.images) = (charter, images.collect());
+        let cards: Vec<Card> = self.known.values().map(|known| known.card.card().clone()).collect();
+        cards.iter().for_each(|card| self.sort_in(now, card));
+    }
+
+    /// Whether a machine is known to have no part in this one's cluster.
+    pub(crate) fn is_strange(&self, machine: MachineId) -> bool {
+        self.strange.contains(&machine)
+    }
+
+    /// A card is new: is its machine one with which this one gossips?
+    pub(super) fn sort_in(&mut self, now: Time, card: &Card) {
+        let machine = card.machine;
+        if self.kin.is_strange(card) && !crate::planted::planted("strangers-gossip") {
+            if self.strange.insert(machine) {
+                self.kin.parted = true;
+                self.judge(machine);
+            }
+            return;
+        }
+        let was_strange = self.strange.remove(&machine);
+        if was_strange && self.greeted(machine) {
+            self.swim.alive(now, machine, card.boot);
+        } else if self.compare.is_some() {
+            self.swim.heard_of(now, machine, card.boot);
+        }
+        if was_strange {
+            self.judge(machine);
+        }
+    }
+
+    /// SWIM goes on without those that turned out to be strangers.
+    pub(super) fn part_with_strangers(&mut self, now: Time, rng: &mut ChaCha8Rng) {
+        if std::mem::take(&mut self.kin.parted) {
+            self.swim.leave_out(now, &self.strange, rng);
+        }
+    }
+}
