@@ -8,6 +8,7 @@ use rand::rngs::ChaCha8Rng;
 
 use super::Roster;
 use crate::Time;
+use crate::planted::planted;
 
 /// Whom this machine is of one cluster with.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Roster {
     /// A card is new: is its machine one with which this one gossips?
     pub(super) fn sort_in(&mut self, now: Time, card: &Card) {
         let machine = card.machine;
-        if self.kin.is_strange(card) && !crate::planted::planted("strangers-gossip") {
+        if self.kin.is_strange(card) && !planted("strangers-gossip") && !planted("other-image-endured") {
             if self.strange.insert(machine) {
                 self.kin.parted = true;
                 self.judge(machine);
