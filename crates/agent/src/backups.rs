@@ -5,7 +5,7 @@ mod seal;
 mod store;
 mod take;
 
-pub(crate) use keeper::{Keeper, Part, Tried, Wanted};
+pub(crate) use keeper::{Keeper, Part};
 pub use seal::{BackupKey, label_of, open};
 pub(crate) use store::{Store, digest_of, find, forget};
 pub(crate) use take::take;

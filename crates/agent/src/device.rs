@@ -69,18 +69,7 @@ impl Device {
         let (name, begun) = (step.name(), Instant::now());
         self.wait_for_former(progress).await;
         let plan = self.plan.lock().expect("no holder panics").clone();
-        // What is marked as done on the disk when these end must be there: kubeadm syncs nothing, and a power cut then leaves files without content.
-        let lasts = matches!(
-            step,
-            Step::Found { .. }
-                | Step::FoundFinish { .. }
-                | Step::InitFinish { .. }
-                | Step::JoinEtcd { .. }
-                | Step::JoinFinish { .. }
-                | Step::Renew { .. }
-                | Step::RenewKubelet { .. }
-                | Step::RebuildEtcd { .. }
-        );
+        let lasts = step.lasts();
         let mut work = Work::begin(self.place.clone(), plan, step, seed());
         let mut phase: Option<(String, Instant)> = None;
         let mut held: Option<String> = None;

@@ -15,7 +15,7 @@ use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Swarm};
 use muster_protocol::links::{Links, Sent, Want};
-use muster_protocol::{Dropped, Time};
+use muster_protocol::{AwayCause, Dropped, Time};
 use muster_wire::{Frame, Identity, MachineId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -78,7 +78,7 @@ pub enum Event {
     /// A frame came, checked. Its room is free again when the last part is dropped.
     Received(MachineId, Frame, OwnedSemaphorePermit),
     /// Someone was turned away: who, and why.
-    TurnedAway(String, String),
+    TurnedAway(String, AwayCause),
     /// The addresses under which this machine listens.
     Addresses(Vec<String>),
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use muster_kubeadm::Settings;
 use muster_kubeadm::kubeconfig::{Identity, Kubeconfig, Material};
 use muster_kubeadm::renewal::{Certificate, Standing, Whose};
-use muster_protocol::{Input, Reason, Renewal, Topic};
+use muster_protocol::{Input, Reason, Topic};
 use muster_wire::Digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -18,31 +18,12 @@ use zeroize::Zeroizing;
 /// How often it is looked at: a certificate lasts for months, and whoever changes a kubelet's configuration waits for longer.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// What was found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Found {
-    kubelet: Option<Digest>,
-    certificates: Standing,
-    sync_us: u32,
-    etcd_gone: bool,
-}
-
-/// Tells the machine whenever that changes, for as long as the agent runs.
+/// Tells the machine at every look, for as long as the agent runs. What of it is news the machine knows.
 pub(crate) async fn watch(settings: Settings, inputs: mpsc::Sender<Input>) {
-    let (mut told, disk) = (Found::default(), settings.etcd_dir.clone());
+    let disk = settings.etcd_dir.clone();
     // Before kubeadm's own work begins: what is measured beside it would be its work.
     let sync_us = tokio::task::spawn_blocking(move || disk::typical_sync_us(&disk)).await.unwrap_or_default();
-    loop {
-        let now = Found { sync_us, ..look(&settings) };
-        // What is wrong is said at every look: whoever was told may have found it right, or mended it, meanwhile.
-        if now != told || now.etcd_gone || now.certificates.renewal == Renewal::Overdue {
-            told = now;
-            let Found { kubelet, certificates: Standing { renewal, end_s, ca_ends_s }, sync_us, etcd_gone } = now;
-            let found = Input::Observed { kubelet, certificates_end_s: end_s, renewal, ca_ends_s, sync_us, etcd_gone };
-            if inputs.send(found).await.is_err() {
-                return;
-            }
-        }
+    while inputs.send(look(&settings, sync_us)).await.is_ok() {
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -66,12 +47,15 @@ pub(crate) fn torn(settings: &Settings) -> Option<Reason> {
     Some(Reason { about: Topic::Disk, text, machines: Vec::new() })
 }
 
-fn look(settings: &Settings) -> Found {
+fn look(settings: &Settings, sync_us: u32) -> Input {
     let configuration = std::fs::read(settings.kubelet_dir.join("config.yaml"));
-    Found {
+    let Standing { renewal, end_s, ca_ends_s } = Standing::of(&certificates(settings), SystemTime::now());
+    Input::Observed {
         kubelet: configuration.ok().map(|bytes| Digest::of("muster/kubelet/v1", &[&bytes])),
-        certificates: Standing::of(&certificates(settings), SystemTime::now()),
-        sync_us: 0,
+        certificates_end_s: end_s,
+        renewal,
+        ca_ends_s,
+        sync_us,
         etcd_gone: crate::guard::etcd_gone(settings),
     }
 }

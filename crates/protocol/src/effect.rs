@@ -386,6 +386,22 @@ impl Step {
     pub fn name(&self) -> &'static str {
         self.into()
     }
+
+    /// Whether what it writes must be on the disk when it ends, since it is marked as done there: kubeadm syncs nothing, and a power cut would leave
+    /// files without content.
+    pub fn lasts(&self) -> bool {
+        matches!(
+            self,
+            Self::Found { .. }
+                | Self::FoundFinish { .. }
+                | Self::InitFinish { .. }
+                | Self::JoinEtcd { .. }
+                | Self::JoinFinish { .. }
+                | Self::Renew { .. }
+                | Self::RenewKubelet { .. }
+                | Self::RebuildEtcd { .. }
+        )
+    }
 }
 
 /// What of a founder's step is done already.

@@ -7,6 +7,7 @@ use muster_wire::frame::ProposalOutcome;
 use muster_wire::{CallNumber, Digest, Frame, MachineId, Revision, Wish};
 use serde::{Deserialize, Serialize};
 
+use crate::AwayCause;
 use crate::effect::{RunId, StepFailure, StepOutput};
 
 /// One thing that happened. What answers an effect repeats that effect's number.
@@ -30,8 +31,8 @@ pub enum Input {
     TurnedAway {
         /// Who, as far as it is known: an address or a machine.
         whom: String,
-        /// Why, for people.
-        why: String,
+        /// Why.
+        why: AwayCause,
     },
     /// A connection shows the address of a machine, dialled or heard. Comes before its [`Input::Connected`], and again when it
     /// is reached at another one.
@@ -90,6 +91,8 @@ pub enum Input {
         dry_run: bool,
         /// The backup with which etcd is to begin; none: what this machine has. It is on this machine's disk, and opens.
         backup: Option<Digest>,
+        /// The API server that says that its etcd has a majority, if one says so: then nothing is lost, whoever of the machines answers.
+        works: Option<String>,
     },
     /// Which backups are on this machine's disk, whole; whenever that changes.
     Backups(BTreeSet<Digest>),
@@ -102,7 +105,7 @@ pub enum Input {
         /// Only what it would change is asked.
         dry_run: bool,
     },
-    /// What the device found on this machine, whenever that changes.
+    /// What the device found on this machine, each time it looks.
     Observed {
         /// Digest of the kubelet's configuration, if there is one.
         kubelet: Option<Digest>,

@@ -13,6 +13,7 @@
 //! }
 //! ```
 
+pub mod copies;
 pub mod effect;
 mod follow;
 mod founding;
@@ -39,6 +40,7 @@ pub(crate) use muster_wire::planted;
 pub use status::{Phase, Status};
 pub use time::Time;
 pub use tuning::{BackupPlan, Tuning};
+pub use words::away::AwayCause;
 pub use words::drops::Dropped;
 pub use words::notices::{Notice, NoticeKind, Severity};
 pub use words::reasons::{Reason, Topic};

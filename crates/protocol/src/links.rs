@@ -20,7 +20,7 @@ mod rest;
 mod tests;
 mod waiting;
 
-pub use handshakes::{Failure, HANDSHAKE, Handshakes, Stage};
+pub use handshakes::{Failure, Handshakes, Stage};
 pub use rest::{IMAGE_REFUSED_FOR, OFFENDER_FOR, REFUSED_FOR};
 
 use hints::Hints;

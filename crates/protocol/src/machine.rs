@@ -222,7 +222,9 @@ impl Machine {
             }
             Input::Members(members) => self.follow.takes_part(self.identity.machine(), members),
             Input::Proposed { call, outcome } => self.proposed(now, call, outcome, effects),
-            Input::Recover { call, dry_run, backup } => self.recover(now, call, dry_run, backup, effects),
+            Input::Recover { call, dry_run, backup, works } => {
+                self.recover(now, call, dry_run, recovery::From { backup, works }, effects);
+            }
             Input::Backups(has) => self.keeps_backups(has),
             Input::Wish { call, wish, dry_run } => self.wish(now, call, wish, dry_run, effects),
             Input::Observed { kubelet, certificates_end_s, renewal, ca_ends_s, sync_us, etcd_gone } => {

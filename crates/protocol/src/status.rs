@@ -70,11 +70,6 @@ pub struct Peer {
     pub addresses: Vec<String>,
 }
 
-/// What the mesh says of connections that end before it is known who is there. Whoever comes through from the same address takes it
-/// back: the other side was restarted, refused, or killed.
-pub const CUT_OFF: &str =
-    "its connections end in the middle of the handshake, all of them: perhaps another mesh key, or not muster";
-
 /// A machine that this one met and that is not of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stranger {

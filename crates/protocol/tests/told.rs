@@ -6,7 +6,7 @@ mod site;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use muster_protocol::{Input, Phase, status::CUT_OFF};
+use muster_protocol::{AwayCause, Input, Phase};
 use muster_wire::{Digest, Durable, MachineId, Settings};
 use site::{Site, settings};
 
@@ -208,7 +208,8 @@ fn a_ready_machine_names_those_of_another_cluster_and_of_another_charter() {
 #[test]
 fn strangers_that_are_gone_are_told_of_for_a_while_and_many_are_counted() {
     let mut site = cluster(1, 1);
-    let away = |number: u8, why: &str| Input::TurnedAway { whom: format!("10.0.9.{number}"), why: why.to_owned() };
+    let away =
+        |number: u8, why: &str| Input::TurnedAway { whom: format!("10.0.9.{number}"), why: why.to_owned().into() };
     (1..=6).for_each(|number| site.feed(0, away(number, "another mesh key")));
     site.feed(0, away(9, "another protocol version"));
     site.run(seconds(60));
@@ -240,7 +241,7 @@ fn strangers_that_are_gone_are_told_of_for_a_while_and_many_are_counted() {
 fn whoever_comes_through_is_accused_of_no_other_key() {
     let mut site = cluster(1, 1);
     for whom in ["10.0.0.9", "10.0.0.9:7390", "[fd00::9]:7390", "10.0.0.8"] {
-        site.feed(0, Input::TurnedAway { whom: whom.to_owned(), why: CUT_OFF.to_owned() });
+        site.feed(0, Input::TurnedAway { whom: whom.to_owned(), why: AwayCause::CutOff });
     }
     site.run(seconds(1));
     assert!(

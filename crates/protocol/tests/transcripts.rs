@@ -142,7 +142,12 @@ impl Stage {
             "recover" => {
                 site.feed(
                     *numbers.first()?,
-                    Input::Recover { call: CallNumber(1), dry_run: rest.len() > 1, backup: None },
+                    Input::Recover {
+                        call: CallNumber(1),
+                        dry_run: rest.get(1) == Some(&"dry-run"),
+                        backup: None,
+                        works: rest.get(1).filter(|word| **word == "works").map(|_| "10.0.0.2:6443".to_owned()),
+                    },
                 );
                 site.run(Duration::ZERO);
             }
@@ -150,7 +155,7 @@ impl Stage {
                 let backup = *site.backups.get(numbers.first()?)?.get(&(*numbers.get(1)? as u32))?;
                 site.feed(
                     *numbers.first()?,
-                    Input::Recover { call: CallNumber(1), dry_run: false, backup: Some(backup) },
+                    Input::Recover { call: CallNumber(1), dry_run: false, backup: Some(backup), works: None },
                 );
                 site.run(Duration::ZERO);
             }

@@ -325,6 +325,8 @@ impl Truth {
                 let originals = self.identity.get(original).copied();
                 self.excused.extend(originals);
                 self.excused.extend(self.identity.get(copy).copied());
+                // What its disk held before is as gone as if it had been wiped.
+                self.wiped.extend(self.identity.get(copy).filter(|own| self.identity.get(original) != Some(own)));
             }
             Seen::Wiped { slot } | Seen::Renewed { slot } => self.wiped.extend(self.identity.get(slot).copied()),
             Seen::TwoFaced { slot } => {

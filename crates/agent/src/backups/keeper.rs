@@ -1,13 +1,14 @@
 //! Keeps the backups that this machine is to keep: fetches what is not here from machines that have it, part by part, and takes away the rest.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use muster_protocol::{Input, WantedBackup};
+use muster_protocol::copies::{Copies, Wanted};
+use muster_protocol::{Input, Time, WantedBackup};
 use muster_wire::limits::BACKUP_PART_BYTES_MAX;
 use muster_wire::{Digest, Frame, MachineId};
 use tokio::sync::{mpsc, watch};
@@ -19,35 +20,11 @@ use crate::net::Command;
 /// How long a machine may take to send a part.
 const PART: Duration = Duration::from_secs(10);
 
-/// Pause after a try that failed with everybody who has it; doubled with each.
-const PAUSE: Duration = Duration::from_secs(15);
-const PAUSE_MAX: Duration = Duration::from_secs(600);
-
 /// How often it is looked whether files are still there.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// A part that came: from whom, of what, from which byte on.
 pub(crate) type Part = (MachineId, Digest, u64, Bytes);
-
-/// What is to be kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    /// The last that the ledger counts.
-    pub(crate) last: u32,
-    pub(crate) all: Vec<WantedBackup>,
-    /// What a person asked for, beside those.
-    pub(crate) asked: Vec<WantedBackup>,
-}
-
-/// Tries that were in vain.
-#[derive(Debug, Clone)]
-pub(crate) struct Tried {
-    pub(crate) number: u32,
-    pub(crate) times: u32,
-    until: Instant,
-    from: Vec<MachineId>,
-    pub(crate) why: String,
-}
 
 pub(crate) struct Keeper {
     pub(crate) store: Arc<Store>,
@@ -55,8 +32,9 @@ pub(crate) struct Keeper {
     pub(crate) parts: mpsc::Receiver<Part>,
     pub(crate) net: mpsc::Sender<Command>,
     pub(crate) inputs: mpsc::Sender<Input>,
-    /// How long what is not wanted stays.
-    pub(crate) grace: Duration,
+    /// When it began: the beginning of time.
+    pub(crate) started: Instant,
+    pub(crate) copies: Copies,
 }
 
 impl Keeper {
@@ -64,70 +42,67 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.look()).await;
-        let (mut told, mut tried) = (None, BTreeMap::new());
+        let mut told = None;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
-            let (store, grace, said) = (self.store.clone(), self.grace, wanted.is_some());
-            let wanted = wanted.unwrap_or_default();
-            let digests = wanted.all.iter().chain(&wanted.asked).map(|backup| backup.digest).collect();
-            let last = wanted.last;
-            let look = move || {
-                store.look_for_missing();
-                // Before the machine has said anything nothing is unwanted.
-                if said {
-                    store.retain(last, &digests, Instant::now(), grace);
-                }
-                store.has()
-            };
-            let Ok(has) = tokio::task::spawn_blocking(look).await else { return };
+            self.copies.want(wanted);
+            let Some(has) = self.look().await else { return };
             if told.as_ref() != Some(&has) {
                 if self.inputs.send(Input::Backups(has.clone())).await.is_err() {
                     return;
                 }
                 told = Some(has.clone());
             }
-            let missing = wanted.asked.iter().chain(&wanted.all).filter(|backup| !has.contains(&backup.digest));
-            let missing: Vec<WantedBackup> = missing.cloned().collect();
-            tried.retain(|digest, _| missing.iter().any(|backup| backup.digest == *digest));
-            self.store.in_vain(&tried);
+            let fetches = self.copies.fetches(self.now(), &has);
+            self.store.in_vain(self.copies.tried());
             let store = self.store.clone();
             let mut changes = self.wanted.clone();
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 () = store.taken.notified() => {}
-                () = self.fetch(missing, &mut tried) => {}
+                () = self.fetch(fetches) => {}
             }
         }
     }
 
+    fn now(&self) -> Time {
+        Time(self.started.elapsed().as_micros() as u64)
+    }
+
+    /// What is on the disk, once what is to go has gone. None if the agent ends.
+    async fn look(&mut self) -> Option<BTreeSet<Digest>> {
+        let store = self.store.clone();
+        let look = move || {
+            store.look_for_missing();
+            (store.numbers(), store.begun())
+        };
+        let (here, mut begun) = tokio::task::spawn_blocking(look).await.ok()?;
+        let go = self.copies.that_go(self.now(), &here);
+        begun.retain(|digest, _| !self.copies.wants(*digest));
+        let store = self.store.clone();
+        let remove = move || {
+            store.remove(&go);
+            begun.values().for_each(|path| _ = std::fs::remove_file(path));
+            store.has()
+        };
+        tokio::task::spawn_blocking(remove).await.ok()
+    }
+
     /// Ends when one more is here, or could not be had, or it is time to look again.
-    async fn fetch(&mut self, missing: Vec<WantedBackup>, tried: &mut BTreeMap<Digest, Tried>) {
-        let mut again = Instant::now() + LOOK;
-        for backup in missing {
-            // Who else has it by now may give it.
-            if let Some(tried) = tried.get(&backup.digest).filter(|tried| tried.from == backup.from)
-                && Instant::now() < tried.until
-            {
-                again = again.min(tried.until);
-                continue;
-            }
-            match self.fetch_one(&backup).await {
+    async fn fetch(&mut self, fetches: Result<WantedBackup, Option<Time>>) {
+        match fetches {
+            Ok(backup) => match self.fetch_one(&backup).await {
                 Ok(from) => info!(number = backup.number, %from, "a copy of a backup is kept here"),
                 Err(why) => {
-                    let times = tried.get(&backup.digest).map_or(0, |tried| tried.times);
-                    let pause = (PAUSE * (1 << times.min(6))).min(PAUSE_MAX);
-                    warn!(
-                        number = backup.number,
-                        "a copy of a backup cannot be had: {why}; again in {} s",
-                        pause.as_secs()
-                    );
-                    let (number, until, from) = (backup.number, Instant::now() + pause, backup.from);
-                    tried.insert(backup.digest, Tried { number, times: times + 1, until, from, why });
+                    let pause = self.copies.failed(self.now(), &backup, why.clone()).as_secs();
+                    warn!(number = backup.number, "a copy of a backup cannot be had: {why}; again in {pause} s");
                 }
+            },
+            Err(again) => {
+                let pause = again.map_or(LOOK, |again| again.since(self.now()).min(LOOK));
+                tokio::time::sleep(pause).await;
             }
-            return;
         }
-        tokio::time::sleep_until(again.into()).await;
     }
 
     /// From whom it came, or why from nobody.
@@ -252,7 +227,8 @@ mod tests {
         let (wanted, changes) = watch::channel(None);
         let (tells, inputs) = mpsc::channel(16);
         let store = Arc::new(Store::new(directory.path().join("ours")));
-        tokio::spawn(Keeper { store, wanted: changes, parts: coming, net, inputs: tells, grace: Duration::ZERO }.run());
+        let (started, copies) = (Instant::now(), Copies::with_grace(Duration::ZERO));
+        tokio::spawn(Keeper { store, wanted: changes, parts: coming, net, inputs: tells, started, copies }.run());
         let length = (2 * BACKUP_PART_BYTES_MAX + 7) as u64;
         let backup = WantedBackup { number: 7, digest, bytes: length, from: vec![EMPTY, LIAR, HONEST] };
         Site { directory, wanted, inputs, backup }

@@ -7,14 +7,12 @@ use std::io::{self, BufReader, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
+use muster_protocol::copies::Tried;
 use muster_wire::Digest;
 use muster_wire::limits::BACKUP_PART_BYTES_MAX;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
-
-use super::keeper::Tried;
 
 /// Room that a backup leaves on its disk, in bytes: what a machine has promised is written there, too.
 const RESERVE: u64 = 256 << 20;
@@ -37,8 +35,6 @@ pub(crate) struct Store {
     directory: PathBuf,
     /// Those that are whole, as far as was looked, and where.
     whole: Mutex<BTreeMap<Digest, PathBuf>>,
-    /// Since when those are not wanted that are not.
-    unwanted: Mutex<BTreeMap<Digest, Instant>>,
     /// What could not be had.
     in_vain: Mutex<BTreeMap<Digest, Tried>>,
     /// Told whenever one was taken here.
@@ -47,13 +43,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            whole: Mutex::default(),
-            unwanted: Mutex::default(),
-            in_vain: Mutex::default(),
-            taken: Notify::new(),
-        }
+        Self { directory, whole: Mutex::default(), in_vain: Mutex::default(), taken: Notify::new() }
     }
 
     fn whole(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, PathBuf>> {
@@ -120,29 +110,26 @@ impl Store {
         self.whole().extend(whole);
     }
 
-    /// Takes away what is counted up to `last`, and is not wanted by this time; what was begun of others as well. Blocks.
-    pub(super) fn retain(&self, last: u32, wanted: &BTreeSet<Digest>, now: Instant, grace: Duration) {
-        // A ledger that is just catching up may not know yet what is wanted.
-        let mut unwanted = self.unwanted.lock().expect("no holder panics");
-        let counted = |digest: &Digest, path: &Path| {
-            named(path).is_some_and(|(number, _)| number <= last) && !wanted.contains(digest)
-        };
-        let all: Vec<(Digest, PathBuf)> = self.whole().iter().map(|(digest, path)| (*digest, path.clone())).collect();
-        let goes: BTreeMap<Digest, PathBuf> = all.into_iter().filter(|(digest, path)| counted(digest, path)).collect();
-        unwanted.retain(|digest, _| goes.contains_key(digest));
-        for (digest, path) in goes {
-            if now.duration_since(*unwanted.entry(digest).or_insert(now)) >= grace {
-                unwanted.remove(&digest);
-                self.whole().remove(&digest);
+    /// The numbers of those that are here.
+    pub(super) fn numbers(&self) -> BTreeMap<Digest, u32> {
+        let number = |(digest, path): (&Digest, &PathBuf)| named(path).map(|(number, _)| (*digest, number));
+        self.whole().iter().filter_map(number).collect()
+    }
+
+    /// Takes some away. Blocks.
+    pub(super) fn remove(&self, go: &BTreeSet<Digest>) {
+        for digest in go {
+            if let Some(path) = self.whole().remove(digest) {
                 let _ = fs::remove_file(path);
             }
         }
-        let begun = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        let is_begun = |path: &PathBuf| path.extension().is_some_and(|end| end == "part");
-        let digest = |path: &PathBuf| named(&path.with_extension("")).map(|(_, digest)| digest);
-        for path in begun.filter(is_begun).filter(|path| digest(path).is_some_and(|digest| !wanted.contains(&digest))) {
-            let _ = fs::remove_file(path);
-        }
+    }
+
+    /// Those of which a part is here.
+    pub(super) fn begun(&self) -> BTreeMap<Digest, PathBuf> {
+        let all = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let begun = all.filter(|path| path.extension().is_some_and(|end| end == "part"));
+        begun.filter_map(|path| Some((named(&path.with_extension(""))?.1, path))).collect()
     }
 
     /// Files that are gone from the disk are not here any more.
@@ -288,20 +275,14 @@ mod tests {
             store.part(three, 5).is_empty() && store.part(two, 0).is_empty() && store.part(one, u64::MAX).is_empty()
         );
         let (_, begun) = store.begin(Some((4, two))).expect("begun");
-        // What was taken since the last of the ledger may come into it yet.
-        let (now, grace) = (Instant::now(), Duration::from_secs(60));
-        store.retain(2, &[].into(), now, grace);
-        assert_eq!(store.has(), [one, three].into(), "its ledger may be an old one");
-        store.retain(2, &[one].into(), now + grace, grace);
-        store.retain(2, &[].into(), now + grace * 2, grace);
-        assert_eq!(store.has(), [one, three].into(), "it was wanted since");
-        store.retain(2, &[].into(), now + grace * 3, grace);
-        assert!(store.has() == [three].into() && !begun.exists() && mine.exists());
+        assert_eq!((store.numbers(), store.begun()), ([(one, 1), (three, 3)].into(), [(two, begun.clone())].into()));
+        store.remove(&[one, two].into());
+        assert!(store.has() == [three].into() && begun.exists() && mine.exists());
         let backups = directory.path().join("backups");
         assert_eq!(find(&backups, three), Ok(store.path(three).expect("here")));
         let imported = store.import(&mine).expect("imported");
         assert_eq!(store.import(&store.path(three).expect("here")), Ok(three), "it is kept under another name");
-        store.retain(9, &[].into(), now + grace * 4, Duration::ZERO);
+        store.remove(&store.has());
         assert!(store.has().is_empty() && find(&backups, three).is_ok() && find(&backups, imported).is_ok());
         forget(&backups, three);
         assert!(find(&backups, three).is_err() && store.has_room(u64::MAX).is_err());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_protocol::links::{Failure, Handshakes, Stage};
-use muster_protocol::{Dropped, Time};
+use muster_protocol::{AwayCause, Dropped, Time};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
@@ -32,9 +32,9 @@ impl Away {
     }
 
     /// Counts `kind`, and lets people know of `whom` unless that was done a moment ago.
-    pub(super) async fn turned(&self, kind: Dropped, whom: String, why: String) {
+    pub(super) async fn turned(&self, kind: Dropped, whom: String, why: AwayCause) {
         self.counters.dropped(kind);
-        debug!(whom, why, "turned away");
+        debug!(whom, %why, "turned away");
         let now = Time(self.started.elapsed().as_micros() as u64);
         let news = self.handshakes().is_news(now, &whom);
         if news {
@@ -48,8 +48,8 @@ impl Away {
         if failure != Failure::Nonsense {
             self.counters.dropped(Dropped::HandshakeCutOff);
         }
-        if let Some(words) = failure.words() {
-            self.turned(Dropped::HandshakeFailed, whom, words.to_owned()).await;
+        if let Some(why) = failure.told() {
+            self.turned(Dropped::HandshakeFailed, whom, why).await;
         }
     }
 

@@ -81,7 +81,9 @@ impl Mesh {
             (machine, _) => {
                 dial.into_iter().for_each(|number| _ = self.links.dial_failed(number));
                 if machine.is_none() {
-                    self.away.turned(Dropped::NoMachine, peer.to_string(), "its key is not Ed25519".to_owned()).await;
+                    self.away
+                        .turned(Dropped::NoMachine, peer.to_string(), "its key is not Ed25519".to_owned().into())
+                        .await;
                 }
                 self.swarm.close_connection(connection);
             }
@@ -107,7 +109,7 @@ impl Mesh {
                 let now = self.now();
                 self.links.make_room(now);
                 debug!(whom, %cause, "no room");
-                self.away.turned(Dropped::NoRoom, whom, "there are too many connections".to_owned()).await;
+                self.away.turned(Dropped::NoRoom, whom, "there are too many connections".to_owned().into()).await;
             }
             // Nobody expects a certain machine to dial; so this is none of ours either.
             ListenError::WrongPeerId { .. } => debug!(whom, ?error, "an incoming connection failed"),

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use muster_protocol::links::{HANDSHAKE, Stage};
+use muster_protocol::AwayCause;
+use muster_protocol::links::Stage;
 use muster_protocol::status::Hint;
 use muster_wire::MachineId;
 use tokio::time::Instant;
@@ -145,7 +146,7 @@ pub(super) fn dial_failed(stage: Option<Stage>, error: &impl Debug) -> &'static 
         Some(Stage::Myself) => OWN,
         Some(Stage::Known) => "has this mesh key, and lets go: it refuses this machine, or was stopped",
         Some(Stage::Fenced) if is_cut_off(error) => super::events::CUT_SHORT,
-        Some(Stage::Fenced) => HANDSHAKE,
+        Some(Stage::Fenced) => AwayCause::NONSENSE,
         Some(Stage::Taken) if says("Timeout") || says("TimedOut") => "takes the connection and says nothing",
         Some(Stage::Taken) => "takes the connection and closes it: not muster, or one without room",
         None if says("ConnectionRefused") => "refused: nobody listens there",

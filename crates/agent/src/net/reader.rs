@@ -42,7 +42,7 @@ impl Reader {
                 // The peer opens another stream, or its connection is gone.
                 Err(link::ReadError::Io(_)) => return Ok(()),
                 Err(why) => {
-                    self.away.turned(Dropped::FrameTooLong, self.machine.to_string(), why.to_string()).await;
+                    self.away.turned(Dropped::FrameTooLong, self.machine.to_string(), why.to_string().into()).await;
                     return Err(Offended);
                 }
             };
@@ -62,7 +62,7 @@ impl Reader {
                         _ => Dropped::MalformedFrame,
                     };
                     bad += 1;
-                    self.away.turned(kind, self.machine.to_string(), why.to_string()).await;
+                    self.away.turned(kind, self.machine.to_string(), why.to_string().into()).await;
                     if bad >= BAD_FRAMES_MAX {
                         return Err(Offended);
                     }

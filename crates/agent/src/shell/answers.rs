@@ -65,14 +65,11 @@ impl Shell {
         None
     }
 
-    /// Where an API server says that its etcd has a majority nothing is lost, whoever of the agents answers. Else the machine decides.
+    /// Whether the cluster is to be rebuilt the machine decides, by what the API servers say of their etcd as well.
     fn recover(&mut self, call: CallNumber, dry_run: bool, backup: Option<&str>, mut answer: oneshot::Sender<String>) {
         let servers = self.device.endpoint.known();
         let (ca, inputs) = (self.device.place.settings.pki_dir().join("ca.crt"), self.inputs.clone());
         let backup = backup.map(|backup| self.backup_to_begin_with(backup, dry_run)).transpose();
-        // The only control plane may go back to a backup while it works: nobody else has anything.
-        let ledger = self.machine.ledger();
-        let alone = ledger.planes_beside(self.machine.id()).is_empty() && !matches!(backup, Ok(None));
         let directory = self.device.place.settings.backups_dir.clone();
         let (told, fate) = oneshot::channel();
         // Whoever was refused here, or has gone, waits no more.
@@ -80,29 +77,24 @@ impl Shell {
         self.wishes.insert(call, told);
         tokio::spawn(async move {
             let may = async {
-                if !alone && let Some(at) = that_works(&servers, &ca).await {
-                    return Err(format!(
-                        "nothing is lost: the API server at {at} says that etcd has a majority. Where other machines do not answer this one, \
-                         start muster on them (systemctl start muster)"
-                    ));
-                }
-                match backup? {
-                    Some(comes) => comes.await.map(Some),
-                    None => Ok(None),
-                }
+                let backup = match backup? {
+                    Some(comes) => Some(comes.await?),
+                    None => None,
+                };
+                Ok((backup, that_works(&servers, &ca).await.map(|at| at.to_string())))
             };
             let may = tokio::select! {
                 may = may => may,
                 () = answer.closed() => return,
             };
-            let backup = match may {
-                Ok(backup) => backup,
-                Err(why) => {
+            let (backup, works) = match may {
+                Ok(may) => may,
+                Err::<_, String>(why) => {
                     let _ = answer.send(serde_json::json!(Fate::Refused { why }).to_string());
                     return;
                 }
             };
-            if inputs.send(Input::Recover { call, dry_run, backup }).await.is_ok()
+            if inputs.send(Input::Recover { call, dry_run, backup, works }).await.is_ok()
                 && let Ok(fate) = fate.await
             {
                 let refused = serde_json::from_str(&fate).is_ok_and(|fate| matches!(fate, Fate::Refused { .. }));

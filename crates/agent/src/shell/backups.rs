@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use muster_protocol::copies::{Copies, Tried, Wanted};
 use muster_protocol::ledger::KeptBackup;
 use muster_protocol::{Reason, Topic, WantedBackup};
 use muster_wire::limits::BACKUP_BYTES_MAX;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::Shell;
-use crate::backups::{BackupKey, Keeper, Part, Store, Tried, Wanted, digest_of, open};
+use crate::backups::{BackupKey, Keeper, Part, Store, digest_of, open};
 use crate::net::Command;
 
 /// How many parts are read from the disk for others at a time; whoever is not answered asks again.
@@ -26,9 +27,6 @@ const FETCH: Duration = Duration::from_secs(600);
 
 /// Pause between two looks whether it is here.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a file stays that the ledger does not want here: what this machine knows of the ledger may be old.
-const GRACE: Duration = Duration::from_secs(60);
 
 /// Most backups that people have asked for at a time.
 const ASKED_MAX: usize = 8;
@@ -50,7 +48,8 @@ impl Backups {
     ) -> Self {
         let (wanted, changes) = watch::channel(None);
         let (parts, coming) = mpsc::channel(PARTS_MAX);
-        let keeper = Keeper { store: store.clone(), wanted: changes, parts: coming, net, inputs, grace: GRACE };
+        let (started, copies) = (Instant::now(), Copies::default());
+        let keeper = Keeper { store: store.clone(), wanted: changes, parts: coming, net, inputs, started, copies };
         tokio::spawn(keeper.run());
         Self { store, wanted, parts, reads: Arc::new(Semaphore::new(AT_ONCE)) }
     }

@@ -8,6 +8,8 @@ use super::{
 impl Plan {
     pub(super) fn join(&self, role: Role, node: &Node, ticket: &Ticket, pki: Option<&PkiBundle>) -> Vec<Action> {
         let mut actions = pki.filter(|_| role == Role::ControlPlane).map(|pki| self.write_pki(pki)).unwrap_or_default();
+        // A disk that came back as it was before may have forgotten that an init was cut short here.
+        actions.push(remove(self.work("init.yaml")));
         let discovery = self.work("discovery.conf");
         actions.push(self.write("discovery.conf", self.documents.discovery_kubeconfig(ticket)));
         actions.push(self.write("join.yaml", self.documents.join(role, node, ticket, &discovery)));

@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::AwayCause;
 use crate::Time;
-use crate::status::CUT_OFF;
-
-/// What is said of a handshake in which the other side sent what makes no sense: another mesh key makes noise of every byte, so
-/// nothing more is known.
-pub const HANDSHAKE: &str = "the handshake failed: another mesh key, or not muster";
 
 /// Pause between two words on the same sender: people need to know who and why, not how often.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -47,11 +43,11 @@ pub enum Failure {
 
 impl Failure {
     /// What people are told of it, if anything.
-    pub fn words(self) -> Option<&'static str> {
+    pub fn told(self) -> Option<AwayCause> {
         match self {
             Self::CutOff => None,
-            Self::CutOffOften => Some(CUT_OFF),
-            Self::Nonsense => Some(HANDSHAKE),
+            Self::CutOffOften => Some(AwayCause::CutOff),
+            Self::Nonsense => Some(AwayCause::Nonsense),
         }
     }
 }
@@ -126,8 +122,8 @@ mod tests {
         assert_eq!(last, Some(Failure::CutOffOften));
         assert_eq!(handshakes.failed(None, Stage::Fenced, false), Failure::Nonsense);
         assert_eq!(
-            [Failure::CutOff, Failure::CutOffOften, Failure::Nonsense].map(Failure::words),
-            [None, Some(CUT_OFF), Some(HANDSHAKE)]
+            [Failure::CutOff, Failure::CutOffOften, Failure::Nonsense].map(Failure::told),
+            [None, Some(AwayCause::CutOff), Some(AwayCause::Nonsense)]
         );
     }
 

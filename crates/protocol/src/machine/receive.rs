@@ -221,7 +221,7 @@ impl Machine {
     }
 
     fn refuse_peer_for(&mut self, now: Time, machine: MachineId, rest: Duration, why: String, effects: &mut Effects) {
-        if self.turned_away.add(now, self.named(machine), why.clone()) {
+        if self.turned_away.add(now, self.named(machine), why.clone().into()) {
             effects.notice(NoticeKind::PeerRefused, format!("{machine} is refused: {why}"));
         }
         effects.push(Effect::Refuse { machine, rest, why });

@@ -35,6 +35,15 @@ pub(super) struct Recovering {
     begun: bool,
 }
 
+/// From what a person wants to have the cluster rebuilt, and what is known of it as it is.
+#[derive(Debug)]
+pub(super) struct From {
+    /// The backup, if it is not what this machine has.
+    pub(super) backup: Option<Digest>,
+    /// The API server whose etcd has a majority.
+    pub(super) works: Option<String>,
+}
+
 impl Machine {
     /// A person says that the other control planes are gone for good. They never have the last word on that while one of them is seen. Before
     /// anything is done, everybody who is there is asked what they have: a worker may know of an entry that only the lost ones had as well.
@@ -43,10 +52,20 @@ impl Machine {
         now: Time,
         call: CallNumber,
         dry_run: bool,
-        backup: Option<Digest>,
+        From { backup, works }: From,
         effects: &mut Effects,
     ) {
-        let fate = match self.may_recover(self.follow.ledger(), backup, now) {
+        // The only control plane may go back to a backup while it works: nobody else has anything.
+        let goes_back = backup.is_some() && self.follow.ledger().planes_beside(self.id()).is_empty();
+        let works = works.filter(|_| !goes_back);
+        let may = match works {
+            Some(at) => Err(format!(
+                "nothing is lost: the API server at {at} says that etcd has a majority. Where other machines do not answer this one, start \
+                 muster on them (systemctl start muster)"
+            )),
+            None => self.may_recover(self.follow.ledger(), backup, now),
+        };
+        let fate = match may {
             Err(why) => Fate::Refused { why },
             Ok(_) if self.recovering.is_some() => Fate::Refused { why: "it is under way".to_owned() },
             Ok(next) if dry_run => {

@@ -9,10 +9,9 @@ use muster_wire::{Card, MachineId, host_of};
 
 use super::Machine;
 use super::explain::differing;
-use crate::Time;
-use crate::links::HANDSHAKE;
-use crate::status::{CUT_OFF, Stranger};
+use crate::status::Stranger;
 use crate::words::reasons::Topic;
+use crate::{AwayCause, Time};
 
 /// Most senders that were turned away whose names are kept.
 const KEPT_MAX: usize = 16;
@@ -33,7 +32,7 @@ struct Turned {
 /// Whoever was turned away, and why.
 #[derive(Debug, Default)]
 pub(super) struct TurnedAway {
-    kept: BTreeMap<(String, String), Turned>,
+    kept: BTreeMap<(String, AwayCause), Turned>,
     /// What machines of other clusters call themselves; their cards are not kept. As many as of those turned away.
     called: BTreeMap<MachineId, String>,
 }
@@ -41,7 +40,7 @@ pub(super) struct TurnedAway {
 impl TurnedAway {
     /// Counts it. Returns whether it is the first time. Of too many, the one goes that came last the longest ago, once it is not
     /// told of any more.
-    pub(super) fn add(&mut self, now: Time, whom: String, why: String) -> bool {
+    pub(super) fn add(&mut self, now: Time, whom: String, why: AwayCause) -> bool {
         let key = (whom, why);
         if !self.kept.contains_key(&key) && self.kept.len() >= KEPT_MAX {
             let stalest = self.kept.iter().min_by_key(|(_, turned)| turned.last);
@@ -67,8 +66,7 @@ impl TurnedAway {
     /// A handshake with somebody at that address succeeded: what was cut off there before, or made no sense because its sender was killed in
     /// the midst of it, says nothing of a key. Another machine behind that address is told of again as soon as it tries again.
     pub(super) fn came_through(&mut self, address: IpAddr) {
-        let of_a_handshake = |why: &str| why == CUT_OFF || why == HANDSHAKE;
-        self.kept.retain(|(whom, why), _| !of_a_handshake(why) || host(whom) != Some(address));
+        self.kept.retain(|(whom, why), _| !why.is_of_handshake() || host(whom) != Some(address));
     }
 
     fn names(&self, machine: MachineId) -> bool {
@@ -83,11 +81,11 @@ impl TurnedAway {
 
     /// A sentence for each reason: how many, who, how often and since when.
     fn sentences(&self, now: Time) -> Vec<String> {
-        let mut reasons: BTreeMap<&str, Vec<(&str, &Turned)>> = BTreeMap::new();
+        let mut reasons: BTreeMap<&AwayCause, Vec<(&str, &Turned)>> = BTreeMap::new();
         for ((whom, why), turned) in self.kept.iter().filter(|(_, turned)| now.since(turned.last) <= TOLD_FOR) {
             reasons.entry(why).or_default().push((whom, turned));
         }
-        let sentence = |(why, all): (&str, Vec<(&str, &Turned)>)| {
+        let sentence = |(why, all): (&AwayCause, Vec<(&str, &Turned)>)| {
             let count: u64 = all.iter().map(|(_, turned)| turned.count).sum();
             let first = all.iter().map(|(_, turned)| turned.first).min().unwrap_or(now);
             let last = all.iter().map(|(_, turned)| turned.last).max().unwrap_or(now);

@@ -9,7 +9,7 @@ use strum::VariantNames as _;
 
 use crate::input::Renewal;
 use crate::lead::manifests::ManifestResult;
-use crate::{Input, RunId, StepFailure, StepOutput};
+use crate::{AwayCause, Input, RunId, StepFailure, StepOutput};
 
 /// [`Input`] as it is written. Frames, entries and ledgers stand in their own encodings.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub(super) enum Kept {
     },
     TurnedAway {
         whom: String,
-        why: String,
+        why: AwayCause,
     },
     Addresses(Vec<String>),
     HostsFile(Vec<String>),
@@ -78,6 +78,7 @@ pub(super) enum Kept {
         call: CallNumber,
         dry_run: bool,
         backup: Option<Digest>,
+        works: Option<String>,
     },
     Backups(Vec<Digest>),
     Former(Vec<String>),
@@ -133,7 +134,7 @@ impl From<&Input> for Kept {
                     ProposalOutcome::NotLeading(leader) => Outcome::NotLeading(leader),
                 },
             },
-            Input::Recover { call, dry_run, backup } => Kept::Recover { call, dry_run, backup },
+            Input::Recover { call, dry_run, backup, works } => Kept::Recover { call, dry_run, backup, works },
             Input::Former { troubles } => Kept::Former(troubles),
             Input::Backups(has) => Kept::Backups(has.into_iter().collect()),
             Input::Wish { call, wish, dry_run } => Kept::Wish { call, wish, dry_run },
@@ -173,7 +174,7 @@ impl TryFrom<Kept> for Input {
                     Outcome::NotLeading(leader) => ProposalOutcome::NotLeading(leader),
                 },
             },
-            Kept::Recover { call, dry_run, backup } => Input::Recover { call, dry_run, backup },
+            Kept::Recover { call, dry_run, backup, works } => Input::Recover { call, dry_run, backup, works },
             Kept::Former(troubles) => Input::Former { troubles },
             Kept::Backups(has) => Input::Backups(has.into_iter().collect()),
             Kept::Wish { call, wish, dry_run } => Input::Wish { call, wish, dry_run },

@@ -1,8 +1,9 @@
 //! Sealed backups on the disks of machines: a file each, whose content nothing looks at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::{Input, WantedBackup};
+use muster_protocol::copies::{Copies, Wanted};
+use muster_protocol::{Input, Time, WantedBackup};
 use muster_wire::{Digest, MachineId};
 
 use super::World;
@@ -15,15 +16,17 @@ const DIRECTORY: &str = "/var/lib/muster/backups/";
 /// How long a copy takes to come, in seconds.
 const FETCH: [f64; 2] = [0.05, 4.0];
 
-/// Pause after a try that failed.
-const PAUSE: At = 15_000_000;
+/// Pause between two looks while something is to go.
+const LOOK: At = 60_000_000;
 
-/// What a machine's device was told to keep.
+/// What a machine does about its copies.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Kept {
-    wanted: Vec<WantedBackup>,
-    /// Whether a fetch is under way.
-    fetches: bool,
+pub(crate) struct Keeper {
+    copies: Copies,
+    /// What is being fetched.
+    fetched: Option<WantedBackup>,
+    /// When it has come, or when it is looked again.
+    due: At,
 }
 
 fn path(number: u32, digest: Digest) -> String {
@@ -79,40 +82,57 @@ impl World {
     }
 
     pub(super) fn keep_backups(&mut self, slot: Slot, last: u32, wanted: Vec<WantedBackup>) {
-        let is_wanted = |digest: &Digest| wanted.iter().any(|wanted| wanted.digest == *digest);
-        let goes = |file: &str| named(file).is_some_and(|(number, digest)| number <= last && !is_wanted(&digest));
+        let wanted = Wanted { last, all: wanted, asked: Vec::new() };
+        self.hosts[slot as usize].backups.copies.want(Some(wanted));
+        self.look_at_backups(slot);
+    }
+
+    /// What is to go goes, and what is missing is fetched.
+    fn look_at_backups(&mut self, slot: Slot) {
+        let now = Time(self.now);
         let host = &mut self.hosts[slot as usize];
-        let before = host.kube.files.len();
-        host.kube.files.retain(|file, _| !goes(file));
-        let gone = host.kube.files.len() < before;
-        host.backups.wanted = wanted;
-        if gone {
+        let here: BTreeMap<Digest, u32> =
+            host.kube.files.keys().filter_map(|file| named(file)).map(|(number, digest)| (digest, number)).collect();
+        let go = host.backups.copies.that_go(now, &here);
+        host.kube.files.retain(|file, _| !named(file).is_some_and(|(_, digest)| go.contains(&digest)));
+        if !go.is_empty() {
             self.tell_backups(slot);
         }
-        self.fetch_backups(slot, self.chance.fixed("fetch", slot.into(), self.now) % ((FETCH[1] * S) as At));
-    }
-
-    fn fetch_backups(&mut self, slot: Slot, after: At) {
         let has = self.backups(slot);
+        let takes = FETCH[0] * S + (self.chance.fixed("fetch", slot.into(), self.now) as f64) % (FETCH[1] * S);
         let host = &mut self.hosts[slot as usize];
-        let lacks = host.backups.wanted.iter().any(|wanted| !has.contains(&wanted.digest));
-        if lacks && !std::mem::replace(&mut host.backups.fetches, true) {
+        if host.backups.fetched.is_some() {
+            return;
+        }
+        let unwanted = has.iter().any(|digest| !host.backups.copies.wants(*digest)).then(|| self.now + LOOK);
+        let due = match host.backups.copies.fetches(now, &has) {
+            Ok(missing) => {
+                host.backups.fetched = Some(missing);
+                Some(self.now + takes as At)
+            }
+            Err(again) => again.map(|again| again.0),
+        };
+        if let Some(due) = due.into_iter().chain(unwanted).min() {
+            host.backups.due = due;
             let life = host.life;
-            self.events.push(self.now + after + (FETCH[0] * S) as At, Event::Backup { slot, life });
+            self.events.push(due, Event::Backup { slot, life });
         }
     }
 
-    /// A copy comes, if a machine that has it can be reached.
+    /// A copy comes, if a machine that has it can be reached; or it is time to look.
     pub(super) fn backup_comes(&mut self, slot: Slot) {
-        let has = self.backups(slot);
-        self.hosts[slot as usize].backups.fetches = false;
-        let missing = self.hosts[slot as usize].backups.wanted.iter().filter(|wanted| !has.contains(&wanted.digest));
-        let missing: Vec<WantedBackup> = missing.cloned().collect();
-        let found = missing.iter().find(|wanted| wanted.from.iter().any(|from| self.gives(slot, *from, wanted.digest)));
-        if let Some(found) = found {
-            self.write_backup(slot, found.number, found.digest);
+        if self.now < self.hosts[slot as usize].backups.due {
+            return;
         }
-        self.fetch_backups(slot, PAUSE);
+        if let Some(missing) = self.hosts[slot as usize].backups.fetched.take() {
+            if missing.from.iter().any(|from| self.gives(slot, *from, missing.digest)) {
+                self.write_backup(slot, missing.number, missing.digest);
+            } else {
+                let why = "nobody gives it".to_owned();
+                self.hosts[slot as usize].backups.copies.failed(Time(self.now), &missing, why);
+            }
+        }
+        self.look_at_backups(slot);
     }
 
     fn gives(&self, slot: Slot, from: MachineId, digest: Digest) -> bool {

@@ -38,7 +38,7 @@ impl Link {
 
 impl World {
     /// Where a machine listens.
-    fn socket(slot: Slot) -> SocketAddr {
+    pub(super) fn socket(slot: Slot) -> SocketAddr {
         SocketAddr::new(Self::ip(slot), PORT)
     }
 
@@ -218,9 +218,9 @@ impl World {
                 host.handshakes.came_through(Self::ip(other));
                 continue;
             }
-            let why = host.handshakes.failed(Some(Self::ip(other)), Stage::Fenced, false).words();
+            let why = host.handshakes.failed(Some(Self::ip(other)), Stage::Fenced, false).told();
             if let Some(why) = why.filter(|_| host.handshakes.is_news(host.clock.show(self.now), &whom)) {
-                self.feed(slot, Input::TurnedAway { whom, why: why.into() });
+                self.feed(slot, Input::TurnedAway { whom, why });
             }
         }
         keys[0] == keys[1]
@@ -437,7 +437,7 @@ impl World {
                 let Some(link) = self.link(id) else { return };
                 let whom = link.ids[1 - link.end(to)].to_string();
                 self.watch.lost("corrupt");
-                self.feed(to, Input::TurnedAway { whom, why: error.to_string() });
+                self.feed(to, Input::TurnedAway { whom, why: error.to_string().into() });
             }
         }
     }

@@ -10,7 +10,7 @@ use muster_protocol::links::{Handshakes, Links};
 use muster_protocol::{Effect, FormerAddresses, Input, Machine, Time};
 use muster_wire::{Frame, MachineId};
 
-use super::backups::Kept;
+use super::backups::Keeper;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::event::{At, LinkId, Slot};
@@ -101,7 +101,7 @@ pub(crate) struct Host {
     /// Which former addresses lead where.
     pub(crate) former: FormerAddresses,
     /// Which backups its device is to keep.
-    pub(super) backups: Kept,
+    pub(super) backups: Keeper,
     /// Faults that hold it down.
     pub(crate) held_down: u32,
     /// A fault has taken its assumption from it: votes may be forgotten, or told in two ways.
@@ -153,7 +153,7 @@ impl Host {
             place: None,
             api_servers: Vec::new(),
             former: FormerAddresses::default(),
-            backups: Kept::default(),
+            backups: Keeper::default(),
             held_down: 0,
             excused: false,
             dismissed: false,
@@ -193,7 +193,7 @@ impl Host {
         self.wake_at = None;
         self.handshakes = Handshakes::default();
         self.api_servers.clear();
-        self.backups = Kept::default();
+        self.backups = Keeper::default();
         self.plan = None;
         self.place = None;
     }

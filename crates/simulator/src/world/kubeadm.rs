@@ -32,9 +32,8 @@ pub(crate) struct Kube {
     pub(crate) serves: bool,
     /// Its Node is Ready.
     pub(crate) ready: bool,
-    /// How its certificates stand, and how the agent found them last.
+    /// How its certificates stand.
     pub(crate) renewal: Renewal,
-    pub(crate) seen: Renewal,
     /// Whether its etcd's data was gone when it started last.
     pub(crate) etcd_gone: bool,
     /// Whether its kubelet waits, since the machine was switched on, for the machine's word.

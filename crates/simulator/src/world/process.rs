@@ -88,8 +88,7 @@ impl World {
                 }
                 let gone = powered && !waits && !self.kubelet_starts(slot);
                 self.let_start(slot);
-                let kube = &mut self.hosts[slot as usize].kube;
-                (kube.seen, kube.etcd_gone) = (kube.renewal, gone);
+                self.hosts[slot as usize].kube.etcd_gone = gone;
                 if gone || self.hosts[slot as usize].kube.renewal != Renewal::NotYet {
                     let seen = self.observed(slot, gone);
                     self.feed(slot, seen);
@@ -112,13 +111,10 @@ impl World {
         Input::Observed { kubelet: None, certificates_end_s: 0, renewal, ca_ends_s: 0, sync_us: 0, etcd_gone }
     }
 
-    /// The agent tells what has changed, and what is wrong each time.
+    /// The agent looks again.
     pub(super) fn look_at_certificates(&mut self, slot: Slot) {
-        let kube = &mut self.hosts[slot as usize].kube;
-        let news = kube.seen != kube.renewal || kube.renewal == Renewal::Overdue;
         // What is told of etcd's data is told at a start.
-        if news && !kube.etcd_gone {
-            kube.seen = kube.renewal;
+        if !self.hosts[slot as usize].kube.etcd_gone {
             let seen = self.observed(slot, false);
             self.feed(slot, seen);
         }

@@ -571,6 +571,13 @@ impl World {
         Ok(())
     }
 
+    /// An API server that this machine reaches and whose etcd has a majority.
+    pub(super) fn works_at(&self, slot: Slot) -> Option<String> {
+        let server = self.api_of(slot)?;
+        let cluster = self.hosts[server as usize].kube.cluster?;
+        self.has_quorum(server, cluster).then(|| Self::socket(server).to_string())
+    }
+
     /// The first API server this machine reaches by the list it was given, its own included.
     pub(super) fn api_of(&self, slot: Slot) -> Option<Slot> {
         let host = &self.hosts[slot as usize];

@@ -18,7 +18,8 @@ impl World {
                 if restores && backup.is_none() {
                     continue;
                 }
-                self.feed(slot, Input::Recover { call: CallNumber(index as u64), dry_run: false, backup });
+                let works = self.works_at(slot);
+                self.feed(slot, Input::Recover { call: CallNumber(index as u64), dry_run: false, backup, works });
             }
             return;
         }
