@@ -102,8 +102,8 @@ impl Raft {
         self.seat.trust(ledger);
     }
 
-    pub(crate) fn initialize(&mut self) {
-        self.seat.initialize();
+    pub(crate) fn call_election(&mut self) {
+        self.seat.call_election();
         self.carry_out(None);
     }
 

@@ -419,7 +419,7 @@ impl Shell {
                 Effect::RebuildRaft { charter, known, next } => {
                     self.raft.rebuild(&charter, self.machine.ledger(), &known, next, &mut self.disk).await?;
                 }
-                Effect::InitializeRaft => self.raft.initialize(),
+                Effect::CallElection => self.raft.call_election(),
                 Effect::StopRaft => self.raft.stop().await,
                 Effect::Renew => self.renewed = true,
                 Effect::SetVoters(voters) => self.raft.set_voters(voters),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
 use muster_wire::{Entry, MachineId, WireError};
-use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::error::{ClientWriteError, Fatal, RaftError};
 use openraft::{ChangeMembers, EmptyNode, Raft, RaftMetrics};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -127,26 +127,13 @@ impl<R: Runtime> Consensus<R> {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Gives Raft its first membership, and has this machine call the first election. Returns whether that was new;
-    /// a machine whose log is not empty has it already.
-    ///
-    /// Several voters may do this, at any time and as often as they like, only because the charter gives all of them
-    /// exactly the same `voters`: then their first records are the same record. With one different voter they would be two
-    /// clusters. Let the first voter do it at once and the others only if no leader shows: each call starts an election.
+    /// Has this machine call an election, unless it leads or is no voter. Any voter may, at any time: each call starts a term. Let the first of the
+    /// charter's voters do it at once and the others only if no leader shows.
     ///
     /// # Errors
-    /// [`ProposeError::Unavailable`] if this machine is not one of `voters`, or Raft has stopped.
-    pub async fn initialize(&self, voters: BTreeSet<MachineId>) -> Result<bool, ProposeError> {
-        let alone = || BTreeSet::from([self.inner.me]);
-        let voters = if planted("raft-begun-alone") { alone() } else { voters };
-        match self.inner.raft.initialize(voters).await {
-            Ok(()) => Ok(true),
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
-            Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
-                Err(ProposeError::Unavailable("this machine is not one of the first voters"))
-            }
-            Err(RaftError::Fatal(_)) => Err(STOPPED),
-        }
+    /// [`ProposeError::Unavailable`] if Raft has stopped.
+    pub async fn call_election(&self) -> Result<(), ProposeError> {
+        self.inner.raft.trigger().elect().await.map_err(|_| STOPPED)
     }
 
     /// Proposes an encoded entry and waits until it is committed and applied here.

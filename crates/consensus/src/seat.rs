@@ -171,6 +171,9 @@ impl<R: Runtime> Seat<R> {
         }
         let open = if begun { Store::reopen } else { Store::open };
         let store = disk().and_then(|disk| open(&disk, charter.id, self.me)).map_err(OpenError::from)?;
+        if charter.voters.contains(&self.me) {
+            store.found(&charter.voters.iter().copied().collect()).map_err(OpenError::from)?;
+        }
         if !begun {
             mark().map_err(SeatError::NotMarked)?;
         }
@@ -237,10 +240,10 @@ impl<R: Runtime> Seat<R> {
         self.then.pop_front()
     }
 
-    /// The core wants Raft to have its first membership. It may say so again: only the first time makes one.
-    pub fn initialize(&mut self) {
-        if let Some(charter) = &self.charter {
-            self.ask(Ask::Initialize(charter.voters.iter().copied().collect()));
+    /// The core wants this machine to call Raft's first election, or the next one if that gave no leader.
+    pub fn call_election(&mut self) {
+        if self.charter.is_some() {
+            self.ask(Ask::Election);
         }
     }
 
@@ -307,8 +310,8 @@ impl<R: Runtime> Seat<R> {
     /// Something that was to be run is done.
     pub fn done(&mut self, done: Done) {
         match done {
-            Done::Initialized(Ok(new)) => tracing::debug!(new, "Raft is initialized"),
-            Done::Initialized(Err(why)) => tracing::warn!(%why, "Raft cannot be initialized"),
+            Done::Election(Ok(())) => {}
+            Done::Election(Err(why)) => tracing::warn!(%why, "no election can be called"),
             Done::Voters(changed) => {
                 self.changing_voters = false;
                 if let Err(why) = changed {
@@ -347,7 +350,7 @@ impl<R: Runtime> Seat<R> {
             Ask::Propose { call, .. } => self.tell(call, ProposalOutcome::NotLeading(None)),
             Ask::Voters(_) => self.changing_voters = false,
             // Initializing is asked for again, and a caller learns by its deadline.
-            Ask::Initialize(_) | Ask::Called { .. } => {}
+            Ask::Election | Ask::Called { .. } => {}
         }
     }
 

@@ -12,6 +12,7 @@
 //! The state belongs to one machine of one cluster for good. It must never be emptied under an identity that voted with
 //! it: a voter that forgot its votes can give them twice. New disk, new identity (promise S9).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
 use muster_wire::{MachineId, WireError, proto};
 use openraft::AnyError;
-use openraft::{ErrorSubject, ErrorVerb, StorageIOError};
+use openraft::{EmptyNode, EntryPayload, ErrorSubject, ErrorVerb, StorageIOError};
 use prost::Message;
 use redb::{Durability, TableDefinition, WriteTransaction};
 use tokio::sync::watch;
@@ -33,7 +34,7 @@ use crate::format::{
     snapshot_to_proto, vote_from_proto, vote_to_proto,
 };
 use crate::runtime::Runtime;
-use crate::types::{LogId, Record, SnapshotMeta, StorageError, Vote};
+use crate::types::{LogId, Membership, Record, SnapshotMeta, StorageError, Vote};
 
 mod check;
 mod log;
@@ -192,6 +193,23 @@ impl<R: Runtime> Store<R> {
             transaction.open_table(DATA)?;
             put_fact(transaction, name::OWNER, &owner.encode_to_vec())
         })
+    }
+
+    /// Gives a log that has nothing its first record: the charter's `voters` are the first membership. Every one of them begins with the very
+    /// same record, before it hears anybody, so whoever calls the first election may die at any moment and the others can call the next. A voter
+    /// without it would vote, and could never stand itself.
+    ///
+    /// # Errors
+    /// [`DiskError`], if it cannot be written.
+    pub fn found(&self, voters: &BTreeSet<MachineId>) -> Result<(), DiskError> {
+        let facts = self.read_facts()?;
+        if facts.last.is_some() || facts.purged.is_some() || facts.snapshot.is_some() {
+            return Ok(());
+        }
+        let voters = if planted("raft-begun-alone") { BTreeSet::from([self.machine()]) } else { voters.clone() };
+        let nodes: BTreeMap<MachineId, EmptyNode> = voters.iter().map(|voter| (*voter, EmptyNode::new())).collect();
+        let payload = EntryPayload::Membership(Membership::new(vec![voters], nodes));
+        self.write_records(&[Record { log_id: LogId::default(), payload }])
     }
 
     /// Runs a change that syncs, on the runtime's threads for disk work.

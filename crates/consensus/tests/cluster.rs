@@ -52,15 +52,33 @@ fn one_voter_is_a_cluster() {
 }
 
 #[test]
-fn every_voter_may_initialize() {
+fn every_voter_may_call_the_first_election() {
     for seed in 0..20 {
         let mut site = Site::new(seed, 3, 3, Config::default());
         for number in 1..=3 {
-            site.initialize(id(number));
+            site.call_election(id(number));
         }
         admit(&mut site, 0);
-        site.initialize(id(2));
+        site.call_election(id(2));
         admit(&mut site, 1);
+        site.assert_agreement();
+    }
+}
+
+/// The others have given it their votes by then, or have its first records, or nothing.
+#[test]
+fn whoever_calls_the_first_election_may_die_at_any_moment_of_it() {
+    for moment in 0..60 {
+        let mut site = Site::new(moment, 3, 3, Config::default());
+        site.call_election(id(1));
+        site.run_for(Duration::from_micros(moment * 250));
+        site.kill(id(1), Loss::All);
+        // Nobody need call another one: their time-outs do.
+        admit(&mut site, 0);
+        assert_ne!(site.leader(), Some(id(1)), "after {moment} steps");
+        site.start(id(1));
+        let all = everyone(&site);
+        site.until("it follows", |site| site.all_have(all.clone(), 0));
         site.assert_agreement();
     }
 }

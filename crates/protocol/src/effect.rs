@@ -50,8 +50,8 @@ pub enum Effect {
         /// The charter; its voters are Raft's first membership and its id marks the store.
         charter: Box<Charter>,
     },
-    /// Call Raft's `initialize` with exactly the charter's voters. Doing it twice, or from several voters, is harmless.
-    InitializeRaft,
+    /// Call the first election among the charter's voters, or the next one if that gave no leader. Several of them may.
+    CallElection,
     /// Stop this machine's Raft: its identity is not its own (a cloned disk), or it was removed.
     StopRaft,
     /// Make this machine's store of Raft anew, in one change on the disk: the ledger is [`crate::Ledger::rebuilt`] of all that its log holds, it alone

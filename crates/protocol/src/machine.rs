@@ -78,7 +78,7 @@ pub struct Machine {
     /// Whether people were told that it cannot read the ledger.
     told_beyond: bool,
     runs: u64,
-    initialize_at: Option<Time>,
+    election_at: Option<Time>,
     /// When the reconciling parts want to look again.
     due: Option<(Time, &'static str)>,
     api_servers: Vec<String>,
@@ -322,7 +322,7 @@ impl Machine {
         self.count_met(now);
         let due = self.due.is_some_and(|(due, _)| due <= now);
         if self.durable.charter.is_some() && !self.stands_still() {
-            self.initialize_raft(now, effects);
+            self.call_first_election(now, effects);
             let changed = self.follow.take_changed();
             if touched || due || roster_changed || changed {
                 self.reconcile(now, effects);
@@ -459,7 +459,7 @@ impl Machine {
         // A machine whose identity runs elsewhere, or that cannot read the ledger, does none of this, and must not be woken for it for ever.
         let follows = self.durable.charter.is_some() && !self.stands_still();
         let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
-        let initialize = self.initialize_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
+        let initialize = self.election_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
         let (survey, guard) = (self.survey_due(), self.guard_due());

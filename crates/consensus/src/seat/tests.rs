@@ -89,7 +89,7 @@ impl Machine {
         let mut machine = Self::new();
         let opening = machine.start(&memory());
         machine.open(opening);
-        machine.seat.initialize();
+        machine.seat.call_election();
         machine.goes_on(10);
         machine
     }
@@ -170,7 +170,7 @@ fn a_seat_is_opened_initialized_and_leads_and_what_is_proposed_is_committed_or_r
 fn an_empty_seat_leads_nobody_and_a_taken_one_is_not_taken_again() {
     let mut machine = Machine::new();
     machine.seat.propose(CallNumber(1), worker("one", OTHER));
-    machine.seat.initialize();
+    machine.seat.call_election();
     machine.seat.set_voters(BTreeSet::from([ME]));
     machine.seat.called(OTHER, CallNumber(1), Bytes::new());
     machine.follow();
@@ -229,7 +229,7 @@ fn a_store_that_was_begun_and_is_gone_is_lost_for_good_and_a_full_disk_is_not() 
 fn what_is_asked_before_raft_is_open_waits_within_bounds() {
     let mut machine = Machine::new();
     let opening = machine.start(&memory());
-    machine.seat.initialize();
+    machine.seat.call_election();
     for call in 0..2 * WAITING_MAX as u64 {
         machine.seat.propose(CallNumber(call), worker("one", OTHER));
     }

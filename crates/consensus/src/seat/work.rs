@@ -14,7 +14,7 @@ use crate::types::Applied;
 /// One thing wanted of Raft.
 #[derive(Debug)]
 pub(super) enum Ask {
-    Initialize(BTreeSet<MachineId>),
+    Election,
     Voters(BTreeSet<MachineId>),
     Propose { call: CallNumber, entry: Bytes },
     Called { from: MachineId, call: CallNumber, body: Bytes },
@@ -30,8 +30,8 @@ pub struct Work<R: Runtime> {
 /// What came of it.
 #[derive(Debug)]
 pub enum Done {
-    /// Raft has its first membership; whether it is new.
-    Initialized(Result<bool, ProposeError>),
+    /// An election was called.
+    Election(Result<(), ProposeError>),
     /// The voters are the wanted ones, or not yet.
     Voters(Result<(), ProposeError>),
     /// A proposal's outcome.
@@ -61,7 +61,7 @@ impl<R: Runtime> Work<R> {
     pub async fn run(self) -> Done {
         let Self { consensus, ask } = self;
         match ask {
-            Ask::Initialize(voters) => Done::Initialized(consensus.initialize(voters).await),
+            Ask::Election => Done::Election(consensus.call_election().await),
             Ask::Voters(voters) => Done::Voters(consensus.set_voters(voters).await),
             Ask::Propose { call, entry } => Done::Proposed { call, outcome: outcome(consensus.propose(entry).await) },
             Ask::Called { from, call, body } => {

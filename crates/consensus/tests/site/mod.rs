@@ -130,16 +130,15 @@ impl Site {
     /// A founded cluster with a leader.
     pub(crate) fn founded(seed: u64, machines: u64, voters: u64, config: Config) -> Self {
         let mut site = Self::new(seed, machines, voters, config);
-        site.initialize(id(1));
+        site.call_election(id(1));
         site.until("a leader", |site| site.leader().is_some());
         site
     }
 
-    pub(crate) fn initialize(&mut self, me: MachineId) {
-        let voters = self.voters.clone();
+    pub(crate) fn call_election(&mut self, me: MachineId) {
         let running = self.running(me);
         let consensus = running.consensus.clone();
-        running.executor.spawn(async move { drop(consensus.initialize(voters).await) });
+        running.executor.spawn(async move { drop(consensus.call_election().await) });
     }
 
     pub(crate) fn start(&mut self, me: MachineId) {
@@ -147,6 +146,9 @@ impl Site {
         machine.lives += 1;
         let disk = Disk::open_on(&format!("{me}.redb"), machine.platter.clone()).unwrap();
         let store = Store::<Seeded>::open(&disk, CLUSTER, me).unwrap();
+        if self.voters.contains(&me) {
+            store.found(&self.voters).unwrap();
+        }
         let executor =
             Executor::new(self.seed ^ u64::from_be_bytes(me.0[..8].try_into().unwrap()) << 32 ^ machine.lives);
         let (calls, called) = mpsc::channel(64);

@@ -148,7 +148,7 @@ impl Machine {
             departed: false,
             told_beyond: false,
             runs: 0,
-            initialize_at: None,
+            election_at: None,
             due: None,
             api_servers: Vec::new(),
             endpoint: None,

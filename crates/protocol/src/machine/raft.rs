@@ -32,17 +32,17 @@ impl Machine {
         }
         self.follow.raft = true;
         effects.push(Effect::StartRaft { charter: Box::new(charter.clone()) });
-        // The first voter calls initialize once the others have had time to start theirs: a vote that nobody hears costs a
+        // The first voter calls the first election once the others have had time to start theirs: a vote that nobody hears costs a
         // whole election timeout. Were it dead, the others follow one after the other.
-        self.initialize_at = place.map(|place| now + RAFT_HEAD_START + self.tuning.resend * 3 * place as u32);
+        self.election_at = place.map(|place| now + RAFT_HEAD_START + self.tuning.resend * 3 * place as u32);
     }
 
-    pub(super) fn initialize_raft(&mut self, now: Time, effects: &mut Effects) {
+    pub(super) fn call_first_election(&mut self, now: Time, effects: &mut Effects) {
         if self.follow.leader.is_some() || self.follow.ledger().revision() > Revision::NONE {
-            self.initialize_at = None;
-        } else if self.initialize_at.is_some_and(|due| due <= now) {
-            effects.push(Effect::InitializeRaft);
-            self.initialize_at = Some(now + self.tuning.resend * 10);
+            self.election_at = None;
+        } else if self.election_at.is_some_and(|due| due <= now) {
+            effects.push(Effect::CallElection);
+            self.election_at = Some(now + self.tuning.resend * 10);
         }
     }
 }

@@ -50,7 +50,7 @@ fn text(effect: &Effect) -> String {
         Effect::RebuildRaft { known, .. } => {
             format!("rebuilds Raft's store, where a ledger of {} bytes is known", known.len())
         }
-        Effect::InitializeRaft => "initializes Raft".to_owned(),
+        Effect::CallElection => "calls an election".to_owned(),
         Effect::StopRaft => "stops Raft".to_owned(),
         Effect::Renew => "starts again as another machine".to_owned(),
         Effect::SetVoters(voters) => format!("wants {} voters", voters.len()),

@@ -285,7 +285,7 @@ impl Site {
                     }
                 }
                 Effect::RebuildRaft { known, next, .. } => self.rebuild(seat, &known, next),
-                Effect::InitializeRaft => self.elect(),
+                Effect::CallElection => self.elect(),
                 Effect::Propose { call, entry } => self.propose(seat, call.0, &entry),
                 Effect::Run { run, step } => self.run_step(seat, run, step),
                 Effect::Abort { run } => {

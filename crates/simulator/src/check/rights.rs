@@ -117,7 +117,7 @@ impl Rights {
                     .leader_may(me, entry, truth)
                     .map_err(|why| format!("machine {slot} proposes {} of its own accord: {why}", name(entry))),
             },
-            Effect::InitializeRaft if !truth.first_voters.contains(&me) => {
+            Effect::CallElection if !truth.first_voters.contains(&me) => {
                 Err(format!("machine {slot} begins Raft, and is no voter of the charter"))
             }
             Effect::StartRaft { .. } if !self.votes(me, truth) => {
@@ -313,7 +313,7 @@ mod tests {
         let cases = [
             (INITIALISER, voters(&[INITIALISER]), true),
             (INITIALISER, voters(&[INITIALISER, ADMITTED]), false),
-            (ADMITTED, Effect::InitializeRaft, false),
+            (ADMITTED, Effect::CallElection, false),
             (INITIALISER, propose(Entry::Joined { machine: INITIALISER }), true),
             (INITIALISER, propose(Entry::Joined { machine: ADMITTED }), false),
             (INITIALISER, propose(Entry::InitAbandoned { attempt: Attempt(1), why: "x".into() }), true),

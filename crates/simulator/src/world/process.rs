@@ -330,7 +330,7 @@ impl World {
             Effect::Refuse { machine, rest, why } => self.refuse(slot, machine, rest, &why),
             Effect::StartRaft { charter } => self.raft_start(slot, &charter),
             Effect::RebuildRaft { charter, known, next } => self.raft_rebuild(slot, &charter, &known, next),
-            Effect::InitializeRaft => self.raft_initialize(slot),
+            Effect::CallElection => self.raft_call_election(slot),
             Effect::StopRaft => self.raft_stops(slot),
             Effect::Renew => self.renew(slot),
             Effect::SetVoters(voters) => self.raft_voters(slot, voters),

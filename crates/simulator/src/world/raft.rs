@@ -130,8 +130,8 @@ impl World {
             .unwrap_or(Revision::NONE)
     }
 
-    pub(super) fn raft_initialize(&mut self, slot: Slot) {
-        self.hosts[slot as usize].seat.initialize();
+    pub(super) fn raft_call_election(&mut self, slot: Slot) {
+        self.hosts[slot as usize].seat.call_election();
         self.raft_carry_on(slot);
     }
 
