@@ -65,13 +65,14 @@ pub fn before_kubelet(root: &Path, rehearsal: bool) -> Guarded {
     guarded
 }
 
-/// Whether the machine's agent is to be asked first: a kubelet would start etcd on what it had before the machine was switched on.
+/// Whether the machine's agent is to be asked first: a kubelet would start etcd on what it had before the machine was switched on, or begin it with
+/// others that may have been given up since.
 pub fn asks_first(root: &Path) -> bool {
     let settings = Settings::of("", root);
     if root.join(STARTED).exists() || root.join(ALONE).exists() || !settings.etcd_manifest().exists() {
         return false;
     }
-    matches!(look(&settings, root), Ok((Verdict::Start { .. }, true)))
+    matches!(look(&settings, root), Ok((Verdict::Start { .. }, _)))
 }
 
 /// Lets the kubelet start although nobody was met, until the next boot: a person's word.
@@ -172,7 +173,7 @@ mod tests {
         assert!(!at("etc/kubernetes/muster-etcd.json").exists(), "a rehearsal writes nothing");
         assert!(before().withheld.is_none() && before().changed.is_empty());
         fs::remove_file(at(STARTED)).expect("the machine boots");
-        assert!(!asks_first(root.path()), "nothing is here that could be old");
+        assert!(asks_first(root.path()), "those with whom it would begin may have been given up");
         assert!(before().withheld.is_none());
         fs::create_dir_all(at("var/log/pods/kube-system_etcd-m1_0123")).expect("made");
         fs::create_dir_all(at("var/lib/etcd/member/wal")).expect("made");

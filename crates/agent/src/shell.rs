@@ -2,57 +2,43 @@
 //! what concerns backups is in [`backups`].
 
 mod answers;
+mod around;
 mod backups;
+mod begin;
 mod console;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_consensus::SeatError;
-use muster_kubeadm::Place;
 use muster_protocol::{
-    Boot, Dropped, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, Reason, RunId, Severity, StartRefusal,
+    Dropped, Effect, Effects, Input, Machine, Notice, NoticeKind, Phase, Reason, RunId, Severity, StartRefusal,
     StepFailure, Time,
 };
-use muster_wire::{CallNumber, Frame, level};
-use tokio::signal::unix::{SignalKind, signal};
+use muster_wire::{CallNumber, Frame};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
+use around::{Around, Next};
+pub(crate) use begin::hostname;
 use console::Console;
 
-use crate::Hardware;
-use crate::api;
-use crate::backups::Store;
 use crate::config::AgentConfig;
 use crate::counters::Counters;
-use crate::device::{self, Device};
-use crate::disk::{Disk, DiskError, Loaded};
-use crate::endpoint::{Endpoint, Site};
+use crate::device::Device;
+use crate::disk::{Disk, DiskError};
 use crate::former::Former;
-use crate::hosts::{self, Hosts};
 use crate::logs::Ring;
-use crate::net::{Command, Event, Holes, Mesh, Outcomes, Settings as MeshSettings};
-use crate::observe;
-use crate::process;
-use crate::proxy::Proxies;
+use crate::net::{Command, Event, Holes, Outcomes};
 use crate::raft::Raft;
 use crate::record::Recorder;
 use crate::report::Others;
 
-/// Most inputs that wait for the machine. The mesh stops reading while it is full, which is what bounds a flood.
-const INPUTS_MAX: usize = 1_024;
-
 /// How long the last answers of a machine that starts again as another may take.
 const ANSWERED: Duration = Duration::from_millis(200);
-
-/// Most frames that wait for the mesh.
-const COMMANDS_MAX: usize = 4_096;
 
 /// How an agent ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,235 +130,51 @@ struct Shell {
     renewed: bool,
 }
 
-/// However the agent ends, what kubeadm has begun goes on: the next one waits for it.
-struct Leaves(Arc<Device>);
-
-impl Drop for Leaves {
-    fn drop(&mut self) {
-        self.0.runs.leave();
-    }
-}
-
 /// Runs the agent until it is told to stop (SIGTERM, SIGINT), or its machine is to start again as another.
 ///
 /// # Errors
 /// See [`AgentError`]. The process should then end with a failure: it starts again from what is on disk.
 pub async fn run(config: AgentConfig, logs: Ring) -> Result<Ended, AgentError> {
-    let system = |what: &str, why: &dyn std::fmt::Display| AgentError::System(format!("{what}: {why}"));
-    let hardware = match &config.hardware {
-        Some(hardware) => hardware.clone(),
-        None => Hardware::found(Path::new("/sys")).map_err(AgentError::System)?,
-    };
-    let Loaded { disk, durable } = Disk::open(&config.state_dir, hardware, || [device::seed(), device::seed()])?;
-    let identity = disk.identity();
-    let me = identity.machine();
-    info!(machine = %me, cluster = config.cluster, "starts");
-
-    let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
-    let (mesh_events, mut from_mesh) = mpsc::channel(INPUTS_MAX);
-    let (inputs, mut from_devices) = mpsc::channel(INPUTS_MAX);
-    let (questions, mut asked) = mpsc::channel(16);
-    let (reports, mut reported) = mpsc::channel(1);
-    let counters = Arc::new(Counters::default());
-    let events = Ring::default();
-
-    let mesh = MeshSettings {
-        listen: config.listen,
-        mesh_key: *config.mesh_key,
-        mdns: config.mdns,
-        subnets: config.subnets.clone(),
-        foreign: config.foreign.clone(),
-        peers: config.peers.clone(),
-    };
-    let mesh = Mesh::new(&identity, mesh, command_queue, mesh_events, counters.clone()).map_err(AgentError::System)?;
-    let listen = SocketAddr::new(config.listen.ip(), config.endpoint_port);
-    std::fs::create_dir_all(&config.run_dir).map_err(|why| system(&config.run_dir.display().to_string(), &why))?;
-    let (endpoint, mut listens) = Endpoint::begin(Site::of(&config), config.is_service);
-    let socket = config.socket();
-    api::serve(&socket, questions, events.clone(), logs.clone())
-        .map_err(|why| system(&socket.display().to_string(), &why))?;
-
-    let started = Instant::now();
-    let name =
-        config.kubernetes.endpoint.rsplit_once(':').map_or(config.kubernetes.endpoint.as_str(), |(name, _)| name);
-    let name = name.to_owned();
-    let runs = process::Runs::new(config.run_dir.join("runs"));
-    std::fs::create_dir_all(runs.directory())
-        .and_then(|()| std::fs::set_permissions(runs.directory(), std::fs::Permissions::from_mode(0o700)))
-        .map_err(|why| system(&runs.directory().display().to_string(), &why))?;
-    let device = Arc::new(Device {
-        place: Arc::new(Place {
-            me,
-            key: disk.sealing_key(),
-            settings: config.kubernetes.clone(),
-            manifests: config.manifests.clone(),
-        }),
-        env: config.kubeadm_env.clone(),
-        hosts: Hosts::new(config.hosts_file.clone(), config.cluster.clone(), name, inputs.clone()),
-        proxies: Proxies::of_environment(&config.kubernetes),
-        former: tokio::sync::Mutex::new(process::Former::of(runs.directory())),
-        runs,
-        listens: reachable(listen),
-        backups: Arc::new(Store::new(config.kubernetes.backups_dir.clone())),
-        endpoint,
-        started,
-        times: Mutex::default(),
-        plan: Mutex::default(),
-    });
-    let leaves = config.is_service.then(|| Leaves(device.clone()));
-    let mut boot = Boot {
-        identity,
-        sealing_key: disk.sealing_key().public(),
-        durable,
-        cluster: config.cluster.clone(),
-        settings: config.settings.clone(),
-        hostname: config.name.clone().unwrap_or_else(hostname),
-        addresses: Vec::new(),
-        api_port: config.kubernetes.api_port,
-        fingerprint: disk.fingerprint(),
-        seed: *device::seed(),
-        manifests: config.manifests.count(),
-        level: level::KNOWN,
-        raft_begun: disk.has_begun_raft(),
-        tuning: config.tuning.clone(),
-    };
-    let mut recorder = match &config.record {
-        Some(directory) => {
-            let (tell, made) = std::sync::mpsc::channel();
-            boot.identity = boot.identity.telling(tell);
-            Recorder::begin(directory, &boot, made).map_err(AgentError::System)?
-        }
-        None => Recorder::default(),
-    };
+    let (mut shell, mut around) = begin::begin(&config, logs).await?;
     let mut effects = Effects::default();
-    let machine = Machine::new(boot, Time(0), &mut effects);
-    let machine =
-        machine.map_err(|refusal| AgentError::Start { path: config.state_dir.display().to_string(), refusal })?;
-    recorder.done(&effects);
-    let backups = backups::Backups::begin(device.backups.clone(), commands.clone(), inputs.clone());
-    let raft = Raft::new(me, commands.clone(), counters.clone());
-    let mut shell = Shell {
-        machine,
-        disk,
-        net: commands,
-        outcomes: mesh.outcomes(),
-        holes: mesh.holes(),
-        raft,
-        device,
-        runs: BTreeMap::new(),
-        kubelet_asked: None,
-        backups,
-        former: config.root.is_none().then(|| Former::begin(&config.run_dir, inputs.clone())),
-        console: config.root.is_none().then(Console::begin),
-        taken_back: config.root.is_none().then(crate::update::taken_back).flatten(),
-        others: Others::default(),
-        reports,
-        logs,
-        root: config.root.clone(),
-        record: config.record.clone(),
-        wishes: BTreeMap::new(),
-        calls: CallNumber::NONE,
-        inputs,
-        counters,
-        events,
-        recorder,
-        common: config.common(),
-        started,
-        at_rest: false,
-        renewed: false,
-    };
-    shell.carry_out(&mut effects).await?;
-    tokio::spawn(mesh.run());
-    tokio::spawn(look_at_hosts(shell.device.clone()));
-    tokio::spawn(observe::watch(config.kubernetes.clone(), shell.inputs.clone()));
-    let mut terminate = signal(SignalKind::terminate()).map_err(|why| system("signals", &why))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| system("signals", &why))?;
-    let mut is_listening = false;
-    let mut watchdog = watchdog();
-    let mut console = tokio::time::interval(console::LOOK);
-
     while !shell.renewed {
         while let Some(input) = shell.raft.inputs.pop_front() {
             shell.handle(input, &mut effects).await?;
         }
-        let wakeup = shell.next_wakeup();
-        let input = tokio::select! {
-            biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            listens = &mut listens, if !is_listening => {
-                let listens = listens.unwrap_or_else(|_| Err("it ended".to_owned()));
-                listens.map_err(|why| system(&format!("the API endpoint cannot listen on {listen}"), &why))?;
-                is_listening = true;
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-                continue;
-            }
-            Some(question) = asked.recv() => {
-                match shell.answer(question) {
-                    Some(input) => input,
-                    None => continue,
-                }
-            }
-            Some(report) = reported.recv() => {
-                for (to, frame) in shell.others.made(report) {
-                    shell.tell_mesh(Command::Send(to, frame.encode()));
-                }
-                continue;
-            }
-            Some(event) = shell.raft.events.recv() => match shell.raft.heard(event)? {
-                Some(input) => input,
-                None => continue,
-            },
-            Some(done) = shell.raft.done.recv() => {
-                shell.raft.is_done(done);
-                continue;
-            }
-            Some(call) = shell.raft.outgoing.recv() => {
-                shell.raft.call(call);
-                continue;
-            }
-            Some(input) = from_devices.recv() => input,
-            () = tokio::time::sleep_until(wakeup.into()) => Input::Wake,
-            () = tick(&mut watchdog) => {
-                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                continue;
-            }
-            _ = console.tick() => {
-                shell.show_on_console();
-                continue;
-            }
-            // Last, because a flood of frames must not keep anything else from being seen to.
-            Some(event) = from_mesh.recv() => match shell.mesh_input(event) {
-                Some(input) => input,
-                None => continue,
-            },
-        };
-        shell.handle(input, &mut effects).await?;
+        match around.next(&mut shell).await? {
+            Next::Input(input) => shell.handle(input, &mut effects).await?,
+            Next::Nothing => {}
+            Next::Stop => break,
+        }
     }
-    info!("stops");
-    // One that starts again as another goes on in this process: it would be killed for not ending.
-    if !shell.renewed {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    }
-    drop(leaves);
-    for run in shell.runs.values() {
-        // Kills the process group of what it runs, unless that is left.
-        run.abort();
-    }
-    shell.raft.stop().await;
-    let _ = std::fs::remove_file(&socket);
-    if shell.renewed {
-        // Whoever asked for it is to read the answer.
-        tokio::time::sleep(ANSWERED).await;
-        shell.disk.renew()?;
-        return Ok(Ended::Renewed);
-    }
-    Ok(Ended::Stopped)
+    shell.stop(around).await
 }
 
 impl Shell {
     fn now(&self) -> Time {
         Time(self.started.elapsed().as_micros() as u64)
+    }
+
+    async fn stop(mut self, around: Around) -> Result<Ended, AgentError> {
+        info!("stops");
+        // One that starts again as another goes on in this process: it would be killed for not ending.
+        if !self.renewed {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        }
+        let socket = around.ends();
+        for run in self.runs.values() {
+            // Kills the process group of what it runs, unless that is left.
+            run.abort();
+        }
+        self.raft.stop().await;
+        let _ = std::fs::remove_file(&socket);
+        if self.renewed {
+            // Whoever asked for it is to read the answer.
+            tokio::time::sleep(ANSWERED).await;
+            self.disk.renew()?;
+            return Ok(Ended::Renewed);
+        }
+        Ok(Ended::Stopped)
     }
 
     fn next_wakeup(&self) -> Instant {
@@ -547,41 +349,5 @@ impl Shell {
                 Input::Addresses(addresses)
             }
         })
-    }
-}
-
-/// Where this machine itself reaches what listens on all addresses.
-fn reachable(at: SocketAddr) -> SocketAddr {
-    match at.ip().is_unspecified() {
-        true if at.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], at.port())),
-        true => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, at.port())),
-        false => at,
-    }
-}
-
-pub(crate) fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Looks at the hosts file now and then, for as long as the agent runs.
-async fn look_at_hosts(device: Arc<Device>) {
-    loop {
-        tokio::time::sleep(hosts::LOOK_PAUSE).await;
-        device.hosts.look();
-    }
-}
-
-/// Half of systemd's watchdog interval, if it watches.
-fn watchdog() -> Option<tokio::time::Interval> {
-    let interval = sd_notify::watchdog_enabled()?;
-    Some(tokio::time::interval(interval / 2))
-}
-
-async fn tick(interval: &mut Option<tokio::time::Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }

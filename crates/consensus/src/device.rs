@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use muster_protocol::RaftMembers;
 use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
 use muster_wire::{Entry, MachineId, WireError};
@@ -294,11 +295,16 @@ fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, Em
     (metrics.current_term, leader)
 }
 
-/// Who takes part in Raft, and so has a vote or may be given one. What is not applied may never be: then whoever took part before does, too.
-fn members(metrics: &RaftMetrics<MachineId, EmptyNode>, before: &BTreeSet<MachineId>) -> BTreeSet<MachineId> {
+/// Who takes part in Raft. What is not applied may never be: then whoever took part before does, too.
+fn members(metrics: &RaftMetrics<MachineId, EmptyNode>, before: &RaftMembers) -> RaftMembers {
     let applied = *metrics.membership_config.log_id() <= metrics.last_applied;
-    let now = metrics.membership_config.membership().nodes().map(|(machine, _)| *machine);
-    now.chain(before.iter().copied().filter(|_| !applied)).collect()
+    let membership = metrics.membership_config.membership();
+    let now = membership.nodes().map(|(machine, _)| *machine);
+    let in_all = |voter: &MachineId| membership.get_joint_config().iter().all(|voters| voters.contains(voter));
+    RaftMembers {
+        all: now.chain(before.all.iter().copied().filter(|_| !applied)).collect(),
+        votes: membership.voter_ids().filter(in_all).collect(),
+    }
 }
 
 /// How it broke, and whether that is its disk's doing.
@@ -320,7 +326,7 @@ async fn report<R: Runtime>(
 ) {
     let mut metrics = raft.metrics();
     drop(raft);
-    let (mut told, mut told_members) = (None, BTreeSet::new());
+    let (mut told, mut told_members) = (None, RaftMembers::default());
     loop {
         let (state, now, members) = {
             let metrics = metrics.borrow_and_update();

@@ -1,8 +1,7 @@
 //! What consensus tells its machine.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
+use muster_protocol::RaftMembers;
 use muster_wire::{MachineId, Revision};
 
 /// One thing that happened. They come in order: first [`Event::Restored`], then every entry of a later revision exactly
@@ -33,8 +32,8 @@ pub enum Event {
         /// Who leads, if that is known.
         leader: Option<MachineId>,
     },
-    /// Who takes part in Raft, and so has a vote or may be given one; while that changes, by what was before as well.
-    Members(BTreeSet<MachineId>),
+    /// Who takes part in Raft.
+    Members(RaftMembers),
     /// Raft has stopped on this machine and will not start again in this process.
     Stopped {
         /// What broke; nothing if it was asked to stop, or if the last event before was of what this machine cannot read.

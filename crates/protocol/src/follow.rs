@@ -4,7 +4,7 @@
 mod answers;
 mod polls;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use muster_wire::{
 
 use self::answers::Asker;
 use self::polls::Poll;
+use crate::RaftMembers;
 use crate::ledger::Refusal;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
@@ -103,7 +104,7 @@ pub(crate) struct Follow {
     /// Whether this machine was removed, and nothing is to be asked any more.
     gone: bool,
     /// Who takes part in Raft, as this machine's own has it; none if it has not said.
-    members: BTreeSet<MachineId>,
+    members: RaftMembers,
     /// Whom this machine's own Raft follows, or that it leads.
     led: Option<MachineId>,
     /// Since when this machine runs Raft and was told nothing by it.
@@ -135,23 +136,23 @@ impl Follow {
     }
 
     /// This machine's Raft says who takes part.
-    pub(crate) fn takes_part(&mut self, me: MachineId, members: BTreeSet<MachineId>) {
+    pub(crate) fn takes_part(&mut self, me: MachineId, members: RaftMembers) {
         self.changed = true;
         // Whoever is taken out of Raft is told nothing by it any more, and asks as everybody else does.
-        self.fed &= members.contains(&me);
+        self.fed &= members.all.contains(&me);
         self.news = true;
         self.members = members;
     }
 
     /// Who takes part in Raft, as this machine's own has it; none if it has not said.
-    pub(crate) fn members(&self) -> &BTreeSet<MachineId> {
+    pub(crate) fn members(&self) -> &RaftMembers {
         &self.members
     }
 
     /// Whether this machine has a vote in Raft, or may be given one, as far as it knows. One that was told by another voter that it was removed has
     /// none: nobody says so before.
     pub(crate) fn votes(&self, me: MachineId) -> bool {
-        self.raft && self.removal.is_none() && (self.members.is_empty() || self.members.contains(&me))
+        self.raft && self.removal.is_none() && (self.members.all.is_empty() || self.members.all.contains(&me))
     }
 
     /// What becomes of this machine, if the ledger says that it was removed.
@@ -227,7 +228,7 @@ impl Follow {
 
     /// This machine's own Raft spoke.
     pub(crate) fn fed(&mut self, me: MachineId) {
-        self.fed = self.members.is_empty() || self.members.contains(&me);
+        self.fed = self.members.all.is_empty() || self.members.all.contains(&me);
         if self.led.is_some_and(|leader| leader != me) {
             self.orphaned = None;
         }

@@ -10,6 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::AwayCause;
 use crate::effect::{RunId, StepFailure, StepOutput};
 
+/// Who takes part in Raft, as this machine's own has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftMembers {
+    /// Whoever has a vote or may be given one; while that changes, by what was before as well.
+    pub all: BTreeSet<MachineId>,
+    /// Whoever has a vote; while that changes, both by what was before and by what is to be.
+    pub votes: BTreeSet<MachineId>,
+}
+
 /// One thing that happened. What answers an effect repeats that effect's number.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -74,7 +83,7 @@ pub enum Input {
         leader: Option<MachineId>,
     },
     /// Who takes part in Raft, and so has a vote or may be given one, as this machine's Raft has it.
-    Members(BTreeSet<MachineId>),
+    Members(RaftMembers),
     /// Raft answers an [`crate::Effect::Propose`].
     Proposed {
         /// The proposal's number.

@@ -31,7 +31,7 @@ mod tuning;
 pub mod words;
 
 pub use effect::{Before, Effect, Effects, Founding, Recipient, RunId, Step, StepFailure, StepOutput, WantedBackup};
-pub use input::{Input, Renewal};
+pub use input::{Input, RaftMembers, Renewal};
 pub use ladder::EtcdTiming;
 pub use lead::manifests::{ManifestOutcome, ManifestResult};
 pub use ledger::{Ledger, NextEpoch};

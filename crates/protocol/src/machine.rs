@@ -70,6 +70,8 @@ pub struct Machine {
     started: Time,
     /// Whether its store of Raft was begun in an earlier start.
     raft_begun: bool,
+    /// Whether it followed its charter before this start.
+    followed_before: bool,
     /// How many accepted images those that are connected were told of.
     images_told: usize,
     cloned: bool,

@@ -135,7 +135,7 @@ fn text(input: &Input) -> String {
         }
         Input::Restored { .. } => "gets the ledger as a whole".to_owned(),
         Input::Leading { term, leader: Some(leader) } => format!("hears that {leader} leads in term {term}"),
-        Input::Members(members) => format!("hears that {} take part in Raft", members.len()),
+        Input::Members(members) => format!("hears that {} take part in Raft", members.all.len()),
         Input::Leading { term, leader: None } => format!("hears that nobody leads in term {term}"),
         Input::Proposed { call, outcome } => format!("proposal {call}: {outcome:?}"),
         Input::Recover { dry_run: false, .. } => "is asked to rebuild the cluster".to_owned(),

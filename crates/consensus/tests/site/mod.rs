@@ -410,7 +410,7 @@ impl Seen {
                 assert!(term >= self.term, "terms only grow");
                 (self.term, self.leader) = (term, leader);
             }
-            Event::Members(members) => assert!(!members.is_empty(), "nobody takes part"),
+            Event::Members(members) => assert!(!members.all.is_empty(), "nobody takes part"),
             Event::Stopped { why } => {
                 assert!(self.stopped.is_none(), "stopped twice");
                 self.stopped = Some(why);

@@ -60,8 +60,8 @@ impl Follow {
     /// Whether a machine was removed, and has no vote in Raft any more: what takes a vote away may need it.
     fn is_out(&self, machine: MachineId) -> bool {
         // Who knows nothing of Raft's members yet cannot say that it is none.
-        let known = !self.members.is_empty();
-        self.ledger.was_removed(machine) && known && !self.members.contains(&machine)
+        let known = !self.members.all.is_empty();
+        self.ledger.was_removed(machine) && known && !self.members.all.contains(&machine)
     }
 
     pub(super) fn answer_askers(&mut self, now: Time, tuning: &Tuning, effects: &mut Effects) {

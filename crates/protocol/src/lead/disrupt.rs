@@ -345,7 +345,7 @@ pub(super) fn gives_vote_back(context: &Context<'_>) -> Option<MachineId> {
 
 /// Whether a machine has, or may be given, a vote in Raft. Who knows nothing of that waits.
 fn takes_part(context: &Context<'_>, machine: MachineId) -> bool {
-    context.raft_members.is_empty() || context.raft_members.contains(&machine)
+    context.raft_members.all.is_empty() || context.raft_members.all.contains(&machine)
 }
 
 /// Whether the control planes that are here would be no majority without this one.

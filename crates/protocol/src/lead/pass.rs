@@ -1,9 +1,10 @@
 //! What one pass of the leader's may read, and what it may want.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use muster_wire::{Charter, Entry, MachineId, SignedCard};
 
+use crate::RaftMembers;
 use crate::follow::Subject;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
@@ -20,7 +21,7 @@ pub(crate) struct Context<'a> {
     pub(crate) roster: &'a Roster,
     pub(crate) ledger: &'a Ledger,
     /// Who takes part in Raft, as this machine's own has it; none if it has not said.
-    pub(crate) raft_members: &'a BTreeSet<MachineId>,
+    pub(crate) raft_members: &'a RaftMembers,
     /// How this machine's certificates stand.
     pub(crate) renewal: Renewal,
     pub(crate) runs: &'a mut u64,

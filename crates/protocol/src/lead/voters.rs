@@ -31,8 +31,9 @@ impl Voters {
         let removed = context.ledger.any_removed() || leaving.is_some();
         // An even number is no better than one less, as long as more are to come. Whoever was removed votes no more, all the same.
         let even = voters.len().is_multiple_of(2) && voters.len() < context.control_planes as usize && !removed;
-        // One that gave its vote back, and stays after all, has it again.
-        let all_vote = context.raft_members.is_empty() || founding.is_subset(context.raft_members);
+        // One that gave its vote back, and stays after all, has it again; be it that its last leader died when it was to be given it.
+        let members = context.raft_members;
+        let all_vote = members.all.is_empty() || founding.is_subset(&members.votes);
         if voters == founding && !removed && all_vote || even && !planted("even-voters") {
             return;
         }

@@ -116,6 +116,7 @@ impl Machine {
         let mine = SignedCard::sign(&boot.identity, card);
         let tuning = boot.tuning;
         let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
+        let followed_before = durable.charter.is_some();
         let mut follow = Follow::new(durable.boot, boot.level);
         if let Some(certificate) = &durable.charter {
             follow.founded(certificate.charter());
@@ -143,6 +144,7 @@ impl Machine {
             former: former::Former::default(),
             started: now,
             raft_begun: boot.raft_begun,
+            followed_before,
             images_told: 1,
             cloned: false,
             departed: false,

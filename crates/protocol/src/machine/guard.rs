@@ -58,7 +58,10 @@ impl Machine {
         }
         // Whoever has the only member of etcd is a majority.
         let has_member = |other: &MachineId| ledger.has_etcd(*other) || ledger.is_founder(*other);
-        if ledger.ready().is_none() || !ledger.planes_beside(self.id()).iter().any(has_member) {
+        // Nothing here is older than this start. Else the founders' etcd may have become a cluster, and that one may have been given up, after the
+        // last that this machine heard.
+        let news = ledger.ready().is_none() && !self.followed_before;
+        if news || !ledger.planes_beside(self.id()).iter().any(has_member) {
             return Ok(());
         }
         match (self.met.first, self.met_by()) {

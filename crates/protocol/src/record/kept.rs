@@ -7,7 +7,7 @@ use muster_wire::{CallNumber, Digest, Frame, MachineId, Revision, WireError, Wis
 use serde::{Deserialize, Serialize};
 use strum::VariantNames as _;
 
-use crate::input::Renewal;
+use crate::input::{RaftMembers, Renewal};
 use crate::lead::manifests::ManifestResult;
 use crate::{AwayCause, Input, RunId, StepFailure, StepOutput};
 
@@ -38,7 +38,7 @@ pub(super) enum Kept {
     Restored {
         ledger: Vec<u8>,
     },
-    Members(Vec<MachineId>),
+    Members(RaftMembers),
     Leading {
         term: u64,
         leader: Option<MachineId>,
@@ -124,7 +124,7 @@ impl From<&Input> for Kept {
             Input::HostsFile { troubles } => Kept::HostsFile(troubles),
             Input::Applied { revision, entry } => Kept::Applied { revision, entry: entry.into() },
             Input::Restored { ledger } => Kept::Restored { ledger: ledger.into() },
-            Input::Members(members) => Kept::Members(members.into_iter().collect()),
+            Input::Members(members) => Kept::Members(members),
             Input::Leading { term, leader } => Kept::Leading { term, leader },
             Input::Proposed { call, outcome } => Kept::Proposed {
                 call,
@@ -164,7 +164,7 @@ impl TryFrom<Kept> for Input {
             Kept::HostsFile(troubles) => Input::HostsFile { troubles },
             Kept::Applied { revision, entry } => Input::Applied { revision, entry: entry.into() },
             Kept::Restored { ledger } => Input::Restored { ledger: ledger.into() },
-            Kept::Members(members) => Input::Members(members.into_iter().collect()),
+            Kept::Members(members) => Input::Members(members),
             Kept::Leading { term, leader } => Input::Leading { term, leader },
             Kept::Proposed { call, outcome } => Input::Proposed {
                 call,

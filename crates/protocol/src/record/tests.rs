@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::kept::step_name;
 use super::*;
-use crate::input::Renewal;
+use crate::input::{RaftMembers, Renewal};
 use crate::{Machine, ManifestOutcome, ManifestResult, RunId, Step, StepFailure, StepOutput};
 
 fn settings() -> Settings {
@@ -117,7 +117,7 @@ fn inputs() -> Vec<Input> {
             etcd_gone: true,
         },
         Input::Leading { term: 2, leader: None },
-        Input::Members([MachineId([3; 32])].into()),
+        Input::Members(RaftMembers { all: [MachineId([3; 32])].into(), votes: [].into() }),
         Input::Progress { run: RunId(1), phase: "certs".into(), held: Some("a budget".into()) },
         Input::Finished { run: RunId(1), result: Err(failure) },
         Input::Disconnected(machine),

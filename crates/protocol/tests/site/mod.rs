@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::{
-    Boot, Effect, Effects, FormerAddresses, Input, Machine, ManifestOutcome, ManifestResult, NextEpoch, RunId, Step,
-    StepFailure, StepOutput, Time, Tuning, WantedBackup,
+    Boot, Effect, Effects, FormerAddresses, Input, Machine, ManifestOutcome, ManifestResult, NextEpoch, RaftMembers,
+    RunId, Step, StepFailure, StepOutput, Time, Tuning, WantedBackup,
 };
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
@@ -268,7 +268,7 @@ impl Site {
         self.log.push(Bytes::new());
         self.seats.get_mut(&seat).expect("is there").applied = self.log.len();
         self.queue.push_back((seat, Input::Restored { ledger }));
-        self.queue.push_back((seat, Input::Members(voters)));
+        self.queue.push_back((seat, Input::Members(RaftMembers { all: voters.clone(), votes: voters })));
         self.queue.push_back((seat, Input::Leading { term: 1 << 20, leader: Some(self.id(seat)) }));
     }
 
@@ -323,7 +323,10 @@ impl Site {
                 Effect::KeepBackups { last, wanted } => self.keep(seat, last, &wanted),
                 Effect::SetVoters(voters) => {
                     self.seats.iter().filter(|(_, seat)| seat.raft).for_each(|(seat, _)| {
-                        self.queue.push_back((*seat, Input::Members(voters.clone())));
+                        self.queue.push_back((
+                            *seat,
+                            Input::Members(RaftMembers { all: voters.clone(), votes: voters.clone() }),
+                        ));
                     });
                 }
                 Effect::Learn { .. } | Effect::ApiServers(_) => {}

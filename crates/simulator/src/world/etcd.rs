@@ -94,9 +94,9 @@ impl World {
         true
     }
 
-    /// Whether a machine's kubelet waits for its machine's word when it is switched on: etcd has something to start on.
+    /// Whether a machine's kubelet waits for its machine's word when it is switched on: it would start etcd, be it for the first time.
     pub(super) fn kubelet_waits(&self, slot: Slot) -> bool {
-        self.has(slot, KUBELET) && self.has(slot, &at(ETCD_MANIFEST)) && self.has(slot, DATA)
+        self.has(slot, KUBELET) && self.has(slot, &at(ETCD_MANIFEST))
     }
 
     /// A kubelet that waits is started once its machine says so.
@@ -117,7 +117,9 @@ impl World {
     /// A member of a cluster that was given up is started: whether a machine of the one that counts can be met, and has been there for a while.
     fn old_etcd_starts(&mut self, slot: Slot) {
         let given_up = |number: usize| self.site.clusters.get(number).is_some_and(|cluster| cluster.given_up);
-        if !self.hosts[slot as usize].kube.cluster.is_some_and(given_up) {
+        // Without its manifest, or without a kubelet, none starts.
+        let starts = self.has(slot, KUBELET) && self.has(slot, &at(ETCD_MANIFEST));
+        if !starts || !self.hosts[slot as usize].kube.cluster.is_some_and(given_up) {
             return;
         }
         let meets = |other: &Host| {
