@@ -156,6 +156,8 @@ pub(crate) struct Context<'a> {
     pub(crate) mine: &'a SignedCard,
     pub(crate) roster: &'a Roster,
     pub(crate) durable: &'a mut Durable,
+    /// Whether etcd may be begun here: nobody may have given up those with whom it would begin.
+    pub(crate) may_begin_etcd: bool,
     pub(crate) runs: &'a mut u64,
     pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
     pub(crate) due: &'a mut Option<(Time, &'static str)>,

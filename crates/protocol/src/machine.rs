@@ -291,6 +291,7 @@ impl Machine {
             mine: &self.mine,
             roster: &self.roster,
             durable: &mut self.durable,
+            may_begin_etcd: false,
             runs: &mut self.runs,
             wants: &mut wants,
             due: &mut self.due,
@@ -358,8 +359,9 @@ impl Machine {
         self.start_raft_if_voter(now, effects);
         self.name_endpoint(effects);
         let me = self.identity.machine();
+        let may_begin_etcd = self.durable.completed.is_some() || self.may_start(now).is_ok();
         let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
-        let mut due = None;
+        let mut due = self.guard_due().filter(|_| !may_begin_etcd);
         if let Some(leader) = self.follow.leader
             && let Some(certificate) = &self.durable.charter
         {
@@ -398,6 +400,7 @@ impl Machine {
             mine: &self.mine,
             roster: &self.roster,
             durable: &mut self.durable,
+            may_begin_etcd,
             runs: &mut self.runs,
             wants: &mut wants,
             due: &mut due,

@@ -153,6 +153,9 @@ impl Ladder {
             self.founder.lost = None;
         }
         if self.founder.founded != Some(attempt) {
+            if !context.may_begin_etcd {
+                return None;
+            }
             let sealed_pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
             let first = self.founder.marked == Some(attempt) && !self.failures.contains_key("found");
             let before = match context.durable.founded == attempt {

@@ -80,6 +80,13 @@ impl Members {
         }
         let claims = Claims::new(context);
         claims.correct(context);
+        let lost = lost_voters(context);
+        newcomers.retain(|card| {
+            let machine = card.card().machine;
+            let old = lost.iter().find(|lost| is_alike(context, lost.card().machine, machine));
+            context.waits.extend(old.map(|old| Wait::Predecessor { machine, old: old.card().machine }));
+            old.is_none()
+        });
         // Before the address, which the predecessor still has.
         newcomers.retain(|card| !Self::waits_for_removal(context, silence, card.card().machine));
         newcomers.retain(|card| Self::has_address(&claims, card, context));
@@ -105,6 +112,14 @@ impl Members {
         let mut names: BTreeSet<String> =
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
         names.extend(self.admitting.values().map(|(_, name)| name.clone()));
+        for card in lost.iter().map(|card| card.card()) {
+            let Some(address) = card.hosts().next().map(|address| address.to_string()) else { continue };
+            let (machine, sealing_key) = (card.machine, card.sealing_key);
+            let name = node_name(&card.hostname, machine, &names, &BTreeMap::new());
+            names.insert(name.clone());
+            let admitted = Admitted { machine, role: Role::ControlPlane, name, sealing_key, address };
+            context.wants.insert(Subject("admit", machine, 0), Entry::Admitted(admitted));
+        }
         let hostnames = hostnames(context, newcomers.is_empty());
         for card in newcomers {
             let card = card.card();
@@ -136,6 +151,23 @@ fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
     let mut alike = context.roster.on_same_hardware(machine);
     let successor = alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none());
     successor || replace::successor(context, machine).is_some()
+}
+
+/// Voters of the charter that were wiped before they were admitted: each has a seat for good, and nobody else may take it. So they are admitted like
+/// those that live, and their successors replace them like any other.
+fn lost_voters<'a>(context: &Context<'a>) -> Vec<&'a SignedCard> {
+    let (ledger, roster) = (context.ledger, context.roster);
+    let comes = |other: &MachineId| roster.is_alive(*other) && ledger.member(*other).is_none();
+    let is_lost = |voter: &&MachineId| {
+        let to_come = ledger.member(**voter).is_none() && !ledger.was_removed(**voter);
+        to_come && !roster.is_alive(**voter) && roster.on_same_hardware(**voter).any(|other| comes(&other))
+    };
+    let lost = context.charter.voters.iter().filter(is_lost);
+    lost.filter_map(|voter| roster.known().get(voter)).map(|known| &known.card).collect()
+}
+
+fn is_alike(context: &Context<'_>, one: MachineId, other: MachineId) -> bool {
+    context.roster.on_same_hardware(one).any(|alike| alike == other)
 }
 
 /// Whether policy admits the machine: it is there, has an accepted image, and is one machine.

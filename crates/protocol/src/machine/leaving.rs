@@ -30,6 +30,7 @@ impl Machine {
             mine: &self.mine,
             roster: &self.roster,
             durable: &mut self.durable,
+            may_begin_etcd: false,
             runs: &mut self.runs,
             wants: &mut wants,
             due: &mut due,

@@ -48,6 +48,12 @@ impl Machine {
         if let Some(why) = self.ladder.lost_etcd() {
             add(Topic::Etcd, why.to_owned(), &[me]);
         }
+        if ledger.is_founder(me)
+            && self.durable.completed.is_none()
+            && let Err(why) = self.may_start(now)
+        {
+            add(Topic::Etcd, format!("etcd is not begun here: {why}"), &[me]);
+        }
         let Some(member) = ledger.member(me) else {
             let why = if self.follow.turned_down {
                 "a voter says that this machine is not admitted yet"
