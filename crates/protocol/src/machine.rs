@@ -359,7 +359,7 @@ impl Machine {
         self.start_raft_if_voter(now, effects);
         self.name_endpoint(effects);
         let me = self.identity.machine();
-        let may_begin_etcd = self.durable.completed.is_some() || self.may_start(now).is_ok();
+        let may_begin_etcd = self.durable.completed.is_some() || self.may_begin_etcd(now).is_ok();
         let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
         let mut due = self.guard_due().filter(|_| !may_begin_etcd);
         if let Some(leader) = self.follow.leader

@@ -36,6 +36,16 @@ impl Machine {
     /// # Errors
     /// The reason, for people.
     pub fn may_start(&self, now: Time) -> Result<(), String> {
+        self.may_bring_etcd(now, SAID)
+    }
+
+    /// Whether etcd may be begun here as the ledger that this machine has says. Those that come back with it may be of the past like itself; so it has
+    /// met everybody, or waited for them. What they know is on their cards, and that it comes to more nobody waits for: a kubelet asks again.
+    pub(super) fn may_begin_etcd(&self, now: Time) -> Result<(), String> {
+        self.may_bring_etcd(now, Duration::ZERO)
+    }
+
+    fn may_bring_etcd(&self, now: Time, said: Duration) -> Result<(), String> {
         if planted("old-kubelet-started") {
             return Ok(());
         }
@@ -64,7 +74,7 @@ impl Machine {
         if news || !ledger.planes_beside(self.id()).iter().any(has_member) {
             return Ok(());
         }
-        match (self.met.first, self.met_by()) {
+        match (self.met.first, self.met_by(said)) {
             (Some(_), Some(by)) if by <= now => self.nobody_is_later(),
             (Some(_), _) => Err("it has just met others, and asks who else is here".to_owned()),
             (None, _) => Err("it has met no other machine of the cluster since it was switched on".to_owned()),
@@ -88,9 +98,9 @@ impl Machine {
     }
 
     /// When whoever is here has been met, as far as can be said.
-    fn met_by(&self) -> Option<Time> {
+    fn met_by(&self, said: Duration) -> Option<Time> {
         let others = self.follow.ledger().members().len().saturating_sub(1);
-        let all = self.met.last.filter(|_| self.met.count >= others).map(|last| last + SAID);
+        let all = self.met.last.filter(|_| self.met.count >= others).map(|last| last + said);
         all.into_iter().chain(self.met.first.map(|first| first + ALL_MET)).min()
     }
 
@@ -111,7 +121,7 @@ impl Machine {
                 self.met.first = self.met.first.or(Some(now));
                 self.met.last = Some(now);
             }
-            self.met.due = self.met_by();
+            self.met.due = self.met_by(SAID);
         }
         self.met.due = self.met.due.filter(|due| *due > now);
     }

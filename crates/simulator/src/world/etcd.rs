@@ -68,20 +68,7 @@ impl World {
             return true;
         }
         if !muster_wire::planted::planted("kubelet-unguarded") {
-            let (manifest, ca) = (self.manifest_of_etcd(slot), self.file(slot, "pki/etcd/ca.crt"));
-            let mark = Some(self.file(slot, MARK)).filter(|mark| !mark.is_empty());
-            // etcd's Pod has been here since its kubelet was first let start, or since it came to others.
-            let has_run = mark.is_some() || !self.founds(slot);
-            let logs: Vec<String> = has_run.then(|| "kube-system_etcd-_0".to_owned()).into_iter().collect();
-            let found = Found {
-                manifest: Some(&manifest),
-                ca: ca.as_bytes(),
-                mark: mark.as_deref(),
-                logs: &logs,
-                started: true,
-            };
-            let holds = |directory: &Path| self.below(slot, directory).next().is_some();
-            match found.verdict(Path::new("/var/lib/etcd"), holds) {
+            match self.guarded(slot) {
                 Verdict::Withhold { .. } => return false,
                 Verdict::Start { mark: Some(mark), .. } => {
                     self.hosts[slot as usize].kube.files.insert(at(MARK), mark.into_bytes());
@@ -94,9 +81,24 @@ impl World {
         true
     }
 
+    /// What the guard says of what is on the disk.
+    fn guarded(&self, slot: Slot) -> Verdict {
+        let (manifest, ca) = (self.manifest_of_etcd(slot), self.file(slot, "pki/etcd/ca.crt"));
+        let mark = Some(self.file(slot, MARK)).filter(|mark| !mark.is_empty());
+        // etcd's Pod has been here since its kubelet was first let start, or since it came to others.
+        let has_run = mark.is_some() || !self.founds(slot);
+        let logs: Vec<String> = has_run.then(|| "kube-system_etcd-_0".to_owned()).into_iter().collect();
+        let found =
+            Found { manifest: Some(&manifest), ca: ca.as_bytes(), mark: mark.as_deref(), logs: &logs, started: true };
+        let holds = |directory: &Path| self.below(slot, directory).next().is_some();
+        found.verdict(Path::new("/var/lib/etcd"), holds)
+    }
+
     /// Whether a machine's kubelet waits for its machine's word when it is switched on: it would start etcd, be it for the first time.
     pub(super) fn kubelet_waits(&self, slot: Slot) -> bool {
-        self.has(slot, KUBELET) && self.has(slot, &at(ETCD_MANIFEST))
+        self.has(slot, KUBELET)
+            && self.has(slot, &at(ETCD_MANIFEST))
+            && (self.has(slot, DATA) || matches!(self.guarded(slot), Verdict::Start { .. }))
     }
 
     /// A kubelet that waits is started once its machine says so.

@@ -50,7 +50,7 @@ impl Machine {
         }
         if ledger.is_founder(me)
             && self.durable.completed.is_none()
-            && let Err(why) = self.may_start(now)
+            && let Err(why) = self.may_begin_etcd(now)
         {
             add(Topic::Etcd, format!("etcd is not begun here: {why}"), &[me]);
         }
