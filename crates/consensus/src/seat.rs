@@ -349,7 +349,7 @@ impl<R: Runtime> Seat<R> {
         match ask {
             Ask::Propose { call, .. } => self.tell(call, ProposalOutcome::NotLeading(None)),
             Ask::Voters(_) => self.changing_voters = false,
-            // Initializing is asked for again, and a caller learns by its deadline.
+            // An election is asked for again, and a caller learns by its deadline.
             Ask::Election | Ask::Called { .. } => {}
         }
     }

@@ -464,11 +464,11 @@ impl Machine {
         // A machine whose identity runs elsewhere, or that cannot read the ledger, does none of this, and must not be woken for it for ever.
         let follows = self.durable.charter.is_some() && !self.stands_still();
         let follow = if follows { self.follow.next_wakeup(&self.tuning) } else { None };
-        let initialize = self.election_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
+        let election = self.election_at.filter(|_| !self.stands_still()).map(|due| (due, "Raft's first leader"));
         let look = self.look_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a look at the roster"));
         let ask = self.ask_at.filter(|_| self.durable.charter.is_none()).map(|due| (due, "a charter to ask for"));
         let (survey, guard) = (self.survey_due(), self.guard_due());
-        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, initialize, survey, guard, self.due];
+        let parts = [self.roster.next_wakeup(), founding, look, ask, follow, election, survey, guard, self.due];
         parts.into_iter().flatten().min()
     }
 }

@@ -23,7 +23,7 @@ mod swim;
 use alike::Alike;
 pub(crate) use alike::BOTH_HEARD;
 use compare::Compare;
-pub(crate) use kin::Kin;
+use kin::Kin;
 use reached::ReachedAt;
 use swim::{Life, Swim};
 
@@ -234,6 +234,9 @@ impl Roster {
             compare.news();
         }
         self.sort_in(now, card);
+        if self.compare.is_some() && !self.strange.contains(&machine) {
+            self.swim.heard_of(now, machine, card.boot);
+        }
         let known = self.known.get(&machine);
         let (first_heard, heard) = known.map_or((None, None), |known| (known.first_heard, known.heard));
         self.known.insert(machine, Known { card: signed, first_heard, heard });
@@ -289,6 +292,7 @@ impl Roster {
             }
         }
         for machine in self.swim.take_turned() {
+            self.turned(machine);
             self.judge(machine);
         }
         let silent = self.ungreeted.iter().filter(|(_, sent)| now.since(**sent) >= self.resend);

@@ -90,6 +90,9 @@ impl Ladder {
             want_to_found(context, attempt);
             return None;
         }
+        if !context.may_begin_etcd {
+            return None;
+        }
         let sealed_pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
         self.founder.initialises = Some(attempt);
         Some(self.init(context, attempt, member, sealed_pki))

@@ -1,6 +1,7 @@
 //! Who is admitted, in which role and under which name, and whose place is given to its successor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use muster_wire::entry::Admitted;
 use muster_wire::{Entry, MachineId, Role, SignedCard};
@@ -160,7 +161,12 @@ fn lost_voters<'a>(context: &Context<'a>) -> Vec<&'a SignedCard> {
     let comes = |other: &MachineId| roster.is_alive(*other) && ledger.member(*other).is_none();
     let is_lost = |voter: &&MachineId| {
         let to_come = ledger.member(**voter).is_none() && !ledger.was_removed(**voter);
-        to_come && !roster.is_alive(**voter) && roster.on_same_hardware(**voter).any(|other| comes(&other))
+        // Machines without a product UUID may look alike: a successor is where the voter was.
+        let hosts: Vec<IpAddr> = roster.card(**voter).into_iter().flat_map(|card| card.hosts()).collect();
+        let there =
+            |other: &MachineId| roster.card(*other).is_some_and(|card| card.hosts().any(|host| hosts.contains(&host)));
+        let mut alike = roster.on_same_hardware(**voter);
+        to_come && !roster.is_alive(**voter) && alike.any(|other| comes(&other) && there(&other))
     };
     let lost = context.charter.voters.iter().filter(is_lost);
     lost.filter_map(|voter| roster.known().get(voter)).map(|known| &known.card).collect()

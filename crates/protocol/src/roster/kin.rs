@@ -38,9 +38,9 @@ impl Kin {
 }
 
 impl Roster {
-    /// Says which charter this machine follows, and which images its cluster accepts. Images are only ever added to.
-    pub(crate) fn kin(&mut self, now: Time, charter: Option<Digest>, images: impl ExactSizeIterator<Item = Digest>) {
-        if charter.is_none() || self.kin.charter == charter && self.kin.images.len() == images.len() {
+    /// Says which charter this machine follows, and which images its cluster accepts.
+    pub(crate) fn kin(&mut self, now: Time, charter: Option<Digest>, images: impl Iterator<Item = Digest> + Clone) {
+        if charter.is_none() || self.kin.charter == charter && images.clone().eq(self.kin.images.iter().copied()) {
             return;
         }
         (self.kin.charter, self.kin.images) = (charter, images.collect());
@@ -66,12 +66,17 @@ impl Roster {
         let was_strange = self.strange.remove(&machine);
         if was_strange && self.greeted(machine) {
             self.swim.alive(now, machine, card.boot);
-        } else if self.compare.is_some() {
+        } else if was_strange && self.compare.is_some() {
             self.swim.heard_of(now, machine, card.boot);
         }
         if was_strange {
             self.judge(machine);
         }
+    }
+
+    /// Somebody of this machine's kin, which does not know a stranger for one yet, may tell of it.
+    pub(super) fn turned(&mut self, machine: MachineId) {
+        self.kin.parted |= self.strange.contains(&machine) && self.swim.is_up(machine);
     }
 
     /// SWIM goes on without those that turned out to be strangers.

@@ -48,8 +48,10 @@ impl Machine {
         if let Some(why) = self.ladder.lost_etcd() {
             add(Topic::Etcd, why.to_owned(), &[me]);
         }
+        let founds = ledger.live_claim().map(|(attempt, _)| attempt).or(ledger.ready().map(|ready| ready.attempt));
         if ledger.is_founder(me)
             && self.durable.completed.is_none()
+            && founds.is_none_or(|attempt| self.durable.founded != attempt)
             && let Err(why) = self.may_begin_etcd(now)
         {
             add(Topic::Etcd, format!("etcd is not begun here: {why}"), &[me]);
