@@ -128,12 +128,17 @@ impl<R: Runtime> Consensus<R> {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Has this machine call an election, unless it leads or is no voter. Any voter may, at any time: each call starts a term. Let the first of the
-    /// charter's voters do it at once and the others only if no leader shows.
+    /// Has this machine call the first election, unless it leads or is no voter, or holds records of a leader: then there was one, and Raft's
+    /// own timeouts see to the next. Each call starts a term, so let the first of the charter's voters do it at once and the others only if
+    /// no leader shows.
     ///
     /// # Errors
     /// [`ProposeError::Unavailable`] if Raft has stopped.
     pub async fn call_election(&self) -> Result<(), ProposeError> {
+        // Record 0 is the one with which every voter of the charter begins.
+        if self.inner.raft.metrics().borrow().last_log_index > Some(0) {
+            return Ok(());
+        }
         self.inner.raft.trigger().elect().await.map_err(|_| STOPPED)
     }
 

@@ -18,6 +18,8 @@ mod cards;
 mod compare;
 mod kin;
 mod reached;
+#[cfg(test)]
+mod sample;
 mod swim;
 
 use alike::Alike;

@@ -11,7 +11,7 @@ use super::{Context, Job, Ladder};
 use crate::Step;
 use crate::effect::Before;
 use crate::effect::Founding;
-use crate::follow::Subject;
+use crate::follow::{About, Subject};
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
@@ -177,5 +177,5 @@ impl Ladder {
 
 fn want_to_found(context: &mut Context<'_>, attempt: Attempt) {
     let machine = context.me;
-    context.wants.insert(Subject("founds", machine, attempt.0), Entry::Founds { attempt, machine });
+    context.wants.insert(Subject(About::Founds, machine, attempt.0), Entry::Founds { attempt, machine });
 }

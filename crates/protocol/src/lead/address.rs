@@ -10,7 +10,7 @@ use muster_wire::entry::Admitted;
 use muster_wire::{Card, Entry, MachineId, host_of};
 
 use super::Context;
-use crate::follow::Subject;
+use crate::follow::{About, Subject};
 use crate::ledger::Member;
 
 /// Which addresses the living claim: those at which they were reached, and those under which they were admitted.
@@ -65,7 +65,7 @@ impl Claims {
         for member in waiting.filter(|member| !busy(member.admitted.machine)) {
             if let Some(address) = self.better(member, context) {
                 let admitted = Admitted { address: address.to_string(), ..member.admitted.clone() };
-                context.wants.insert(Subject("address", admitted.machine, 0), Entry::Admitted(admitted));
+                context.wants.insert(Subject(About::Address, admitted.machine, 0), Entry::Admitted(admitted));
             }
         }
     }

@@ -16,7 +16,7 @@ use super::repair::{self, Repair};
 use super::runs::{Job, Runs};
 use super::silence::Silence;
 use super::{Context, replace};
-use crate::follow::Subject;
+use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::Wait;
 use crate::{Step, Time};
@@ -239,7 +239,7 @@ impl Disrupt {
                 self.strike(context, runs, machine)
             }
             Task::Promote(machine) if self.drained == Some(machine) => {
-                context.wants.insert(Subject("promote", machine, 0), Entry::Promoted { machine });
+                context.wants.insert(Subject(About::Promote, machine, 0), Entry::Promoted { machine });
             }
             Task::Dismiss(machine) | Task::Promote(machine) => self.drain(context, runs, machine),
             Task::Renew => Renewing::carry_on(context, runs),
@@ -264,7 +264,7 @@ impl Disrupt {
             return;
         }
         if self.struck == Some(old) || planted("member-left-in-etcd") {
-            context.wants.insert(Subject("remove", old, 0), Entry::Removed { machine: old });
+            context.wants.insert(Subject(About::Remove, old, 0), Entry::Removed { machine: old });
             return;
         }
         let Some(member) = context.ledger.member(old) else { return };
@@ -329,7 +329,7 @@ impl Disrupt {
         let Some((machine, held)) = self.held.iter().find(|(machine, _)| waits(machine)) else { return };
         if context.ledger.removal_held() != Some(&held.why) {
             let entry = Entry::RemovalHeld { machine: *machine, why: held.why.clone() };
-            context.wants.insert(Subject("held", *machine, held.times), entry);
+            context.wants.insert(Subject(About::Held, *machine, held.times), entry);
         }
     }
 }
@@ -361,7 +361,7 @@ pub(crate) fn costs_majority(context: &Context<'_>, machine: MachineId) -> bool 
 fn want(context: &mut Context<'_>, number: TurnNumber, change: TurnChange) {
     let holder = context.me();
     let turn = Turn { kind: TurnKind::Disrupt, number, holder, change };
-    context.wants.insert(Subject("disrupt", holder, number.0), Entry::Turn(turn));
+    context.wants.insert(Subject(About::Turn(TurnKind::Disrupt), holder, number.0), Entry::Turn(turn));
 }
 
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.

@@ -3,7 +3,7 @@
 use muster_wire::{Entry, MachineId};
 
 use super::Context;
-use crate::follow::Subject;
+use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::Wait;
 
@@ -24,7 +24,7 @@ pub(super) fn raise(context: &mut Context<'_>) -> bool {
         context.ledger.raft_callers(context.charter).into_iter().filter(|voter| !knows(voter)).collect();
     let rises = ignorant.len() <= unasked;
     if rises {
-        context.wants.insert(Subject("level", me, level), Entry::LevelRaised { level });
+        context.wants.insert(Subject(About::Level, me, level), Entry::LevelRaised { level });
     }
     context.waits.extend(ignorant.into_iter().map(Wait::Voter));
     rises

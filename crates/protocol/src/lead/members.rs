@@ -8,8 +8,8 @@ use muster_wire::{Entry, MachineId, Role, SignedCard};
 
 use super::address::Claims;
 use super::silence::Silence;
-use super::{AT_ONCE, Context, replace};
-use crate::follow::Subject;
+use super::{AT_ONCE, Context, repair, replace};
+use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::Wait;
 
@@ -25,6 +25,9 @@ impl Members {
     /// good: it gives up name and role, so that the new one can have them. One that has joined leaves more behind, see
     /// [`super::replace`].
     pub(super) fn remove_replaced(&self, context: &mut Context<'_>, silence: &mut Silence) {
+        if !replace::somebody_is_new(context) {
+            return;
+        }
         let gone: Vec<MachineId> = context
             .ledger
             .members()
@@ -36,7 +39,7 @@ impl Members {
         for machine in gone {
             // That its successor waits is said for the successor.
             if replace::is_gone(context, silence, "replaced", machine) {
-                context.wants.insert(Subject("remove", machine, 0), Entry::Removed { machine });
+                context.wants.insert(Subject(About::Remove, machine, 0), Entry::Removed { machine });
             }
         }
     }
@@ -76,12 +79,12 @@ impl Members {
             reads
         });
         let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
-        if newcomers.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
+        let lost = lost_voters(context, silence);
+        if newcomers.is_empty() && lost.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
             return true;
         }
         let claims = Claims::new(context);
         claims.correct(context);
-        let lost = lost_voters(context);
         newcomers.retain(|card| {
             let machine = card.card().machine;
             let old = lost.iter().find(|lost| is_alike(context, lost.card().machine, machine));
@@ -119,7 +122,7 @@ impl Members {
             let name = node_name(&card.hostname, machine, &names, &BTreeMap::new());
             names.insert(name.clone());
             let admitted = Admitted { machine, role: Role::ControlPlane, name, sealing_key, address };
-            context.wants.insert(Subject("admit", machine, 0), Entry::Admitted(admitted));
+            context.wants.insert(Subject(About::Admit, machine, 0), Entry::Admitted(admitted));
         }
         let hostnames = hostnames(context, newcomers.is_empty());
         for card in newcomers {
@@ -141,7 +144,7 @@ impl Members {
             let Some(address) = claims.address(card, context).map(|address| address.to_string()) else { continue };
             self.admitting.insert(card.machine, (role, name.clone()));
             let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
-            context.wants.insert(Subject("admit", card.machine, 0), Entry::Admitted(admitted));
+            context.wants.insert(Subject(About::Admit, card.machine, 0), Entry::Admitted(admitted));
         }
         all
     }
@@ -154,22 +157,29 @@ fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
     successor || replace::successor(context, machine).is_some()
 }
 
-/// Voters of the charter that were wiped before they were admitted: each has a seat for good, and nobody else may take it. So they are admitted like
-/// those that live, and their successors replace them like any other.
-fn lost_voters<'a>(context: &Context<'a>) -> Vec<&'a SignedCard> {
+/// Voters of the charter that will not come to be admitted: each has a seat for good, and nobody else may take it. So they are admitted like those
+/// that live, and their seats go on like any other: to the successor, or, where a voter stays dead, to a worker.
+fn lost_voters<'a>(context: &mut Context<'a>, silence: &mut Silence) -> Vec<&'a SignedCard> {
+    let (ledger, roster, charter) = (context.ledger, context.roster, context.charter);
+    let to_come = |voter: &MachineId| ledger.member(*voter).is_none() && !ledger.was_removed(*voter);
+    let mut lost = Vec::new();
+    for voter in charter.voters.iter().copied().filter(|voter| to_come(voter) && !roster.is_alive(*voter)) {
+        if is_succeeded(context, voter) || repair::gave_up(context, silence, voter) {
+            lost.extend(roster.known().get(&voter).map(|known| &known.card));
+        }
+    }
+    lost
+}
+
+/// Whether somebody comes who lives on the hardware of a voter that was not admitted. Machines without a product UUID may look alike: a successor is
+/// where the voter was.
+fn is_succeeded(context: &Context<'_>, voter: MachineId) -> bool {
     let (ledger, roster) = (context.ledger, context.roster);
-    let comes = |other: &MachineId| roster.is_alive(*other) && ledger.member(*other).is_none();
-    let is_lost = |voter: &&MachineId| {
-        let to_come = ledger.member(**voter).is_none() && !ledger.was_removed(**voter);
-        // Machines without a product UUID may look alike: a successor is where the voter was.
-        let hosts: Vec<IpAddr> = roster.card(**voter).into_iter().flat_map(|card| card.hosts()).collect();
-        let there =
-            |other: &MachineId| roster.card(*other).is_some_and(|card| card.hosts().any(|host| hosts.contains(&host)));
-        let mut alike = roster.on_same_hardware(**voter);
-        to_come && !roster.is_alive(**voter) && alike.any(|other| comes(&other) && there(&other))
-    };
-    let lost = context.charter.voters.iter().filter(is_lost);
-    lost.filter_map(|voter| roster.known().get(voter)).map(|known| &known.card).collect()
+    let hosts: Vec<IpAddr> = roster.card(voter).into_iter().flat_map(|card| card.hosts()).collect();
+    let there =
+        |other: MachineId| roster.card(other).is_some_and(|card| card.hosts().any(|host| hosts.contains(&host)));
+    let comes = |other: MachineId| roster.is_alive(other) && ledger.member(other).is_none();
+    roster.on_same_hardware(voter).any(|other| comes(other) && there(other))
 }
 
 fn is_alike(context: &Context<'_>, one: MachineId, other: MachineId) -> bool {

@@ -72,6 +72,19 @@ pub(super) fn task(
     Some(Task::Strike(gone))
 }
 
+/// Whether a voter of the charter that was never admitted, and is away, has been waited for long enough. Its seat is free and only its own; once it
+/// is admitted, [`task`] gives it up like any other that is dead.
+pub(super) fn gave_up(context: &mut Context<'_>, silence: &mut Silence, voter: MachineId) -> bool {
+    if context.ledger.ready().is_none() || context.ledger.level() < level::LEAVING {
+        return false;
+    }
+    let Some(after) = context.tuning.replace_after.filter(|_| context.roster.card(voter).is_some()) else {
+        context.waits.push(Wait::SeatKept(voter));
+        return false;
+    };
+    silence.dead_for(context, "repair", voter, after, |until| Some(Wait::Repair { machine: voter, until }))
+}
+
 /// Whether nothing else is wrong: most machines are here, and every control plane that is here works.
 fn is_sound(context: &mut Context<'_>, dead: &[MachineId]) -> bool {
     let ledger = context.ledger;

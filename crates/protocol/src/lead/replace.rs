@@ -31,10 +31,15 @@ pub(super) fn leaves_something(context: &Context<'_>, machine: MachineId) -> boo
     may_be_in_etcd(context, machine) || joined && context.ledger.ready().is_some()
 }
 
+/// Whether anybody is here who is no member. Else nobody is replaced, and nobody need be compared with everybody.
+pub(super) fn somebody_is_new(context: &Context<'_>) -> bool {
+    let newcomer = |machine: &MachineId| context.roster.is_alive(*machine) && context.ledger.member(*machine).is_none();
+    context.roster.known().keys().any(newcomer)
+}
+
 /// A member that is back under another identity, and that is known to be gone.
 pub(super) fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<MachineId> {
-    let newcomer = |machine: &MachineId| context.roster.is_alive(*machine) && context.ledger.member(*machine).is_none();
-    if !context.roster.known().keys().any(newcomer) {
+    if !somebody_is_new(context) {
         return None;
     }
     let members = context.ledger.members().keys().copied();

@@ -4,7 +4,7 @@ use muster_wire::{Entry, Turn, TurnChange, TurnKind};
 
 use super::Context;
 use super::silence::Silence;
-use crate::follow::Subject;
+use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::Wait;
 
@@ -19,7 +19,7 @@ pub(super) fn watch(context: &mut Context<'_>, silence: &mut Silence) {
             }) || planted("etcd-turn-cut") && !context.roster.is_alive(holder))
         {
             let turn = Turn { kind, number, holder, change: TurnChange::GaveUp };
-            context.wants.insert(Subject(kind.word(), holder, number.0), Entry::Turn(turn));
+            context.wants.insert(Subject(About::Turn(kind), holder, number.0), Entry::Turn(turn));
         }
     }
 }

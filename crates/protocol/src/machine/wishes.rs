@@ -7,7 +7,7 @@ use muster_wire::{CallNumber, Entry, Revision, SignedWish, Wish};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use crate::follow::Subject;
+use crate::follow::{About, Subject};
 use crate::ledger::Refusal;
 use crate::time::wake_by;
 use crate::{Effect, Effects, Ledger, Time};
@@ -93,7 +93,7 @@ impl Wishes {
         });
         for (number, pending) in &self.pending {
             let entry = Entry::Wished(pending.signed.clone());
-            wants.insert(Subject("wish", pending.signed.machine, *number), entry);
+            wants.insert(Subject(About::Wish, pending.signed.machine, *number), entry);
             wake_by(due, pending.until, "the end of a wish's time");
         }
     }

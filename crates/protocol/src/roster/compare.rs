@@ -103,43 +103,12 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
-    use muster_wire::{BootCount, Card, Digest, Identity, Settings};
+    use muster_wire::BootCount;
     use rand::SeedableRng;
 
     use super::*;
     use crate::roster::Learned;
-
-    fn card(number: u16) -> SignedCard {
-        let mut seed = [7; 32];
-        seed[..2].copy_from_slice(&number.to_le_bytes());
-        let identity = Identity::from_seed(&seed);
-        let settings = Settings {
-            machines: 500,
-            control_planes: 3,
-            durable: true,
-            kubernetes_version: "v1.31.4".into(),
-            digest: Digest([1; 32]),
-        };
-        let card = Card {
-            machine: identity.machine(),
-            cluster: "site".into(),
-            boot: BootCount(1),
-            nonce: [3; 16],
-            serial: 0,
-            hostname: format!("node-{number}"),
-            addresses: vec!["10.0.0.1:7390".into()],
-            sealing_key: [9; 32],
-            fingerprint: Digest::of("hardware", &[&seed]),
-            settings,
-            unable: String::new(),
-            reached: 0,
-            charter: None,
-            level: 1,
-            running: muster_wire::Running::default(),
-            epoch: muster_wire::Epoch::default(),
-        };
-        SignedCard::sign(&identity, card)
-    }
+    use crate::roster::sample::card;
 
     fn roster(number: u16, rng: &mut ChaCha8Rng) -> Roster {
         Roster::new(Time(0), &card(number), 500, Duration::from_secs(1), Duration::from_millis(700), rng)

@@ -86,3 +86,71 @@ impl Roster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand::SeedableRng;
+
+    use super::super::sample::{card, changed};
+    use super::*;
+    use crate::Effects;
+
+    const OURS: Digest = Digest([1; 32]);
+    const THEIRS: Digest = Digest([2; 32]);
+    const CHARTER: Digest = Digest([3; 32]);
+
+    /// Knows machine 1 of its own image, 2 of another one, and 3 that follows another charter.
+    fn roster() -> Roster {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut roster =
+            Roster::new(Time(0), &card(0), 500, Duration::from_secs(1), Duration::from_millis(700), &mut rng);
+        let cards = [
+            card(1),
+            changed(2, |card| card.settings.digest = THEIRS),
+            changed(3, |card| card.charter = Some(Digest([4; 32]))),
+        ];
+        for card in cards {
+            roster.learn(Time(0), card, &mut Effects::default());
+        }
+        roster
+    }
+
+    fn strange(roster: &Roster) -> Vec<bool> {
+        (1..=3).map(|number| roster.is_strange(card(number).card().machine)).collect()
+    }
+
+    #[test]
+    fn who_follows_no_charter_waits_for_other_images_and_not_for_other_clusters() {
+        // Machine 3 follows a charter that this image's machines may follow yet.
+        assert_eq!(strange(&roster()), [false, false, false]);
+    }
+
+    #[test]
+    fn who_follows_one_gossips_with_its_own_and_with_those_that_may_come_to_it() {
+        let mut roster = roster();
+        roster.kin(Time(0), Some(CHARTER), [OURS].into_iter());
+        assert_eq!(strange(&roster), [false, true, true]);
+    }
+
+    #[test]
+    fn an_accepted_image_makes_kin_of_its_machines_and_no_longer_accepted_strangers_again() {
+        let mut roster = roster();
+        roster.kin(Time(0), Some(CHARTER), [OURS, THEIRS].into_iter());
+        assert_eq!(strange(&roster), [false, false, true]);
+        roster.kin(Time(0), Some(CHARTER), [OURS].into_iter());
+        assert_eq!(strange(&roster), [false, true, true]);
+    }
+
+    #[test]
+    fn a_machine_that_comes_to_follow_the_charter_is_kin_whatever_its_image() {
+        let mut roster = roster();
+        roster.kin(Time(0), Some(CHARTER), [OURS].into_iter());
+        let follows = changed(2, |card| {
+            (card.settings.digest, card.charter, card.serial) = (THEIRS, Some(CHARTER), 1);
+        });
+        roster.learn(Time(1), follows, &mut Effects::default());
+        assert_eq!(strange(&roster), [false, false, true]);
+    }
+}

@@ -72,6 +72,8 @@ pub(crate) enum Wait {
         /// When, if nobody comes.
         until: Time,
     },
+    /// A voter of the charter was never admitted and is away: its seat waits for it, since nothing may be repaired or nobody knows it.
+    SeatKept(MachineId),
     /// A seat is, or would be, free, and no worker can take it.
     NoWorker(Option<MachineId>),
     /// Nothing is repaired: most machines are away.
@@ -106,6 +108,7 @@ impl Wait {
             | Self::Majority(_)
             | Self::NobodyToRemove(_)
             | Self::JoinsFirst(_)
+            | Self::SeatKept(_)
             | Self::NoWorker(_)
             | Self::MostAway
             | Self::Joining(_)

@@ -141,6 +141,13 @@ impl Machine {
                     );
                     add(Topic::Repair, text, &[machine]);
                 }
+                Wait::SeatKept(machine) => {
+                    let text = format!(
+                        "{} signed the charter, was never admitted, and is away: its seat stays free until it comes",
+                        self.called(machine)
+                    );
+                    add(Topic::Repair, text, &[machine]);
+                }
                 Wait::Vacancy { until } => {
                     let text = format!(
                         "there is a control plane too few: a worker becomes one {}, unless a new machine comes",
