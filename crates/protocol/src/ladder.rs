@@ -22,6 +22,7 @@ use crate::follow::Subject;
 use crate::ledger::Member;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
+use crate::words::waits::Wait;
 use crate::{Effect, Effects, Ledger, Phase, Renewal, RunId, Step, StepFailure, StepOutput, Time};
 
 pub use timing::EtcdTiming;
@@ -138,6 +139,8 @@ pub(crate) struct Ladder {
     /// How often this machine was reset in this start.
     resets: u32,
     not_before: Time,
+    /// What the next step waited for at the last look.
+    waits: Vec<Wait>,
 }
 
 /// A step that failed and is tried again.
@@ -189,6 +192,7 @@ impl Context<'_> {
 impl Ladder {
     /// Takes the next step if there is one to take.
     pub(crate) fn climb(&mut self, context: &mut Context<'_>) {
+        self.waits.clear();
         self.want_entries(context);
         if self.running.is_some() {
             self.abort_if_moot(context);
@@ -208,6 +212,11 @@ impl Ladder {
         if let Some(step) = self.next(context) {
             self.start(context, step.0, step.1);
         }
+    }
+
+    /// What the next step waits for.
+    pub(crate) fn waits(&self) -> &[Wait] {
+        &self.waits
     }
 
     /// This machine is of the cluster no more: what was made of it is undone. Returns whether nothing of it is left.

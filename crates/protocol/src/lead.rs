@@ -38,7 +38,7 @@ use self::voters::Voters;
 use crate::ledger::Member;
 use crate::tuning::Tuning;
 use crate::words::notices::NoticeKind;
-use crate::words::waits::Wait;
+use crate::words::waits::{Wait, Work};
 use crate::{Effects, Recipient, RunId, StepFailure, StepOutput, Time};
 
 /// Most admissions and tickets wanted at once, so that a thousand machines do not make one burst.
@@ -116,7 +116,10 @@ impl Lead {
     fn issue(&mut self, context: &mut Context<'_>) {
         let ledger = context.ledger;
         let (Some(attempt), Some(pki)) = (ledger.cluster_attempt(), ledger.pki()) else { return };
-        let Some(own) = pki.sealed.get(&context.me()).cloned() else { return };
+        let Some(own) = pki.sealed.get(&context.me()).cloned() else {
+            context.waits.push(Wait::Work(Work::NoCa));
+            return;
+        };
         self.tickets.forget(ledger, attempt);
         self.pki.forget(pki);
         let initialiser = ledger.ready().map(|ready| ready.machine).or(ledger.live_claim().map(|(_, machine)| machine));

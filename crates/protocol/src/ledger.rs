@@ -418,6 +418,11 @@ impl Ledger {
         self.members.control_planes().iter().copied()
     }
 
+    /// Whether a machine is a control plane.
+    pub(crate) fn is_plane(&self, machine: MachineId) -> bool {
+        self.members.control_planes().contains(&machine)
+    }
+
     /// Whether a machine that is not admitted may be admitted as a control plane: it votes by the charter, or not all seats are
     /// taken by control planes and by voters of the charter that are still to come.
     pub fn has_seat(&self, machine: MachineId) -> bool {

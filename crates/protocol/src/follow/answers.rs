@@ -39,7 +39,7 @@ impl Follow {
             return;
         }
         // Who does not vote answers a control plane alone, and who has just started has nothing to tell.
-        let whom = self.ledger.control_planes().any(|plane| plane == from) || !self.knows(from);
+        let whom = self.ledger.is_plane(from) || !self.knows(from);
         let survey = survey && (self.raft || self.ledger.revision() > Revision::NONE && whom);
         let known = self.askers.get(&from).map(|asker| asker.call);
         // A question that waited for a connection may come after a later one, whose answer is the one that is waited for.

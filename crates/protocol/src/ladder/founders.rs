@@ -93,7 +93,7 @@ impl Ladder {
         if !context.may_begin_etcd {
             return None;
         }
-        let sealed_pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
+        let sealed_pki = self.own_ca(context)?;
         self.founder.initialises = Some(attempt);
         Some(self.init(context, attempt, member, sealed_pki))
     }
@@ -103,7 +103,7 @@ impl Ladder {
         if self.unable.is_some() {
             return None;
         }
-        context.ledger.pki()?.sealed.get(&context.me)?;
+        self.own_ca(context)?;
         let again = planted("founder-founds-again");
         let undone = context.durable.founding >= attempt && !again;
         if undone {
@@ -159,8 +159,9 @@ impl Ladder {
             if !context.may_begin_etcd {
                 return None;
             }
-            let sealed_pki = context.ledger.pki()?.sealed.get(&context.me)?.clone();
-            let first = self.founder.marked == Some(attempt) && !self.failures.contains_key("found");
+            let sealed_pki = self.own_ca(context)?;
+            let failed = self.failures.contains_key(Job::Found { attempt }.name());
+            let first = self.founder.marked == Some(attempt) && !failed;
             let before = match context.durable.founded == attempt {
                 true => Before::All,
                 false if first => Before::Nothing,

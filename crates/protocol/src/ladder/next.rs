@@ -11,6 +11,7 @@ use crate::follow::{About, Subject};
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
+use crate::words::waits::{Climb, Wait};
 use crate::{Recipient, Step};
 
 /// How long etcd's data may be gone before its member is given up: a disk may be mounted late, and a person may be at it.
@@ -89,7 +90,7 @@ impl Ladder {
         if self.init_failed.as_ref().is_some_and(|(failed, _)| *failed == attempt) || self.unable.is_some() {
             return None;
         }
-        let Some(pki) = context.ledger.pki() else {
+        if context.ledger.pki().is_none() {
             if self.pki.as_ref().is_some_and(|(made, ..)| *made == attempt) {
                 return None;
             }
@@ -98,14 +99,21 @@ impl Ladder {
                 .map(|plane| Recipient { machine: plane.admitted.machine, sealing_key: plane.admitted.sealing_key })
                 .collect();
             return Some((Job::MakePki { attempt }, Step::MakePki { attempt, recipients }));
-        };
-        let sealed_pki = pki.sealed.get(&context.me)?.clone();
+        }
+        let sealed_pki = self.own_ca(context)?;
         if context.ledger.is_founder(context.me) {
             self.begin(context, attempt);
             return None;
         }
         self.mark_started(context, KubeadmMarker { attempt, init: true });
         Some(self.init(context, attempt, member, sealed_pki))
+    }
+
+    /// This machine's copy of the CA, in the ledger.
+    pub(super) fn own_ca(&mut self, context: &Context<'_>) -> Option<Bytes> {
+        let own = context.ledger.pki().and_then(|pki| pki.sealed.get(&context.me)).cloned();
+        self.waits.extend(own.is_none().then_some(Wait::Climb(Climb::NoCa)));
+        own
     }
 
     /// This machine runs init.
@@ -133,14 +141,18 @@ impl Ladder {
     pub(super) fn next_join(&mut self, context: &mut Context<'_>, member: &Member) -> Option<(Job, Step)> {
         let ready = context.ledger.ready()?;
         let attempt = ready.attempt;
-        let ticket = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt)?.1.clone();
+        let Some((_, ticket)) = context.ledger.ticket(context.me).filter(|(of, _)| *of == attempt) else {
+            self.waits.push(Wait::Climb(Climb::NoTicket));
+            return None;
+        };
+        let ticket = ticket.clone();
         let role = if planted("plane-joins-as-worker") { Role::Worker } else { member.admitted.role };
         // Its kubeadm can only make a worker of it, and it was made a control plane all the same: `explain` says so.
         if role == Role::ControlPlane && self.unable.is_some() {
             return None;
         }
         let sealed_pki: Option<Bytes> = match role {
-            Role::ControlPlane => Some(context.ledger.pki()?.sealed.get(&context.me)?.clone()),
+            Role::ControlPlane => Some(self.own_ca(context)?),
             Role::Worker => None,
         };
         self.mark_started(context, KubeadmMarker { attempt, init: false });
@@ -184,7 +196,10 @@ impl Ladder {
                 (ours || planted("etcd-turn-unwaited")).then(|| Self::join_etcd(context, attempt, number, member))
             }
             // A copy of the ledger from before the turn began says nothing of its end.
-            JoinStage::Etcd(number) if context.ledger.last_turn(TurnKind::Etcd) < number => None,
+            JoinStage::Etcd(number) if context.ledger.last_turn(TurnKind::Etcd) < number => {
+                self.waits.push(Wait::Climb(Climb::OldCopy(number)));
+                None
+            }
             // The turn's end is committed first, so that the next machine can begin while this one goes on. That etcd has had a member of
             // this machine says nothing of it: whoever made the cluster and joins anew had one before.
             JoinStage::Etcd(number) if context.ledger.turn(TurnKind::Etcd) == Some((number, context.me)) => None,

@@ -12,6 +12,7 @@ use super::runs::{Job, Runs};
 use super::{Context, has_joined};
 use crate::follow::{About, Subject};
 use crate::planted::planted;
+use crate::words::waits::{Wait, Work};
 use crate::{Step, StepOutput, Time};
 
 /// How long after it begins to look a leader takes one, if it does not know how old the last is.
@@ -61,7 +62,12 @@ impl Backups {
             return;
         }
         self.look(context);
-        let Some(every) = context.tuning.backups.every.filter(|_| can(context)) else { return };
+        let Some(every) = context.tuning.backups.every else { return };
+        if !can(context) {
+            // Another control plane takes it, if this one cannot.
+            context.waits.extend(leads.then_some(Wait::Work(Work::NoEtcd)));
+            return;
+        }
         let since = self.since.unwrap_or(context.now);
         let due = self.last.1.map_or(since + FIRST.min(every), |at| at + every);
         // The leader may have no room, or no etcd: the others take one after the other when it should have.

@@ -14,11 +14,11 @@ use super::backups::Backups;
 use super::renewal::Renewing;
 use super::repair::{self, Repair};
 use super::runs::{Job, Runs};
-use super::silence::Silence;
+use super::silence::{Silence, Why};
 use super::{Context, replace};
 use crate::follow::{About, Subject};
 use crate::planted::planted;
-use crate::words::waits::Wait;
+use crate::words::waits::{self, Removal, Wait};
 use crate::{Step, Time};
 
 /// Pause before a machine is drained once more after something held it; it doubles, up to [`PAUSE_MAX`].
@@ -103,20 +103,26 @@ impl Disrupt {
         match (context.ledger.turn(TurnKind::Disrupt), task) {
             (Some((number, holder)), Some(task)) if holder == me => {
                 self.turn = Some(number);
-                if matches!(task, Task::Await(_)) || backups.before(context, runs, task) {
-                    self.carry_on(context, runs, task);
+                match matches!(task, Task::Await(_)) || backups.before(context, runs, task) {
+                    true => self.carry_on(context, runs, task),
+                    false => context.waits.push(Wait::Turn(waits::Turn::Backup)),
                 }
             }
             // What waits for a join that was begun needs no other turn.
             (None, Some(Task::Await(_))) => {}
-            (None, Some(task)) if may_disrupt(context, task) => {
-                let number = context.ledger.last_turn(TurnKind::Disrupt).next();
-                self.turn = Some(number);
-                want(context, number, TurnChange::Started);
-            }
+            (None, Some(task)) => match may_disrupt(context, task) {
+                Ok(()) => {
+                    let number = context.ledger.last_turn(TurnKind::Disrupt).next();
+                    self.turn = Some(number);
+                    want(context, number, TurnChange::Started);
+                }
+                // Of a worker nothing of the kind is expected: its kubelet renews its own certificate.
+                Err(wait) => context.waits.extend(context.ledger.is_plane(me).then_some(Wait::Turn(wait))),
+            },
             (_, None) => self.leave(context, runs),
-            // Another one's turn ends; so does a join at etcd.
-            (_, Some(_)) => {}
+            (Some((_, machine)), Some(_)) => {
+                context.waits.push(Wait::Turn(waits::Turn::Taken { kind: TurnKind::Disrupt, machine }));
+            }
         }
     }
 
@@ -186,7 +192,9 @@ impl Disrupt {
         }
         let until = *self.promoted.get_or_insert(context.now) + PROMOTION_MAX;
         context.wake_at(until, "a worker that becomes a control plane");
-        (context.now < until).then_some(machine)
+        let waits = context.now < until;
+        context.waits.extend(waits.then_some(Wait::Repair(waits::Repair::Promoted { machine, until })));
+        waits.then_some(machine)
     }
 
     /// Somebody wished a machine away. It is for the leader to do; if that is the machine itself, for another control plane.
@@ -203,33 +211,33 @@ impl Disrupt {
         let mut others = context.ledger.control_planes().filter(|plane| *plane != leaving);
         let by = if leader == leaving { others.find(|plane| works(plane) && alive(plane)) } else { Some(leader) };
         if by.is_none() && leader == me {
-            context.waits.push(Wait::NobodyToRemove(leaving));
+            context.waits.push(Wait::Removal(Removal::NobodyToDo(leaving)));
         }
         if by != Some(me) {
             return None;
         }
         if costs_majority(context, leaving) {
-            context.waits.push(Wait::Majority(leaving));
+            context.waits.push(Wait::Removal(Removal::Majority(leaving)));
             return None;
         }
         if let Some(held) = self.held.get(&leaving).filter(|held| context.now < held.until) {
             let until = held.until;
             context.wake_at(until, "a machine to drain once more");
-            context.waits.push(Wait::Held { machine: leaving, until });
+            context.waits.push(Wait::Removal(Removal::Held { machine: leaving, until }));
             return None;
         }
         if context.roster.is_alive(leaving) {
             // Its Node may come at any moment, and would stay.
             if !super::has_joined(context, leaving) && context.ledger.ticket(leaving).is_some() {
-                context.waits.push(Wait::JoinsFirst(leaving));
+                context.waits.push(Wait::Removal(Removal::JoinsFirst(leaving)));
                 return None;
             }
-            silence.forget("leaving", leaving);
+            silence.forget(Why::Leaving, leaving);
             return Some(Task::Dismiss(leaving));
         }
         let patience = context.tuning.initialiser_patience;
-        let wait = |until| Some(Wait::Silent { machine: leaving, until });
-        silence.dead_for(context, "leaving", leaving, patience, wait).then_some(Task::Strike(leaving))
+        let wait = |until| Some(Wait::Removal(Removal::Silent { machine: leaving, until }));
+        silence.dead_for(context, Why::Leaving, leaving, patience, wait).then_some(Task::Strike(leaving))
     }
 
     fn carry_on(&mut self, context: &mut Context<'_>, runs: &mut Runs, task: Task) {
@@ -261,6 +269,7 @@ impl Disrupt {
         // Who lives gives its vote in Raft back before it is removed, since nobody hears it afterwards.
         if gives_vote_back(context) == Some(old) && context.roster.is_alive(old) && takes_part(context, old) {
             context.wake_at(context.now + context.tuning.resend, "Raft's voters");
+            context.waits.push(Wait::Turn(waits::Turn::Vote(old)));
             return;
         }
         if self.struck == Some(old) || planted("member-left-in-etcd") {
@@ -337,10 +346,7 @@ impl Disrupt {
 /// Who is being taken out because somebody wished so: it votes in Raft no more.
 pub(super) fn gives_vote_back(context: &Context<'_>) -> Option<MachineId> {
     let under_way = context.ledger.turn(TurnKind::Disrupt).is_some();
-    context
-        .ledger
-        .leaving()
-        .filter(|leaving| under_way && context.ledger.control_planes().any(|plane| plane == *leaving))
+    context.ledger.leaving().filter(|leaving| under_way && context.ledger.is_plane(*leaving))
 }
 
 /// Whether a machine has, or may be given, a vote in Raft. Who knows nothing of that waits.
@@ -365,13 +371,16 @@ fn want(context: &mut Context<'_>, number: TurnNumber, change: TurnChange) {
 }
 
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.
-fn may_disrupt(context: &Context<'_>, task: Task) -> bool {
+fn may_disrupt(context: &Context<'_>, task: Task) -> Result<(), waits::Turn> {
     let (ledger, me) = (context.ledger, context.me());
     let machine = match task {
         Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine) => machine,
         Task::Renew => me,
     };
-    let free = ledger.turn(TurnKind::Etcd).is_none_or(|(_, holder)| holder == machine);
+    if let Some((_, holder)) = ledger.turn(TurnKind::Etcd).filter(|(_, holder)| *holder != machine) {
+        return Err(waits::Turn::Taken { kind: TurnKind::Etcd, machine: holder });
+    }
     let wished = !matches!(task, Task::Dismiss(_) | Task::Promote(_)) || ledger.level() >= level::LEAVING;
-    super::has_joined(context, me) && ledger.has_etcd(me) && free && wished
+    let fit = super::has_joined(context, me) && ledger.has_etcd(me) && wished;
+    fit.then_some(()).ok_or(waits::Turn::Unfit)
 }

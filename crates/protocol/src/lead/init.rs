@@ -5,11 +5,11 @@ use std::time::Duration;
 use muster_wire::{Attempt, Entry, MachineId, level};
 
 use super::Context;
-use super::silence::Silence;
+use super::silence::{Silence, Why};
 use crate::Time;
 use crate::follow::{About, Subject};
 use crate::planted::planted;
-use crate::words::waits::Wait;
+use crate::words::waits::{self, Wait};
 
 /// This duty's notes.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Init {
             if admitted_all {
                 match next_initialiser(context) {
                     Some((machine, failures)) => self.claim(context, machine, failures),
-                    None => context.waits.push(Wait::NobodyAble),
+                    None => context.waits.push(Wait::Init(waits::Init::NobodyAble)),
                 }
             }
             return;
@@ -42,8 +42,8 @@ impl Init {
             Some((known, seen)) if known == attempt => seen,
             _ => self.claim_seen.insert((attempt, context.now)).1,
         };
-        let why = if silence.dead_for(context, "claim", machine, context.tuning.initialiser_patience, |until| {
-            Some(Wait::Initialiser { machine, until })
+        let why = if silence.dead_for(context, Why::Claim, machine, context.tuning.initialiser_patience, |until| {
+            Some(Wait::Init(waits::Init::Silent { machine, until }))
         }) {
             Some(format!("{machine} stopped answering while it initialised"))
         } else if context.now.since(seen) >= context.tuning.init_max {
@@ -69,7 +69,7 @@ impl Init {
         let pause = Duration::from_secs(1) * (u32::from(failures > 0) << doublings);
         if context.now.since(free) < pause && !planted("claims-unpaused") {
             context.wake_at(free + pause, "the next attempt at init");
-            context.waits.push(Wait::NextAttempt(free + pause));
+            context.waits.push(Wait::Init(waits::Init::NextAttempt(free + pause)));
             return;
         }
         let attempt = last.next();

@@ -17,6 +17,9 @@ pub(super) fn raise(context: &mut Context<'_>) -> bool {
         false => context.roster.card(*machine).is_some_and(|card| card.level >= level),
     };
     if !knows(&me) {
+        // As long as nobody knows it either, there is nothing to rise to.
+        let behind = context.ledger.raft_callers(context.charter).iter().any(knows);
+        context.waits.extend(behind.then_some(Wait::Voter(me)));
         return false;
     }
     let unasked = usize::from(planted("level-raised-early"));

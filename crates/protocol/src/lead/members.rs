@@ -7,11 +7,11 @@ use muster_wire::entry::Admitted;
 use muster_wire::{Entry, MachineId, Role, SignedCard};
 
 use super::address::Claims;
-use super::silence::Silence;
+use super::silence::{Silence, Why};
 use super::{AT_ONCE, Context, repair, replace};
 use crate::follow::{About, Subject};
 use crate::planted::planted;
-use crate::words::waits::Wait;
+use crate::words::waits::{Admission, Wait};
 
 /// This duty's notes.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Members {
             .collect();
         for machine in gone {
             // That its successor waits is said for the successor.
-            if replace::is_gone(context, silence, "replaced", machine) {
+            if replace::is_gone(context, silence, Why::Replaced, machine) {
                 context.wants.insert(Subject(About::Remove, machine, 0), Entry::Removed { machine });
             }
         }
@@ -53,16 +53,16 @@ impl Members {
         });
         let Some(old) = alike.or_else(|| replace::predecessor(context, machine)) else { return false };
         let patience = context.tuning.initialiser_patience;
-        let since = silence.since(context, "successor", machine);
+        let since = silence.since(context, Why::Successor, machine);
         context.wake_at(since + patience, "a machine that looks like another");
         let waits = !context.roster.is_alive(old) || context.now.since(since) < patience;
-        context.waits.extend(waits.then_some(Wait::Predecessor { machine, old }));
+        context.waits.extend(waits.then_some(predecessor(machine, old)));
         waits
     }
 
     fn has_address(claims: &Claims, card: &SignedCard, context: &mut Context<'_>) -> bool {
         let has = claims.address(card.card(), context).is_some();
-        context.waits.extend((!has).then_some(Wait::Address(card.card().machine)));
+        context.waits.extend((!has).then_some(Wait::Admission(Admission::Address(card.card().machine))));
         has
     }
 
@@ -74,9 +74,12 @@ impl Members {
         // One that cannot read the ledger would stop at its first look.
         let (level, waits) = (ledger.level(), &mut *context.waits);
         newcomers.retain(|card| {
-            let reads = card.card().level >= level;
-            waits.extend((!reads).then_some(Wait::TooOld(card.card().machine)));
-            reads
+            let (card, machine) = (card.card(), card.card().machine);
+            let looked = card.has_looked() || context.charter.voters.contains(&machine);
+            waits.extend((!looked).then_some(Wait::Admission(Admission::Unchecked(machine))));
+            let reads = card.level >= level;
+            waits.extend((!reads).then_some(Wait::Admission(Admission::TooOld(machine))));
+            looked && reads
         });
         let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
         let lost = lost_voters(context, silence);
@@ -88,7 +91,7 @@ impl Members {
         newcomers.retain(|card| {
             let machine = card.card().machine;
             let old = lost.iter().find(|lost| is_alike(context, lost.card().machine, machine));
-            context.waits.extend(old.map(|old| Wait::Predecessor { machine, old: old.card().machine }));
+            context.waits.extend(old.map(|old| predecessor(machine, old.card().machine)));
             old.is_none()
         });
         // Before the address, which the predecessor still has.
@@ -104,6 +107,8 @@ impl Members {
             let machine = card.card().machine;
             (!context.charter.voters.contains(&machine), !card.card().unable.is_empty(), machine)
         });
+        let later = newcomers.len().saturating_sub(AT_ONCE);
+        context.waits.extend((later > 0).then_some(Wait::Admission(Admission::Others(later))));
         newcomers.truncate(AT_ONCE);
         let there: BTreeSet<MachineId> = newcomers.iter().map(|card| card.card().machine).collect();
         self.admitting.retain(|machine, (role, name)| {
@@ -117,7 +122,10 @@ impl Members {
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
         names.extend(self.admitting.values().map(|(_, name)| name.clone()));
         for card in lost.iter().map(|card| card.card()) {
-            let Some(address) = card.hosts().next().map(|address| address.to_string()) else { continue };
+            let Some(address) = card.hosts().next().map(|address| address.to_string()) else {
+                context.waits.push(Wait::Admission(Admission::Address(card.machine)));
+                continue;
+            };
             let (machine, sealing_key) = (card.machine, card.sealing_key);
             let name = node_name(&card.hostname, machine, &names, &BTreeMap::new());
             names.insert(name.clone());
@@ -182,6 +190,10 @@ fn is_succeeded(context: &Context<'_>, voter: MachineId) -> bool {
     roster.on_same_hardware(voter).any(|other| comes(other) && there(other))
 }
 
+fn predecessor(machine: MachineId, old: MachineId) -> Wait {
+    Wait::Admission(Admission::Predecessor { machine, old })
+}
+
 fn is_alike(context: &Context<'_>, one: MachineId, other: MachineId) -> bool {
     context.roster.on_same_hardware(one).any(|alike| alike == other)
 }
@@ -196,7 +208,6 @@ fn admissible(card: &SignedCard, context: &Context<'_>) -> bool {
         && context.ledger.accepts(card.card().settings.digest)
         // A machine never belongs to two clusters (promise S7); its card says so to those, too, who have not met it themselves.
         && card.card().charter.is_none_or(|theirs| context.mine.card().charter == Some(theirs))
-        && (card.card().has_looked() || context.charter.voters.contains(&machine))
 }
 
 /// The host names of the living, and how many have each.

@@ -8,6 +8,7 @@ use super::Context;
 use super::disrupt::Task;
 use super::runs::{Job, Runs};
 use crate::words::notices::NoticeKind;
+use crate::words::waits::{self, Wait};
 use crate::{Effects, Renewal, Step, Time};
 
 /// Pause after a try that failed; doubled with each, up to an hour: a third of a certificate's life is left.
@@ -32,6 +33,7 @@ impl Renewing {
         }
         if context.now < self.not_before {
             context.wake_at(self.not_before, "certificates to renew once more");
+            context.waits.push(Wait::Turn(waits::Turn::Renewal(self.not_before)));
             return None;
         }
         (!self.done).then_some(Task::Renew)

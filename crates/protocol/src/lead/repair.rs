@@ -5,9 +5,10 @@ use muster_wire::{MachineId, Role, level};
 
 use super::Context;
 use super::disrupt::Task;
-use super::silence::Silence;
+use super::silence::{Silence, Why};
+use crate::Time;
 use crate::planted::planted;
-use crate::words::waits::Wait;
+use crate::words::waits::{self, Wait};
 
 /// This duty's notes.
 #[derive(Debug, Default)]
@@ -23,26 +24,31 @@ pub(super) fn task(
     repair: &mut Repair,
     held: &[MachineId],
 ) -> Option<Task> {
-    let after = context.tuning.replace_after?;
-    let after = if planted("repair-impatient") { std::time::Duration::from_secs(1) } else { after };
     let ledger = context.ledger;
     if ledger.ready().is_none() || ledger.level() < level::LEAVING || ledger.control_planes_wanted() == 0 {
         return None;
     }
+    let Some(after) = context.tuning.replace_after else {
+        let (me, roster) = (context.me(), context.roster);
+        let away = ledger.control_planes().filter(|plane| *plane != me && !roster.is_alive(*plane));
+        context.waits.extend(away.map(|plane| Wait::Repair(waits::Repair::Kept(plane))));
+        return None;
+    };
+    let after = if planted("repair-impatient") { std::time::Duration::from_secs(1) } else { after };
     let candidate = candidate(context, held);
     // Any worker asks as well as another whether there is a seat.
     let vacant = ledger.members().iter().find(|(_, member)| member.admitted.role == Role::Worker);
     let vacant = vacant.is_some_and(|(worker, _)| ledger.has_seat(*worker));
     let me = context.me();
     if !vacant {
-        silence.forget("vacancy", me);
+        silence.forget(Why::Vacancy, me);
         repair.vacated = false;
     }
     let planes: Vec<MachineId> = ledger.control_planes().collect();
     let (dead, here): (Vec<MachineId>, Vec<MachineId>) =
         planes.into_iter().partition(|plane| *plane != me && !context.roster.is_alive(*plane));
     // The next silence is counted anew.
-    here.into_iter().for_each(|plane| silence.forget("repair", plane));
+    here.into_iter().for_each(|plane| silence.forget(Why::Repair, plane));
     if !vacant && dead.is_empty() {
         return None;
     }
@@ -51,21 +57,21 @@ pub(super) fn task(
     }
     if vacant {
         let until =
-            silence.since(context, "vacancy", me) + if repair.vacated { std::time::Duration::ZERO } else { after };
+            silence.since(context, Why::Vacancy, me) + if repair.vacated { std::time::Duration::ZERO } else { after };
         if context.now < until {
             context.wake_at(until, "a seat that nobody takes");
-            context.waits.push(Wait::Vacancy { until });
+            context.waits.push(Wait::Repair(waits::Repair::Vacancy { until }));
             return None;
         }
-        context.waits.extend(candidate.is_none().then_some(Wait::NoWorker(None)));
+        context.waits.extend(candidate.is_none().then_some(Wait::Repair(waits::Repair::NoWorker(None))));
         return candidate.map(Task::Promote);
     }
-    let gone = dead.into_iter().find(|plane| {
-        silence.dead_for(context, "repair", *plane, after, |until| Some(Wait::Repair { machine: *plane, until }))
-    })?;
+    let gone = dead
+        .into_iter()
+        .find(|plane| silence.dead_for(context, Why::Repair, *plane, after, |until| given_up(*plane, until)))?;
     // With nobody to take its seat it may as well keep it: it may come back whole.
     if candidate.is_none() {
-        context.waits.push(Wait::NoWorker(Some(gone)));
+        context.waits.push(Wait::Repair(waits::Repair::NoWorker(Some(gone))));
         return None;
     }
     repair.vacated = true;
@@ -79,10 +85,14 @@ pub(super) fn gave_up(context: &mut Context<'_>, silence: &mut Silence, voter: M
         return false;
     }
     let Some(after) = context.tuning.replace_after.filter(|_| context.roster.card(voter).is_some()) else {
-        context.waits.push(Wait::SeatKept(voter));
+        context.waits.push(Wait::Repair(waits::Repair::Unadmitted(voter)));
         return false;
     };
-    silence.dead_for(context, "repair", voter, after, |until| Some(Wait::Repair { machine: voter, until }))
+    silence.dead_for(context, Why::Repair, voter, after, |until| given_up(voter, until))
+}
+
+fn given_up(machine: MachineId, until: Time) -> Option<Wait> {
+    Some(Wait::Repair(waits::Repair::Dead { machine, until }))
 }
 
 /// Whether nothing else is wrong: most machines are here, and every control plane that is here works.
@@ -91,12 +101,12 @@ fn is_sound(context: &mut Context<'_>, dead: &[MachineId]) -> bool {
     let here = |machine: &MachineId| *machine == context.me() || context.roster.is_alive(*machine);
     let count = ledger.members().keys().filter(|machine| here(machine)).count();
     if count * 2 <= ledger.members().len() {
-        context.waits.push(Wait::MostAway);
+        context.waits.push(Wait::Repair(waits::Repair::MostAway));
         return false;
     }
     let joins = |plane: &MachineId| !super::has_joined(context, *plane) || !ledger.has_etcd(*plane);
     let joining = ledger.control_planes().filter(|plane| !dead.contains(plane)).find(joins);
-    context.waits.extend(joining.map(Wait::Joining));
+    context.waits.extend(joining.map(|plane| Wait::Repair(waits::Repair::Joining(plane))));
     joining.is_none()
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster_wire::{Card, MachineId, TurnKind, TurnNumber, host_of};
 
 use super::Context;
-use super::silence::Silence;
+use super::silence::{Silence, Why};
 use crate::Time;
 
 /// So long nothing must come from a machine while its successor answers at its address.
@@ -20,8 +20,7 @@ pub(super) fn may_be_in_etcd(context: &Context<'_>, machine: MachineId) -> bool 
     let ledger = context.ledger;
     let founds = ledger.is_founder(machine) && ledger.live_claim().is_none_or(|(_, holder)| holder != machine);
     // One whose turn was given up for it may have left its member behind.
-    let tried =
-        ledger.last_turn(TurnKind::Etcd) > TurnNumber::NONE && ledger.control_planes().any(|plane| plane == machine);
+    let tried = ledger.last_turn(TurnKind::Etcd) > TurnNumber::NONE && ledger.is_plane(machine);
     adding || founds || tried || ledger.has_etcd(machine)
 }
 
@@ -45,16 +44,11 @@ pub(super) fn gone(context: &mut Context<'_>, silence: &mut Silence) -> Option<M
     let members = context.ledger.members().keys().copied();
     let replaced = |old: &MachineId| leaves_something(context, *old) && successor(context, *old).is_some();
     let members: Vec<MachineId> = members.filter(replaced).collect();
-    members.into_iter().find(|old| is_gone(context, silence, "wiped", *old))
+    members.into_iter().find(|old| is_gone(context, silence, Why::Wiped, *old))
 }
 
 /// Whether a machine that has a successor is dead for good: it has been silent for long enough, or another one answers in its place.
-pub(super) fn is_gone(
-    context: &mut Context<'_>,
-    silence: &mut Silence,
-    what: &'static str,
-    machine: MachineId,
-) -> bool {
+pub(super) fn is_gone(context: &mut Context<'_>, silence: &mut Silence, what: Why, machine: MachineId) -> bool {
     if let Some(since) = superseded(context, machine) {
         context.wake_at(since + SUPERSEDED, "a machine in whose place another one answers");
         if context.now.since(since) >= SUPERSEDED {

@@ -6,7 +6,7 @@ use muster_wire::{Attempt, MachineId};
 
 use super::Context;
 use crate::tuning::Tuning;
-use crate::words::waits::Wait;
+use crate::words::waits::{Wait, Work};
 use crate::{Effect, RunId, Step, Time};
 
 /// Pause in resends before a failed ticket is tried again.
@@ -138,7 +138,7 @@ impl Runs {
     pub(super) fn idle(&self, context: &mut Context<'_>, machine: MachineId, kind: impl Fn(&Job) -> bool) -> bool {
         if let Some(pause) = self.not_before.get(&machine).filter(|pause| context.now < **pause) {
             context.wake_at(*pause, "something to try again");
-            context.waits.push(Wait::Retry { machine, until: *pause });
+            context.waits.push(Wait::Work(Work::Retry { machine, until: *pause }));
             return false;
         }
         !self.jobs.values().any(|job| kind(job) && job.machine() == machine)

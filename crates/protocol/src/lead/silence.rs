@@ -3,16 +3,37 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use muster_wire::MachineId;
+use muster_wire::{MachineId, TurnKind};
 
 use super::Context;
 use crate::Time;
 use crate::planted::planted;
 use crate::words::waits::Wait;
 
-/// Since when a machine is thought dead, for each duty that asks: each has its own patience.
+/// What asks since when a machine is silent: each has its own patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// It holds the claim.
+    Claim,
+    /// It holds a turn.
+    Turn(TurnKind),
+    /// It is to be removed.
+    Leaving,
+    /// It is a control plane.
+    Repair,
+    /// A seat is free; the machine is whoever looks.
+    Vacancy,
+    /// It never joined, and has a successor.
+    Replaced,
+    /// It had joined, and has a successor.
+    Wiped,
+    /// It is the successor.
+    Successor,
+}
+
+/// Since when a machine is thought dead, for each that asks.
 #[derive(Debug, Default)]
-pub(super) struct Silence(BTreeMap<(&'static str, MachineId), Time>);
+pub(super) struct Silence(BTreeMap<(Why, MachineId), Time>);
 
 impl Silence {
     /// Whether a machine has been silent for as long as `patience`, since `what` first asked; until then `wait` says what is waited
@@ -20,7 +41,7 @@ impl Silence {
     pub(super) fn dead_for(
         &mut self,
         context: &mut Context<'_>,
-        what: &'static str,
+        what: Why,
         machine: MachineId,
         patience: Duration,
         wait: impl FnOnce(Time) -> Option<Wait>,
@@ -41,12 +62,12 @@ impl Silence {
     }
 
     /// What `what` noted of the machine is over.
-    pub(super) fn forget(&mut self, what: &'static str, machine: MachineId) {
+    pub(super) fn forget(&mut self, what: Why, machine: MachineId) {
         self.0.remove(&(what, machine));
     }
 
     /// When `what` first asked for the machine, which is now if it did not yet.
-    pub(super) fn since(&mut self, context: &Context<'_>, what: &'static str, machine: MachineId) -> Time {
+    pub(super) fn since(&mut self, context: &Context<'_>, what: Why, machine: MachineId) -> Time {
         *self.0.entry((what, machine)).or_insert(context.now)
     }
 }

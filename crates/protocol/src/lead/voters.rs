@@ -6,6 +6,7 @@ use muster_wire::MachineId;
 
 use super::Context;
 use crate::planted::planted;
+use crate::words::waits::{self, Wait};
 use crate::{Effect, Time};
 
 /// This duty's notes.
@@ -40,7 +41,11 @@ impl Voters {
         let again = context.tuning.resend * 15;
         let asked = self.asked.as_ref().filter(|(asked, at)| *asked == voters && context.now.since(*at) < again);
         match asked {
-            Some((_, at)) => context.wake_at(*at + again, "Raft's voters"),
+            Some((_, at)) => {
+                context.wake_at(*at + again, "Raft's voters");
+                let missing = members.votes.symmetric_difference(&voters).copied();
+                context.waits.extend(missing.map(|machine| Wait::Turn(waits::Turn::Vote(machine))));
+            }
             None => {
                 self.asked = Some((voters.clone(), context.now));
                 context.effects.push(Effect::SetVoters(voters));

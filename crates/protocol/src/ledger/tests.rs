@@ -409,7 +409,7 @@ fn a_worker_takes_a_free_seat_under_a_turn_and_joins_only_with_etcd() {
     assert_eq!(apply(&mut ledger, &[promote(5)]), Err(Refusal::NotJoined(id(5))));
     assert_eq!(apply(&mut ledger, &[promote(2)]), Err(Refusal::NotWorker(id(2))));
     apply(&mut ledger, &[joined(5), promote(5)]).expect("is promoted");
-    assert!(ledger.control_planes().any(|plane| plane == id(5)) && !ledger.member(id(5)).expect("is there").joined);
+    assert!(ledger.is_plane(id(5)) && !ledger.member(id(5)).expect("is there").joined);
     // What it said as a worker comes late.
     assert_eq!(apply(&mut ledger, &[joined(5)]), Err(Refusal::NotInEtcd(id(5))));
     let etcd = |change| turn(TurnKind::Etcd, 5, change, TurnNumber(1));

@@ -117,7 +117,7 @@ impl Machine {
         let away = others.iter().filter(|plane| **plane != self.id() && !self.roster.is_alive(**plane));
         let away: Vec<String> = away.map(|plane| self.named_member(*plane)).collect();
         let here = others.len() - away.len();
-        let is_plane = ledger.control_planes().any(|plane| plane == *machine);
+        let is_plane = ledger.is_plane(*machine);
         (is_plane && here * 2 <= others.len()).then(|| {
             format!(
                 "without {} the cluster would stand still: of the {} control planes that stay, {} would not answer ({})",

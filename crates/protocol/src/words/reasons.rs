@@ -91,19 +91,25 @@ pub enum Topic {
 }
 
 impl Topic {
-    /// The word before its sentence: nobody waits for a machine of another cluster, or with another key, and a hint is a place.
+    /// The word before its sentence.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::TurnedAway | Self::Stranger => "not ours",
-            Self::Hint => "hint",
-            Self::Removal => "leaves",
-            Self::Update => "update",
-            _ => "waits",
-        }
+        self.aside().unwrap_or("waits")
     }
 
     /// Whether something is waited for.
     pub fn waits(self) -> bool {
-        !matches!(self, Self::TurnedAway | Self::Stranger | Self::Hint | Self::Removal | Self::Update)
+        self.aside().is_none()
+    }
+
+    /// What it is instead of something that is waited for: nobody waits for a machine of another cluster, or with another key, and a hint is a
+    /// place.
+    fn aside(self) -> Option<&'static str> {
+        match self {
+            Self::TurnedAway | Self::Stranger => Some("not ours"),
+            Self::Hint => Some("hint"),
+            Self::Removal => Some("leaves"),
+            Self::Update => Some("update"),
+            _ => None,
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use muster_wire::{Card, MachineId, Revision, host_of};
 
+use super::waits::Told;
 use crate::machine::Machine;
 use crate::planted::planted;
 use crate::status::list;
@@ -23,7 +24,8 @@ impl Machine {
         let alone = self.roster.known().is_empty() && !mine.addresses.is_empty();
         // Where a leader is known, the duty that admits says so of everyone.
         if newcomer && self.follow.leader.is_none() && !alone && mine.reached == 0 {
-            self.explain_address(self.id(), add);
+            let (topic, text, machines) = self.tell_address(self.id());
+            add(topic, text, &machines);
         }
         for (address, machines) in self.shared_addresses(now) {
             let text = format!("{} have one address, {address}: give one of them another", list(&machines));
@@ -40,9 +42,11 @@ impl Machine {
     }
 
     /// Why a newcomer has no address.
-    pub(super) fn explain_address(&self, machine: MachineId, add: &mut impl FnMut(Topic, String, &[MachineId])) {
+    pub(super) fn tell_address(&self, machine: MachineId) -> Told {
         let card = if machine == self.id() { Some(self.mine.card()) } else { self.roster.card(machine) };
-        let Some(card) = card else { return };
+        let Some(card) = card else {
+            return (Topic::Address, format!("{machine} is not admitted: nobody here has its card"), vec![machine]);
+        };
         let which = if card.addresses.is_empty() {
             "it has none (link-local ones, and those outside discovery.subnets, do not count)".to_owned()
         } else if card.reached == 0 {
@@ -55,7 +59,7 @@ impl Machine {
             )
         };
         let text = format!("{} ({}) is not admitted for want of an address: {which}", card.machine, card.hostname);
-        add(Topic::Address, text, &[card.machine]);
+        (Topic::Address, text, vec![card.machine])
     }
 
     /// Newcomers whose only addresses are in the ledger as those of living machines, which have moved since.

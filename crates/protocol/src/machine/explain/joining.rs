@@ -3,7 +3,6 @@
 use muster_wire::{MachineId, Role, TurnKind};
 
 use crate::machine::Machine;
-use crate::status::list;
 use crate::words::reasons::Topic;
 use crate::{Phase, Time};
 
@@ -21,24 +20,7 @@ impl Machine {
             let here = voters.len() - lost.len();
             add(Topic::Leader, format!("no leader: {here} of {} voters are here; {names}", voters.len()), &lost);
         }
-        for (machine, member) in ledger.members().iter().filter(|(machine, member)| !member.joined && **machine != me) {
-            let card = self.roster.card(*machine).filter(|card| card.has_looked() && !card.unable.is_empty());
-            if let Some(card) = card {
-                add(
-                    Topic::Unable,
-                    format!("{} cannot run kubeadm: {}", member.admitted.name, card.unable),
-                    &[*machine],
-                );
-            }
-        }
-        for (machine, member) in ledger.members() {
-            let control_plane = member.admitted.role == Role::ControlPlane && member.joined;
-            if control_plane && *machine != me && !self.roster.is_alive(*machine) {
-                let text =
-                    format!("control plane {} ({}) does not answer", member.admitted.name, self.heard(*machine, now));
-                add(Topic::ControlPlane, text, &[*machine]);
-            }
-        }
+        self.explain_others(now, add);
         if let Some((attempt, machine, why)) = ledger.abandoned().last()
             && ledger.ready().is_none()
         {
@@ -56,6 +38,12 @@ impl Machine {
         {
             add(Topic::Etcd, format!("etcd is not begun here: {why}"), &[me]);
         }
+        if let Some((doing, since)) = self.ladder.doing() {
+            add(Topic::Step, format!("{doing}, since {} s", now.since(since).as_secs()), &[me]);
+        }
+        for entry in self.follow.waiting_for().take(3) {
+            add(Topic::Proposal, format!("waiting for the entry `{}` to be committed", entry.kind()), &[]);
+        }
         let Some(member) = ledger.member(me) else {
             let why = if self.follow.turned_down {
                 "a voter says that this machine is not admitted yet"
@@ -68,10 +56,6 @@ impl Machine {
         if member.joined || self.phase == Phase::Halted {
             return;
         }
-        let waits_for =
-            |about: Topic, text: String, machines: &[MachineId], add: &mut dyn FnMut(Topic, String, &[MachineId])| {
-                add(about, text, machines);
-            };
         match (ledger.ready(), ledger.live_claim()) {
             (None, None) => {
                 add(Topic::Init, "waiting for the leader to give one machine the right to init".to_owned(), &[])
@@ -79,15 +63,7 @@ impl Machine {
             (None, Some((attempt, machine))) if machine != me => {
                 let text =
                     format!("waiting for {} to initialise the cluster (attempt {attempt})", self.heard(machine, now));
-                waits_for(Topic::Init, text, &[machine], add);
-            }
-            (Some(ready), _) if ready.machine != me && ledger.ticket(me).is_none() => {
-                let leader: Vec<MachineId> = self.follow.leader.into_iter().collect();
-                add(
-                    Topic::Ticket,
-                    format!("waiting for this machine's ticket from the leader {}", list(&leader)),
-                    &leader,
-                );
+                add(Topic::Init, text, &[machine]);
             }
             _ => {}
         }
@@ -102,11 +78,28 @@ impl Machine {
                 &[holder],
             );
         }
-        if let Some((doing, since)) = self.ladder.doing() {
-            add(Topic::Step, format!("{doing}, since {} s", now.since(since).as_secs()), &[me]);
+    }
+
+    /// What is wrong with the others of its cluster.
+    fn explain_others(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
+        let (ledger, me) = (self.follow.ledger(), self.id());
+        for (machine, member) in ledger.members().iter().filter(|(machine, member)| !member.joined && **machine != me) {
+            let card = self.roster.card(*machine).filter(|card| card.has_looked() && !card.unable.is_empty());
+            if let Some(card) = card {
+                add(
+                    Topic::Unable,
+                    format!("{} cannot run kubeadm: {}", member.admitted.name, card.unable),
+                    &[*machine],
+                );
+            }
         }
-        for entry in self.follow.waiting_for().take(3) {
-            add(Topic::Proposal, format!("waiting for the entry `{}` to be committed", entry.kind()), &[]);
+        for (machine, member) in ledger.members() {
+            let control_plane = member.admitted.role == Role::ControlPlane && member.joined;
+            if control_plane && *machine != me && !self.roster.is_alive(*machine) {
+                let text =
+                    format!("control plane {} ({}) does not answer", member.admitted.name, self.heard(*machine, now));
+                add(Topic::ControlPlane, text, &[*machine]);
+            }
         }
     }
 
