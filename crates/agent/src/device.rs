@@ -1,7 +1,7 @@
 //! The kubeadm device: carries out what a step asks for. What that is, and what the answers mean, is [`muster_kubeadm::work`].
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -69,7 +69,6 @@ impl Device {
         let (name, begun) = (step.name(), Instant::now());
         self.wait_for_former(progress).await;
         let plan = self.plan.lock().expect("no holder panics").clone();
-        let lasts = step.lasts();
         let mut work = Work::begin(self.place.clone(), plan, step, seed());
         let mut phase: Option<(String, Instant)> = None;
         let mut held: Option<String> = None;
@@ -101,29 +100,8 @@ impl Device {
         if let Some((ended, begun)) = phase {
             self.note(name, ended, begun);
         }
-        if lasts && result.is_ok() {
-            self.sync(name).await?;
-        }
         self.note(name, String::new(), begun);
         result
-    }
-
-    /// Has the disks keep what kubeadm wrote.
-    async fn sync(&self, step: &'static str) -> Result<(), StepFailure> {
-        let begun = Instant::now();
-        let settings = &self.place.settings;
-        // What Pods have below the kubelet's directory is theirs.
-        let places = [
-            (settings.dir.clone(), true),
-            (settings.kubelet_dir.clone(), false),
-            (settings.kubelet_dir.join("pki"), true),
-        ];
-        let synced =
-            tokio::task::spawn_blocking(move || places.iter().try_for_each(|(path, deep)| files::sync(path, *deep)));
-        let failed = |why: String| StepFailure { step, phase: Some("sync".to_owned()), why, hopeless: false };
-        synced.await.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
-        self.note(step, "sync".to_owned(), begun);
-        Ok(())
     }
 
     /// Nothing is begun beside what an earlier start has begun.
@@ -164,6 +142,7 @@ impl Device {
             Ask::Servers => Answer::Servers(self.endpoint.addresses()),
             Ask::Endpoint(address) => Answer::Did(self.mean(address)),
             Ask::CutOff(at) => Answer::Did(cut_off(at).await),
+            Ask::Sync(places) => Answer::Did(sync(places).await),
             Ask::BackUp { request, label } => {
                 let taken = backups::take(&self.backups, &self.place.settings, &request, label);
                 let taken = tokio::time::timeout(BACKUP, taken).await;
@@ -235,4 +214,12 @@ async fn cut_off(at: SocketAddr) -> Result<(), String> {
         Ok(Err(why)) => Err(format!("ss: {why}")),
         Err(_) => Err("ss took too long".to_owned()),
     }
+}
+
+async fn sync(places: Vec<(PathBuf, bool)>) -> Result<(), String> {
+    let sync = move || {
+        let failed = |path: &Path, why| format!("{} cannot be synced: {why}", path.display());
+        places.iter().try_for_each(|(path, deep)| files::sync(path, *deep).map_err(|why| failed(path, why)))
+    };
+    tokio::task::spawn_blocking(sync).await.unwrap_or_else(|why| Err(why.to_string()))
 }

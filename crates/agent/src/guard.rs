@@ -69,10 +69,9 @@ pub fn before_kubelet(root: &Path, rehearsal: bool) -> Guarded {
 /// others that may have been given up since.
 pub fn asks_first(root: &Path) -> bool {
     let settings = Settings::of("", root);
-    if root.join(STARTED).exists() || root.join(ALONE).exists() || !settings.etcd_manifest().exists() {
-        return false;
-    }
-    matches!(look(&settings, root), Ok((Verdict::Start { .. }, _)))
+    let let_be = root.join(STARTED).exists() || root.join(ALONE).exists();
+    let etcd = settings.etcd_manifest().exists();
+    look(&settings, root).is_ok_and(|(verdict, _)| verdict.asks_first(etcd, let_be))
 }
 
 /// Lets the kubelet start although nobody was met, until the next boot: a person's word.

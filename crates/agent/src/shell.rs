@@ -191,6 +191,7 @@ impl Shell {
         self.recorder.input(now, &input);
         self.machine.handle(now, input, effects);
         self.recorder.done(effects);
+        self.raft.trust(self.machine.ledger());
         self.carry_out(effects).await?;
         let at_rest = self.machine.phase() == Phase::Ready;
         if at_rest != self.at_rest {
@@ -198,7 +199,6 @@ impl Shell {
             self.tell_mesh(Command::AtRest(at_rest));
         }
         self.device.endpoint.machines(self.machine.ledger().members().len());
-        self.raft.trust(self.machine.ledger());
         Ok(())
     }
 

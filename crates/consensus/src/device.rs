@@ -292,11 +292,13 @@ fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>
 }
 
 /// Who leads, as far as this machine knows. Raft itself goes on leading alone for ever: it learns of a successor from the others
-/// only. One that no quorum has answered for `silence`, two election timeouts, leads nobody.
+/// only. One that no quorum has answered for `silence`, two election timeouts, leads nobody. And whoever was just elected leads once it has applied
+/// a record of its own term: until then its ledger may lack what was committed before, and what it would propose by it may come late and do harm.
 fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, EmptyNode>) -> (u64, Option<MachineId>) {
     let alone = metrics.membership_config.membership().voter_ids().count() < 2;
     let unheard = metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) > silence.as_millis());
-    let leader = metrics.current_leader.filter(|leader| *leader != me || alone || !unheard);
+    let caught_up = metrics.last_applied.is_some_and(|last| last.leader_id.term == metrics.current_term);
+    let leader = metrics.current_leader.filter(|leader| *leader != me || caught_up && (alone || !unheard));
     (metrics.current_term, leader)
 }
 

@@ -348,12 +348,11 @@ impl<R: Runtime> Store<R> {
         if held.is_some_and(|(held, _)| held.last_log_id > meta.last_log_id) {
             return Ok(());
         }
+        let description = snapshot_to_proto(meta, data.len(), Unsaid::NOBODY);
         if planted("snapshot-in-two") {
-            let description = snapshot_to_proto(meta, data.len(), Unsaid::NOBODY);
             self.disk.write(|transaction| put_fact(transaction, name::SNAPSHOT, &description.encode_to_vec()))?;
         }
         self.disk.write(|transaction| {
-            let description = snapshot_to_proto(meta, data.len(), Unsaid::NOBODY);
             put_fact(transaction, name::SNAPSHOT, &description.encode_to_vec())?;
             let sealed = seal("raft-data", name::SNAPSHOT.as_bytes(), data);
             transaction.open_table(DATA)?.insert(name::SNAPSHOT, sealed.as_slice())?;

@@ -56,6 +56,15 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether the machine's agent is to be asked before the kubelet starts: it would start etcd, if one is to run here, on what it had before the
+    /// machine was switched on, or begin it with others that may have been given up since. Not where it was `let_be`: a kubelet was started since,
+    /// or a person has said that it is to start although nobody was met.
+    pub fn asks_first(&self, etcd: bool, let_be: bool) -> bool {
+        etcd && !let_be && matches!(self, Self::Start { .. })
+    }
+}
+
 /// The kubelet starts, and nothing is written.
 const AS_IT_IS: Verdict = Verdict::Start { manifest: None, mark: None };
 

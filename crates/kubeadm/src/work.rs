@@ -109,6 +109,8 @@ pub enum Ask {
         /// What it is to say of itself.
         label: Label,
     },
+    /// Have the disk keep the files in these directories, and what is below where it says so; one may be absent. [`Answer::Did`].
+    Sync(Vec<(PathBuf, bool)>),
     /// Steps that begin from here on are given this plan. [`Answer::Did`].
     Keep(Arc<Plan>),
 }

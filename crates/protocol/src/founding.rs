@@ -294,8 +294,7 @@ impl Founding {
             cards: context.roster.cards_for(from, limits::CARDS_MAX, context.rng),
         };
         if planted("promise-before-disk") {
-            context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise) });
-            return context.effects.persist(context.durable).done();
+            context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise.clone()) });
         }
         if planted("later-promise-unwritten") && ballot.round > 1 {
             return context.effects.push(crate::Effect::Send { to: from, frame: Frame::Promise(promise) });
@@ -316,8 +315,7 @@ impl Founding {
         let vote = cast(context, ballot, charter.clone());
         let frame = Frame::Accepted { cluster: context.cluster.to_owned(), vote };
         if planted("vote-before-disk") {
-            context.effects.push(crate::Effect::Send { to: from, frame });
-            return context.effects.persist(context.durable).done();
+            context.effects.push(crate::Effect::Send { to: from, frame: frame.clone() });
         }
         context.effects.persist(context.durable).send(from, frame);
     }
@@ -386,10 +384,9 @@ impl Founding {
             return;
         }
         // The value of the highest ballot anyone of this quorum voted in, or else one of our own (Lamport, P2c).
-        let highest = attempt.promises.values().flatten().max_by_key(|(ballot, _)| *ballot);
+        let voted = attempt.promises.values().flatten();
+        let highest = voted.max_by(|(a, _), (b, _)| if planted("lowest-value") { b.cmp(a) } else { a.cmp(b) });
         let highest = highest.filter(|_| !planted("value-ignored"));
-        let lowest = attempt.promises.values().flatten().min_by_key(|(ballot, _)| *ballot);
-        let highest = if planted("lowest-value") { lowest } else { highest };
         let charter = match highest {
             Some((_, charter)) => charter.clone(),
             None => own_charter(&self.electorate, context),

@@ -292,11 +292,9 @@ impl Ladder {
         // What is registered from here on is registered with the etcd of this epoch.
         context.durable.rebuilt = context.durable.rebuilt.max(context.ledger.epoch().number);
         self.underway = Some(marker);
-        if crate::planted::planted("start-unmarked") {
-            context.durable.started = None;
+        if !crate::planted::planted("start-unmarked") {
+            context.effects.persist(context.durable).done();
         }
-        context.effects.persist(context.durable).done();
-        context.durable.started = Some(marker);
     }
 
     fn mark_completed(&mut self, context: &mut Context<'_>, marker: KubeadmMarker) {

@@ -418,6 +418,11 @@ impl Ledger {
         self.members.control_planes().iter().copied()
     }
 
+    /// Whether a machine may have a backup from another one: members alone, and those of this ledger's.
+    pub fn gives_backup(&self, machine: MachineId, digest: Digest) -> bool {
+        self.member(machine).is_some() && self.backups().iter().any(|kept| kept.backup.digest == digest)
+    }
+
     /// Whether a machine is a control plane.
     pub(crate) fn is_plane(&self, machine: MachineId) -> bool {
         self.members.control_planes().contains(&machine)

@@ -13,6 +13,7 @@ use crate::Time;
 
 mod connections;
 mod dials;
+mod frames;
 mod handshakes;
 mod hints;
 mod rest;
@@ -20,6 +21,7 @@ mod rest;
 mod tests;
 mod waiting;
 
+pub use frames::BadFrames;
 pub use handshakes::{Failure, Handshakes, Stage};
 pub use rest::{IMAGE_REFUSED_FOR, OFFENDER_FOR, REFUSED_FOR};
 

@@ -6,12 +6,12 @@ pub(crate) mod legible;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::{NoticeKind, Step};
-use muster_wire::{Attempt, Backup, Digest, Entry, MachineId, Revision, Role, TurnChange, TurnKind};
+use muster_protocol::{Before, NoticeKind, Step};
+use muster_wire::{Attempt, Backup, Digest, Durable, Entry, MachineId, Revision, Role, TurnChange, TurnKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::book::Book;
-use crate::scenario::{Policy, Scenario};
+use crate::scenario::{Policy, Scenario, Sort};
 use crate::sometimes::Sometimes;
 use crate::watch::{Seen, decode};
 use crate::world::{At, CLUSTER, Slot};
@@ -165,26 +165,9 @@ impl Truth {
         self.left_etcd = None;
         match seen {
             Seen::Booting { slot, machine, sealing_key, durable, image, .. } => {
-                self.identity.insert(*slot, *machine);
-                self.place_of.insert(*machine, *slot);
                 self.images.insert(*slot, *image);
-                self.running.insert(*slot);
-                if self.two_faced.contains(slot) {
-                    self.excused.insert(*machine);
-                }
-                if !self.others.contains(slot) {
-                    self.founders.insert(*slot);
-                }
                 self.sealing_keys.insert(*machine, *sealing_key);
-                if durable.accepted.is_some() && durable.charter.is_none() {
-                    sometimes.reached("vote-before-crash");
-                }
-                if self.lost.contains(machine) {
-                    sometimes.reached("lost-comes-back");
-                }
-                if self.joined.contains(machine) {
-                    sometimes.reached("came-back-after-ready");
-                }
+                self.boots(*slot, *machine, durable, sometimes);
             }
             Seen::Stopped { slot } => {
                 self.running.remove(slot);
@@ -194,19 +177,7 @@ impl Truth {
             Seen::Persisted { machine, durable, .. } => self.persisted(*machine, durable, sometimes),
             Seen::Sent { frame, machine, .. } => self.sent(frame, *machine, sometimes),
             Seen::Refused { .. } => sometimes.reached("peer-refused"),
-            Seen::Leads { machine, term, .. } => {
-                if self.leader.is_some_and(|leader| leader != *machine) {
-                    sometimes.reached("leader-changed");
-                }
-                if *term > self.last_term + 1 && self.last_term > 0 {
-                    sometimes.reached("split-vote");
-                }
-                // One that has been away believes for a moment that it leads a term that is over.
-                if *term >= self.last_term {
-                    self.last_term = *term;
-                    self.leader = Some(*machine);
-                }
-            }
+            Seen::Leads { machine, term, .. } => self.leads(*machine, *term, sometimes),
             // The first one of a life is what its own disk held.
             Seen::Restored { slot, .. } => {
                 if !self.restored.insert(*slot) {
@@ -214,59 +185,11 @@ impl Truth {
                 }
             }
             Seen::Applied { revision, entry, .. } if *revision > self.committed => {
-                self.committed = *revision;
-                let entry = decode(entry);
-                let member = entry.as_ref().and_then(|entry| match entry {
-                    Entry::Removed { machine } => Some(*machine),
-                    _ => None,
-                });
-                let lost = member.filter(|machine| {
-                    let member = self.book.etcd_member(*machine) || self.in_etcd.contains(machine);
-                    member && !self.struck.contains(machine)
-                });
-                self.wished_away.extend(self.book.leaving().map(|(machine, _)| machine));
-                self.book_before.clone_from(&self.book);
-                self.told.insert(*revision, entry.clone());
-                let effective = self.book.enter(*revision, entry.as_ref());
-                self.etcd_lost = lost.filter(|_| effective);
-                self.newest = entry.clone().filter(|_| effective).map(|entry| (*revision, entry));
-                if let Some(entry) = entry.filter(|_| effective) {
-                    self.commit(now, &entry, sometimes);
-                }
+                self.applies(now, *revision, decode(entry), sometimes);
             }
             Seen::EtcdMet { of, .. } if self.ready == Some(*of) => sometimes.reached("founder-late"),
-            Seen::StepBegan { slot, step, .. } => {
-                if let muster_protocol::Step::Strike { node, .. } = step {
-                    self.given_up.extend(self.book.named(node));
-                }
-                if matches!(
-                    step,
-                    muster_protocol::Step::Found {
-                        before: muster_protocol::Before::Part | muster_protocol::Before::All,
-                        ..
-                    }
-                ) {
-                    sometimes.reached("founder-went-on");
-                }
-                let count = self.steps.entry((*slot, step.name())).or_default();
-                *count += 1;
-                if *count == 2 {
-                    sometimes.reached("step-repeated");
-                }
-            }
-            Seen::StepEnded { slot, step, result } => {
-                if result.is_err() {
-                    sometimes.reached("step-failed");
-                } else if matches!(step, Step::Renew { .. } | Step::RenewKubelet { .. }) {
-                    sometimes.reached("certificates-renewed");
-                } else if matches!(step, Step::Reset { .. }) {
-                    sometimes.reached("reset-run");
-                    let me = self.identity.get(slot);
-                    if self.abandoned.values().any(|machine| Some(machine) == me) {
-                        sometimes.reached("late-finisher-reset");
-                    }
-                }
-            }
+            Seen::StepBegan { slot, step, .. } => self.step_begins(*slot, step, sometimes),
+            Seen::StepEnded { slot, step, result } => self.step_ends(*slot, step, result.is_ok(), sometimes),
             Seen::Initialised { slot, attempt } => {
                 if self.abandoned.contains_key(attempt) {
                     sometimes.reached("init-finished-late");
@@ -278,26 +201,11 @@ impl Truth {
                 self.in_etcd.extend(self.identity.get(slot).copied());
                 self.added.extend(self.identity.get(slot).copied());
             }
-            // The list has all of them from the beginning, whether they have started or not.
             Seen::EtcdFormed { attempt, .. } => {
-                for founder in self.founders_of.get(attempt).cloned().unwrap_or_default() {
-                    if let Some(place) = self.place_of.get(&founder) {
-                        self.etcd_of.insert(*place, founder);
-                        self.struck.remove(&founder);
-                    }
-                }
+                self.etcd_forms(*attempt);
                 sometimes.reached("etcd-founded-together");
             }
-            Seen::EtcdLeft { gone, .. } => {
-                self.left_etcd = self.etcd_of.remove(gone).or(self.identity.get(gone).copied());
-                if let Some(machine) = self.left_etcd {
-                    self.in_etcd.remove(&machine);
-                    self.struck.insert(machine);
-                    if self.wiped.contains(&machine) {
-                        sometimes.reached("wiped-member-removed");
-                    }
-                }
-            }
+            Seen::EtcdLeft { gone, .. } => self.leaves_etcd(*gone, sometimes),
             Seen::Rebuilt { slot, revision, .. } => self.rebuilt(*slot, *revision, sometimes),
             Seen::Notice { notice, .. } => match notice.kind {
                 NoticeKind::FoundingHalted => sometimes.reached("founding-halted"),
@@ -305,19 +213,7 @@ impl Truth {
                 _ => {}
             },
             Seen::Damaged { slot } => drop(self.damaged.insert(*slot)),
-            Seen::FaultBegins { index, fault, .. } => {
-                use crate::scenario::Sort::*;
-                self.faults.insert(*index);
-                match fault.kind {
-                    PowerLoss => sometimes.reached("power-lost"),
-                    CrashOnWrite | TornWrite | Full | IoError => sometimes.reached("crash-at-write"),
-                    Split | OneWay | Ring | Bridge | Flap if self.charters.is_empty() => {
-                        sometimes.reached("partition-while-founding");
-                        self.partitions.insert(*index);
-                    }
-                    _ => {}
-                }
-            }
+            Seen::FaultBegins { index, fault, .. } => self.fault_begins(*index, fault.kind, sometimes),
             Seen::FaultEnds { index } => {
                 self.faults.remove(index);
             }
@@ -335,6 +231,126 @@ impl Truth {
             }
             Seen::Forgot { slot } => self.excused.extend(self.identity.get(slot).copied()),
             Seen::Healed => self.healed = Some(now),
+            _ => {}
+        }
+    }
+
+    fn boots(&mut self, slot: Slot, machine: MachineId, durable: &Durable, sometimes: &mut Sometimes) {
+        self.identity.insert(slot, machine);
+        self.place_of.insert(machine, slot);
+        self.running.insert(slot);
+        if self.two_faced.contains(&slot) {
+            self.excused.insert(machine);
+        }
+        if !self.others.contains(&slot) {
+            self.founders.insert(slot);
+        }
+        if durable.accepted.is_some() && durable.charter.is_none() {
+            sometimes.reached("vote-before-crash");
+        }
+        if self.lost.contains(&machine) {
+            sometimes.reached("lost-comes-back");
+        }
+        if self.joined.contains(&machine) {
+            sometimes.reached("came-back-after-ready");
+        }
+    }
+
+    fn leads(&mut self, machine: MachineId, term: u64, sometimes: &mut Sometimes) {
+        if self.leader.is_some_and(|leader| leader != machine) {
+            sometimes.reached("leader-changed");
+        }
+        if term > self.last_term + 1 && self.last_term > 0 {
+            sometimes.reached("split-vote");
+        }
+        // One that has been away believes for a moment that it leads a term that is over.
+        if term >= self.last_term {
+            self.last_term = term;
+            self.leader = Some(machine);
+        }
+    }
+
+    /// An entry is committed that nobody was seen to apply before.
+    fn applies(&mut self, now: At, revision: Revision, entry: Option<Entry>, sometimes: &mut Sometimes) {
+        self.committed = revision;
+        let member = entry.as_ref().and_then(|entry| match entry {
+            Entry::Removed { machine } => Some(*machine),
+            _ => None,
+        });
+        let lost = member.filter(|machine| {
+            let member = self.book.etcd_member(*machine) || self.in_etcd.contains(machine);
+            member && !self.struck.contains(machine)
+        });
+        self.wished_away.extend(self.book.leaving().map(|(machine, _)| machine));
+        self.book_before.clone_from(&self.book);
+        self.told.insert(revision, entry.clone());
+        let effective = self.book.enter(revision, entry.as_ref());
+        self.etcd_lost = lost.filter(|_| effective);
+        self.newest = entry.clone().filter(|_| effective).map(|entry| (revision, entry));
+        if let Some(entry) = entry.filter(|_| effective) {
+            self.commit(now, &entry, sometimes);
+        }
+    }
+
+    fn step_begins(&mut self, slot: Slot, step: &Step, sometimes: &mut Sometimes) {
+        match step {
+            Step::Strike { node, .. } => self.given_up.extend(self.book.named(node)),
+            Step::Found { before: Before::Part | Before::All, .. } => sometimes.reached("founder-went-on"),
+            _ => {}
+        }
+        let count = self.steps.entry((slot, step.name())).or_default();
+        *count += 1;
+        if *count == 2 {
+            sometimes.reached("step-repeated");
+        }
+    }
+
+    fn step_ends(&self, slot: Slot, step: &Step, done: bool, sometimes: &mut Sometimes) {
+        match step {
+            _ if !done => sometimes.reached("step-failed"),
+            Step::Renew { .. } | Step::RenewKubelet { .. } => sometimes.reached("certificates-renewed"),
+            Step::Reset { .. } => {
+                sometimes.reached("reset-run");
+                let me = self.identity.get(&slot);
+                if self.abandoned.values().any(|machine| Some(machine) == me) {
+                    sometimes.reached("late-finisher-reset");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The list has all of them from the beginning, whether they have started or not.
+    fn etcd_forms(&mut self, attempt: Attempt) {
+        for founder in self.founders_of.get(&attempt).cloned().unwrap_or_default() {
+            if let Some(place) = self.place_of.get(&founder) {
+                self.etcd_of.insert(*place, founder);
+                self.struck.remove(&founder);
+            }
+        }
+    }
+
+    fn leaves_etcd(&mut self, gone: Slot, sometimes: &mut Sometimes) {
+        self.left_etcd = self.etcd_of.remove(&gone).or(self.identity.get(&gone).copied());
+        if let Some(machine) = self.left_etcd {
+            self.in_etcd.remove(&machine);
+            self.struck.insert(machine);
+            if self.wiped.contains(&machine) {
+                sometimes.reached("wiped-member-removed");
+            }
+        }
+    }
+
+    fn fault_begins(&mut self, index: usize, sort: Sort, sometimes: &mut Sometimes) {
+        use Sort::*;
+        self.faults.insert(index);
+        match sort {
+            PowerLoss => sometimes.reached("power-lost"),
+            CrashOnWrite | TornWrite | Full | IoError => sometimes.reached("crash-at-write"),
+            Split | OneWay | Ring | Bridge | Flap if self.charters.is_empty() => {
+                sometimes.reached("partition-while-founding");
+                self.partitions.insert(index);
+            }
             _ => {}
         }
     }

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use libp2p::Stream;
-use muster_protocol::Dropped;
-use muster_wire::{Frame, MachineId, WireError};
+use muster_protocol::links::BadFrames;
+use muster_wire::{Frame, MachineId};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::away::Away;
 use super::{Event, link};
 use crate::counters::Counters;
-
-/// After this many frames that are none, the peer is left alone for a while.
-const BAD_FRAMES_MAX: u32 = 16;
 
 /// What even an empty frame is counted for, in bytes: it takes a place in a queue.
 const FRAME_BYTES_MIN: usize = 256;
@@ -35,14 +32,14 @@ impl Reader {
         if link::accept(&mut stream).await.is_err() {
             return Ok(());
         }
-        let mut bad = 0;
+        let mut bad = BadFrames::default();
         loop {
             let bytes = match link::read(&mut stream).await {
                 Ok(bytes) => bytes,
                 // The peer opens another stream, or its connection is gone.
                 Err(link::ReadError::Io(_)) => return Ok(()),
                 Err(why) => {
-                    self.away.turned(Dropped::FrameTooLong, self.machine.to_string(), why.to_string().into()).await;
+                    self.away.turned(bad.too_long(), self.machine.to_string(), why.to_string().into()).await;
                     return Err(Offended);
                 }
             };
@@ -56,14 +53,8 @@ impl Reader {
                     }
                 }
                 Err(why) => {
-                    let kind = match why {
-                        WireError::Version { .. } => Dropped::OtherVersion,
-                        WireError::Signature(_) => Dropped::WrongSignature,
-                        _ => Dropped::MalformedFrame,
-                    };
-                    bad += 1;
-                    self.away.turned(kind, self.machine.to_string(), why.to_string().into()).await;
-                    if bad >= BAD_FRAMES_MAX {
+                    self.away.turned(bad.came(&why), self.machine.to_string(), why.to_string().into()).await;
+                    if bad.are_too_many() {
                         return Err(Offended);
                     }
                 }

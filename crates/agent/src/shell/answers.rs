@@ -48,9 +48,8 @@ impl Shell {
             Subject::Ledger => self.ledger(),
             Subject::Start => {
                 self.kubelet_asked = Some(Instant::now());
-                let waits =
-                    !self.machine.knows_former() || self.former.as_ref().is_some_and(|former| !former.is_done());
-                let addresses = waits.then(|| "it is not known yet at which address it is".to_owned());
+                let waits = self.former.as_ref().is_some_and(|former| !former.is_done());
+                let addresses = waits.then(|| "its former addresses are not in place yet".to_owned());
                 let why = self.machine.may_start(self.now()).err().or(addresses);
                 serde_json::json!({ "starts": why.is_none(), "why": why })
             }

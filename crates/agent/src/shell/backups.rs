@@ -141,10 +141,8 @@ impl Drop for Asked {
 impl Shell {
     /// Another machine asks for a part of a backup. Members alone are answered, about backups of the ledger's.
     pub(super) fn backup_asked(&self, machine: MachineId, digest: Digest, from: u64) {
-        let ledger = self.machine.ledger();
-        let is_ours = ledger.backups().iter().any(|kept| kept.backup.digest == digest);
         let Ok(permit) = self.backups.reads.clone().try_acquire_owned() else { return };
-        if ledger.member(machine).is_none() || !is_ours {
+        if !self.machine.ledger().gives_backup(machine, digest) {
             self.counters.dropped(muster_protocol::Dropped::BackupFrame);
             return;
         }

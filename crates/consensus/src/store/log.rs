@@ -112,7 +112,9 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for LogStore<R> {
     /// Waits for a snapshot that is being received: openraft orders the removal of what it covers at once, and were the
     /// removal on disk before the snapshot, a crash in between would leave neither.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.0.snapshot_settled(&log_id).await;
+        if !self.0.snapshot_settled(&log_id).await {
+            return Ok(());
+        }
         self.0.remove_up_to(&log_id).map_err(|why| failure(ErrorSubject::Log(log_id), ErrorVerb::Delete, &why))
     }
 }

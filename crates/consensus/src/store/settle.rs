@@ -32,12 +32,15 @@ impl<R: Runtime> Store<R> {
         self.snapshots.send_modify(|snapshots| snapshots.failed = true);
     }
 
-    /// Waits until no snapshot that reaches `end` is on its way to disk.
-    pub(super) async fn snapshot_settled(&self, end: &LogId) {
+    /// Waits until no snapshot that reaches `end` is on its way to disk. Returns whether what it covers may go: not after one did not come to disk,
+    /// over which Raft stops. Whoever starts here next, be it with an image that can read that snapshot, has to have all that was promised.
+    pub(super) async fn snapshot_settled(&self, end: &LogId) -> bool {
         let end = Some(*end);
         let settled = |now: &Snapshots| now.failed || now.coming < end || now.held >= end;
         // The sender is in `self`, so this ends by the condition alone.
         let _ = self.snapshots.subscribe().wait_for(settled).await;
+        let now = self.snapshots.borrow();
+        !now.failed || now.held >= end
     }
 
     pub(super) async fn keep_snapshot(&self, meta: SnapshotMeta, data: Bytes) -> Result<(), StorageError> {
@@ -100,13 +103,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_snapshot_that_was_refused_or_failed() {
+    fn nobody_waits_for_a_snapshot_that_was_refused_or_failed_and_after_a_failure_nothing_is_removed() {
         for failed in [false, true] {
             let disk = Disk::open_on("memory", InMemoryBackend::new()).unwrap();
             let store = Store::<Seeded>::open(&disk, [7; 16], MachineId::default()).unwrap();
             let ending = store.clone();
-            let end = async move { if failed { ending.snapshot_failed() } else { ending.snapshot_done() } };
-            assert_eq!(removing(5, end, &store), [false, true]);
+            let ends = async move { if failed { ending.snapshot_failed() } else { ending.snapshot_done() } };
+            assert_eq!(removing(5, ends, &store), [false, true]);
+            let (executor, purged) = (Executor::new(1), std::sync::Arc::new(std::sync::Mutex::new(None)));
+            let (mut log, told) = (store.log(), purged.clone());
+            executor.spawn(async move {
+                *told.lock().unwrap() = log.get_log_state().await.unwrap().last_purged_log_id;
+            });
+            executor.run(1_000);
+            assert_eq!(*purged.lock().unwrap(), (!failed).then(|| end(5)));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use muster_protocol::{Before, EtcdTiming, Recipient, Step, StepOutput};
-use muster_wire::Attempt;
+use muster_wire::{Attempt, MachineId};
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha20Rng;
 use zeroize::Zeroizing;
@@ -51,10 +51,30 @@ pub(super) async fn take(
     seed: Zeroizing<[u8; 32]>,
 ) -> Result<StepOutput, Trouble> {
     let entropy = ChaCha20Rng::from_seed(*seed);
-    Deed { hands, place, plan, entropy }.step(step).await
+    let lasts = step.lasts();
+    let mut deed = Deed { hands, place, plan, entropy };
+    let output = deed.step(step).await?;
+    if lasts {
+        deed.keep().await?;
+    }
+    Ok(output)
 }
 
 impl Deed {
+    /// Has the disk keep what kubeadm wrote. What Pods have below the kubelet's directory is theirs.
+    async fn keep(&self) -> Result<(), Trouble> {
+        let settings = &self.place.settings;
+        let places = vec![
+            (settings.dir.clone(), true),
+            (settings.kubelet_dir.clone(), false),
+            (settings.kubelet_dir.join("pki"), true),
+        ];
+        self.hands.at("sync");
+        self.hands.does(Ask::Sync(places)).await?;
+        self.hands.past();
+        Ok(())
+    }
+
     async fn step(&mut self, step: Step) -> Result<StepOutput, Trouble> {
         match step {
             Step::Check { fresh } => self.check(fresh).await,
@@ -70,14 +90,8 @@ impl Deed {
             Step::InitCluster { name, address, sealed_pki, tokens, timing, founding, .. } => {
                 let bundle = secrets::open_pki(&self.place, &sealed_pki)?;
                 let node = self.node(name, &address).await?;
-                let tokens: Vec<Token> = tokens.iter().map(|machine| bundle.token_for(*machine)).collect();
                 let founding = founding.map(parsed_founding).transpose()?;
-                let founding = founding.as_ref();
-                let (node_ref, pki) = (&node, &bundle);
-                self.carry_out(&StepInput::InitCluster { node: node_ref, pki, tokens: &tokens, timing, founding })
-                    .await?;
-                let endpoint = SocketAddr::new(node.address, self.place.settings.api_port).to_string();
-                Ok(StepOutput::Initialised { ca_hash: bundle.ca_hash(), endpoints: vec![endpoint] })
+                self.init(&node, &bundle, &tokens, timing, founding.as_ref()).await
             }
             Step::InitFinish { .. } => self.carry_out(&StepInput::InitFinish).await,
             Step::Found { name, address, sealed_pki, timing, founding, before, .. } => {
@@ -96,10 +110,7 @@ impl Deed {
                 self.join(&StepInput::Join { role, node: &node, ticket: &ticket, pki: bundle.as_ref() }).await
             }
             Step::JoinEtcd { address, with, without, .. } => {
-                let all = |addresses: &[String]| {
-                    addresses.iter().map(|address| parsed(address)).collect::<Result<Vec<_>, _>>()
-                };
-                self.join_etcd(parsed(&address)?, &all(&with)?, &all(&without)?).await
+                self.join_etcd(parsed(&address)?, &all_parsed(&with)?, &all_parsed(&without)?).await
             }
             Step::JoinFinish { attempt, role, name, address, ticket } => {
                 let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
@@ -113,21 +124,11 @@ impl Deed {
             }
             Step::RenewKubelet { attempt, name, address, ticket } => {
                 let ticket = secrets::open_ticket(&self.place, attempt, &ticket)?;
-                let lacks =
-                    || Trouble::new("the ticket holds no certificate for a kubelet, and nothing was taken away");
-                let pair = ticket.node.as_ref().ok_or_else(lacks)?;
                 let node = self.node(name, &address).await?;
-                self.carry_out(&StepInput::RenewKubelet { node: &node, ticket: &ticket, pair }).await
+                self.renew_kubelet(&node, &ticket).await
             }
             Step::Register => self.carry_out(&StepInput::Register).await,
-            Step::AwaitReady { name } => {
-                let ready = self.carry_out(&StepInput::AwaitReady { name: &name }).await?;
-                // A worker that was drained and became a control plane has the Node that it had.
-                if self.hands.exists(&self.place.settings.admin_kubeconfig()).await? {
-                    let _ = self.open(&name).await;
-                }
-                Ok(ready)
-            }
+            Step::AwaitReady { name } => self.await_ready(&name).await,
             Step::DeleteToken { sealed_pki, machine } => {
                 let token = secrets::open_pki(&self.place, &sealed_pki)?.token_for(machine);
                 self.carry_out(&StepInput::DeleteToken { token: &token }).await
@@ -160,6 +161,36 @@ impl Deed {
             }),
             Step::Reset { member, node } => self.reset(member.as_deref(), node.as_deref()).await,
         }
+    }
+
+    /// Makes the cluster, alone or as one of its founders.
+    async fn init(
+        &mut self,
+        node: &Node,
+        pki: &PkiBundle,
+        tokens: &[MachineId],
+        timing: EtcdTiming,
+        founding: Option<&Founding>,
+    ) -> Result<StepOutput, Trouble> {
+        let tokens: Vec<Token> = tokens.iter().map(|machine| pki.token_for(*machine)).collect();
+        self.carry_out(&StepInput::InitCluster { node, pki, tokens: &tokens, timing, founding }).await?;
+        let endpoint = SocketAddr::new(node.address, self.place.settings.api_port).to_string();
+        Ok(StepOutput::Initialised { ca_hash: pki.ca_hash(), endpoints: vec![endpoint] })
+    }
+
+    async fn renew_kubelet(&mut self, node: &Node, ticket: &Ticket) -> Result<StepOutput, Trouble> {
+        let lacks = || Trouble::new("the ticket holds no certificate for a kubelet, and nothing was taken away");
+        let pair = ticket.node.as_ref().ok_or_else(lacks)?;
+        self.carry_out(&StepInput::RenewKubelet { node, ticket, pair }).await
+    }
+
+    async fn await_ready(&mut self, name: &str) -> Result<StepOutput, Trouble> {
+        let ready = self.carry_out(&StepInput::AwaitReady { name }).await?;
+        // A worker that was drained and became a control plane has the Node that it had.
+        if self.hands.exists(&self.place.settings.admin_kubeconfig()).await? {
+            let _ = self.open(name).await;
+        }
+        Ok(ready)
     }
 
     /// What kubeadm is to do by the plan that was made when it was checked.
@@ -324,6 +355,10 @@ fn parsed_founding(founding: muster_protocol::Founding) -> Result<Founding, Trou
 
 fn parsed(address: &str) -> Result<IpAddr, Trouble> {
     address.parse().map_err(|_| Trouble::new(format!("{address:?} is not an address")))
+}
+
+fn all_parsed(addresses: &[String]) -> Result<Vec<IpAddr>, Trouble> {
+    addresses.iter().map(|address| parsed(address)).collect()
 }
 
 /// The one question muster asks the wall clock: whether it has been set at all.

@@ -91,6 +91,7 @@ fn short(ask: &Ask) -> String {
         Ask::Servers => "servers".into(),
         Ask::Endpoint(address) => format!("endpoint {address}"),
         Ask::CutOff(at) => format!("cut off {at}"),
+        Ask::Sync(_) => "sync".to_owned(),
         Ask::BackUp { label, .. } => format!("backs up {}", label.number),
         Ask::Keep(_) => "keep".into(),
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use muster_wire::entry::Admitted;
-use muster_wire::{Entry, MachineId, Role, SignedCard};
+use muster_wire::{Card, Entry, MachineId, Role, SignedCard};
 
 use super::address::Claims;
 use super::silence::{Silence, Why};
@@ -69,18 +69,7 @@ impl Members {
     /// Wants everyone admitted who is there. Returns whether all the living are.
     pub(super) fn admit(&mut self, context: &mut Context<'_>, silence: &mut Silence) -> bool {
         let ledger = context.ledger;
-        let mut newcomers: Vec<&SignedCard> =
-            context.roster.known().values().map(|known| &known.card).filter(|card| admissible(card, context)).collect();
-        // One that cannot read the ledger would stop at its first look.
-        let (level, waits) = (ledger.level(), &mut *context.waits);
-        newcomers.retain(|card| {
-            let (card, machine) = (card.card(), card.card().machine);
-            let looked = card.has_looked() || context.charter.voters.contains(&machine);
-            waits.extend((!looked).then_some(Wait::Admission(Admission::Unchecked(machine))));
-            let reads = card.level >= level;
-            waits.extend((!reads).then_some(Wait::Admission(Admission::TooOld(machine))));
-            looked && reads
-        });
+        let mut newcomers = newcomers(context);
         let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
         let lost = lost_voters(context, silence);
         if newcomers.is_empty() && lost.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
@@ -121,17 +110,7 @@ impl Members {
         let mut names: BTreeSet<String> =
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
         names.extend(self.admitting.values().map(|(_, name)| name.clone()));
-        for card in lost.iter().map(|card| card.card()) {
-            let Some(address) = card.hosts().next().map(|address| address.to_string()) else {
-                context.waits.push(Wait::Admission(Admission::Address(card.machine)));
-                continue;
-            };
-            let (machine, sealing_key) = (card.machine, card.sealing_key);
-            let name = node_name(&card.hostname, machine, &names, &BTreeMap::new());
-            names.insert(name.clone());
-            let admitted = Admitted { machine, role: Role::ControlPlane, name, sealing_key, address };
-            context.wants.insert(Subject(About::Admit, machine, 0), Entry::Admitted(admitted));
-        }
+        lost.iter().for_each(|card| admit_lost(context, card.card(), &mut names));
         let hostnames = hostnames(context, newcomers.is_empty());
         for card in newcomers {
             let card = card.card();
@@ -151,11 +130,42 @@ impl Members {
             names.insert(name.clone());
             let Some(address) = claims.address(card, context).map(|address| address.to_string()) else { continue };
             self.admitting.insert(card.machine, (role, name.clone()));
-            let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
-            context.wants.insert(Subject(About::Admit, card.machine, 0), Entry::Admitted(admitted));
+            want(context, card, role, name, address);
         }
         all
     }
+}
+
+fn want(context: &mut Context<'_>, card: &Card, role: Role, name: String, address: String) {
+    let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
+    context.wants.insert(Subject(About::Admit, card.machine, 0), Entry::Admitted(admitted));
+}
+
+/// Whom policy admits, and who can read the ledger: who cannot would stop at its first look.
+fn newcomers<'a>(context: &mut Context<'a>) -> Vec<&'a SignedCard> {
+    let (roster, level) = (context.roster, context.ledger.level());
+    let cards = roster.known().values().map(|known| &known.card);
+    let mut newcomers: Vec<&SignedCard> = cards.filter(|card| admissible(card, context)).collect();
+    newcomers.retain(|card| {
+        let (card, machine) = (card.card(), card.card().machine);
+        let looked = card.has_looked() || context.charter.voters.contains(&machine);
+        context.waits.extend((!looked).then_some(Wait::Admission(Admission::Unchecked(machine))));
+        let reads = card.level >= level;
+        context.waits.extend((!reads).then_some(Wait::Admission(Admission::TooOld(machine))));
+        looked && reads
+    });
+    newcomers
+}
+
+/// Wants a voter of the charter admitted that will not come for it.
+fn admit_lost(context: &mut Context<'_>, card: &Card, names: &mut BTreeSet<String>) {
+    let Some(address) = card.hosts().next().map(|address| address.to_string()) else {
+        context.waits.push(Wait::Admission(Admission::Address(card.machine)));
+        return;
+    };
+    let name = node_name(&card.hostname, card.machine, names, &BTreeMap::new());
+    names.insert(name.clone());
+    want(context, card, Role::ControlPlane, name, address);
 }
 
 /// Whether the machine seems to live on under a new identity. One that is admitted beside the old one is another machine.

@@ -32,11 +32,12 @@ impl Tickets {
         attempt: Attempt,
         own: &Bytes,
     ) {
-        let mut recipient = recipient(member);
-        let machine = recipient.machine;
-        if planted("wrong-recipient") {
-            recipient.sealing_key = context.mine.card().sealing_key;
-        }
+        let recipient = recipient(if planted("wrong-recipient") {
+            context.ledger.member(context.me()).unwrap_or(member)
+        } else {
+            member
+        });
+        let machine = member.admitted.machine;
         if !runs.idle(context, machine, |job| matches!(job, Job::Ticket { .. })) || self.0.contains_key(&machine) {
             return;
         }

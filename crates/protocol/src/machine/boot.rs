@@ -70,14 +70,13 @@ impl Machine {
     ///
     /// # Errors
     /// When what the disk holds cannot be this machine's.
-    pub fn new(boot: Boot, now: Time, effects: &mut Effects) -> Result<Self, StartRefusal> {
-        let mut durable = boot.durable;
+    pub fn new(mut boot: Boot, now: Time, effects: &mut Effects) -> Result<Self, StartRefusal> {
+        let mut durable = std::mem::take(&mut boot.durable);
         if !durable.cluster.is_empty() && durable.cluster != boot.cluster {
             return Err(StartRefusal::OtherCluster { ours: boot.cluster, theirs: durable.cluster });
         }
         if planted("promises-forgotten") {
-            durable.promised = None;
-            durable.accepted = None;
+            (durable.promised, durable.accepted) = (None, None);
         }
         if planted("init-resumed") && durable.completed.is_none() {
             durable.started = None;
@@ -87,33 +86,9 @@ impl Machine {
         if !planted("boot-uncounted") || durable.boot == BootCount::NONE {
             durable.boot = durable.boot.next();
         }
-        let half = planted("hardware-half-compared");
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
-        let card = Card {
-            machine: boot.identity.machine(),
-            cluster: boot.cluster.clone(),
-            boot: durable.boot,
-            nonce,
-            serial: 0,
-            hostname: boot.hostname,
-            addresses: boot.addresses.clone(),
-            sealing_key: boot.sealing_key,
-            fingerprint: if half { Digest([boot.fingerprint.0[0] & 7; 32]) } else { boot.fingerprint },
-            settings: boot.settings.clone(),
-            // Whoever has joined could run kubeadm; to say so anew in each start would be news of every machine, twice.
-            unable: if durable.completed.is_some() { String::new() } else { Card::NOT_LOOKED.to_owned() },
-            reached: 0,
-            charter: durable.charter.as_ref().map(Certificate::charter_hash),
-            level: boot.level,
-            // What it found in its last start, most likely; it looks again, and says so if it is another one.
-            running: Running {
-                kubernetes: durable.completed.map_or(String::new(), |_| boot.settings.kubernetes_version.clone()),
-                ..Running::default()
-            },
-            epoch: Epoch::default(),
-        };
-        let mine = SignedCard::sign(&boot.identity, card);
+        let mine = SignedCard::sign(&boot.identity, first_card(&boot, &durable, nonce));
         let tuning = boot.tuning;
         let roster = Roster::new(now, &mine, boot.settings.machines, tuning.swim_forming, tuning.resend, &mut rng);
         let followed_before = durable.charter.is_some();
@@ -164,16 +139,48 @@ impl Machine {
             turned_away: TurnedAway::default(),
             last_impediment: None,
         };
-        effects.persist(&machine.durable).done();
-        // What it saw under another image, it follows under the right one.
-        let settings = machine.settings.digest;
-        if machine.durable.charter.is_none()
-            && let Some(seen) = machine.durable.seen.take_if(|seen| seen.charter().settings == settings)
-        {
-            machine.follow_charter(now, seen, effects);
-        }
-        machine.start_raft_if_voter(now, effects);
-        machine.settle(now, true, effects);
+        machine.begin(now, effects);
         Ok(machine)
+    }
+
+    fn begin(&mut self, now: Time, effects: &mut Effects) {
+        effects.persist(&self.durable).done();
+        // What it saw under another image, it follows under the right one.
+        let settings = self.settings.digest;
+        if self.durable.charter.is_none()
+            && let Some(seen) = self.durable.seen.take_if(|seen| seen.charter().settings == settings)
+        {
+            self.follow_charter(now, seen, effects);
+        }
+        self.start_raft_if_voter(now, effects);
+        self.settle(now, true, effects);
+    }
+}
+
+/// The card with which a machine starts.
+fn first_card(boot: &Boot, durable: &Durable, nonce: [u8; 16]) -> Card {
+    let half = planted("hardware-half-compared");
+    Card {
+        machine: boot.identity.machine(),
+        cluster: boot.cluster.clone(),
+        boot: durable.boot,
+        nonce,
+        serial: 0,
+        hostname: boot.hostname.clone(),
+        addresses: boot.addresses.clone(),
+        sealing_key: boot.sealing_key,
+        fingerprint: if half { Digest([boot.fingerprint.0[0] & 7; 32]) } else { boot.fingerprint },
+        settings: boot.settings.clone(),
+        // Whoever has joined could run kubeadm; to say so anew in each start would be news of every machine, twice.
+        unable: if durable.completed.is_some() { String::new() } else { Card::NOT_LOOKED.to_owned() },
+        reached: 0,
+        charter: durable.charter.as_ref().map(Certificate::charter_hash),
+        level: boot.level,
+        // What it found in its last start, most likely; it looks again, and says so if it is another one.
+        running: Running {
+            kubernetes: durable.completed.map_or(String::new(), |_| boot.settings.kubernetes_version.clone()),
+            ..Running::default()
+        },
+        epoch: Epoch::default(),
     }
 }

@@ -60,7 +60,7 @@ impl Machine {
     }
 
     /// Whether it is known which former addresses lead where: etcd cannot listen at one that the machine does not have.
-    pub fn knows_former(&self) -> bool {
+    pub(super) fn knows_former(&self) -> bool {
         let ledger = self.follow.ledger();
         ledger.ready().is_none() || ledger.member(self.id()).is_none() || self.former.told.is_some()
     }

@@ -36,7 +36,11 @@ impl Machine {
     /// # Errors
     /// The reason, for people.
     pub fn may_start(&self, now: Time) -> Result<(), String> {
-        self.may_bring_etcd(now, SAID)
+        self.may_bring_etcd(now, SAID)?;
+        match self.knows_former() {
+            true => Ok(()),
+            false => Err("it is not known yet at which address it is".to_owned()),
+        }
     }
 
     /// Whether etcd may be begun here as the ledger that this machine has says. Those that come back with it may be of the past like itself; so it has

@@ -271,12 +271,8 @@ impl Machine {
             Entry::InitReady { attempt, .. } | Entry::InitAbandoned { attempt, .. } => holds(*attempt),
             // Whoever was asked hands its own wish on.
             Entry::Wished(signed) => signed.machine == from,
-            // The leader's own.
-            Entry::LevelRaised { .. }
-            | Entry::Admitted(_)
-            | Entry::Promoted { .. }
-            | Entry::InitClaimed { .. }
-            | Entry::Ticket { .. } => false,
+            // What is not named here is the leader's own.
+            _ => false,
         }
     }
 }

@@ -161,14 +161,7 @@ impl Site {
             }
             Entry::Joined { .. } => Moment::Joined,
             // What comes after founding is not told apart by states.
-            Entry::LevelRaised { .. }
-            | Entry::Wished(_)
-            | Entry::Left { .. }
-            | Entry::Promoted { .. }
-            | Entry::BackedUp(_)
-            | Entry::BackupKept { .. }
-            | Entry::BackupGone { .. }
-            | Entry::RemovalHeld { .. } => return None,
+            _ => return None,
         };
         Some(moment)
     }

@@ -95,7 +95,7 @@ impl World {
                 Answer::Did(Ok(()))
             }
             // Names mean what they should, and a pause has passed when it is answered.
-            Ask::Endpoint(_) | Ask::Pause(_) | Ask::CutOff(_) => Answer::Did(Ok(())),
+            Ask::Endpoint(_) | Ask::Pause(_) | Ask::CutOff(_) | Ask::Sync(_) => Answer::Did(Ok(())),
         })
     }
 

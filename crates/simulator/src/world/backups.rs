@@ -139,6 +139,8 @@ impl World {
         let Some(other) = self.directory.get(&from).copied() else { return false };
         let host = &self.hosts[other as usize];
         let cut = self.net.cuts(slot, other) || self.net.cuts(other, slot);
-        host.up() && host.me == from && !cut && self.backups(other).contains(&digest)
+        let asks = self.hosts[slot as usize].me;
+        let may = host.machine.as_ref().is_some_and(|machine| machine.ledger().gives_backup(asks, digest));
+        host.up() && host.me == from && !cut && may && self.backups(other).contains(&digest)
     }
 }

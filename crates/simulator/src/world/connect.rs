@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_protocol::links::{Dial, Links, Sent, Stage, Want};
+use muster_protocol::links::{BadFrames, Dial, Links, Sent, Stage, Want};
 use muster_protocol::{Input, Time};
-use muster_wire::{Frame, MachineId};
+use muster_wire::{Frame, MachineId, WireError};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -23,6 +23,8 @@ pub(crate) struct Link {
     generation: u32,
     slots: [Slot; 2],
     ids: [MachineId; 2],
+    /// What came at each end that was no frame.
+    bad: [BadFrames; 2],
     /// Whether someone will look if it still works.
     doubted: bool,
 }
@@ -69,8 +71,8 @@ impl World {
                 Want::Reached(machine, address) => self.feed(slot, Input::Reached { machine, address }),
                 Want::Connected(machine) => self.feed(slot, Input::Connected(machine)),
                 Want::Disconnected(machine) => {
-                    self.feed(slot, Input::Disconnected(machine));
                     self.raft_unreachable(slot, machine);
+                    self.feed(slot, Input::Disconnected(machine));
                 }
                 // There are no names here, and nobody who asks what came of a hint.
                 Want::LookUp(_) | Want::Came(..) => {}
@@ -233,15 +235,19 @@ impl World {
             let links: Vec<LinkId> = self.hosts[slot as usize].links.connections_of(peer).collect();
             let twins = links.into_iter().filter(|id| self.other_end(*id, slot) != Some(other));
             twins.collect::<Vec<_>>().into_iter().for_each(|id| self.close(id));
+        }
+        // Whoever has none refuses, and makes some for whoever comes next.
+        let full = [from, to].map(|slot| self.hosts[slot as usize].links.is_full());
+        for slot in [from, to].into_iter().zip(full).filter_map(|(slot, full)| full.then_some(slot)) {
             self.tell_links(slot, |links, now| links.make_room(now));
         }
-        [from, to].iter().all(|slot| !self.hosts[*slot as usize].links.is_full())
+        full == [false, false]
     }
 
     fn join_ends(&mut self, slots: [Slot; 2], ids: [MachineId; 2]) -> LinkId {
         self.link_generation += 1;
         let generation = self.link_generation;
-        let link = Link { generation, slots, ids, doubted: false };
+        let link = Link { generation, slots, ids, bad: Default::default(), doubted: false };
         let place = match self.free_links.pop() {
             Some(place) => {
                 self.links[place as usize] = Some(link);
@@ -434,11 +440,27 @@ impl World {
             }
             Ok(_) => self.watch.lost("corrupt"),
             Err(error) => {
-                let Some(link) = self.link(id) else { return };
-                let whom = link.ids[1 - link.end(to)].to_string();
                 self.watch.lost("corrupt");
-                self.feed(to, Input::TurnedAway { whom, why: error.to_string().into() });
+                self.bad_frame(to, id, &error);
             }
+        }
+    }
+
+    /// Something came that is no frame: people are told, and whoever sends too much of it is left alone for a while.
+    fn bad_frame(&mut self, to: Slot, id: LinkId, why: &WireError) {
+        let Some(link) = self.links[id.place as usize].as_mut().filter(|link| link.generation == id.generation) else {
+            return;
+        };
+        let end = link.end(to);
+        let (machine, whom) = (link.ids[1 - end], link.ids[1 - end].to_string());
+        link.bad[end].came(why);
+        let offends = link.bad[end].are_too_many();
+        let host = &mut self.hosts[to as usize];
+        if host.handshakes.is_news(host.clock.show(self.now), &whom) {
+            self.feed(to, Input::TurnedAway { whom, why: why.to_string().into() });
+        }
+        if offends {
+            self.tell_links(to, |links, now| links.offended(now, machine));
         }
     }
 }

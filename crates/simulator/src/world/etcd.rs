@@ -96,9 +96,8 @@ impl World {
 
     /// Whether a machine's kubelet waits for its machine's word when it is switched on: it would start etcd, be it for the first time.
     pub(super) fn kubelet_waits(&self, slot: Slot) -> bool {
-        self.has(slot, KUBELET)
-            && self.has(slot, &at(ETCD_MANIFEST))
-            && (self.has(slot, DATA) || matches!(self.guarded(slot), Verdict::Start { .. }))
+        let etcd = self.has(slot, &at(ETCD_MANIFEST));
+        self.has(slot, KUBELET) && etcd && self.guarded(slot).asks_first(etcd, false)
     }
 
     /// A kubelet that waits is started once its machine says so.

@@ -123,14 +123,6 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         }
         // Late it is as true as it ever was: it would have a machine join anew that has.
         Entry::Left { .. } | Entry::RemovalHeld { .. } => return None,
-        Entry::Removed { .. }
-        | Entry::Promoted { .. }
-        | Entry::Joined { .. }
-        | Entry::LevelRaised { .. }
-        | Entry::BackedUp(_)
-        | Entry::BackupKept { .. }
-        | Entry::BackupGone { .. }
-        | Entry::Wished(_) => entry.clone(),
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
             (0, Some(machine)) => Entry::InitClaimed { attempt: Attempt(attempts + 1), machine, founders: Vec::new() },
             // A worker begins no etcd.
@@ -183,6 +175,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
             2 => etcd_turn(*holder, TurnChange::GaveUp, TurnNumber(over(turns))),
             _ => etcd_turn(*holder, TurnChange::Done, TurnNumber(over(turns))),
         },
+        _ => entry.clone(),
     })
 }
 

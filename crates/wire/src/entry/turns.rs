@@ -69,11 +69,11 @@ impl Turn {
 
     /// To the generated type.
     pub fn to_proto(&self) -> proto::Turn {
-        let given_up = crate::planted::planted("given-up-as-done");
         let change = match self.change {
             TurnChange::Started => proto::TurnChange::Started,
-            TurnChange::GaveUp if !given_up => proto::TurnChange::GaveUp,
-            TurnChange::Done | TurnChange::GaveUp => proto::TurnChange::Done,
+            TurnChange::GaveUp if crate::planted::planted("given-up-as-done") => proto::TurnChange::Done,
+            TurnChange::GaveUp => proto::TurnChange::GaveUp,
+            TurnChange::Done => proto::TurnChange::Done,
         };
         proto::Turn {
             kind: kind_to_proto(self.kind).into(),

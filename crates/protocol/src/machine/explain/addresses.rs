@@ -1,7 +1,7 @@
 //! Machines without an address of their own, and two that share one, or look like one.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use muster_wire::{Card, MachineId, Revision, host_of};
@@ -102,10 +102,11 @@ impl Machine {
             let admitted = admitted.filter(|address| card.hosts().any(|own| own == *address));
             let reached = card.reached_at().filter_map(|address| host_of(address)).chain(admitted);
             let listed = card.hosts().filter(|_| card.reached == 0).map(|address| (address, false));
-            for (mut address, firm) in listed.chain(reached.map(|address| (address, true))) {
-                if let (IpAddr::V4(v4), true) = (address, planted("addresses-half-compared")) {
-                    address = IpAddr::from([v4.octets()[0], v4.octets()[1], 0, 0]);
-                }
+            for (address, firm) in listed.chain(reached.map(|address| (address, true))) {
+                let address = match address {
+                    IpAddr::V4(v4) if planted("addresses-half-compared") => (v4 & Ipv4Addr::new(255, 255, 0, 0)).into(),
+                    address => address,
+                };
                 *claims.entry(address).or_default().entry(card.machine).or_default() |= firm;
             }
         }
