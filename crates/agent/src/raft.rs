@@ -154,12 +154,12 @@ impl Raft {
     }
 
     /// How many calls of others were refused, by reason.
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (Dropped, u64)> {
         let counts = self.seat.refusals().map(|refusals: &Refusals| {
             [
-                ("Raft call of a stranger", refusals.strangers()),
-                ("Raft call in another's name", refusals.impostors()),
-                ("malformed Raft call", refusals.malformed()),
+                (Dropped::RaftStranger, refusals.strangers()),
+                (Dropped::RaftImpostor, refusals.impostors()),
+                (Dropped::RaftMalformed, refusals.malformed()),
             ]
         });
         counts.into_iter().flatten().filter(|(_, count)| *count > 0)

@@ -14,7 +14,7 @@ use crate::states::Way;
 use crate::trace::Trace;
 use crate::vary;
 use crate::watch::Watch;
-use crate::world::{At, World};
+use crate::world::{At, Lost, World};
 
 /// What came of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,7 +98,7 @@ pub struct Outcome {
     /// Bytes of frames sent.
     pub frame_bytes: u64,
     /// Frames lost, by reason.
-    pub lost: BTreeMap<&'static str, u64>,
+    pub lost: BTreeMap<Lost, u64>,
     /// Microseconds it took.
     pub wall_us: u64,
     /// Of those, microseconds on a core.

@@ -14,7 +14,7 @@ use crate::sometimes::Sometimes;
 use crate::states::Site;
 use crate::trace::Trace;
 use crate::truth::Truth;
-use crate::world::{At, Cluster, SealedTo, Slot, World};
+use crate::world::{At, Cluster, Lost, SealedTo, Slot, World};
 
 /// One thing that happened in the world, as it happened. `slot` is the machine it happened on, `machine` its identity.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ pub struct Watch {
     pub checks: Checks,
     /// The states that the site came to.
     pub(crate) site: Site,
-    lost: BTreeMap<&'static str, u64>,
+    lost: BTreeMap<Lost, u64>,
     /// The trace, if one is wanted.
     pub trace: Option<Trace>,
     stop_when_held: bool,
@@ -169,7 +169,7 @@ impl Watch {
     }
 
     /// Frames that did not arrive, by reason.
-    pub fn frames_lost(&self) -> &BTreeMap<&'static str, u64> {
+    pub fn frames_lost(&self) -> &BTreeMap<Lost, u64> {
         &self.lost
     }
 
@@ -189,9 +189,9 @@ impl Watch {
         self.hash = (self.hash.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
-    pub(crate) fn lost(&mut self, why: &'static str) {
+    pub(crate) fn lost(&mut self, why: Lost) {
         *self.lost.entry(why).or_default() += 1;
-        self.sometimes.reached(if why == "corrupt" { "frame-corrupt" } else { "frame-dropped" });
+        self.sometimes.reached(if why == Lost::Corrupt { "frame-corrupt" } else { "frame-dropped" });
     }
 
     pub(crate) fn see(&mut self, now: At, seen: &Seen<'_>) {

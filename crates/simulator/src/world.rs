@@ -33,6 +33,7 @@ pub use event::{At, Slot};
 pub use host::Power;
 pub(crate) use host::{Host, Strange};
 pub use kubeadm::{Cluster, SealedTo};
+pub use network::Lost;
 
 use crate::reach::Fared;
 use crate::scenario::{Differs, Fault, Other, Policy, Scenario, Sort, plan};

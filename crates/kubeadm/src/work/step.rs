@@ -70,7 +70,8 @@ impl Deed {
             (settings.kubelet_dir.join("pki"), true),
         ];
         self.hands.at("sync");
-        self.hands.does(Ask::Sync(places)).await?;
+        let failed = |trouble| Trouble { phase: Some("sync".to_owned()), ..trouble };
+        self.hands.does(Ask::Sync(places)).await.map_err(failed)?;
         self.hands.past();
         Ok(())
     }

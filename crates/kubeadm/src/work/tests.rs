@@ -392,7 +392,14 @@ fn a_worker_that_is_known_from_the_start_is_done_once_its_kubelet_has_a_certific
         ask => well(ask),
     });
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
-    assert_eq!(asks.last().map(String::as_str), Some("write kubelet.conf 600"));
+    assert_eq!(asks[asks.len() - 2..], ["write kubelet.conf 600", "sync"]);
+    let (result, _) = drive(begin(here(), true, finish()), |ask| match ask {
+        Ask::Sync(_) => Answer::Did(Err("the disk fails".to_owned())),
+        Ask::Exists(_) => Answer::Exists(true),
+        ask => well(ask),
+    });
+    let failure = result.expect_err("what is not on the disk is not done");
+    assert_eq!((failure.phase.as_deref(), failure.why.as_str()), (Some("sync"), "the disk fails"));
     let (result, asks) = drive(begin(here(), true, finish()), |ask| match ask {
         Ask::Exists(_) => Answer::Exists(false),
         ask => well(ask),
@@ -439,6 +446,7 @@ fn renewing_starts_anew_what_reads_its_certificate_once_and_touches_the_kubelet_
         "read admin.conf",
         "GET 10.0.0.1:6443 /readyz",
         "remove kubelet.yaml",
+        "sync",
     ];
     assert_eq!(asks, expected);
     let (result, asks) = drive(begin(here(), true, renew(true)), &mut answer);

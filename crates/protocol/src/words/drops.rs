@@ -18,6 +18,12 @@ pub enum Dropped {
     VoteOutOfPlace,
     /// Raft's own frame where none belongs.
     RaftFrame,
+    /// A call of Raft's by a machine that takes no part in it.
+    RaftStranger,
+    /// A call of Raft's in another machine's name.
+    RaftImpostor,
+    /// A call of Raft's that cannot be read.
+    RaftMalformed,
     /// A question for a report, or a part of one, where none belongs.
     ReportFrame,
     /// A question for a part of a backup, or such a part, where none belongs.

@@ -13,6 +13,7 @@ use rand::seq::SliceRandom;
 use super::chance::{MS, S};
 use super::event::{Event, LinkId, Slot};
 use super::host::{Host, Power};
+use super::network::Lost;
 use super::{PORT, World, signed};
 use crate::scenario::Differs;
 use crate::watch::Seen;
@@ -414,13 +415,13 @@ impl World {
     }
 
     pub(super) fn deliver(&mut self, to: Slot, id: LinkId, frame: Frame) {
-        let Some(link) = self.link(id) else { return self.watch.lost("link gone") };
+        let Some(link) = self.link(id) else { return self.watch.lost(Lost::LinkGone) };
         let (from, host) = (link.ids[1 - link.end(to)], &self.hosts[to as usize]);
         if !host.links.stands(id) {
-            return self.watch.lost("link gone");
+            return self.watch.lost(Lost::LinkGone);
         }
         if !host.links.hears(host.clock.show(self.now), from) {
-            return self.watch.lost("refused");
+            return self.watch.lost(Lost::Refused);
         }
         self.watch.delivered(self.now, to);
         self.answer_two_ways(to, from, &frame);
@@ -438,9 +439,9 @@ impl World {
             Ok(frame @ (Frame::Accepted { .. } | Frame::Chartered { .. } | Frame::Cards(_))) => {
                 self.deliver(to, id, frame)
             }
-            Ok(_) => self.watch.lost("corrupt"),
+            Ok(_) => self.watch.lost(Lost::Corrupt),
             Err(error) => {
-                self.watch.lost("corrupt");
+                self.watch.lost(Lost::Corrupt);
                 self.bad_frame(to, id, &error);
             }
         }

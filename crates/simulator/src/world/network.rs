@@ -26,12 +26,32 @@ struct Rule {
     took: Cell<bool>,
 }
 
+/// Why a frame does not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lost {
+    /// Nothing gets through between the two.
+    Cut,
+    /// The network loses some.
+    Lost,
+    /// The network loses long ones.
+    Swallowed,
+    /// It would wait too long for a slow link.
+    Queue,
+    /// Its connection is gone.
+    LinkGone,
+    /// The receiver refuses its sender.
+    Refused,
+    /// It was changed on its way.
+    Corrupt,
+}
+
 /// What becomes of a frame: when it arrives, perhaps more than once, perhaps changed.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
     pub(crate) arrivals: Vec<(At, bool)>,
     /// Why it does not arrive.
-    pub(crate) lost: Option<&'static str>,
+    pub(crate) lost: Option<Lost>,
 }
 
 /// The network.
@@ -137,15 +157,15 @@ impl Net {
     pub(crate) fn fate(&mut self, chance: &mut Chance, now: At, from: Slot, to: Slot, bytes: usize) -> Fate {
         let mut fate = Fate::default();
         if self.cuts(from, to) {
-            fate.lost = Some("cut");
+            fate.lost = Some(Lost::Cut);
             return fate;
         }
         if chance.happens(self.settings.loss) {
-            fate.lost = Some("lost");
+            fate.lost = Some(Lost::Lost);
             return fate;
         }
         let Some(sent) = self.depart(now, from, bytes) else {
-            fate.lost = Some("queue");
+            fate.lost = Some(Lost::Queue);
             return fate;
         };
         let mut arrival = sent + self.latency(chance, from, to) + chance.draw([0.0, self.settings.jitter_ms], MS);
@@ -154,8 +174,8 @@ impl Net {
         let mut acted = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.touches(from, to)) {
             match rule.sort {
-                Sort::Loss if chance.happens(rule.rate) => rule.loses(&mut fate, "lost"),
-                Sort::Swallow if bytes > rule.bytes => rule.loses(&mut fate, "swallowed"),
+                Sort::Loss if chance.happens(rule.rate) => rule.loses(&mut fate, Lost::Lost),
+                Sort::Swallow if bytes > rule.bytes => rule.loses(&mut fate, Lost::Swallowed),
                 Sort::Delay => arrival += chance.draw([0.0, rule.us], 1.0),
                 Sort::Duplicate if chance.happens(rule.rate) => again = Some(chance.draw([0.0, rule.us], 1.0)),
                 Sort::Corrupt if chance.happens(rule.rate) => changed = true,
@@ -197,7 +217,7 @@ impl Rule {
     }
 
     /// A frame is lost, by this rule unless by another one already.
-    fn loses(&self, fate: &mut Fate, why: &'static str) {
+    fn loses(&self, fate: &mut Fate, why: Lost) {
         if fate.lost.is_none() {
             self.took.set(true);
         }

@@ -45,13 +45,13 @@ struct Came {
 
 /// Rounds of faults, until the time is over or a promise is broken.
 pub(crate) fn chaos(paths: &Paths, arguments: &ChaosArguments, report: &Report) -> Result<()> {
-    let testbed = Testbed::load(paths)?;
+    let mut testbed = Testbed::load(paths)?;
     let seed = arguments.seed.unwrap_or((now() * 1e3) as u64);
     until(arguments.timeout, || whole(&testbed).map(drop))?;
     let writer = Writer::start(&testbed)?;
     report.step(format!("seed {seed}: {} machines, faults for {} minutes", testbed.machines.len(), arguments.minutes));
     let mut rounds = Vec::new();
-    let done = rounds_of(&testbed, arguments, seed, &writer, &mut rounds, report);
+    let done = rounds_of(&mut testbed, arguments, seed, &writer, &mut rounds, report);
     let written = writer.count();
     let stopped = writer.finish();
     if let Err(error) = done.and(stopped) {
@@ -97,7 +97,7 @@ fn table(rounds: &[Came]) -> String {
 }
 
 fn rounds_of(
-    testbed: &Testbed,
+    testbed: &mut Testbed,
     arguments: &ChaosArguments,
     seed: u64,
     writer: &Writer,
@@ -110,7 +110,7 @@ fn rounds_of(
     while started.elapsed() < Duration::from_secs(arguments.minutes * 60) {
         let drawn = dice.round(testbed.machines.len(), sorts);
         report.step(format!("round {}: {drawn}", rounds.len() + 1));
-        let whole = befall(testbed, &drawn, &before, arguments.timeout)?;
+        let whole = befall(testbed, &drawn, &before, writer, arguments.timeout)?;
         let lost = writer.lost(&Cluster::find(testbed)?)?;
         if !lost.is_empty() {
             bail!("{} acknowledged writes are lost: {}", lost.len(), lost.join(", "));
@@ -123,7 +123,7 @@ fn rounds_of(
 }
 
 /// Lets a round's faults begin and end, and returns how many seconds later all was whole.
-fn befall(testbed: &Testbed, drawn: &Round, before: &WhoItIs, timeout: Duration) -> Result<f64> {
+fn befall(testbed: &mut Testbed, drawn: &Round, before: &WhoItIs, writer: &Writer, timeout: Duration) -> Result<f64> {
     let mut begun = 0;
     let begins = drawn.faults.iter().try_for_each(|fault| {
         begun += 1;
@@ -134,8 +134,11 @@ fn befall(testbed: &Testbed, drawn: &Round, before: &WhoItIs, timeout: Duration)
     // What has begun ends, each of them, also where one failed or somebody wants no more.
     let ends = drawn.faults.iter().take(begun);
     let ends: Vec<_> = ends.map(|fault| fault.end(testbed).with_context(|| format!("{fault:?} ends"))).collect();
+    let testbed = &*testbed;
     slept?;
     ends.into_iter().collect::<Result<()>>()?;
+    // Some may be elsewhere now.
+    writer.goes_by(testbed)?;
     let ended = now();
     until(timeout, || {
         let cluster = Cluster::find(testbed)?;

@@ -20,6 +20,8 @@ pub(crate) enum Sort {
     Outage,
     /// Its disk is another one, which is empty
     Wipe,
+    /// Its power is gone for a while, and it comes back with another address
+    Address,
     /// Its cable is unplugged
     Cut,
     /// A third of the packets that it receives are lost
@@ -129,7 +131,7 @@ impl Fault {
         for machine in self.machines(testbed) {
             let shell = |script: &str| output(&mut machine.exec(&["sh", "-c", script])?).map(drop);
             match self.sort {
-                Sort::Power | Sort::Outage => machine.kill()?,
+                Sort::Power | Sort::Outage | Sort::Address => machine.kill()?,
                 Sort::Wipe => machine.wipe()?,
                 Sort::Cut => network::cut(machine)?,
                 Sort::Loss => network::lose(machine, LOSS)?,
@@ -150,11 +152,15 @@ impl Fault {
     }
 
     /// It ends.
-    pub(super) fn end(&self, testbed: &Testbed) -> Result<()> {
+    pub(super) fn end(&self, testbed: &mut Testbed) -> Result<()> {
+        if self.sort == Sort::Address {
+            let names: Vec<String> = self.machines(testbed).iter().map(|machine| machine.name.clone()).collect();
+            names.iter().try_for_each(|name| testbed.lease_again(name))?;
+        }
         for machine in self.machines(testbed) {
             let shell = |script: &str| output(&mut machine.exec(&["sh", "-c", script])?).map(drop);
             match self.sort {
-                Sort::Power | Sort::Outage => machine.start()?,
+                Sort::Power | Sort::Outage | Sort::Address => machine.start()?,
                 Sort::Cut => network::heal(machine)?,
                 Sort::Loss => network::lose(machine, 0)?,
                 Sort::AgentStop => shell("systemctl kill --kill-whom=main --signal=CONT muster")?,

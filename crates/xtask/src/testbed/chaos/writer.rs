@@ -27,9 +27,14 @@ fn written() -> String {
     format!("{OBJECTS}?labelSelector={}%3D{}", LABEL.0, LABEL.1)
 }
 
+fn ways(testbed: &Testbed) -> Result<Vec<Way>> {
+    testbed.machines.iter().map(|machine| Way::through(testbed, machine)).collect()
+}
+
 /// It writes until it is told to stop.
 pub(super) struct Writer {
     stop: Arc<AtomicBool>,
+    ways: Arc<Mutex<Vec<Way>>>,
     acknowledged: Arc<Mutex<BTreeSet<String>>>,
     thread: JoinHandle<()>,
 }
@@ -37,10 +42,9 @@ pub(super) struct Writer {
 impl Writer {
     /// Begins to write.
     pub(super) fn start(testbed: &Testbed) -> Result<Self> {
-        let ways: Vec<Way> =
-            testbed.machines.iter().map(|machine| Way::through(testbed, machine)).collect::<Result<_>>()?;
+        let ways = Arc::new(Mutex::new(ways(testbed)?));
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<BTreeSet<String>>>::default());
-        let (stopped, kept) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+        let (stopped, kept, goes) = (Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&ways));
         // Tells what this run writes from what an earlier one has left.
         let run = (now() * 1e3) as u64;
         let thread = spawn(move || {
@@ -51,6 +55,7 @@ impl Writer {
                 let name = format!("chaos-{run}-{number}");
                 let body = serde_json::json!({"metadata": {"name": name, "labels": {LABEL.0: LABEL.1}}}).to_string();
                 // The next machine each time: whoever is cut off takes nothing, and is passed over.
+                let ways = goes.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if let Some(way) = ways.get(number % ways.len().max(1))
                     && way.connect(PATIENCE).and_then(|mut to| way.once(&mut to, "POST", OBJECTS, &body)).is_ok()
                 {
@@ -59,7 +64,13 @@ impl Writer {
                 sleep(PAUSE);
             }
         });
-        Ok(Self { stop, acknowledged, thread })
+        Ok(Self { stop, ways, acknowledged, thread })
+    }
+
+    /// From here on it asks the machines where they are now.
+    pub(super) fn goes_by(&self, testbed: &Testbed) -> Result<()> {
+        *self.ways.lock().unwrap_or_else(PoisonError::into_inner) = ways(testbed)?;
+        Ok(())
     }
 
     /// How many writes were acknowledged so far.
