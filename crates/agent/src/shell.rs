@@ -191,7 +191,7 @@ impl Shell {
         self.recorder.input(now, &input);
         self.machine.handle(now, input, effects);
         self.recorder.done(effects);
-        self.raft.trust(self.machine.ledger());
+        self.raft.trust(self.machine.latest_ledger());
         self.carry_out(effects).await?;
         let at_rest = self.machine.phase() == Phase::Ready;
         if at_rest != self.at_rest {

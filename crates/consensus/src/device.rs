@@ -296,7 +296,8 @@ fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>
 /// a record of its own term: until then its ledger may lack what was committed before, and what it would propose by it may come late and do harm.
 fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, EmptyNode>) -> (u64, Option<MachineId>) {
     let alone = metrics.membership_config.membership().voter_ids().count() < 2;
-    let unheard = metrics.millis_since_quorum_ack.is_some_and(|millis| u128::from(millis) > silence.as_millis());
+    // openraft lets one that led when it stopped lead when it starts, before it has heard anybody.
+    let unheard = metrics.millis_since_quorum_ack.is_none_or(|millis| u128::from(millis) > silence.as_millis());
     let caught_up = metrics.last_applied.is_some_and(|last| last.leader_id.term == metrics.current_term);
     let leader = metrics.current_leader.filter(|leader| *leader != me || caught_up && (alone || !unheard));
     (metrics.current_term, leader)

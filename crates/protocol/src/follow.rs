@@ -154,6 +154,8 @@ pub(crate) struct Follow {
     orphaned: Option<Time>,
     /// How long that may be.
     quiet: Duration,
+    /// What another voter had meanwhile, while that is later than what its own Raft has told: who votes now, this machine may not know.
+    seen: Option<Ledger>,
     changed: bool,
 }
 
@@ -176,6 +178,11 @@ impl Follow {
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The latest ledger that this machine has seen, be it another voter's. It says whose Raft is answered, and nothing else.
+    pub(crate) fn latest(&self) -> &Ledger {
+        self.seen.as_ref().filter(|seen| seen.supersedes(&self.ledger)).unwrap_or(&self.ledger)
     }
 
     /// This machine's Raft says who takes part.
@@ -321,17 +328,19 @@ impl Follow {
 
     /// A voter answered.
     pub(crate) fn news(&mut self, from: MachineId, news: LedgerNews) -> Vec<(Entry, Result<(), Refusal>)> {
-        let ours = self.poll.take_if(|poll| poll.call == news.call && poll.to == from).is_some();
-        if ours {
-            self.unanswered = 0;
-        }
-        if ours && news.removal.is_some() && self.removal != news.removal {
+        let Some(poll) = self.poll.take_if(|poll| poll.call == news.call && poll.to == from) else { return Vec::new() };
+        self.unanswered = 0;
+        if news.removal.is_some() && self.removal != news.removal {
             self.removal = news.removal;
             self.changed = true;
         }
-        // While Raft feeds the ledger, news is at best old. If this machine was not removed, it is asked again after a while.
-        if !ours || self.fed {
-            self.orphaned.take_if(|_| ours);
+        // While Raft feeds the ledger, its own is not made of news. If this machine was not removed, it asks again after a while, and another one:
+        // whoever was away with it knows no more.
+        if self.fed || poll.looks_ahead {
+            (self.orphaned, self.poll_turn) = (None, self.poll_turn + 1);
+            if !crate::planted::planted("successors-refused") {
+                self.look_ahead(&news);
+            }
             return Vec::new();
         }
         if news.leader.is_some() && news.leader != self.leader {

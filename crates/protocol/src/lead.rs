@@ -27,6 +27,7 @@ use muster_wire::MachineId;
 use self::backups::Backups;
 use self::disrupt::Disrupt;
 use self::init::Init;
+use self::level::Level;
 use self::members::Members;
 pub(crate) use self::pass::Context;
 use self::pki::Pki;
@@ -51,6 +52,7 @@ pub(crate) struct Lead {
     members: Members,
     disrupt: Disrupt,
     backups: Backups,
+    level: Level,
     init: Init,
     voters: Voters,
     pki: Pki,
@@ -103,9 +105,10 @@ impl Lead {
         let me = context.me();
         self.backups.run(context, &mut self.runs, true);
         self.disrupt.run(context, &mut self.silence, &mut self.backups, &mut self.runs, me);
-        let admitted_all = self.members.admit(context, &mut self.silence);
+        let to_know = self.level.to_know(context);
+        let admitted_all = self.members.admit(context, &mut self.silence, to_know);
         // A claim names its founders only at a level that has them, so it comes when the ledger has risen.
-        let rises = level::raise(context);
+        let rises = self.level.raise(context);
         self.init.watch_claim(context, &mut self.silence, admitted_all && !rises);
         turns::watch(context, &mut self.silence);
         self.voters.grow(context);

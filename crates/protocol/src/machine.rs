@@ -122,6 +122,11 @@ impl Machine {
         self.follow.ledger()
     }
 
+    /// The latest ledger that it has seen, which says whose Raft is answered: its own, or that of another voter while its own Raft tells it nothing.
+    pub fn latest_ledger(&self) -> &crate::Ledger {
+        self.follow.latest()
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -68,6 +68,9 @@ const SCENARIOS: &[&str] = &[
     "recovery-old",
     "recovery-behind",
     "planes-replaced-power-loss",
+    "split-replaced",
+    "level-while-replaced",
+    "two-cut-off",
     "backups",
     "restore",
 ];

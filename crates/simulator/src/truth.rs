@@ -59,6 +59,8 @@ pub struct Truth {
     pub leader: Option<MachineId>,
     /// The highest revision that was seen committed.
     pub committed: Revision,
+    /// When each was.
+    commits: Vec<(At, Revision)>,
     /// Machines that were ever admitted.
     pub admitted: BTreeSet<MachineId>,
     /// Control planes that were given up when one of them rebuilt the cluster: what they do from then on is no part of it.
@@ -90,7 +92,7 @@ pub struct Truth {
     /// Machines whose etcd members are in etcd's list, in truth.
     pub(crate) in_etcd: BTreeSet<MachineId>,
     /// The identity of the machine whose member etcd has at a place.
-    etcd_of: BTreeMap<Slot, MachineId>,
+    pub(crate) etcd_of: BTreeMap<Slot, MachineId>,
     /// The identity whose member left etcd just now.
     pub(crate) left_etcd: Option<MachineId>,
     /// Identities whose members were taken out of etcd.
@@ -273,6 +275,7 @@ impl Truth {
     /// An entry is committed that nobody was seen to apply before.
     fn applies(&mut self, now: At, revision: Revision, entry: Option<Entry>, sometimes: &mut Sometimes) {
         self.committed = revision;
+        self.commits.push((now, revision));
         let member = entry.as_ref().and_then(|entry| match entry {
             Entry::Removed { machine } => Some(*machine),
             _ => None,
@@ -412,6 +415,12 @@ impl Truth {
     /// Whether the disk of an identity was wiped.
     pub(crate) fn is_wiped(&self, machine: MachineId) -> bool {
         self.wiped.contains(&machine)
+    }
+
+    /// What was committed by then.
+    pub(crate) fn committed_by(&self, at: At) -> Option<Revision> {
+        let count = self.commits.partition_point(|(when, _)| *when <= at);
+        self.commits.get(count.checked_sub(1)?).map(|(_, revision)| *revision)
     }
 
     /// Machines that vote in Raft, or did.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use muster_protocol::BackupPlan;
 use muster_wire::Digest;
 use zeroize::Zeroizing;
@@ -27,6 +28,8 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
     let documents = documents(values, problems);
     let manifests = manifests::read(values, problems);
     ports(values, problems);
+    own_subnets(values, problems);
+    directories(values, problems);
     let durable = durable(values, problems);
     let address = |text: String| socket_address(&text);
     let path = |key: &str| values.text(key).map(PathBuf::from);
@@ -75,6 +78,30 @@ pub(crate) fn image(values: &Values, file: &Path, problems: &mut Vec<Problem>) -
     };
     plan::check(&image, values, problems);
     Some(image)
+}
+
+/// No machine has an address of its own where Pods and Services have theirs, or where kubeadm takes none.
+fn own_subnets(values: &Values, problems: &mut Vec<Problem>) {
+    for own in values.texts("discovery.subnets").iter().filter_map(|subnet| subnet.parse::<IpNet>().ok()) {
+        for key in ["kubernetes.pod_subnet", "kubernetes.service_subnet"] {
+            let theirs = values.text(key).unwrap_or_default();
+            let theirs = theirs.split(',').filter_map(|subnet| subnet.parse::<IpNet>().ok());
+            if let Some(theirs) = theirs.into_iter().find(|theirs| theirs.contains(&own)) {
+                let text = format!(
+                    "`discovery.subnets` holds {own}, which lies in `{key}` = {theirs}: an address there counts as no machine's own"
+                );
+                problems.push(Problem::error(values.place("discovery.subnets"), text));
+            }
+        }
+        let link_local = match own {
+            IpNet::V4(own) => own.addr().is_link_local(),
+            IpNet::V6(own) => own.addr().is_unicast_link_local(),
+        };
+        if link_local {
+            let text = format!("`discovery.subnets` holds {own}: kubeadm takes no link-local address for a machine");
+            problems.push(Problem::error(values.place("discovery.subnets"), text));
+        }
+    }
 }
 
 fn missing(key: &str, what: &str) -> Problem {
@@ -204,6 +231,20 @@ fn ports(values: &Values, problems: &mut Vec<Problem>) {
             let place = [*key, *other].map(|key| values.place(key)).into_iter().find(|place| *place != Place::Default);
             let port = port.unwrap_or_default();
             let text = format!("`{key}` and `{other}` both use port {port}");
+            problems.push(Problem::error(place.unwrap_or(Place::Default), text));
+        }
+    }
+}
+
+/// Whoever empties one of them, as a reset does, must not empty another one's.
+fn directories(values: &Values, problems: &mut Vec<Problem>) {
+    let keys = ["kubernetes.dir", "kubernetes.kubelet_dir", "kubernetes.etcd_dir", "state.dir"];
+    let paths = keys.map(|key| (key, values.text(key).map(PathBuf::from)));
+    for (at, (key, path)) in paths.iter().enumerate() {
+        let same = |(_, other): &&(&str, Option<PathBuf>)| path.is_some() && other == path;
+        if let Some((other, _)) = paths[..at].iter().find(same) {
+            let place = [*key, *other].map(|key| values.place(key)).into_iter().find(|place| *place != Place::Default);
+            let text = format!("`{key}` and `{other}` are one directory");
             problems.push(Problem::error(place.unwrap_or(Place::Default), text));
         }
     }

@@ -139,6 +139,18 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         ("kubernetes.api_port = 65536", "`kubernetes.api_port` is 65536; it must be a whole number from 1 to 65535"),
         ("kubernetes.api_port = 7443", "`kubernetes.api_port` and `kubernetes.endpoint_port` both use port 7443"),
         (
+            "kubernetes.etcd_dir = \"/var/lib/kubelet\"",
+            "`kubernetes.etcd_dir` and `kubernetes.kubelet_dir` are one directory",
+        ),
+        (
+            "discovery.subnets = [\"192.168.50.0/24\"]\nkubernetes.pod_subnet = \"192.168.0.0/16\"",
+            "`discovery.subnets` holds 192.168.50.0/24, which lies in `kubernetes.pod_subnet` = 192.168.0.0/16: an address there counts as no machine's own",
+        ),
+        (
+            "discovery.subnets = [\"fe80::/10\"]",
+            "`discovery.subnets` holds fe80::/10: kubeadm takes no link-local address for a machine",
+        ),
+        (
             "kubernetes.dir = \"etc\"",
             "`kubernetes.dir` is \"etc\"; it must be an absolute path, such as \"/var/lib/muster\"",
         ),

@@ -27,6 +27,8 @@ pub(super) struct Poll {
     pub(super) sent: Time,
     /// Whether this machine knows of no vote that it has: then it may answer nobody.
     by_chance: bool,
+    /// Whether it goes on from the latest ledger that was seen: this machine's own is fed by Raft.
+    pub(super) looks_ahead: bool,
 }
 
 impl Follow {
@@ -85,12 +87,27 @@ impl Follow {
 
     /// The ledger that somebody has who answered a survey; nothing if this machine is no member there, or cannot read it.
     pub(crate) fn surveyed(&self, news: &LedgerNews) -> Option<Ledger> {
+        self.with_news(&self.ledger, news)
+    }
+
+    /// What another voter has, where it is later. While this machine was away, who leads may have come to be a voter: its Raft would be refused as a
+    /// stranger's for ever.
+    pub(super) fn look_ahead(&mut self, news: &LedgerNews) {
+        let Some(ledger) = self.with_news(self.latest(), news) else { return };
+        // What a later epoch means its cards say.
+        if ledger.epoch() == self.ledger.epoch() && ledger.revision() > self.latest().revision() {
+            self.seen = Some(ledger);
+            self.changed = true;
+        }
+    }
+
+    fn with_news(&self, base: &Ledger, news: &LedgerNews) -> Option<Ledger> {
         if news.not_admitted || news.removal.is_some() {
             return None;
         }
         let mut ledger = match &news.state {
             Some(state) => Ledger::decode(state, self.known).ok()?,
-            None => self.ledger.clone(),
+            None => base.clone(),
         };
         for (revision, entry) in &news.entries {
             let entry = Entry::decode_at(entry.clone(), self.known).ok()?;
@@ -168,12 +185,13 @@ impl Follow {
         let mut order = (0..asks.len()).map(|step| asks[(start + step) % asks.len()]);
         let Some(to) = order.clone().find(|voter| roster.is_connected(*voter)).or_else(|| order.next()) else { return };
         self.calls = self.calls.next();
-        self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance: !voters.contains(&to) });
+        let (by_chance, looks_ahead) = (!voters.contains(&to), self.fed);
+        self.poll = Some(Poll { call: self.calls, to, sent: now, by_chance, looks_ahead });
         effects.send(
             to,
             Frame::LedgerPoll {
                 call: self.calls,
-                since: self.ledger.revision(),
+                since: if looks_ahead { self.latest() } else { &self.ledger }.revision(),
                 epoch: self.ledger.epoch(),
                 survey: false,
             },

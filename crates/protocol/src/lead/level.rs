@@ -1,15 +1,38 @@
 //! The ledger rises to the next level when every voter knows it.
 
-use muster_wire::{Entry, MachineId};
+use muster_wire::{Entry, MachineId, Role};
 
 use super::Context;
 use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::Wait;
 
-/// Wants the next level when the card of every voter, and of whoever becomes one, says that its machine knows it. A voter that
-/// has no card here was not heard of since this machine started, and may know anything. Returns whether it rises.
-pub(super) fn raise(context: &mut Context<'_>) -> bool {
+/// This duty's notes.
+#[derive(Debug, Default)]
+pub(super) struct Level {
+    /// The level to which the ledger was to rise: the entry may be on its way.
+    wanted: u32,
+}
+
+impl Level {
+    /// The level that a newcomer has to know.
+    pub(super) fn to_know(&self, context: &Context<'_>) -> u32 {
+        self.wanted.max(context.ledger.level())
+    }
+
+    /// Wants the next level, see [`raise`]. Returns whether it rises.
+    pub(super) fn raise(&mut self, context: &mut Context<'_>) -> bool {
+        let rises = raise(context);
+        if rises && !planted("level-raised-at-once") {
+            self.wanted = context.ledger.level() + 1;
+        }
+        rises
+    }
+}
+
+/// Wants the next level when the card of every voter, of whoever becomes one, and of whoever is just being admitted as one, says that its machine
+/// knows it. A voter that has no card here was not heard of since this machine started, and may know anything.
+fn raise(context: &mut Context<'_>) -> bool {
     let level = context.ledger.level() + 1;
     let me = context.me();
     let knows = |machine: &MachineId| match *machine == me {
@@ -23,8 +46,15 @@ pub(super) fn raise(context: &mut Context<'_>) -> bool {
         return false;
     }
     let unasked = usize::from(planted("level-raised-early"));
-    let ignorant: Vec<MachineId> =
-        context.ledger.raft_callers(context.charter).into_iter().filter(|voter| !knows(voter)).collect();
+    let comes = |entry: &Entry| match entry {
+        Entry::Admitted(admitted) if admitted.role == Role::ControlPlane => Some(admitted.machine),
+        Entry::Promoted { machine } => Some(*machine),
+        _ => None,
+    };
+    let coming = context.wants.values().filter_map(comes).filter(|_| !planted("level-raised-at-once"));
+    let mut voters = context.ledger.raft_callers(context.charter);
+    voters.extend(coming);
+    let ignorant: Vec<MachineId> = voters.into_iter().filter(|voter| !knows(voter)).collect();
     let rises = ignorant.len() <= unasked;
     if rises {
         context.wants.insert(Subject(About::Level, me, level), Entry::LevelRaised { level });

@@ -34,7 +34,7 @@ impl Members {
             .values()
             .map(|member| member.admitted.machine)
             .filter(|machine| !replace::leaves_something(context, *machine))
-            .filter(|machine| has_successor(*machine, context))
+            .filter(|machine| replace::successor(context, *machine).is_some())
             .collect();
         for machine in gone {
             // That its successor waits is said for the successor.
@@ -47,10 +47,8 @@ impl Members {
     /// A successor waits until its old identity is removed, else it could not have its name and role. An old identity that
     /// still looks alive is given the time in which its death would show; if it lives on, two machines merely look alike.
     fn waits_for_removal(context: &mut Context<'_>, silence: &mut Silence, machine: MachineId) -> bool {
-        let alike = context.roster.on_same_hardware(machine).find(|old| {
-            let etcd = replace::may_be_in_etcd(context, *old);
-            context.ledger.member(*old).is_some() && (!etcd || replace::successor(context, *old) == Some(machine))
-        });
+        let mut alike = context.roster.on_same_hardware(machine);
+        let alike = alike.find(|old| replace::successor(context, *old) == Some(machine));
         let Some(old) = alike.or_else(|| replace::predecessor(context, machine)) else { return false };
         let patience = context.tuning.initialiser_patience;
         let since = silence.since(context, Why::Successor, machine);
@@ -67,9 +65,9 @@ impl Members {
     }
 
     /// Wants everyone admitted who is there. Returns whether all the living are.
-    pub(super) fn admit(&mut self, context: &mut Context<'_>, silence: &mut Silence) -> bool {
+    pub(super) fn admit(&mut self, context: &mut Context<'_>, silence: &mut Silence, level: u32) -> bool {
         let ledger = context.ledger;
-        let mut newcomers = newcomers(context);
+        let mut newcomers = newcomers(context, level);
         let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
         let lost = lost_voters(context, silence);
         if newcomers.is_empty() && lost.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
@@ -141,9 +139,9 @@ fn want(context: &mut Context<'_>, card: &Card, role: Role, name: String, addres
     context.wants.insert(Subject(About::Admit, card.machine, 0), Entry::Admitted(admitted));
 }
 
-/// Whom policy admits, and who can read the ledger: who cannot would stop at its first look.
-fn newcomers<'a>(context: &mut Context<'a>) -> Vec<&'a SignedCard> {
-    let (roster, level) = (context.roster, context.ledger.level());
+/// Whom policy admits, and who can read the ledger at this level: who cannot would stop at its first look.
+fn newcomers<'a>(context: &mut Context<'a>, level: u32) -> Vec<&'a SignedCard> {
+    let roster = context.roster;
     let cards = roster.known().values().map(|known| &known.card);
     let mut newcomers: Vec<&SignedCard> = cards.filter(|card| admissible(card, context)).collect();
     newcomers.retain(|card| {
@@ -166,13 +164,6 @@ fn admit_lost(context: &mut Context<'_>, card: &Card, names: &mut BTreeSet<Strin
     let name = node_name(&card.hostname, card.machine, names, &BTreeMap::new());
     names.insert(name.clone());
     want(context, card, Role::ControlPlane, name, address);
-}
-
-/// Whether the machine seems to live on under a new identity. One that is admitted beside the old one is another machine.
-fn has_successor(machine: MachineId, context: &Context<'_>) -> bool {
-    let mut alike = context.roster.on_same_hardware(machine);
-    let successor = alike.any(|other| context.roster.is_alive(other) && context.ledger.member(other).is_none());
-    successor || replace::successor(context, machine).is_some()
 }
 
 /// Voters of the charter that will not come to be admitted: each has a seat for good, and nobody else may take it. So they are admitted like those

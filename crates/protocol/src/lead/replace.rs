@@ -88,8 +88,9 @@ pub(super) fn successor(context: &Context<'_>, old: MachineId) -> Option<Machine
     let there =
         |other: &MachineId| roster.card(*other).is_some_and(|card| card.hosts().any(|own| places.contains(&own)));
     if roster.card(old).is_some() || old == context.me() {
-        let in_etcd = may_be_in_etcd(context, old);
-        return roster.on_same_hardware(old).find(|other| new(other) && (!in_etcd || there(other)));
+        // What several show, or did, says nothing of which of them it was: a successor is where its predecessor was.
+        let by_hardware = roster.shown_by_others(old) == 1 && !may_be_in_etcd(context, old);
+        return roster.on_same_hardware(old).find(|other| new(other) && (by_hardware || there(other)));
     }
     let named = |card: &Card| {
         let label = card.hostname.split('.').next().unwrap_or_default();

@@ -114,7 +114,9 @@ impl Machine {
     pub(super) fn heard(&self, machine: MachineId, now: Time) -> String {
         let yet = match self.roster.card(machine) {
             Some(card) if !card.has_looked() => ", which has not looked at its kubeadm yet",
-            Some(card) if card.addresses.is_empty() => ", which lists no address (see discovery.subnets)",
+            Some(card) if card.addresses.is_empty() => {
+                ", which lists no address (see discovery.subnets; those in kubernetes.pod_subnet and service_subnet do not count)"
+            }
             _ => "",
         };
         format!("{machine}, {}{yet}", self.heard_ago(machine, now))

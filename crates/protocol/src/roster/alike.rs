@@ -138,6 +138,13 @@ impl Roster {
         card.into_iter().flat_map(move |card| self.alike.others(machine, card.fingerprint))
     }
 
+    /// How many other identities have shown the hardware of a machine, whatever became of them.
+    pub(crate) fn shown_by_others(&self, machine: MachineId) -> usize {
+        let card = if machine == self.me { Some(self.mine.card()) } else { self.card(machine) };
+        let on = card.map(|card| self.alike.on(card.fingerprint).filter(|other| *other != machine).count());
+        on.unwrap_or_default()
+    }
+
     /// Those that look like another one and were not told apart from it, by hardware.
     pub(crate) fn look_alikes(&self) -> BTreeMap<Digest, Vec<MachineId>> {
         let mut groups: BTreeMap<Digest, Vec<MachineId>> = BTreeMap::new();

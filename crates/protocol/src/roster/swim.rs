@@ -174,7 +174,15 @@ pub(crate) struct Swim {
     /// Machines that came up or went down since someone asked.
     turned: BTreeSet<MachineId>,
     dropped: u64,
+    /// When those that are held for dead are asked, while nobody is held for alive.
+    alone: Option<Time>,
 }
+
+/// So many periods pass between two questions to those that are held for dead.
+const TO_DEAD: u32 = 12;
+
+/// So many of them at most are asked at once where nobody is held for alive.
+const ALONE_MAX: usize = 8;
 
 impl Swim {
     pub(crate) fn new(me: Life, size: u32, known_max: usize, period: Duration, rng: &mut ChaCha8Rng) -> Self {
@@ -193,6 +201,7 @@ impl Swim {
             up: BTreeSet::new(),
             turned: BTreeSet::new(),
             dropped: 0,
+            alone: None,
         }
     }
 
@@ -316,10 +325,30 @@ impl Swim {
                 self.run(now, |foca, out| foca.handle_timer(timer, out));
             }
         }
+        self.look_around(now);
+    }
+
+    /// foca probes and asks nobody while it holds nobody for alive. Two machines that hold each other for dead at one time would stay so.
+    fn look_around(&mut self, now: Time) {
+        let is_down = |member: &&foca::Member<Life>| member.state() == foca::State::Down;
+        let mut down = self.foca.iter_membership_state().filter(is_down).peekable();
+        if self.foca.num_members() > 0 || down.peek().is_none() || crate::planted::planted("alone-asks-nobody") {
+            self.alone = None;
+            return;
+        }
+        let due = *self.alone.get_or_insert(now + self.period * TO_DEAD);
+        if due > now {
+            return;
+        }
+        let asked: Vec<Life> = down.map(|member| member.id().clone()).take(ALONE_MAX).collect();
+        self.alone = Some(now + self.period * TO_DEAD);
+        for life in asked {
+            self.run(now, |foca, out| foca.announce(life, out));
+        }
     }
 
     pub(crate) fn next_wakeup(&self) -> Option<Time> {
-        self.timers.first_key_value().map(|((due, _), _)| *due)
+        self.timers.first_key_value().map(|((due, _), _)| *due).into_iter().chain(self.alone).min()
     }
 
     pub(crate) fn take_cards(&mut self) -> Vec<SignedCard> {
@@ -369,7 +398,7 @@ fn swim_config(size: u32, period: Duration) -> foca::Config {
         notify_down_members: true,
         periodic_announce: Some(PeriodicParams { frequency: period * 30, num_members: NonZeroUsize::MIN }),
         periodic_announce_to_down_members: Some(PeriodicParams {
-            frequency: period * 12,
+            frequency: period * TO_DEAD,
             num_members: NonZeroUsize::new(to_dead).expect("not zero"),
         }),
         // Sends only while there is something to tell.

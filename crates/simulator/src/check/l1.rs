@@ -64,6 +64,30 @@ pub(super) fn applied_by_another(world: &World) -> bool {
     world.site.clusters.iter().any(by_another)
 }
 
+/// Whether etcd lost its majority with its disks: only a person can have the cluster rebuilt then.
+fn etcd_lost(world: &World, truth: &Truth) -> Option<String> {
+    let voters = world.etcd_voters(truth.ready?)?;
+    let gone = |slot: &&Slot| truth.etcd_of.get(*slot).is_some_and(|machine| truth.is_wiped(*machine));
+    let lost = voters.iter().filter(gone).count();
+    let left = voters.len() - lost;
+    (lost > 0 && left * 2 <= voters.len())
+        .then(|| format!("{lost} of {} members of etcd lost their disks", voters.len()))
+}
+
+/// Who votes in Raft, as it was led last; none without a charter.
+pub(super) fn voters(world: &World, truth: &Truth) -> Option<Vec<MachineId>> {
+    let charter = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| machine.charter());
+    // Voters of the charter that were removed have been replaced, if enough others were left to agree to it.
+    let now = truth.leader.and_then(|leader| world.slot_of(leader)).and_then(|leader| world.raft_members(leader));
+    let now = now.filter(|members| !members.is_empty()).map(|members| members.into_iter().collect());
+    // Where nobody's Raft runs that could tell: all of the control planes are a majority of whoever they made a voter.
+    let alive = |machine: MachineId| world.slot_of(machine).is_some_and(|slot| *world.power(slot) == Power::On);
+    let planes = &truth.control_planes;
+    let whole = truth.ready.is_some() && planes.iter().all(|plane| alive(*plane));
+    let now = now.or_else(|| whole.then(|| planes.iter().copied().collect()));
+    charter.map(|certificate| now.unwrap_or_else(|| certificate.charter().voters.clone()))
+}
+
 /// Whether enough is left for it: T founders before the charter, a majority of the voters after it.
 pub(super) fn able(world: &World, truth: &Truth) -> Result<(), String> {
     if truth.two_charters {
@@ -71,6 +95,9 @@ pub(super) fn able(world: &World, truth: &Truth) -> Result<(), String> {
     }
     if truth.history_lost {
         return Err("a voter lost its records, and Raft went on from it".into());
+    }
+    if let Some(why) = etcd_lost(world, truth) {
+        return Err(why);
     }
     // Whoever comes only when the ledger has risen beyond its image is not taken in, as it should be.
     let level = truth.book.level();
@@ -83,17 +110,7 @@ pub(super) fn able(world: &World, truth: &Truth) -> Result<(), String> {
     }
     let alive: BTreeSet<MachineId> =
         world.expected().filter(|host| *world.power(host.slot) == Power::On).map(|host| host.me).collect();
-    let charter = world.expected().filter_map(|host| world.machine(host.slot)).find_map(|machine| machine.charter());
-    // Voters of the charter that were removed have been replaced, if enough others were left to agree to it.
-    let now = truth.leader.and_then(|leader| world.slot_of(leader)).and_then(|leader| world.raft_members(leader));
-    let now = now.filter(|members| !members.is_empty()).map(|members| members.into_iter().collect());
-    // Where nobody's Raft runs that could tell: all of the control planes are a majority of whoever they made a voter.
-    let planes = &truth.control_planes;
-    let whole = truth.ready.is_some() && planes.iter().all(|plane| alive.contains(plane));
-    let now = now.or_else(|| whole.then(|| planes.iter().copied().collect()));
-    let voters: Option<Vec<MachineId>> =
-        charter.map(|certificate| now.unwrap_or_else(|| certificate.charter().voters.clone()));
-    match voters {
+    match voters(world, truth) {
         Some(voters) => {
             let left = voters.iter().filter(|voter| alive.contains(voter) && !truth.excused.contains(voter)).count();
             if left * 2 > voters.len() { Ok(()) } else { Err(format!("{left} of {} voters are left", voters.len())) }

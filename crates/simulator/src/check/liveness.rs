@@ -61,6 +61,7 @@ pub struct Liveness {
     pub charter_after_us: Option<At>,
     /// When every machine was Ready, from the start of the run.
     pub ready_at_us: Option<At>,
+    l2: l2::Led,
     l3: l3::EqualRosters,
     l4: l4::Replaced,
     l5: l5::Quiet,
@@ -107,13 +108,13 @@ impl Liveness {
         for promise in self.bounds.check.clone() {
             let word = name(promise);
             if matches!(self.standing.get(word), Some(Standing::Held { .. }))
-                && !matches!(promise, Promise::L3 | Promise::L4)
+                && !matches!(promise, Promise::L2 | Promise::L3 | Promise::L4)
             {
                 continue;
             }
             let (look, bound_s) = match promise {
                 Promise::L1 => self.one_cluster(world, truth),
-                Promise::L2 => (l2::led(world, truth), self.bounds.leader_s),
+                Promise::L2 => (self.l2.look(world, truth, self.bounds.leader_s), self.bounds.leader_s),
                 Promise::L3 => (self.l3.look(world, truth, self.healed, self.bounds.rosters_s), f64::INFINITY),
                 Promise::L4 => (self.l4.look(world, truth, self.bounds.replaced_s), f64::INFINITY),
                 Promise::L5 => (self.l5.look(world, self.ready_at_us, &self.bounds), f64::INFINITY),

@@ -120,7 +120,9 @@ impl Leaving {
     fn may_lose_its_node(&self, now: At, slot: Slot, machine: MachineId, truth: &Truth) -> Verdict {
         let by = truth.identity.get(&slot).copied().unwrap_or_default();
         let heard = self.heard.get(&(by, machine)).is_some_and(|heard| now < heard + SLACK);
-        if heard && truth.runs(machine) && !truth.is_wiped(machine) && !self.drained.contains(&machine) {
+        // Whoever never joined has nothing that anybody could miss.
+        let works = truth.joined.contains(&machine) && truth.runs(machine);
+        if heard && works && !truth.is_wiped(machine) && !self.drained.contains(&machine) {
             return Err(format!("the Node of {machine} is deleted, which runs, and nobody has drained it"));
         }
         Ok(())

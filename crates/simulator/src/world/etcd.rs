@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use muster_kubeadm::guard::{Found, Verdict};
+use muster_wire::Attempt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -218,6 +219,12 @@ impl World {
     pub(super) fn has_quorum(&self, slot: Slot, number: usize) -> bool {
         let cluster = &self.site.clusters[number];
         self.reached(slot, number) > cluster.etcd.difference(&cluster.learners).count() / 2
+    }
+
+    /// The machines whose members vote in etcd, of the cluster that an attempt made and that counts.
+    pub(crate) fn etcd_voters(&self, attempt: Attempt) -> Option<BTreeSet<Slot>> {
+        let cluster = self.site.clusters.iter().find(|cluster| !cluster.given_up && cluster.attempt == attempt)?;
+        Some(cluster.etcd.difference(&cluster.learners).copied().collect())
     }
 
     /// How many of a cluster's members this machine reaches that run, itself included.

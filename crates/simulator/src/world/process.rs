@@ -152,7 +152,7 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         self.watch.before(self.now, slot, machine, &input);
         machine.handle(now, input, &mut effects);
-        host.seat.trust(machine.ledger());
+        host.seat.trust(machine.latest_ledger());
         host.outbox.extend(effects.drain());
         self.effects = effects;
         if host.slow_us > 0 {

@@ -41,6 +41,8 @@ pub(crate) struct Voter {
     begun: Time,
     driving: bool,
     alarm: Option<At>,
+    /// What its Raft said last of who leads, and in which term.
+    leads: Option<(u64, Option<MachineId>)>,
 }
 
 impl Voter {
@@ -51,6 +53,12 @@ impl Voter {
 }
 
 impl World {
+    /// What a machine's Raft says of who leads, and in which term; none if it runs none or has not said.
+    pub(crate) fn raft_leads(&self, slot: Slot) -> Option<(u64, Option<MachineId>)> {
+        let host = &self.hosts[slot as usize];
+        host.voter.as_ref().filter(|_| !host.paused)?.leads
+    }
+
     pub(super) fn raft_start(&mut self, slot: Slot, charter: &Charter) {
         let host = &mut self.hosts[slot as usize];
         let config = Config { level: host.level, ..raft_config(&self.scenario.raft) };
@@ -89,6 +97,7 @@ impl World {
             begun: host.clock.show(self.now),
             driving: false,
             alarm: None,
+            leads: None,
         }));
         self.raft_drive(slot);
     }
@@ -314,6 +323,9 @@ impl World {
 
     fn raft_event(&mut self, slot: Slot, event: RaftEvent) {
         let machine = self.hosts[slot as usize].me;
+        if let (RaftEvent::Leading { term, leader }, Some(voter)) = (&event, &mut self.hosts[slot as usize].voter) {
+            voter.leads = Some((*term, *leader));
+        }
         match &event {
             RaftEvent::Restored { revision, .. } => self.see(Seen::Restored { slot, machine, revision: *revision }),
             RaftEvent::Applied { revision, entry } => {

@@ -41,7 +41,8 @@ pub(super) fn check(cluster: &Object) -> Result<(), Wrong> {
 fn read(text: &str, field: &str, addresses_min: u128) -> Result<Vec<IpNet>, Wrong> {
     let mut nets: Vec<IpNet> = Vec::new();
     for part in text.split(',') {
-        let net: IpNet = part.trim().parse().map_err(|_| wrong(field, format!("{part:?} is no subnet")))?;
+        // kubeadm trims nothing either.
+        let net: IpNet = part.parse().map_err(|_| wrong(field, format!("{part:?} is no subnet")))?;
         let addresses = 1_u128.checked_shl(u32::from(net.max_prefix_len() - net.prefix_len())).unwrap_or(u128::MAX);
         if addresses < addresses_min {
             return Err(wrong(

@@ -13,6 +13,9 @@ use crate::status::list;
 use crate::words::reasons::Topic;
 use crate::{Time, roster};
 
+/// Which addresses no machine is known by.
+const NONE_COUNTS: &str = "link-local ones do not, nor those outside discovery.subnets, nor those in kubernetes.pod_subnet and service_subnet";
+
 /// Whoever was heard within this time is about, even if SWIM holds it for dead.
 const LATELY: Duration = Duration::from_secs(60);
 
@@ -26,6 +29,9 @@ impl Machine {
         if newcomer && self.follow.leader.is_none() && !alone && mine.reached == 0 {
             let (topic, text, machines) = self.tell_address(self.id());
             add(topic, text, &machines);
+        }
+        if self.durable.charter.is_none() && mine.addresses.is_empty() {
+            add(Topic::Address, format!("this machine has no address that counts: {NONE_COUNTS}"), &[self.id()]);
         }
         for (address, machines) in self.shared_addresses(now) {
             let text = format!("{} have one address, {address}: give one of them another", list(&machines));
@@ -48,7 +54,7 @@ impl Machine {
             return (Topic::Address, format!("{machine} is not admitted: nobody here has its card"), vec![machine]);
         };
         let which = if card.addresses.is_empty() {
-            "it has none (link-local ones, and those outside discovery.subnets, do not count)".to_owned()
+            format!("it has none: {NONE_COUNTS}")
         } else if card.reached == 0 {
             format!("nobody has reached it at any of {}", card.addresses.join(", "))
         } else {
