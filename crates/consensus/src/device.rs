@@ -11,6 +11,7 @@ use muster_protocol::ledger::Ledger;
 use muster_wire::planted::planted;
 use muster_wire::{Entry, MachineId, WireError};
 use openraft::error::{ClientWriteError, Fatal, RaftError};
+use openraft::storage::RaftLogStorage as _;
 use openraft::{ChangeMembers, EmptyNode, Raft, RaftMetrics};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -21,7 +22,7 @@ use crate::inbound::{CallRefused, Inbound, Refusals};
 use crate::network::Network;
 use crate::runtime::Runtime;
 use crate::store::Store;
-use crate::types::{Applied, Types};
+use crate::types::{Applied, LogId, Types};
 
 /// Most proposals under way at a time (promise S10). The core proposes one change after another; followers relay a few.
 const PROPOSALS_MAX: usize = 64;
@@ -79,6 +80,8 @@ struct Inner<R: Runtime> {
     me: MachineId,
     config: Config,
     raft: Raft<Types<R>>,
+    /// The last record that this machine held when its Raft was opened.
+    held: Option<LogId>,
     inbound: Inbound<R>,
     trusted: Mutex<BTreeSet<MachineId>>,
     refusals: Refusals,
@@ -112,14 +115,17 @@ impl<R: Runtime> Consensus<R> {
         let raft = config.raft(store.cluster())?;
         let network = Network { me, calls, runtime: PhantomData };
         let machine = store.state_machine(founded, config.level, events.clone()).await?;
+        let state = store.log().get_log_state().await;
+        let held = state.map_err(|why| OpenError::Raft(Broke::Failed(why.to_string())))?.last_log_id;
         let raft = Raft::new(me, Arc::new(raft), network, store.log(), machine).await;
         let raft = raft.map_err(|why| OpenError::Raft(broke(why, &store)))?;
-        drop(R::spawn(report(me, silence, raft.clone(), store.clone(), events)));
+        drop(R::spawn(report(Told { me, silence, held }, raft.clone(), store.clone(), events)));
         let inner = Inner {
             me,
             inbound: Inbound::new(raft.clone(), store, config.level),
             config,
             raft,
+            held,
             trusted: Mutex::new(trusted),
             refusals: Refusals::default(),
             proposals: Semaphore::new(PROPOSALS_MAX),
@@ -136,7 +142,8 @@ impl<R: Runtime> Consensus<R> {
     /// [`ProposeError::Unavailable`] if Raft has stopped.
     pub async fn call_election(&self) -> Result<(), ProposeError> {
         // Record 0 is the one with which every voter of the charter begins.
-        if self.inner.raft.metrics().borrow().last_log_index > Some(0) {
+        let now = self.inner.raft.metrics().borrow().last_log_index;
+        if now.max(self.inner.held.map(|held| held.index)) > Some(0) {
             return Ok(());
         }
         self.inner.raft.trigger().elect().await.map_err(|_| STOPPED)
@@ -294,11 +301,14 @@ fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>
 /// Who leads, as far as this machine knows. Raft itself goes on leading alone for ever: it learns of a successor from the others
 /// only. One that no quorum has answered for `silence`, two election timeouts, leads nobody. And whoever was just elected leads once it has applied
 /// a record of its own term: until then its ledger may lack what was committed before, and what it would propose by it may come late and do harm.
-fn leading(me: MachineId, silence: Duration, metrics: &RaftMetrics<MachineId, EmptyNode>) -> (u64, Option<MachineId>) {
+fn leading(told: &Told, metrics: &RaftMetrics<MachineId, EmptyNode>) -> (u64, Option<MachineId>) {
+    let Told { me, silence, held } = *told;
     let alone = metrics.membership_config.membership().voter_ids().count() < 2;
     // openraft lets one that led when it stopped lead when it starts, before it has heard anybody.
     let unheard = metrics.millis_since_quorum_ack.is_none_or(|millis| u128::from(millis) > silence.as_millis());
-    let caught_up = metrics.last_applied.is_some_and(|last| last.leader_id.term == metrics.current_term);
+    // What it held at its start may be of this very term, if it led when it stopped.
+    let of_this_term = metrics.last_applied.is_some_and(|last| last.leader_id.term == metrics.current_term);
+    let caught_up = of_this_term && metrics.last_applied >= held;
     let leader = metrics.current_leader.filter(|leader| *leader != me || caught_up && (alone || !unheard));
     (metrics.current_term, leader)
 }
@@ -324,21 +334,24 @@ fn broke<R: Runtime>(why: Fatal<MachineId>, store: &Store<R>) -> Broke {
     }
 }
 
-/// Tells who leads and who takes part whenever that changes, and the end.
-async fn report<R: Runtime>(
+/// What it takes to say who leads.
+struct Told {
     me: MachineId,
+    /// How long no quorum may have answered whoever leads.
     silence: Duration,
-    raft: Raft<Types<R>>,
-    store: Store<R>,
-    events: mpsc::Sender<Event>,
-) {
+    /// The last record that this machine held when its Raft was opened.
+    held: Option<LogId>,
+}
+
+/// Tells who leads and who takes part whenever that changes, and the end.
+async fn report<R: Runtime>(told_by: Told, raft: Raft<Types<R>>, store: Store<R>, events: mpsc::Sender<Event>) {
     let mut metrics = raft.metrics();
     drop(raft);
     let (mut told, mut told_members) = (None, RaftMembers::default());
     loop {
         let (state, now, members) = {
             let metrics = metrics.borrow_and_update();
-            (metrics.running_state.clone(), leading(me, silence, &metrics), members(&metrics, &told_members))
+            (metrics.running_state.clone(), leading(&told_by, &metrics), members(&metrics, &told_members))
         };
         if let Err(fatal) = state {
             let why = match fatal {
@@ -366,5 +379,43 @@ async fn report<R: Runtime>(
             let _ = events.send(Event::Stopped { why: Some(Broke::Panicked) }).await;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, Membership, StoredMembership};
+
+    use super::*;
+
+    const ME: MachineId = MachineId([1; 32]);
+    const SILENCE: Duration = Duration::from_secs(3);
+
+    fn record(term: u64, index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(term, ME), index)
+    }
+
+    /// Whether it leads in term 5, of so many voters, having held and applied this, where a quorum answered so long ago.
+    fn leads(voters: u8, held: Option<LogId>, applied: LogId, answered_ms: Option<u64>) -> bool {
+        let voters: BTreeSet<MachineId> = (1..=voters).map(|number| MachineId([number; 32])).collect();
+        let mut metrics = RaftMetrics::new_initial(ME);
+        (metrics.current_term, metrics.current_leader) = (5, Some(ME));
+        (metrics.last_applied, metrics.millis_since_quorum_ack) = (Some(applied), answered_ms);
+        metrics.membership_config = Arc::new(StoredMembership::new(None, Membership::new(vec![voters], None)));
+        leading(&Told { me: ME, silence: SILENCE, held }, &metrics) == (5, Some(ME))
+    }
+
+    #[test]
+    fn one_leads_once_it_knows_what_was_committed_before() {
+        assert!(leads(3, Some(record(4, 10)), record(5, 11), Some(1)));
+        assert!(!leads(3, Some(record(4, 10)), record(4, 10), Some(1)), "nothing of its own term");
+        assert!(!leads(3, Some(record(5, 12)), record(5, 11), Some(1)), "it led when it stopped, and held more");
+    }
+
+    #[test]
+    fn one_leads_while_a_majority_answers() {
+        assert!(!leads(3, None, record(5, 11), None), "nobody has answered since it started");
+        assert!(!leads(3, None, record(5, 11), Some(3_001)), "nobody for two election timeouts");
+        assert!(leads(1, None, record(5, 11), None), "there is nobody to answer");
     }
 }

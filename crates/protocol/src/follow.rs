@@ -243,6 +243,7 @@ impl Follow {
         };
         self.news = true;
         let fate = self.ledger.apply(revision, &entry);
+        self.seen.take_if(|seen| seen.revision() <= revision);
         self.recent.push_back((revision, bytes));
         if self.recent.len() > RECENT_MAX
             && let Some((dropped, _)) = self.recent.pop_front()
@@ -268,6 +269,7 @@ impl Follow {
                 self.floor = ledger.revision();
             }
             self.recent.clear();
+            self.seen.take_if(|seen| ledger.supersedes(seen));
             self.ledger = ledger;
             self.later = self.later();
             self.changed = true;

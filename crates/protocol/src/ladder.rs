@@ -221,6 +221,7 @@ impl Ladder {
 
     /// This machine is of the cluster no more: what was made of it is undone. Returns whether nothing of it is left.
     pub(crate) fn depart(&mut self, context: &mut Context<'_>) -> bool {
+        self.waits.clear();
         if let Some(running) = &mut self.running {
             let moot =
                 !matches!(running.job, Job::Reset | Job::Check) && !std::mem::replace(&mut running.aborted, true);

@@ -101,12 +101,12 @@ impl Lead {
     }
 
     pub(crate) fn run(&mut self, context: &mut Context<'_>) {
+        context.level = self.level.to_know(context);
         self.members.remove_replaced(context, &mut self.silence);
         let me = context.me();
         self.backups.run(context, &mut self.runs, true);
         self.disrupt.run(context, &mut self.silence, &mut self.backups, &mut self.runs, me);
-        let to_know = self.level.to_know(context);
-        let admitted_all = self.members.admit(context, &mut self.silence, to_know);
+        let admitted_all = self.members.admit(context, &mut self.silence);
         // A claim names its founders only at a level that has them, so it comes when the ledger has risen.
         let rises = self.level.raise(context);
         self.init.watch_claim(context, &mut self.silence, admitted_all && !rises);

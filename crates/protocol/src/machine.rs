@@ -379,6 +379,7 @@ impl Machine {
                 tuning: &self.tuning,
                 roster: &self.roster,
                 ledger: self.follow.ledger(),
+                level: self.follow.ledger().level(),
                 raft_members: self.follow.members(),
                 renewal: self.ladder.renewal(),
                 runs: &mut self.runs,

@@ -126,8 +126,8 @@ impl Checks {
             promise,
             "S3" | "S4" | "S6" | "S8" | "S11" | "S13" | "S14" | "S16" | "S17" | "S18" | "S19" | "S20" | "S21"
         );
-        // Of two clusters nobody can ask that they become one.
-        let of_one_cluster = promise.starts_with('L') && self.unbound.is_some();
+        // Of two clusters nobody can ask that they become one, nor that one keeps what the other has promised.
+        let of_one_cluster = (promise.starts_with('L') || of_the_ledger) && self.unbound.is_some();
         if self.broken.is_none() && !(of_the_ledger && truth.history_lost) && !of_one_cluster {
             self.broken = Some(Broken { promise, at_us, what });
         }
@@ -248,11 +248,11 @@ impl Checks {
         self.judge(world.now, "S6", verdict, truth);
         let verdict = self.asked.end(world, truth, self.liveness.ready_at_us);
         self.judge(world.now, "L1", verdict, truth);
-        let verdict = self.l6.end(world, truth, l1::able(world, truth).is_ok());
+        let verdict = self.l6.end(world, truth, l1::able_with_etcd(world, truth).is_ok());
         self.judge(world.now, "L6", verdict, truth);
-        let verdict = self.l7.end(world, truth, l1::able(world, truth).is_ok());
+        let verdict = self.l7.end(world, truth, l1::able_with_etcd(world, truth).is_ok());
         self.judge(world.now, "L7", verdict, truth);
-        let verdict = l8::end(world, truth, l1::able(world, truth).is_ok());
+        let verdict = l8::end(world, truth, l1::able_with_etcd(world, truth).is_ok());
         self.judge(world.now, "L8", verdict, truth);
         let broken = self.liveness.end(world, truth);
         for (promise, what) in broken {

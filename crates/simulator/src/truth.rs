@@ -93,6 +93,8 @@ pub struct Truth {
     pub(crate) in_etcd: BTreeSet<MachineId>,
     /// The identity of the machine whose member etcd has at a place.
     pub(crate) etcd_of: BTreeMap<Slot, MachineId>,
+    /// Identities whose disks a fault emptied.
+    pub(crate) emptied: BTreeSet<MachineId>,
     /// The identity whose member left etcd just now.
     pub(crate) left_etcd: Option<MachineId>,
     /// Identities whose members were taken out of etcd.
@@ -226,7 +228,11 @@ impl Truth {
                 // What its disk held before is as gone as if it had been wiped.
                 self.wiped.extend(self.identity.get(copy).filter(|own| self.identity.get(original) != Some(own)));
             }
-            Seen::Wiped { slot } | Seen::Renewed { slot } => self.wiped.extend(self.identity.get(slot).copied()),
+            Seen::Wiped { slot } => {
+                self.wiped.extend(self.identity.get(slot).copied());
+                self.emptied.extend(self.identity.get(slot).copied());
+            }
+            Seen::Renewed { slot } => self.wiped.extend(self.identity.get(slot).copied()),
             Seen::TwoFaced { slot } => {
                 self.two_faced.insert(*slot);
                 self.excused.extend(self.identity.get(slot).copied());

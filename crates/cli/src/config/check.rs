@@ -241,10 +241,13 @@ fn directories(values: &Values, problems: &mut Vec<Problem>) {
     let keys = ["kubernetes.dir", "kubernetes.kubelet_dir", "kubernetes.etcd_dir", "state.dir"];
     let paths = keys.map(|key| (key, values.text(key).map(PathBuf::from)));
     for (at, (key, path)) in paths.iter().enumerate() {
-        let same = |(_, other): &&(&str, Option<PathBuf>)| path.is_some() && other == path;
+        let same = |(_, other): &&(&str, Option<PathBuf>)| match (path, other) {
+            (Some(path), Some(other)) => path.starts_with(other) || other.starts_with(path),
+            _ => false,
+        };
         if let Some((other, _)) = paths[..at].iter().find(same) {
             let place = [*key, *other].map(|key| values.place(key)).into_iter().find(|place| *place != Place::Default);
-            let text = format!("`{key}` and `{other}` are one directory");
+            let text = format!("`{key}` and `{other}` are one directory, or one lies in the other");
             problems.push(Problem::error(place.unwrap_or(Place::Default), text));
         }
     }

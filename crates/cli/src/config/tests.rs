@@ -140,7 +140,7 @@ fn every_wrong_value_is_named_with_its_line_and_what_is_accepted() {
         ("kubernetes.api_port = 7443", "`kubernetes.api_port` and `kubernetes.endpoint_port` both use port 7443"),
         (
             "kubernetes.etcd_dir = \"/var/lib/kubelet\"",
-            "`kubernetes.etcd_dir` and `kubernetes.kubelet_dir` are one directory",
+            "`kubernetes.etcd_dir` and `kubernetes.kubelet_dir` are one directory, or one lies in the other",
         ),
         (
             "discovery.subnets = [\"192.168.50.0/24\"]\nkubernetes.pod_subnet = \"192.168.0.0/16\"",

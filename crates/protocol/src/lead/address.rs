@@ -11,7 +11,7 @@ use muster_wire::{Card, Entry, MachineId, host_of};
 
 use super::Context;
 use crate::follow::{About, Subject};
-use crate::ledger::Member;
+use crate::ledger::{Ledger, Member};
 
 /// Which addresses the living claim: those at which they were reached, and those under which they were admitted.
 pub(super) struct Claims(BTreeMap<IpAddr, BTreeSet<MachineId>>);
@@ -34,6 +34,12 @@ impl Claims {
 
     fn is_free(&self, address: &IpAddr, machine: MachineId) -> bool {
         self.0.get(address).is_none_or(|claimants| claimants.iter().all(|claimant| *claimant == machine))
+    }
+
+    /// Whether a member claims it, other than this machine.
+    pub(super) fn of_member_beside(&self, address: &IpAddr, machine: MachineId, ledger: &Ledger) -> bool {
+        let claimants = self.0.get(address).into_iter().flatten();
+        claimants.into_iter().any(|claimant| *claimant != machine && ledger.member(*claimant).is_some())
     }
 
     /// The address for a machine, the most useful first; none if nobody reached it at one that it has alone.

@@ -40,8 +40,9 @@ fn raise(context: &mut Context<'_>) -> bool {
         false => context.roster.card(*machine).is_some_and(|card| card.level >= level),
     };
     if !knows(&me) {
-        // As long as nobody knows it either, there is nothing to rise to.
-        let behind = context.ledger.raft_callers(context.charter).iter().any(knows);
+        // As long as nobody knows it either, there is nothing to rise to. And who has no vote holds nobody up.
+        let voters = context.ledger.raft_callers(context.charter);
+        let behind = voters.contains(&me) && voters.iter().any(knows);
         context.waits.extend(behind.then_some(Wait::Voter(me)));
         return false;
     }

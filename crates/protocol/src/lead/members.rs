@@ -65,9 +65,9 @@ impl Members {
     }
 
     /// Wants everyone admitted who is there. Returns whether all the living are.
-    pub(super) fn admit(&mut self, context: &mut Context<'_>, silence: &mut Silence, level: u32) -> bool {
+    pub(super) fn admit(&mut self, context: &mut Context<'_>, silence: &mut Silence) -> bool {
         let ledger = context.ledger;
-        let mut newcomers = newcomers(context, level);
+        let mut newcomers = newcomers(context);
         let myself = ledger.member(context.me()).is_none() && !ledger.was_removed(context.me());
         let lost = lost_voters(context, silence);
         if newcomers.is_empty() && lost.is_empty() && !myself && ledger.joined_count() == ledger.members().len() {
@@ -108,7 +108,7 @@ impl Members {
         let mut names: BTreeSet<String> =
             ledger.members().values().map(|member| member.admitted.name.clone()).collect();
         names.extend(self.admitting.values().map(|(_, name)| name.clone()));
-        lost.iter().for_each(|card| admit_lost(context, card.card(), &mut names));
+        lost.iter().for_each(|card| admit_lost(context, &claims, card.card(), &mut names));
         let hostnames = hostnames(context, newcomers.is_empty());
         for card in newcomers {
             let card = card.card();
@@ -140,8 +140,8 @@ fn want(context: &mut Context<'_>, card: &Card, role: Role, name: String, addres
 }
 
 /// Whom policy admits, and who can read the ledger at this level: who cannot would stop at its first look.
-fn newcomers<'a>(context: &mut Context<'a>, level: u32) -> Vec<&'a SignedCard> {
-    let roster = context.roster;
+fn newcomers<'a>(context: &mut Context<'a>) -> Vec<&'a SignedCard> {
+    let (roster, level) = (context.roster, context.level);
     let cards = roster.known().values().map(|known| &known.card);
     let mut newcomers: Vec<&SignedCard> = cards.filter(|card| admissible(card, context)).collect();
     newcomers.retain(|card| {
@@ -156,8 +156,10 @@ fn newcomers<'a>(context: &mut Context<'a>, level: u32) -> Vec<&'a SignedCard> {
 }
 
 /// Wants a voter of the charter admitted that will not come for it.
-fn admit_lost(context: &mut Context<'_>, card: &Card, names: &mut BTreeSet<String>) {
-    let Some(address) = card.hosts().next().map(|address| address.to_string()) else {
+fn admit_lost(context: &mut Context<'_>, claims: &Claims, card: &Card, names: &mut BTreeSet<String>) {
+    // Its successor has it, if anybody. Another member's would have that one struck off with it.
+    let others = |address: &IpAddr| claims.of_member_beside(address, card.machine, context.ledger);
+    let Some(address) = card.hosts().find(|address| !others(address)).map(|address| address.to_string()) else {
         context.waits.push(Wait::Admission(Admission::Address(card.machine)));
         return;
     };
@@ -172,9 +174,15 @@ fn lost_voters<'a>(context: &mut Context<'a>, silence: &mut Silence) -> Vec<&'a 
     let (ledger, roster, charter) = (context.ledger, context.roster, context.charter);
     let to_come = |voter: &MachineId| ledger.member(*voter).is_none() && !ledger.was_removed(*voter);
     let mut lost = Vec::new();
-    for voter in charter.voters.iter().copied().filter(|voter| to_come(voter) && !roster.is_alive(*voter)) {
-        if is_succeeded(context, voter) || repair::gave_up(context, silence, voter) {
-            lost.extend(roster.known().get(&voter).map(|known| &known.card));
+    for voter in charter.voters.iter().copied().filter(to_come) {
+        let Some(known) = roster.known().get(&voter).filter(|_| !roster.is_alive(voter)) else {
+            repair::is_here(context, silence, voter);
+            continue;
+        };
+        // Without an address it could not be admitted, and would keep out whoever is on its hardware now.
+        let has_address = known.card.card().hosts().next().is_some();
+        if is_succeeded(context, voter) || repair::gave_up(context, silence, voter) && has_address {
+            lost.push(&known.card);
         }
     }
     lost

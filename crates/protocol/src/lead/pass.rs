@@ -20,6 +20,8 @@ pub(crate) struct Context<'a> {
     pub(crate) tuning: &'a Tuning,
     pub(crate) roster: &'a Roster,
     pub(crate) ledger: &'a Ledger,
+    /// The level that whoever is admitted or promoted has to know: the ledger's, or that to which it is just rising.
+    pub(crate) level: u32,
     /// Who takes part in Raft, as this machine's own has it; none if it has not said.
     pub(crate) raft_members: &'a RaftMembers,
     /// How this machine's certificates stand.

@@ -78,13 +78,20 @@ pub(super) fn task(
     Some(Task::Strike(gone))
 }
 
+/// A voter of the charter that was not admitted yet is here, or nobody knows it: its next silence is counted anew.
+pub(super) fn is_here(context: &mut Context<'_>, silence: &mut Silence, voter: MachineId) {
+    silence.forget(Why::Repair, voter);
+    let unknown = context.ledger.ready().is_some() && !context.roster.is_alive(voter);
+    context.waits.extend(unknown.then_some(Wait::Repair(waits::Repair::Unadmitted(voter))));
+}
+
 /// Whether a voter of the charter that was never admitted, and is away, has been waited for long enough. Its seat is free and only its own; once it
 /// is admitted, [`task`] gives it up like any other that is dead.
 pub(super) fn gave_up(context: &mut Context<'_>, silence: &mut Silence, voter: MachineId) -> bool {
     if context.ledger.ready().is_none() || context.ledger.level() < level::LEAVING {
         return false;
     }
-    let Some(after) = context.tuning.replace_after.filter(|_| context.roster.card(voter).is_some()) else {
+    let Some(after) = context.tuning.replace_after else {
         context.waits.push(Wait::Repair(waits::Repair::Unadmitted(voter)));
         return false;
     };
@@ -112,7 +119,9 @@ fn is_sound(context: &mut Context<'_>, dead: &[MachineId]) -> bool {
 
 /// The worker that takes a seat: one that is here, works, and can be a control plane.
 fn candidate(context: &Context<'_>, held: &[MachineId]) -> Option<MachineId> {
-    let able = |machine: &MachineId| context.able(*machine) && context.roster.is_alive(*machine);
+    // One that cannot read the ledger would never hear of it.
+    let reads = |machine: MachineId| context.roster.card(machine).is_some_and(|card| card.level >= context.level);
+    let able = |machine: &MachineId| context.able(*machine) && context.roster.is_alive(*machine) && reads(*machine);
     let mut workers = context.ledger.members().iter();
     let fit = workers.find(|(machine, member)| {
         member.admitted.role == Role::Worker && member.joined && able(machine) && !held.contains(machine)

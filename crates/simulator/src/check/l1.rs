@@ -64,10 +64,15 @@ pub(super) fn applied_by_another(world: &World) -> bool {
     world.site.clusters.iter().any(by_another)
 }
 
-/// Whether etcd lost its majority with its disks: only a person can have the cluster rebuilt then.
+/// The same for what needs etcd as well: where it lost its majority with its disks only a person can have the cluster rebuilt.
+pub(super) fn able_with_etcd(world: &World, truth: &Truth) -> Result<(), String> {
+    able(world, truth)?;
+    etcd_lost(world, truth).map_or(Ok(()), Err)
+}
+
 fn etcd_lost(world: &World, truth: &Truth) -> Option<String> {
     let voters = world.etcd_voters(truth.ready?)?;
-    let gone = |slot: &&Slot| truth.etcd_of.get(*slot).is_some_and(|machine| truth.is_wiped(*machine));
+    let gone = |slot: &&Slot| truth.etcd_of.get(*slot).is_some_and(|machine| truth.emptied.contains(machine));
     let lost = voters.iter().filter(gone).count();
     let left = voters.len() - lost;
     (lost > 0 && left * 2 <= voters.len())
@@ -95,9 +100,6 @@ pub(super) fn able(world: &World, truth: &Truth) -> Result<(), String> {
     }
     if truth.history_lost {
         return Err("a voter lost its records, and Raft went on from it".into());
-    }
-    if let Some(why) = etcd_lost(world, truth) {
-        return Err(why);
     }
     // Whoever comes only when the ledger has risen beyond its image is not taken in, as it should be.
     let level = truth.book.level();

@@ -12,6 +12,9 @@ use crate::world::{At, Power, World};
 /// How far behind a machine's ledger may be.
 const BEHIND_MAX: At = 60_000_000;
 
+/// How long it may not hold once it has: a voter asks others after 10 s, or 60.
+const AGAIN: At = 60_000_000;
+
 /// Since when it does not hold.
 #[derive(Debug, Default)]
 pub(super) struct Led {
@@ -20,9 +23,10 @@ pub(super) struct Led {
 
 impl Led {
     /// Whether somebody leads, in the eyes of Raft's voters themselves. Held once, it must not fail for longer than its bound again.
-    pub(super) fn look(&mut self, world: &World, truth: &Truth, bound_s: f64) -> Look {
+    pub(super) fn look(&mut self, world: &World, truth: &Truth) -> Look {
         if let Err(why) = l1::able(world, truth) {
-            self.held = None;
+            // Once it can hold again it is given its time.
+            self.held = self.held.map(|_| world.now);
             return Look::Pointless(why);
         }
         let why = match led(world, truth).and_then(|()| abreast(world, truth)) {
@@ -33,7 +37,7 @@ impl Led {
             Err(why) => why,
         };
         match self.held {
-            Some(held) if ((world.now - held) as f64) < bound_s * 1e6 => Look::Holds,
+            Some(held) if world.now - held < AGAIN => Look::Holds,
             _ => Look::NotYet(why),
         }
     }

@@ -114,7 +114,7 @@ impl Liveness {
             }
             let (look, bound_s) = match promise {
                 Promise::L1 => self.one_cluster(world, truth),
-                Promise::L2 => (self.l2.look(world, truth, self.bounds.leader_s), self.bounds.leader_s),
+                Promise::L2 => (self.l2.look(world, truth), self.bounds.leader_s),
                 Promise::L3 => (self.l3.look(world, truth, self.healed, self.bounds.rosters_s), f64::INFINITY),
                 Promise::L4 => (self.l4.look(world, truth, self.bounds.replaced_s), f64::INFINITY),
                 Promise::L5 => (self.l5.look(world, self.ready_at_us, &self.bounds), f64::INFINITY),
@@ -157,7 +157,7 @@ impl Liveness {
         }
         let look = match l1::joined(world, truth) {
             Ok(()) => Look::Holds,
-            Err(why) => match l1::able(world, truth) {
+            Err(why) => match l1::able_with_etcd(world, truth) {
                 Ok(()) => Look::NotYet(why),
                 Err(why) => Look::Pointless(why),
             },

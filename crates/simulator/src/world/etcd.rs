@@ -194,14 +194,15 @@ impl World {
         let cluster = match (data.cluster, known) {
             (Some(own), _) if self.has_quorum(slot, own) => own,
             (Some(_), _) => return Err(End::NoApi),
-            (None, Some(known)) if self.site.clusters[known].begun.contains(&slot) => return Err(End::NoApi),
+            // Whoever was struck off is told so, and ends: "the member has been permanently removed from the cluster".
+            (None, Some(known)) if !self.site.clusters[known].awaits(slot) => return Err(End::NoApi),
             (None, Some(known)) => known,
             (None, None) if met.len() < majority => return Err(End::NoApi),
             (None, None) => self.etcd_forms(slot, &data.founding),
         };
         let met = met.into_iter().chain([(slot, data.cluster)]);
         for (member, of) in met {
-            if of.is_none() && !self.site.clusters[cluster].begun.contains(&member) {
+            if of.is_none() && self.site.clusters[cluster].awaits(member) {
                 self.comes_to(member, cluster);
             }
         }

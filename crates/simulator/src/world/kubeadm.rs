@@ -79,6 +79,13 @@ pub struct Cluster {
     pub(super) begun: BTreeSet<Slot>,
 }
 
+impl Cluster {
+    /// Whether a machine has a member in its list that has never run.
+    pub(super) fn awaits(&self, slot: Slot) -> bool {
+        self.etcd.contains(&slot) && !self.begun.contains(&slot)
+    }
+}
+
 /// A Node object, which outlives its machine's kubelet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeObject {

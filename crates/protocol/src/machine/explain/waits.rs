@@ -19,7 +19,8 @@ pub(super) type Told = (Topic, String, Vec<MachineId>);
 impl Machine {
     /// What they wait for; on a machine that does not lead what they would wait for here, as far as the leader alone does not know it.
     fn waits(&self, now: Time) -> Vec<Wait> {
-        let mut waits = self.ladder.waits().to_vec();
+        let climbs = !self.stands_still() && !self.is_past();
+        let mut waits = if climbs { self.ladder.waits().to_vec() } else { Vec::new() };
         let (Some(leader), Some(certificate)) = (self.follow.leader, &self.durable.charter) else { return waits };
         if leader != self.id() && !self.stands_still() {
             // The duties themselves look, at nothing but what is known here, and what they want is forgotten.
@@ -32,6 +33,7 @@ impl Machine {
                 tuning: &self.tuning,
                 roster: &self.roster,
                 ledger: self.follow.ledger(),
+                level: self.follow.ledger().level(),
                 raft_members: self.follow.members(),
                 renewal: self.ladder.renewal(),
                 runs: &mut 0,

@@ -92,8 +92,8 @@ impl Machine {
         let leader: Vec<MachineId> = self.follow.leader.into_iter().collect();
         match why {
             Climb::NoCa => {
-                let text = format!("waiting for this machine's copy of the CA from the leader {}", list(&leader));
-                (Topic::Ticket, text, leader)
+                let text = "waiting for this machine's copy of the CA, from who initialises the cluster, or leads";
+                (Topic::Ticket, text.to_owned(), leader)
             }
             Climb::NoTicket => {
                 let text = format!("waiting for this machine's ticket from the leader {}", list(&leader));
