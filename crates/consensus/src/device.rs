@@ -300,16 +300,18 @@ fn write_error(why: RaftError<MachineId, ClientWriteError<MachineId, EmptyNode>>
 
 /// Who leads, as far as this machine knows. Raft itself goes on leading alone for ever: it learns of a successor from the others
 /// only. One that no quorum has answered for `silence`, two election timeouts, leads nobody. And whoever was just elected leads once it has applied
-/// a record of its own term: until then its ledger may lack what was committed before, and what it would propose by it may come late and do harm.
+/// a record of its own term, and while it has a vote: until then its ledger may lack what was committed before, and what it would propose by it may come late and do harm.
 fn leading(told: &Told, metrics: &RaftMetrics<MachineId, EmptyNode>) -> (u64, Option<MachineId>) {
     let Told { me, silence, held } = *told;
-    let alone = metrics.membership_config.membership().voter_ids().count() < 2;
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    let votes = voters.any(|voter| voter == me);
+    let alone = votes && metrics.membership_config.membership().voter_ids().count() == 1;
     // openraft lets one that led when it stopped lead when it starts, before it has heard anybody.
     let unheard = metrics.millis_since_quorum_ack.is_none_or(|millis| u128::from(millis) > silence.as_millis());
     // What it held at its start may be of this very term, if it led when it stopped.
     let of_this_term = metrics.last_applied.is_some_and(|last| last.leader_id.term == metrics.current_term);
     let caught_up = of_this_term && metrics.last_applied >= held;
-    let leader = metrics.current_leader.filter(|leader| *leader != me || caught_up && (alone || !unheard));
+    let leader = metrics.current_leader.filter(|leader| *leader != me || votes && caught_up && (alone || !unheard));
     (metrics.current_term, leader)
 }
 
@@ -397,7 +399,16 @@ mod tests {
 
     /// Whether it leads in term 5, of so many voters, having held and applied this, where a quorum answered so long ago.
     fn leads(voters: u8, held: Option<LogId>, applied: LogId, answered_ms: Option<u64>) -> bool {
-        let voters: BTreeSet<MachineId> = (1..=voters).map(|number| MachineId([number; 32])).collect();
+        leads_of(1..=voters, held, applied, answered_ms)
+    }
+
+    fn leads_of(
+        voters: impl IntoIterator<Item = u8>,
+        held: Option<LogId>,
+        applied: LogId,
+        answered_ms: Option<u64>,
+    ) -> bool {
+        let voters: BTreeSet<MachineId> = voters.into_iter().map(|number| MachineId([number; 32])).collect();
         let mut metrics = RaftMetrics::new_initial(ME);
         (metrics.current_term, metrics.current_leader) = (5, Some(ME));
         (metrics.last_applied, metrics.millis_since_quorum_ack) = (Some(applied), answered_ms);
@@ -417,5 +428,6 @@ mod tests {
         assert!(!leads(3, None, record(5, 11), None), "nobody has answered since it started");
         assert!(!leads(3, None, record(5, 11), Some(3_001)), "nobody for two election timeouts");
         assert!(leads(1, None, record(5, 11), None), "there is nobody to answer");
+        assert!(!leads_of([2], None, record(5, 11), Some(1)), "it gave its vote back");
     }
 }

@@ -129,6 +129,8 @@ pub struct Seat<R: Runtime> {
     /// Proposals whose outcome the core waits for.
     proposed: BTreeSet<CallNumber>,
     changing_voters: bool,
+    /// Whom the core wants as voters once the change that is under way is over.
+    voters_wanted: Option<BTreeSet<MachineId>>,
     /// The ledger's revision of which Raft's callers were taken.
     trusted_at: Option<Revision>,
     then: VecDeque<Then<R>>,
@@ -145,6 +147,7 @@ impl<R: Runtime> Seat<R> {
             waiting: Vec::new(),
             proposed: BTreeSet::new(),
             changing_voters: false,
+            voters_wanted: None,
             trusted_at: None,
             then: VecDeque::new(),
         }
@@ -227,6 +230,7 @@ impl<R: Runtime> Seat<R> {
         self.charter = None;
         self.trusted_at = None;
         self.changing_voters = false;
+        self.voters_wanted = None;
         self.waiting.clear();
         self.calls.all_lost();
         for call in std::mem::take(&mut self.proposed) {
@@ -247,9 +251,12 @@ impl<R: Runtime> Seat<R> {
         }
     }
 
-    /// The core wants these voters. One change is under way at a time; the core asks again until it holds.
+    /// The core wants these voters. One change is under way at a time, and the last that was wanted meanwhile follows it; the core asks again until
+    /// it holds.
     pub fn set_voters(&mut self, voters: BTreeSet<MachineId>) {
-        if !std::mem::replace(&mut self.changing_voters, self.charter.is_some()) {
+        if std::mem::replace(&mut self.changing_voters, self.charter.is_some()) {
+            self.voters_wanted = Some(voters);
+        } else {
             self.ask(Ask::Voters(voters));
         }
     }
@@ -316,6 +323,9 @@ impl<R: Runtime> Seat<R> {
                 self.changing_voters = false;
                 if let Err(why) = changed {
                     tracing::debug!(%why, "the voters are not changed yet");
+                }
+                if let Some(voters) = self.voters_wanted.take() {
+                    self.set_voters(voters);
                 }
             }
             Done::Proposed { call, outcome } => self.tell(call, outcome),

@@ -71,6 +71,7 @@ const SCENARIOS: &[&str] = &[
     "split-replaced",
     "level-while-replaced",
     "two-cut-off",
+    "certificates-power-loss",
     "backups",
     "restore",
 ];

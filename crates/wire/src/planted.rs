@@ -139,6 +139,8 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("unknown-entry-skipped", "S16", "an entry of a higher level than the machine knows is skipped"),
     ("removal-undrained", "S18", "a machine that lives is taken out without being drained"),
     ("removal-costs-quorum", "S18", "a machine is removed though the control planes that stay are no majority"),
+    ("stale-turn-used", "S19", "a turn to disrupt that an earlier start asked for is used again"),
+    ("everybody-tells", "S10", "each control plane that ever failed to remove a machine tells why for ever"),
     ("alone-asks-nobody", "L3", "two machines that hold each other for dead ask each other no more"),
     ("successors-refused", "L6", "a voter that was away answers no Raft but of those that voted before"),
     ("removed-asks-nobody", "L6", "a voter that was removed while it was away never hears of it"),

@@ -78,8 +78,12 @@ pub(super) struct Disrupt {
     promoted: Option<Time>,
     repair: Repair,
     pub(super) renewing: Renewing,
-    /// The turn that this machine asked for.
+    /// The turn that this machine asked for in this start.
     turn: Option<TurnNumber>,
+    /// When it last looked.
+    looked: Option<Time>,
+    /// Whether the removal that was wished is this machine's to do.
+    dismisses: bool,
 }
 
 impl Disrupt {
@@ -92,17 +96,27 @@ impl Disrupt {
         runs: &mut Runs,
         leader: MachineId,
     ) {
-        self.tell_held(context);
+        // Who stood still for so long does not know what became of its turn.
+        let looked = self.looked.replace(context.now);
+        let slept = looked.is_some_and(|looked| context.now.since(looked) >= context.tuning.etcd_turn_max);
+        self.turn.take_if(|_| slept && !planted("stale-turn-used"));
         // What was done in a turn that is over says nothing of now: the machine may have come to etcd again.
         let ours = context.ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder == context.me());
         if !ours {
             self.struck = None;
         }
+        self.dismisses = false;
         let task = self.task(context, silence, leader);
+        self.tell_held(context);
         let me = context.me();
         match (context.ledger.turn(TurnKind::Disrupt), task) {
-            (Some((number, holder)), Some(task)) if holder == me => {
-                self.turn = Some(number);
+            // One that an earlier start asked for may be over, and its end not be known here yet: it is given up.
+            (Some((number, holder)), Some(_))
+                if holder == me && self.turn != Some(number) && !planted("stale-turn-used") =>
+            {
+                self.leave(context, runs)
+            }
+            (Some((_, holder)), Some(task)) if holder == me => {
                 match matches!(task, Task::Await(_)) || backups.before(context, runs, task) {
                     true => self.carry_on(context, runs, task),
                     false => context.waits.push(Wait::Turn(waits::Turn::Backup)),
@@ -199,7 +213,7 @@ impl Disrupt {
 
     /// Somebody wished a machine away. It is for the leader to do; if that is the machine itself, for another control plane.
     fn dismissal(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         silence: &mut Silence,
         leader: MachineId,
@@ -216,6 +230,7 @@ impl Disrupt {
         if by != Some(me) {
             return None;
         }
+        self.dismisses = true;
         if costs_majority(context, leaving) {
             context.waits.push(Wait::Removal(Removal::Majority(leaving)));
             return None;
@@ -336,7 +351,9 @@ impl Disrupt {
         let waits = |machine: &MachineId| Some(*machine) == leaving;
         self.held.retain(|machine, held| waits(machine) || context.now < held.until + PAUSE_MAX);
         let Some((machine, held)) = self.held.iter().find(|(machine, _)| waits(machine)) else { return };
-        if context.ledger.removal_held() != Some(&held.why) {
+        // Two that tell of it would take it from each other for ever.
+        let tells = self.dismisses || planted("everybody-tells");
+        if tells && context.ledger.removal_held() != Some(&held.why) {
             let entry = Entry::RemovalHeld { machine: *machine, why: held.why.clone() };
             context.wants.insert(Subject(About::Held, *machine, held.times), entry);
         }
