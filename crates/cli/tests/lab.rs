@@ -227,7 +227,10 @@ fn what_a_crashed_lab_left_does_not_hinder_the_next() {
 fn agents_killed_at_random_moments_still_form_one_cluster() {
     let dir = tempfile::tempdir().expect("a directory");
     for seed in ["1", "2", "3"] {
-        let output = lab(dir.path(), &["--kill-random", "4", "--seed", seed, "--pace", "0.05"]);
+        // Where two of three founders are killed before their etcd has written anything the attempt is given up after ten minutes.
+        let patient = ["--timeout", "900"];
+        let output =
+            lab(dir.path(), &[&["--kill-random", "4", "--seed", seed, "--pace", "0.05"], &patient[..]].concat());
         assert_formed(&output, 5, 3);
         let (events, _) = events(&output);
         assert_eq!(events.iter().filter(|event| event["event"] == "killed").count(), 4);
