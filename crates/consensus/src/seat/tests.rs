@@ -318,3 +318,24 @@ fn a_call_that_nobody_can_carry_is_lost_and_an_answer_finds_its_call() {
     seat.answered(OTHER, CallNumber(2), Bytes::from_static(b"!"));
     assert_eq!(answered.try_recv().unwrap(), "!");
 }
+
+/// What the seat begins now, as programmers read it.
+fn begun(seat: &mut Seat<Seeded>) -> Vec<String> {
+    let runs = std::iter::from_fn(|| seat.follows()).filter(|then| matches!(then, Then::Run(_)));
+    runs.map(|then| format!("{then:?}")).collect()
+}
+
+#[test]
+fn of_voters_that_are_wanted_while_a_change_is_under_way_the_last_follow_it() {
+    let mut machine = Machine::leading();
+    let wanted = |number: u8| BTreeSet::from([MachineId([number; 32])]);
+    let is_of = |begun: &[String], number: u8| begun.len() == 1 && begun[0].contains(&format!("{:?}", wanted(number)));
+    [1, 2, 3].into_iter().for_each(|number| machine.seat.set_voters(wanted(number)));
+    let first = begun(&mut machine.seat);
+    assert!(is_of(&first, 1), "one at a time: {first:?}");
+    machine.seat.done(Done::Voters(Ok(())));
+    let second = begun(&mut machine.seat);
+    assert!(is_of(&second, 3), "the last that was wanted: {second:?}");
+    machine.seat.done(Done::Voters(Ok(())));
+    assert!(begun(&mut machine.seat).is_empty(), "and nothing after it");
+}

@@ -176,7 +176,7 @@ fn lost_voters<'a>(context: &mut Context<'a>, silence: &mut Silence) -> Vec<&'a 
     let mut lost = Vec::new();
     for voter in charter.voters.iter().copied().filter(to_come) {
         let Some(known) = roster.known().get(&voter).filter(|_| !roster.is_alive(voter)) else {
-            repair::is_here(context, silence, voter);
+            repair::counts_anew(context, silence, voter);
             continue;
         };
         // Without an address it could not be admitted, and would keep out whoever is on its hardware now.

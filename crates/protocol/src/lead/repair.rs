@@ -79,7 +79,7 @@ pub(super) fn task(
 }
 
 /// A voter of the charter that was not admitted yet is here, or nobody knows it: its next silence is counted anew.
-pub(super) fn is_here(context: &mut Context<'_>, silence: &mut Silence, voter: MachineId) {
+pub(super) fn counts_anew(context: &mut Context<'_>, silence: &mut Silence, voter: MachineId) {
     silence.forget(Why::Repair, voter);
     let unknown = context.ledger.ready().is_some() && !context.roster.is_alive(voter);
     context.waits.extend(unknown.then_some(Wait::Repair(waits::Repair::Unadmitted(voter))));

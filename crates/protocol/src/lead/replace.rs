@@ -76,8 +76,8 @@ fn places(context: &Context<'_>, machine: MachineId) -> Vec<IpAddr> {
     joined.into_iter().chain(seen).collect()
 }
 
-/// Who takes the place of a machine: nobody yet, on the same hardware, and of one that may be in etcd at the same address, too: machines
-/// without a product UUID may show the same hardware. Where nobody remembers the hardware, since all were restarted, address and name
+/// Who takes the place of a machine: nobody yet, on the same hardware, and at the same address, too, if the machine may be in etcd or others have
+/// shown that hardware: machines without a product UUID may show the same. Where nobody remembers the hardware, since all were restarted, address and name
 /// together say who it was.
 pub(super) fn successor(context: &Context<'_>, old: MachineId) -> Option<MachineId> {
     let (ledger, roster) = (context.ledger, context.roster);
