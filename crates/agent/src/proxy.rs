@@ -51,8 +51,8 @@ impl Proxies {
         let mut always: Vec<String> = ["localhost", "127.0.0.0/8", "::1"].map(str::to_owned).into();
         let endpoint = settings.endpoint.rsplit_once(':').map_or(settings.endpoint.as_str(), |(name, _)| name);
         always.push(endpoint.trim_matches(['[', ']']).to_owned());
-        let subnets = [settings.service_subnet.as_deref().or(Some(SERVICES)), settings.pod_subnet.as_deref()];
-        always.extend(subnets.into_iter().flatten().flat_map(|nets| nets.split(',')).map(|net| net.trim().to_owned()));
+        always.extend(settings.service_subnet.is_none().then(|| SERVICES.to_owned()));
+        always.extend(muster_kubeadm::subnets(settings).unwrap_or_default().iter().map(ToString::to_string));
         Self { set, excepted, always, addresses: Mutex::default() }
     }
 
@@ -107,10 +107,13 @@ fn without_user(url: &str) -> String {
     url.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
-/// Whether kubeadm is not to see a variable of the agent's environment: those that would make it, its kubectl or etcd's
-/// client talk to another cluster than the one that muster makes.
+/// Whether kubeadm is not to see a variable of the agent's environment: those that would make it, its kubectl, crictl or etcd's
+/// client talk to another cluster or container runtime than this machine's, those that would make it other code, and those with
+/// which a service manager means the agent alone.
 pub(crate) fn is_kept_back(name: &str) -> bool {
-    ["KUBE", "ETCD"].iter().any(|prefix| name.starts_with(prefix))
+    const PREFIXES: [&str; 6] = ["KUBE", "ETCD", "CRI_", "LD_", "LISTEN_", "WATCHDOG_"];
+    const NAMES: [&str; 3] = ["CONTAINER_RUNTIME_ENDPOINT", "IMAGE_SERVICE_ENDPOINT", "NOTIFY_SOCKET"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -161,9 +161,11 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
     let version = kubernetes.version.clone().unwrap_or_default();
     let peers = image.peers.iter().map(ToString::to_string);
     let named = image.dns.iter().map(|name| format!("{name}:{}", config::PORT));
-    let foreign = [&kubernetes.pod_subnet, &kubernetes.service_subnet].into_iter().flatten();
-    let foreign = foreign.flat_map(|subnets| subnets.split(','));
     let state_dir = plan::below(root, &image.state_dir);
+    let settings = muster_kubeadm::Settings {
+        backups_dir: state_dir.join("backups"),
+        ..plan::settings(&image.cluster, &kubernetes, root, &run_dir)
+    };
     AgentConfig {
         settings: muster_wire::Settings {
             machines: image.machines,
@@ -176,17 +178,15 @@ fn agent_config(image: Image, arguments: &RunArguments) -> AgentConfig {
         listen: image.listen,
         mdns: image.mdns,
         subnets: image.subnets,
-        foreign: foreign.filter_map(|subnet| subnet.trim().parse().ok()).collect(),
+        // What the configuration was checked by could read every document.
+        foreign: muster_kubeadm::subnets(&settings).unwrap_or_default(),
         peers: peers.chain(named).collect(),
         name: image.name,
         state_dir: state_dir.clone(),
         endpoint_port: kubernetes.endpoint_port,
         manifests: kubernetes.manifests.clone(),
         hosts_file: plan::below(root, &kubernetes.hosts_file),
-        kubernetes: muster_kubeadm::Settings {
-            backups_dir: state_dir.join("backups"),
-            ..plan::settings(&image.cluster, &kubernetes, root, &run_dir)
-        },
+        kubernetes: settings,
         run_dir,
         cluster: image.cluster,
         kubeadm_env: Vec::new(),

@@ -329,13 +329,27 @@ impl UserTexts {
         parse::all(files).map(Self)
     }
 
-    /// A field that names a port, perhaps after an address; of a component of the control plane its `secure-port`.
-    pub(crate) fn port(&self, kind: Kind, field: &str) -> Option<String> {
-        let document = self.0.get(&kind)?;
-        if kind == Kind::ClusterConfiguration {
-            return values::argument(&document.fields, field, "secure-port");
-        }
-        document.fields.get(field).map(merge::as_text)
+    /// The ports that a field names, perhaps after addresses; of etcd those of its metrics, of another component of the control
+    /// plane its `secure-port`.
+    pub(crate) fn ports(&self, kind: Kind, field: &str) -> Vec<u16> {
+        let Some(document) = self.0.get(&kind) else { return Vec::new() };
+        let said = match (kind, field) {
+            (Kind::ClusterConfiguration, "etcd") => {
+                values::argument(&document.fields, "etcd.local", "listen-metrics-urls")
+            }
+            (Kind::ClusterConfiguration, _) => values::argument(&document.fields, field, "secure-port"),
+            _ => document.fields.get(field).map(merge::as_text),
+        };
+        let port = |item: &str| item.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
+        said.iter().flat_map(|items| items.split(',')).filter_map(port).collect()
+    }
+
+    /// What the documents give to Pods and to Services.
+    pub(crate) fn subnets(&self) -> Vec<String> {
+        let fields = self.0.get(&Kind::ClusterConfiguration).map(|document| &document.fields);
+        let said = ["networking.podSubnet", "networking.serviceSubnet"];
+        let found = fields.into_iter().flat_map(|fields| said.map(|field| merge::lookup(fields, field)));
+        found.flatten().map(merge::as_text).collect()
     }
 }
 

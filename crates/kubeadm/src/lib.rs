@@ -68,7 +68,7 @@ pub use muster_protocol::EtcdTiming;
 pub use outcome::{Exit, Failure, FailureKind, OUTPUT_LIMIT, outcome, redact};
 pub use pki::{Pair, PkiBundle, PkiError, Ticket};
 pub use plan::{Founding, Node, Plan, PlanError, StepInput};
-pub use ports::ports;
+pub use ports::{ports, subnets};
 pub use secret::{Secret, Token};
 pub use settings::{Settings, UserFile};
 pub use version::{ConfigApi, Version, VersionError};

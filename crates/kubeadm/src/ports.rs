@@ -1,4 +1,6 @@
-//! The ports of a machine that Kubernetes' own programs take.
+//! The ports and subnets of a machine that Kubernetes' own programs take.
+
+use ipnet::IpNet;
 
 use crate::Kind;
 use crate::document::{DocumentError, UserTexts};
@@ -13,7 +15,8 @@ use crate::settings::Settings;
 /// When a document cannot be read.
 pub fn ports(settings: &Settings) -> Result<Vec<(u16, &'static str)>, DocumentError> {
     use Kind::{ClusterConfiguration as Cluster, KubeProxyConfiguration as Proxy, KubeletConfiguration as Kubelet};
-    const MOVABLE: [(u16, &str, Kind, &str); 7] = [
+    const MOVABLE: [(u16, &str, Kind, &str); 8] = [
+        (2381, "etcd's health check", Cluster, "etcd"),
         (10250, "the kubelet", Kubelet, "port"),
         (10248, "the kubelet's health check", Kubelet, "healthzPort"),
         (0, "the kubelet's read-only port", Kubelet, "readOnlyPort"),
@@ -23,10 +26,60 @@ pub fn ports(settings: &Settings) -> Result<Vec<(u16, &'static str)>, DocumentEr
         (10259, "the scheduler", Cluster, "scheduler"),
     ];
     let user = UserTexts::read(&settings.documents)?;
-    let mut ports = vec![(2379, "etcd"), (2380, "etcd's members among themselves"), (2381, "etcd's health check")];
-    ports.extend(MOVABLE.iter().filter_map(|(usual, owner, kind, field)| {
-        let said = user.port(*kind, field).and_then(|text| text.rsplit(':').next()?.parse().ok());
-        Some((said.unwrap_or(*usual), *owner)).filter(|(port, _)| *port != 0)
-    }));
+    let mut ports = vec![(2379, "etcd"), (2380, "etcd's members among themselves")];
+    for (usual, owner, kind, field) in MOVABLE {
+        let said: Vec<u16> = user.ports(kind, field);
+        ports.extend(if said.is_empty() { vec![usual] } else { said }.into_iter().map(|port| (port, owner)));
+    }
+    ports.retain(|(port, _)| *port != 0);
     Ok(ports)
+}
+
+/// The subnets that Pods and Services are given, by muster.toml or by the user's documents; kubeadm's own, where neither says any,
+/// are not among them.
+///
+/// # Errors
+/// When a document cannot be read.
+pub fn subnets(settings: &Settings) -> Result<Vec<IpNet>, DocumentError> {
+    let user = UserTexts::read(&settings.documents)?;
+    let own = [settings.pod_subnet.clone(), settings.service_subnet.clone()].into_iter().flatten();
+    let said: Vec<String> = own.chain(user.subnets()).collect();
+    let mut nets: Vec<IpNet> =
+        said.iter().flat_map(|nets| nets.split(',')).filter_map(|net| net.trim().parse().ok()).collect();
+    nets.sort_unstable();
+    nets.dedup();
+    Ok(nets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::UserFile;
+
+    fn with(fields: &str) -> Settings {
+        let text = format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n{fields}");
+        let documents = vec![UserFile { name: "a.yaml".to_owned(), text }];
+        Settings { pod_subnet: Some("10.244.0.0/16".to_owned()), documents, ..Settings::of("site", Path::new("/")) }
+    }
+
+    #[test]
+    fn etcds_health_check_is_where_a_document_puts_it() {
+        let urls = "etcd:\n  local:\n    extraArgs:\n    - name: listen-metrics-urls\n      value: http://127.0.0.1:7443,http://[::1]:7444/\n";
+        let health: Vec<u16> = ports(&with(urls))
+            .expect("readable")
+            .into_iter()
+            .filter_map(|(port, owner)| (owner == "etcd's health check").then_some(port))
+            .collect();
+        assert_eq!(health, [7443, 7444]);
+    }
+
+    #[test]
+    fn subnets_are_those_of_the_settings_and_of_documents() {
+        let nets =
+            subnets(&with("networking:\n  podSubnet: 10.244.0.0/16,fd00:10::/56\n  serviceSubnet: 10.97.0.0/16\n"));
+        let nets: Vec<String> = nets.expect("readable").iter().map(ToString::to_string).collect();
+        assert_eq!(nets, ["10.97.0.0/16", "10.244.0.0/16", "fd00:10::/56"]);
+    }
 }

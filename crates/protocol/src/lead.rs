@@ -180,6 +180,9 @@ impl Lead {
         effects: &mut Effects,
     ) -> bool {
         let Some(job) = self.runs.take(run) else { return false };
+        if result.is_ok() {
+            self.runs.succeeded(job.machine());
+        }
         match (job, result) {
             (Job::Ticket { machine, attempt, registers }, Ok(StepOutput::Ticket { ciphertext })) => {
                 self.tickets.made(machine, attempt, ciphertext.clone());

@@ -1,20 +1,19 @@
 //! The machine: the one state machine that all of muster is about. It owns its parts and passes inputs between them.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{CallNumber, Certificate, Durable, Entry, Identity, MachineId, Revision, Settings, SignedCard};
 use rand::rngs::ChaCha8Rng;
 
-use crate::follow::{Follow, Subject};
+use crate::follow::Follow;
 use crate::founding::{Founding, Impediment};
-use crate::ladder::{self, Ladder};
-use crate::lead::manifests::{self, Manifests};
-use crate::lead::{self, Lead};
+use crate::ladder::Ladder;
+use crate::lead::Lead;
+use crate::lead::manifests::Manifests;
 use crate::ledger::Refusal;
-use crate::planted::planted;
-use crate::roster::{self, Roster};
+use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::words::notices::NoticeKind;
 use crate::{Effects, Input, Phase, Time};
@@ -30,6 +29,7 @@ mod images;
 mod leaving;
 mod level;
 mod notices;
+mod pass;
 mod place;
 mod raft;
 mod receive;
@@ -163,58 +163,21 @@ impl Machine {
     fn take(&mut self, now: Time, input: Input, effects: &mut Effects) -> bool {
         match input {
             Input::Wake => return false,
-            Input::Connected(peer) => {
-                let hello = self.hello(peer, false);
-                self.roster.connected(now, peer, hello, effects);
-                self.follow.connected(peer);
-                return false;
-            }
-            Input::Disconnected(peer) => {
-                self.roster.disconnected(peer);
-                self.follow.disconnected(peer);
-                return false;
-            }
-            Input::Received { from, frame } => {
-                self.roster.heard(now, from);
-                self.receive(now, from, frame, effects);
-                return false;
-            }
-            Input::TurnedAway { whom, why } => {
-                self.turned_away.add(now, whom, why);
+            Input::Connected(_)
+            | Input::Disconnected(_)
+            | Input::Received { .. }
+            | Input::TurnedAway { .. }
+            | Input::Reached { .. }
+            | Input::HostsFile { .. }
+            | Input::Former { .. } => {
+                self.outside(now, input, effects);
                 return false;
             }
             Input::Addresses(addresses) => {
                 self.addresses = addresses;
                 self.order_addresses();
             }
-            Input::Reached { machine, address } => {
-                self.turned_away.came_through(address);
-                if self.roster.reach(machine, address) {
-                    let hello = self.hello(machine, true);
-                    effects.send(machine, hello);
-                }
-                return false;
-            }
-            Input::HostsFile { troubles } => {
-                for text in troubles.iter().filter(|text| !self.endpoint_troubles.contains(text)) {
-                    effects.notice(NoticeKind::Hosts, text.clone());
-                }
-                self.endpoint_troubles = troubles;
-                return false;
-            }
-            Input::Former { troubles } => {
-                self.former_troubles = troubles;
-                return false;
-            }
-            Input::Applied { revision, entry } => {
-                self.follow.fed(self.identity.machine());
-                if let Some((entry, told)) = self.follow.applied(revision, entry) {
-                    if let (Entry::Joined { machine }, Ok(())) = (&entry, &told) {
-                        self.lead.joined(now, *machine);
-                    }
-                    self.committed(&entry, &told, effects);
-                }
-            }
+            Input::Applied { revision, entry } => self.applied(now, revision, entry, effects),
             Input::Restored { ledger } => {
                 if !self.follow.restored(&ledger) {
                     effects.notice(NoticeKind::Ledger, "Raft handed over a ledger that cannot be read".to_owned());
@@ -255,6 +218,54 @@ impl Machine {
         true
     }
 
+    /// What comes from the network, and what is wrong around this machine: those parts look by themselves.
+    fn outside(&mut self, now: Time, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Connected(peer) => {
+                let hello = self.hello(peer, false);
+                self.roster.connected(now, peer, hello, effects);
+                self.follow.connected(peer);
+            }
+            Input::Disconnected(peer) => {
+                self.roster.disconnected(peer);
+                self.follow.disconnected(peer);
+            }
+            Input::Received { from, frame } => {
+                self.roster.heard(now, from);
+                self.receive(now, from, frame, effects);
+            }
+            Input::TurnedAway { whom, why } => {
+                self.turned_away.add(now, whom, why);
+            }
+            Input::Reached { machine, address } => {
+                self.turned_away.came_through(address);
+                if self.roster.reach(machine, address) {
+                    let hello = self.hello(machine, true);
+                    effects.send(machine, hello);
+                }
+            }
+            Input::HostsFile { troubles } => {
+                for text in troubles.iter().filter(|text| !self.endpoint_troubles.contains(text)) {
+                    effects.notice(NoticeKind::Hosts, text.clone());
+                }
+                self.endpoint_troubles = troubles;
+            }
+            Input::Former { troubles } => self.former_troubles = troubles,
+            _ => {}
+        }
+    }
+
+    /// Raft applied an entry of the ledger.
+    fn applied(&mut self, now: Time, revision: Revision, entry: Bytes, effects: &mut Effects) {
+        self.follow.fed(self.identity.machine());
+        if let Some((entry, told)) = self.follow.applied(revision, entry) {
+            if let (Entry::Joined { machine }, Ok(())) = (&entry, &told) {
+                self.lead.joined(now, *machine);
+            }
+            self.committed(&entry, &told, effects);
+        }
+    }
+
     /// An entry was committed: what the rules say of it is for whoever wished it, and what it means for people.
     fn committed(&mut self, entry: &Entry, told: &Result<(), Refusal>, effects: &mut Effects) {
         // Whoever is a member now may have shown a later epoch before.
@@ -273,195 +284,6 @@ impl Machine {
         if let Some((entry, why)) = self.follow.proposed(now, call, outcome, effects) {
             self.wishes.declined(&entry, &why);
         }
-    }
-
-    fn finished(
-        &mut self,
-        now: Time,
-        run: crate::RunId,
-        result: Result<crate::StepOutput, crate::StepFailure>,
-        effects: &mut Effects,
-    ) {
-        if self.lead.finished(now, run, &result, &self.tuning, effects)
-            || self.manifests.finished(now, run, &result, effects)
-        {
-            return;
-        }
-        let mut wants = BTreeMap::new();
-        let mut context = ladder::Context {
-            now,
-            me: self.identity.machine(),
-            tuning: &self.tuning,
-            ledger: self.follow.ledger(),
-            mine: &self.mine,
-            roster: &self.roster,
-            durable: &mut self.durable,
-            may_begin_etcd: false,
-            runs: &mut self.runs,
-            wants: &mut wants,
-            due: &mut self.due,
-            effects,
-        };
-        let changed = self.ladder.finished(run, result, &mut context);
-        let card = self.mine.card();
-        let another = self.ladder.version().is_some_and(|version| version != card.running.kubernetes);
-        if changed || another || !card.has_looked() && self.ladder.has_looked() {
-            let unable: String = self.ladder.unable().unwrap_or_default().chars().take(60).collect();
-            let version: String = self.ladder.version().unwrap_or_default().chars().take(60).collect();
-            self.change_card(|card| (card.unable, card.running.kubernetes) = (unable, version));
-        }
-    }
-
-    /// Lets every part do what is due, until nothing is.
-    fn settle(&mut self, now: Time, touched: bool, effects: &mut Effects) {
-        let cards = self.run_roster(now, effects);
-        for card in cards {
-            self.learn(now, card, effects);
-        }
-        let roster_changed = self.roster.take_changed();
-        if self.durable.charter.is_none() {
-            self.run_founding(now, roster_changed, effects);
-        } else if roster_changed {
-            // Nobody founds any more.
-            self.roster.take_touched();
-        }
-        self.stop_if_beyond(effects);
-        self.survey_ends(now, effects);
-        self.count_met(now);
-        let due = self.due.is_some_and(|(due, _)| due <= now);
-        if self.durable.charter.is_some() && !self.stands_still() {
-            self.call_first_election(now, effects);
-            let changed = self.follow.take_changed();
-            if touched || due || roster_changed || changed {
-                self.reconcile(now, effects);
-            }
-            self.run_follow(now, effects);
-        } else if touched || due {
-            self.reconcile(now, effects);
-        }
-        self.note_phase(effects);
-    }
-
-    fn run_roster(&mut self, now: Time, effects: &mut Effects) -> Vec<SignedCard> {
-        let (mine, charter, rng) = (&self.mine, self.durable.charter.as_ref(), &mut self.rng);
-        let images = self.follow.ledger().images().iter().map(|image| image.digest);
-        self.roster.kin(now, charter.map(Certificate::charter_hash), images);
-        self.roster.run(now, |cards, seen_at| roster::hello(mine, charter, cards, false, seen_at), rng, effects)
-    }
-
-    /// Compares what is with what should be: the leader's duties, this machine's next step, what must be proposed.
-    fn reconcile(&mut self, now: Time, effects: &mut Effects) {
-        if self.stands_still() {
-            self.due = None;
-            return;
-        }
-        if let Some(removal) = self.departs() {
-            return self.depart(now, removal, effects);
-        }
-        if self.is_of_the_past() {
-            return;
-        }
-        self.start_raft_if_voter(now, effects);
-        self.name_endpoint(effects);
-        let me = self.identity.machine();
-        let may_begin_etcd = self.durable.completed.is_some() || self.may_begin_etcd(now).is_ok();
-        let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
-        let mut due = self.guard_due().filter(|_| !may_begin_etcd);
-        if let Some(leader) = self.follow.leader
-            && let Some(certificate) = &self.durable.charter
-        {
-            let mut waits = Vec::new();
-            let mut context = lead::Context {
-                now,
-                mine: &self.mine,
-                charter: certificate.charter(),
-                control_planes: self.control_planes_wanted(),
-                tuning: &self.tuning,
-                roster: &self.roster,
-                ledger: self.follow.ledger(),
-                level: self.follow.ledger().level(),
-                raft_members: self.follow.members(),
-                renewal: self.ladder.renewal(),
-                runs: &mut self.runs,
-                wants: &mut wants,
-                waits: &mut waits,
-                due: &mut due,
-                effects,
-            };
-            if leader == me {
-                self.lead.run(&mut context);
-            } else {
-                self.lead.step_down();
-                self.lead.assist(&mut context, leader);
-            }
-            self.lead.waited(waits);
-        } else {
-            self.lead.step_down();
-        }
-        self.ladder.climb(&mut ladder::Context {
-            now,
-            me,
-            tuning: &self.tuning,
-            ledger: self.follow.ledger(),
-            mine: &self.mine,
-            roster: &self.roster,
-            durable: &mut self.durable,
-            may_begin_etcd,
-            runs: &mut self.runs,
-            wants: &mut wants,
-            due: &mut due,
-            effects,
-        });
-        self.manifests.run(&mut manifests::Context {
-            now,
-            me,
-            leads: self.follow.leader == Some(me),
-            ledger: self.follow.ledger(),
-            durable: &self.durable,
-            runs: &mut self.runs,
-            due: &mut due,
-            effects,
-        });
-        self.wishes.want(now, self.follow.ledger(), &mut wants, &mut due, effects);
-        self.keep_backups(now, &mut wants, &mut due, effects);
-        self.keep_former(now, &mut due, effects);
-        self.due = due;
-        self.follow.want(wants);
-        self.list_api_servers(effects);
-        self.tell_accepted(effects);
-        self.choose_swim_period(now);
-    }
-
-    /// How many control planes there are to be. What was founded holds, whatever this machine's image says by now.
-    fn control_planes_wanted(&self) -> u32 {
-        match self.follow.ledger().control_planes_wanted() {
-            0 => self.settings.control_planes,
-            named => named,
-        }
-    }
-
-    fn run_follow(&mut self, now: Time, effects: &mut Effects) {
-        if let Some(charter) = &self.durable.charter {
-            let me = self.identity.machine();
-            self.follow.run(now, me, charter, &self.roster, &self.tuning, effects);
-        }
-    }
-
-    /// An idle cluster is quiet (promise L5): once everyone has joined, failure detection slows down.
-    fn choose_swim_period(&mut self, now: Time) {
-        let ledger = self.follow.ledger();
-        if self.ledger_news.0 != ledger.revision() {
-            self.ledger_news = (ledger.revision(), now);
-        }
-        let everyone = ledger.joined_count() >= (ledger.machines() as usize).max(ledger.members().len());
-        // Who is missing may never come: a machine that broke, or that the image counts and nobody bought.
-        let quiet_at = self.ledger_news.1 + self.tuning.quiet_after;
-        let idle = self.durable.charter.is_some() && (everyone || quiet_at <= now);
-        if self.durable.charter.is_some() && !idle && self.due.is_none_or(|(due, _)| quiet_at < due) {
-            self.due = Some((quiet_at, "the time to be quiet if nobody else comes"));
-        }
-        let period = if idle && !planted("restless") { self.tuning.swim_idle } else { self.tuning.swim_forming };
-        self.roster.change_period(now, period, &mut self.rng);
     }
 
     /// When it wants to be woken, and why: for traces.

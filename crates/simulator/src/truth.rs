@@ -216,11 +216,19 @@ impl Truth {
                 NoticeKind::Clone | NoticeKind::OwnClone => sometimes.reached("clone-found"),
                 _ => {}
             },
-            Seen::Damaged { slot } => drop(self.damaged.insert(*slot)),
             Seen::FaultBegins { index, fault, .. } => self.fault_begins(*index, fault.kind, sometimes),
             Seen::FaultEnds { index } => {
                 self.faults.remove(index);
             }
+            Seen::Healed => self.healed = Some(now),
+            _ => self.suffers(seen),
+        }
+    }
+
+    /// What was done to a machine's disk, or to its word.
+    fn suffers(&mut self, seen: &Seen<'_>) {
+        match seen {
+            Seen::Damaged { slot } => drop(self.damaged.insert(*slot)),
             Seen::Copied { copy, original } => {
                 let originals = self.identity.get(original).copied();
                 self.excused.extend(originals);
@@ -238,7 +246,6 @@ impl Truth {
                 self.excused.extend(self.identity.get(slot).copied());
             }
             Seen::Forgot { slot } => self.excused.extend(self.identity.get(slot).copied()),
-            Seen::Healed => self.healed = Some(now),
             _ => {}
         }
     }

@@ -325,21 +325,7 @@ impl Frame {
 
 fn from_body(body: Body) -> Result<Frame, WireError> {
     Ok(match body {
-        Body::Hello(hello) => Frame::Hello {
-            card: SignedCard::from_proto(required(hello.card, "hello.card")?)?,
-            charter: match hello.charter_hash.is_empty() {
-                true => None,
-                false => Some(Digest::from_slice(&hello.charter_hash, "hello.charter_hash")?),
-            },
-            cards: cards(hello.cards, "hello.cards")?,
-            answer: hello.answer,
-            seen_at: match hello.seen_at.as_str() {
-                "" => None,
-                text => {
-                    Some(text.parse().map_err(|_| WireError::Field { field: "hello.seen_at", rule: "is no address" })?)
-                }
-            },
-        },
+        Body::Hello(hello) => hello_from_proto(hello)?,
         Body::Swim(bytes) => Frame::Swim(bounded_bytes(bytes, limits::SWIM_BYTES_MAX, "frame.swim")?),
         Body::Cards(list) => Frame::Cards(cards(list.cards, "cards.cards")?),
         Body::CardsKnown(known) => {
@@ -395,15 +381,34 @@ fn from_body(body: Body) -> Result<Frame, WireError> {
             from: part.from,
             body: bounded_bytes(part.body, limits::BACKUP_PART_BYTES_MAX, "backup.body")?,
         },
-        Body::ReportPart(report) => {
-            let parts = part_below(report.parts, limits::REPORT_PARTS_MAX + 1, "report_part.parts")?;
-            Frame::ReportPart {
-                call: CallNumber(report.call),
-                part: part_below(report.part, parts, "report_part.part")?,
-                parts,
-                body: bounded_bytes(report.body, limits::REPORT_PART_BYTES_MAX, "report_part.body")?,
-            }
-        }
+        Body::ReportPart(report) => report_from_proto(report)?,
+    })
+}
+
+fn hello_from_proto(hello: proto::Hello) -> Result<Frame, WireError> {
+    let no_address = |_| WireError::Field { field: "hello.seen_at", rule: "is no address" };
+    Ok(Frame::Hello {
+        card: SignedCard::from_proto(required(hello.card, "hello.card")?)?,
+        charter: match hello.charter_hash.is_empty() {
+            true => None,
+            false => Some(Digest::from_slice(&hello.charter_hash, "hello.charter_hash")?),
+        },
+        cards: cards(hello.cards, "hello.cards")?,
+        answer: hello.answer,
+        seen_at: match hello.seen_at.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(no_address)?),
+        },
+    })
+}
+
+fn report_from_proto(report: proto::ReportPart) -> Result<Frame, WireError> {
+    let parts = part_below(report.parts, limits::REPORT_PARTS_MAX + 1, "report_part.parts")?;
+    Ok(Frame::ReportPart {
+        call: CallNumber(report.call),
+        part: part_below(report.part, parts, "report_part.part")?,
+        parts,
+        body: bounded_bytes(report.body, limits::REPORT_PART_BYTES_MAX, "report_part.body")?,
     })
 }
 

@@ -122,7 +122,9 @@ impl Block<'_> {
         let line = line.split(|byte| *byte == b'#').next()?;
         let mut words = words(line);
         let address = words.next()?;
-        words.any(|word| word.eq_ignore_ascii_case(self.name.as_bytes())).then(|| parse(address))
+        // A name may end in the root's dot.
+        let name = |word: &[u8]| word.strip_suffix(b".").unwrap_or(word).eq_ignore_ascii_case(self.name.as_bytes());
+        words.any(name).then(|| parse(address))
     }
 }
 
@@ -206,6 +208,8 @@ mod tests {
         let (after, others) = put(format!("{BLOCK}nonsense api.site.muster\n# 10.9.9.9 api.site.muster\n").as_bytes());
         assert_eq!(others, ["nonsense api.site.muster"]);
         assert!(after.starts_with(BLOCK.as_bytes()));
+        let (_, others) = put(b"10.9.9.9 api.site.muster.\n");
+        assert_eq!(others, ["10.9.9.9 api.site.muster."]);
         let (_, others) = put(b"10.9.9.9 api.site.muster.example api.site\n10.9.9.9 xapi.site.muster\n");
         assert!(others.is_empty(), "{others:?}");
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use muster_kubeadm::Place;
 use muster_protocol::{Boot, Effects, Input, Machine, Time};
 use muster_wire::sign::Made;
-use muster_wire::{CallNumber, Identity, level};
+use muster_wire::{CallNumber, Durable, Identity, level};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
@@ -79,22 +79,7 @@ pub(super) async fn begin(config: &AgentConfig, logs: Ring) -> Result<(Shell, Ar
     let device = Arc::new(device_of(config, &disk, endpoint, reachable(listen), inputs.clone())?);
     let leaves = config.is_service.then(|| Leaves(device.clone()));
     let (identity, made) = told(config, identity);
-    let boot = Boot {
-        identity,
-        sealing_key: disk.sealing_key().public(),
-        durable,
-        cluster: config.cluster.clone(),
-        settings: config.settings.clone(),
-        hostname: config.name.clone().unwrap_or_else(hostname),
-        addresses: Vec::new(),
-        api_port: config.kubernetes.api_port,
-        fingerprint: disk.fingerprint(),
-        seed: *device::seed(),
-        manifests: config.manifests.count(),
-        level: level::KNOWN,
-        raft_begun: disk.has_begun_raft(),
-        tuning: config.tuning.clone(),
-    };
+    let boot = boot(config, &disk, identity, durable);
     let mut recorder = recorder(config, &boot, made)?;
     let mut effects = Effects::default();
     let machine = Machine::new(boot, Time(0), &mut effects);
@@ -149,6 +134,25 @@ pub(super) async fn begin(config: &AgentConfig, logs: Ring) -> Result<(Shell, Ar
         leaves,
     };
     Ok((shell, around))
+}
+
+fn boot(config: &AgentConfig, disk: &Disk, identity: Identity, durable: Durable) -> Boot {
+    Boot {
+        identity,
+        sealing_key: disk.sealing_key().public(),
+        durable,
+        cluster: config.cluster.clone(),
+        settings: config.settings.clone(),
+        hostname: config.name.clone().unwrap_or_else(hostname),
+        addresses: Vec::new(),
+        api_port: config.kubernetes.api_port,
+        fingerprint: disk.fingerprint(),
+        seed: *device::seed(),
+        manifests: config.manifests.count(),
+        level: level::KNOWN,
+        raft_begun: disk.has_begun_raft(),
+        tuning: config.tuning.clone(),
+    }
 }
 
 fn mesh_settings(config: &AgentConfig) -> MeshSettings {

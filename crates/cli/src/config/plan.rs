@@ -81,7 +81,7 @@ fn newest_first() -> impl Iterator<Item = Version> {
     minors.filter_map(|minor| format!("v1.{minor}.0").parse().ok())
 }
 
-/// Ports of muster.toml that something of Kubernetes takes on the same machine.
+/// Ports that two want on the same machine: muster.toml's and those of Kubernetes, or two of Kubernetes' own, by a document.
 fn taken_ports(settings: &Settings, values: &Values, problems: &mut Vec<Problem>) {
     // A document that cannot be read is told of with its place, by whoever needs the whole of it.
     let Ok(taken) = muster_kubeadm::ports(settings) else { return };
@@ -89,6 +89,12 @@ fn taken_ports(settings: &Settings, values: &Values, problems: &mut Vec<Problem>
         if let Some((port, owner)) = taken.iter().find(|(taken, _)| Some(u32::from(*taken)) == port) {
             let text = format!("`{key}` is port {port}, which is that of {owner}");
             problems.push(Problem::error(values.place(key), text));
+        }
+    }
+    for (at, (port, owner)) in taken.iter().enumerate() {
+        if let Some((_, other)) = taken[..at].iter().find(|(taken, other)| taken == port && other != owner) {
+            let text = format!("`documents`: {other} and {owner} would both use port {port}");
+            problems.push(Problem::error(values.place("kubernetes.documents"), text));
         }
     }
 }

@@ -537,6 +537,11 @@ fn a_port_that_a_document_gives_to_the_kubelet_is_taken_and_its_usual_one_is_fre
         ["muster.toml:5: `kubernetes.endpoint_port` is port 7443, which is that of the kubelet"]
     );
     assert_eq!(right(&with_port(10250)).kubernetes.endpoint_port, 10250);
+    std::fs::write(&path, text.replace("7443", "2379")).expect("written");
+    assert_eq!(
+        problems(&with_port(7443), &[]),
+        ["muster.toml:6: `documents`: etcd and the kubelet would both use port 2379"]
+    );
 }
 
 #[test]

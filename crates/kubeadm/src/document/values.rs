@@ -69,7 +69,7 @@ fn placed(user: &UserDocuments, kind: Kind, settings: &Settings, Wrong { field, 
 
 /// The value that holds of an argument of a component, in whichever API it is written: the last one.
 pub(super) fn argument(document: &Object, component: &str, name: &str) -> Option<String> {
-    let arguments = document.get(component)?.get("extraArgs")?;
+    let arguments = super::merge::lookup(document, component)?.get("extraArgs")?;
     let found = match arguments {
         Value::Array(list) => list.iter().rev().find(|entry| entry["name"] == name)?.get("value")?,
         map => map.get(name)?,

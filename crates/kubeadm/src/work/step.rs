@@ -141,27 +141,24 @@ impl Deed {
                 self.rebuild_etcd(&input, &node.name, &lost).await
             }
             Step::BackUp { number, epoch, charter } => self.back_up(number, epoch, &charter).await,
-            Step::Strike { member, node } => {
-                if let Some(member) = member {
-                    self.strike_out(parsed(&member)?).await?;
-                }
-                self.remove_node(&node).await?;
-                Ok(StepOutput::Done)
-            }
-            Step::Drain { node } => {
-                self.drain(&node).await?;
-                Ok(StepOutput::Done)
-            }
-            Step::Open { node } => {
-                self.open(&node).await?;
-                Ok(StepOutput::Done)
-            }
+            Step::Strike { member, node } => self.strike_machine(member.as_deref(), &node).await,
+            Step::Drain { node } => self.drain(&node).await.map(|()| StepOutput::Done),
+            Step::Open { node } => self.open(&node).await.map(|()| StepOutput::Done),
             Step::LeaveEtcd { address } => Ok(match self.give_up_member(parsed(&address)?).await? {
                 true => StepOutput::Done,
                 false => StepOutput::Noted("etcd's data is there again".to_owned()),
             }),
             Step::Reset { member, node } => self.reset(member.as_deref(), node.as_deref()).await,
         }
+    }
+
+    /// A machine that is gone leaves etcd, and its Node is deleted.
+    async fn strike_machine(&mut self, member: Option<&str>, node: &str) -> Result<StepOutput, Trouble> {
+        if let Some(member) = member {
+            self.strike_out(parsed(member)?).await?;
+        }
+        self.remove_node(node).await?;
+        Ok(StepOutput::Done)
     }
 
     /// Makes the cluster, alone or as one of its founders.

@@ -9,8 +9,11 @@ use crate::tuning::Tuning;
 use crate::words::waits::{Wait, Work};
 use crate::{Effect, RunId, Step, Time};
 
-/// Pause in resends before a failed ticket is tried again.
+/// Pause in resends before something that failed is tried again: twice as long after every two more failures in a row, up to
+/// [`RETRY_RESENDS_MAX`]. An API server that starts answers within seconds; one that is away for an hour is not asked all the time.
 pub(super) const RETRY_RESENDS: u32 = 4;
+
+const RETRY_RESENDS_MAX: u32 = 64;
 
 /// What a run of the leader's is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +77,8 @@ impl Job {
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     jobs: BTreeMap<RunId, Job>,
-    not_before: BTreeMap<MachineId, Time>,
+    /// Until when nothing is tried for a machine, and how often in a row something for it failed.
+    not_before: BTreeMap<MachineId, (Time, u32)>,
 }
 
 impl Runs {
@@ -131,14 +135,21 @@ impl Runs {
 
     /// Something for a machine failed: nothing is tried for it for a moment.
     pub(super) fn pause(&mut self, now: Time, machine: MachineId, tuning: &Tuning) {
-        self.not_before.insert(machine, now + tuning.resend * RETRY_RESENDS);
+        let failed = self.not_before.get(&machine).map_or(0, |(_, failed)| failed + 1);
+        let resends = RETRY_RESENDS.saturating_mul(1 << (failed / 2).min(8)).min(RETRY_RESENDS_MAX);
+        self.not_before.insert(machine, (now + tuning.resend * resends, failed));
+    }
+
+    /// Something for a machine was done: its next failure is a first one.
+    pub(super) fn succeeded(&mut self, machine: MachineId) {
+        self.not_before.remove(&machine);
     }
 
     /// Whether nothing of this kind runs for the machine, and its pause after a failure is over.
     pub(super) fn idle(&self, context: &mut Context<'_>, machine: MachineId, kind: impl Fn(&Job) -> bool) -> bool {
-        if let Some(pause) = self.not_before.get(&machine).filter(|pause| context.now < **pause) {
-            context.wake_at(*pause, "something to try again");
-            context.waits.push(Wait::Work(Work::Retry { machine, until: *pause }));
+        if let Some((pause, _)) = self.not_before.get(&machine).copied().filter(|(pause, _)| context.now < *pause) {
+            context.wake_at(pause, "something to try again");
+            context.waits.push(Wait::Work(Work::Retry { machine, until: pause }));
             return false;
         }
         !self.jobs.values().any(|job| kind(job) && job.machine() == machine)

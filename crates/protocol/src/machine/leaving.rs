@@ -7,7 +7,7 @@ use crate::planted::planted;
 use crate::status::{Departure, Leaving};
 use crate::words::notices::NoticeKind;
 use crate::words::reasons::Topic;
-use crate::{Effect, Effects, Time, ladder};
+use crate::{Effect, Effects, Time};
 
 impl Machine {
     /// Whether it was removed, and Raft needs its vote no more: a change of voters takes the votes of those that go, too.
@@ -22,20 +22,9 @@ impl Machine {
             effects.push(Effect::StopRaft);
         }
         let (mut wants, mut due) = (Default::default(), None);
-        let gone = self.ladder.depart(&mut ladder::Context {
-            now,
-            me: self.identity.machine(),
-            tuning: &self.tuning,
-            ledger: self.follow.ledger(),
-            mine: &self.mine,
-            roster: &self.roster,
-            durable: &mut self.durable,
-            may_begin_etcd: false,
-            runs: &mut self.runs,
-            wants: &mut wants,
-            due: &mut due,
-            effects,
-        });
+        let mut ladder = std::mem::take(&mut self.ladder);
+        let gone = ladder.depart(&mut self.climbing(now, false, &mut wants, &mut due, effects));
+        self.ladder = ladder;
         self.due = due;
         self.follow.want(wants);
         if gone && !std::mem::replace(&mut self.departed, true) {

@@ -68,18 +68,7 @@ impl Raft {
             Seen::Sent { machine, to, frame: Frame::RaftAnswer { body, .. }, .. }
                 if !truth.excused.contains(machine) && voted(body, *to).is_some() =>
             {
-                let vote = voted(body, *to).unwrap_or_default();
-                if let Some(highest) = self.votes.get(machine).filter(|highest| vote < **highest) {
-                    return Err(format!(
-                        "{machine} answers with its vote for {} in term {}, after one for {} in term {}",
-                        vote.1, vote.0, highest.1, highest.0
-                    ));
-                }
-                // Answers to two candidates may overtake each other, but not a restart.
-                let said = self.votes_said.entry(*machine).or_insert(vote);
-                *said = vote.max(*said);
-                self.speaks(now, *machine);
-                Ok(())
+                self.votes(now, *machine, voted(body, *to).unwrap_or_default())
             }
             // A term counts once the machine speaks in it: until then its vote may still be on its way to disk.
             Seen::Sent { machine, frame: Frame::RaftCall { .. } | Frame::RaftAnswer { .. }, .. } => {
@@ -113,19 +102,35 @@ impl Raft {
                 self.applied.insert(*slot, *revision);
                 Ok(())
             }
-            Seen::Applied { slot, machine, revision, entry } => {
-                let last = self.applied.insert(*slot, *revision).unwrap_or_default();
-                if *revision <= last {
-                    return Err(format!("{machine} applied {revision} after {last}"));
-                }
-                let hash = xxh3_64(entry);
-                if *self.entries.entry(*revision).or_insert(hash) != hash {
-                    return Err(format!("{machine} applied another entry at {revision} than its peers"));
-                }
-                Ok(())
-            }
+            Seen::Applied { slot, machine, revision, entry } => self.applies(*slot, *machine, *revision, entry),
             _ => Ok(()),
         }
+    }
+
+    fn votes(&mut self, now: At, machine: MachineId, vote: (u64, MachineId)) -> Verdict {
+        if let Some(highest) = self.votes.get(&machine).filter(|highest| vote < **highest) {
+            return Err(format!(
+                "{machine} answers with its vote for {} in term {}, after one for {} in term {}",
+                vote.1, vote.0, highest.1, highest.0
+            ));
+        }
+        // Answers to two candidates may overtake each other, but not a restart.
+        let said = self.votes_said.entry(machine).or_insert(vote);
+        *said = vote.max(*said);
+        self.speaks(now, machine);
+        Ok(())
+    }
+
+    fn applies(&mut self, slot: Slot, machine: MachineId, revision: Revision, entry: &[u8]) -> Verdict {
+        let last = self.applied.insert(slot, revision).unwrap_or_default();
+        if revision <= last {
+            return Err(format!("{machine} applied {revision} after {last}"));
+        }
+        let hash = xxh3_64(entry);
+        if *self.entries.entry(revision).or_insert(hash) != hash {
+            return Err(format!("{machine} applied another entry at {revision} than its peers"));
+        }
+        Ok(())
     }
 
     fn speaks(&mut self, now: At, machine: MachineId) {

@@ -218,21 +218,7 @@ impl Book {
                 let of = made.or(self.claim.map(|(live, _)| live)) == Some(*attempt);
                 of && self.founders.contains(machine) && self.begun.insert(*machine)
             }
-            Some(Entry::InitClaimed { attempt, machine, founders }) => {
-                let may = self.claim.is_none()
-                    && self.ready.is_none()
-                    && *attempt == self.attempts.next()
-                    && self.control_plane(*machine)
-                    && founders.iter().all(|founder| self.control_plane(*founder))
-                    && (founders.is_empty() || founders.contains(machine));
-                if may {
-                    self.founders = founders.iter().copied().collect();
-                    self.begun.clear();
-                    self.attempts = *attempt;
-                    self.claim = Some((*attempt, *machine));
-                }
-                may
-            }
+            Some(Entry::InitClaimed { attempt, machine, founders }) => self.claims(*attempt, *machine, founders),
             Some(Entry::PkiSealed { attempt, ca_hash, sealed }) => self.seal(*attempt, *ca_hash, sealed),
             Some(Entry::InitReady { attempt, ca_hash, endpoints, tokens }) => {
                 self.make(*attempt, *ca_hash, endpoints, tokens)
@@ -259,19 +245,7 @@ impl Book {
                 self.lines.get_mut(machine).filter(|_| fit).map(|line| line.joined = true).is_some()
             }
             Some(Entry::Promoted { machine }) => self.promote(*machine),
-            Some(Entry::BackedUp(backup)) => {
-                let may = backup.number == self.last_backup + 1
-                    && backup.epoch == self.epoch.0
-                    && self.etcd_member(backup.machine);
-                if may {
-                    self.last_backup = backup.number;
-                    self.backups.push((backup.clone(), [backup.machine].into()));
-                    while self.backups.len() > backup.keep as usize {
-                        self.backups.remove(0);
-                    }
-                }
-                may
-            }
+            Some(Entry::BackedUp(backup)) => self.backed_up(backup),
             Some(Entry::BackupKept { number, machine }) => {
                 let member = self.lines.contains_key(machine);
                 let kept = self.backups.iter_mut().find(|(backup, _)| backup.number == *number);
@@ -291,6 +265,35 @@ impl Book {
                 may
             }
         }
+    }
+
+    fn claims(&mut self, attempt: Attempt, machine: MachineId, founders: &[MachineId]) -> bool {
+        let may = self.claim.is_none()
+            && self.ready.is_none()
+            && attempt == self.attempts.next()
+            && self.control_plane(machine)
+            && founders.iter().all(|founder| self.control_plane(*founder))
+            && (founders.is_empty() || founders.contains(&machine));
+        if may {
+            self.founders = founders.iter().copied().collect();
+            self.begun.clear();
+            self.attempts = attempt;
+            self.claim = Some((attempt, machine));
+        }
+        may
+    }
+
+    fn backed_up(&mut self, backup: &Backup) -> bool {
+        let may =
+            backup.number == self.last_backup + 1 && backup.epoch == self.epoch.0 && self.etcd_member(backup.machine);
+        if may {
+            self.last_backup = backup.number;
+            self.backups.push((backup.clone(), [backup.machine].into()));
+            while self.backups.len() > backup.keep as usize {
+                self.backups.remove(0);
+            }
+        }
+        may
     }
 
     /// Who was wished away and is still there, and whether it comes back as another.

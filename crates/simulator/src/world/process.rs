@@ -28,19 +28,12 @@ impl World {
             return self.took_on(slot, &[Sort::Crash, Sort::Restart, Sort::Image, Sort::PowerLoss]);
         }
         let powered = std::mem::replace(&mut self.dark[slot as usize], false);
-        let generation = host.disk.generation;
-        let (file, durable) = match host.disk.read() {
-            Found::Broken => return self.refuse_start(slot, "the state file's checksum does not hold".into()),
-            Found::Nothing => {
-                let identity_seed = self.chance.fixed_bytes("identity", slot.into(), generation);
-                let sealing_seed = self.chance.fixed_bytes("sealing", slot.into(), generation);
-                (File { identity_seed, sealing_seed, durable: Bytes::new(), raft_begun: false }, Durable::default())
-            }
-            Found::File(file) => match Durable::decode(&file.durable) {
-                Ok(durable) => (file.clone(), durable),
-                Err(error) => return self.refuse_start(slot, error.to_string()),
-            },
+        let (file, durable) = match self.read_disk(slot) {
+            Ok(read) => read,
+            Err(why) => return self.refuse_start(slot, why),
         };
+        let host = &mut self.hosts[slot as usize];
+        let generation = host.disk.generation;
         host.life += 1;
         host.up_since = self.now;
         host.raft_begun = file.raft_begun;
@@ -80,29 +73,51 @@ impl World {
                 host.power = Power::On;
                 host.outbox.extend(effects.drain());
                 self.directory.insert(me, slot);
-                self.links_of_new(slot);
-                self.faults_on_boot(slot);
-                let waits = powered && self.kubelet_waits(slot);
-                if powered {
-                    self.hosts[slot as usize].kube.held = waits;
-                }
-                let gone = powered && !waits && !self.kubelet_starts(slot);
-                self.let_start(slot);
-                self.hosts[slot as usize].kube.etcd_gone = gone;
-                if gone || self.hosts[slot as usize].kube.renewal != Renewal::NotYet {
-                    let seen = self.observed(slot, gone);
-                    self.feed(slot, seen);
-                }
-                if !self.backups(slot).is_empty() {
-                    self.tell_backups(slot);
-                }
-                self.carry_on(slot);
-                self.follow_links(slot);
-                let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
-                self.events.push(self.now + delay, Event::Discover { slot, life });
+                self.began(slot, life, powered);
             }
             Err(refusal) => self.refuse_start(slot, refusal.to_string()),
         }
+    }
+
+    /// What the state file holds: an identity and what was promised under it, or the seeds of a new one.
+    fn read_disk(&self, slot: Slot) -> Result<(File, Durable), String> {
+        let disk = &self.hosts[slot as usize].disk;
+        match disk.read() {
+            Found::Broken => Err("the state file's checksum does not hold".into()),
+            Found::Nothing => {
+                let identity_seed = self.chance.fixed_bytes("identity", slot.into(), disk.generation);
+                let sealing_seed = self.chance.fixed_bytes("sealing", slot.into(), disk.generation);
+                Ok((File { identity_seed, sealing_seed, durable: Bytes::new(), raft_begun: false }, Durable::default()))
+            }
+            Found::File(file) => match Durable::decode(&file.durable) {
+                Ok(durable) => Ok((file.clone(), durable)),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    /// What is around a machine that has just begun: its links, its kubelet after a power loss, what its device sees.
+    fn began(&mut self, slot: Slot, life: u32, powered: bool) {
+        self.links_of_new(slot);
+        self.faults_on_boot(slot);
+        let waits = powered && self.kubelet_waits(slot);
+        if powered {
+            self.hosts[slot as usize].kube.held = waits;
+        }
+        let gone = powered && !waits && !self.kubelet_starts(slot);
+        self.let_start(slot);
+        self.hosts[slot as usize].kube.etcd_gone = gone;
+        if gone || self.hosts[slot as usize].kube.renewal != Renewal::NotYet {
+            let seen = self.observed(slot, gone);
+            self.feed(slot, seen);
+        }
+        if !self.backups(slot).is_empty() {
+            self.tell_backups(slot);
+        }
+        self.carry_on(slot);
+        self.follow_links(slot);
+        let delay = self.chance.draw(self.scenario.discovery.delay_ms, MS);
+        self.events.push(self.now + delay, Event::Discover { slot, life });
     }
 
     /// What the device sees of a machine.

@@ -90,7 +90,7 @@ struct Known {
 /// The entry with something wrong about it, or one that may follow it, and not now. What is wrong must stay wrong, since a
 /// proposal may be committed much later: numbers only ever grow, so one that is over is over.
 fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
-    let &Known { level: _, attempts, turns, ca, worker, ref ticket, ref members, ready, claimed, kept } = known;
+    let &Known { attempts, turns, ca, worker, ref ticket, ready, .. } = known;
     let over = |last: u32| if last == 0 { 0 } else { (draw >> 8) as u32 % (last + 1) };
     let nobodys = Digest::of("a CA of nobody", &[]);
     let made =
@@ -100,27 +100,7 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         return Some(entry.clone());
     }
     Some(match entry {
-        // Long before there is anything to join: init must be claimed first, and takes its time.
-        Entry::Admitted(admitted) if !ready && !claimed && admitted.role == Role::ControlPlane && one_of < 2 => {
-            etcd_turn(admitted.machine, TurnChange::Started, TurnNumber(1))
-        }
-        // An etcd member keeps its name as long as it is one.
-        Entry::Admitted(admitted) if kept && one_of == 3 && members.contains(&admitted.machine) => {
-            let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
-            Entry::Admitted(Admitted { machine, role: Role::Worker, ..admitted.clone() })
-        }
-        // One control plane more than the image asks for.
-        Entry::Admitted(admitted) if kept && one_of == 2 => {
-            let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
-            let name = format!("stray-{}", draw >> 48);
-            Entry::Admitted(Admitted { machine, role: Role::ControlPlane, name, ..admitted.clone() })
-        }
-        Entry::Admitted(admitted) => {
-            // Another address alone is wrong for good only once something was made with the former.
-            let named = one_of < 2 || !members.contains(&admitted.machine);
-            let name = if named { format!("stray-{}", draw >> 48) } else { admitted.name.clone() };
-            Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
-        }
+        Entry::Admitted(admitted) => otherwise_admitted(admitted, draw, known),
         // Late it is as true as it ever was: it would have a machine join anew that has.
         Entry::Left { .. } | Entry::RemovalHeld { .. } => return None,
         Entry::InitClaimed { machine, .. } => match (one_of, worker) {
@@ -177,6 +157,27 @@ fn changed(entry: &Entry, draw: u64, known: &Known) -> Option<Entry> {
         },
         _ => entry.clone(),
     })
+}
+
+/// Another machine, another name, another address; or the turn at etcd of one that has nothing to join yet.
+fn otherwise_admitted(admitted: &Admitted, draw: u64, known: &Known) -> Entry {
+    let one_of = (draw >> 4) % 4;
+    let (name, is_known) = (format!("stray-{}", draw >> 48), known.members.contains(&admitted.machine));
+    let machine = MachineId(Digest::of("a machine of nobody", &[&draw.to_le_bytes()]).0);
+    let founds = !known.ready && !known.claimed && admitted.role == Role::ControlPlane;
+    match one_of {
+        // Long before there is anything to join: init must be claimed first, and takes its time.
+        0 | 1 if founds => etcd_turn(admitted.machine, TurnChange::Started, TurnNumber(1)),
+        // An etcd member keeps its name as long as it is one.
+        3 if known.kept && is_known => Entry::Admitted(Admitted { machine, role: Role::Worker, ..admitted.clone() }),
+        // One control plane more than the image asks for.
+        2 if known.kept => Entry::Admitted(Admitted { machine, role: Role::ControlPlane, name, ..admitted.clone() }),
+        _ => {
+            // Another address alone is wrong for good only once something was made with the former.
+            let name = if one_of < 2 || !is_known { name } else { admitted.name.clone() };
+            Entry::Admitted(Admitted { address: "10.255.255.255".into(), name, ..admitted.clone() })
+        }
+    }
 }
 
 fn etcd_turn(holder: MachineId, change: TurnChange, number: TurnNumber) -> Entry {

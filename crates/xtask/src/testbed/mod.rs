@@ -53,22 +53,7 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         return Err(report::cannot_provision("the testbed needs root: sudo cargo xtask testbed ..."));
     }
     match arguments.action {
-        Action::Build(build) => {
-            if build.kubeadms {
-                let directory = build::kubeadms(&paths, report)?;
-                report.result(&json!({ "kubeadms": directory }), directory.display().to_string());
-            } else {
-                let release = Release::read(&build.kubernetes)?;
-                let built = build::build(&paths, &release, None, report)?;
-                match build.lay_out {
-                    Some(directory) => {
-                        built.lay_out(&directory, &release)?;
-                        report.result(&json!({ "kubernetes": directory }), directory.display().to_string());
-                    }
-                    None => _ = build::muster_binary(build.muster)?,
-                }
-            }
-        }
+        Action::Build(build) => make(&paths, build, report)?,
         Action::Up(form) => {
             interrupt::watch()?;
             up::up(&paths, &form, report)?;
@@ -84,14 +69,7 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         }
         Action::Logs { machine, follow, unit } => {
             let testbed = Testbed::load(&paths)?;
-            let mut command = vec!["journalctl".to_owned(), "--no-pager".to_owned()];
-            if follow {
-                command.push("--follow".to_owned());
-            }
-            if unit != "all" {
-                command.extend(["--unit".to_owned(), unit]);
-            }
-            return Err(become_command(testbed.machine(&machine)?.exec(&command)?));
+            return Err(become_command(testbed.machine(&machine)?.exec(&journal(follow, unit))?));
         }
         Action::Kill(names) => each(&paths, &names, |machine| machine.kill())?,
         Action::Wipe(names) => each(&paths, &names, |machine| machine.wipe())?,
@@ -142,6 +120,37 @@ fn act(arguments: Arguments, report: &Report) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds Kubernetes or its kubeadms, and muster where machines are to run it.
+fn make(paths: &Paths, build: arguments::BuildArguments, report: &Report) -> Result<()> {
+    if build.kubeadms {
+        let directory = build::kubeadms(paths, report)?;
+        report.result(&json!({ "kubeadms": directory }), directory.display().to_string());
+        return Ok(());
+    }
+    let release = Release::read(&build.kubernetes)?;
+    let built = build::build(paths, &release, None, report)?;
+    match build.lay_out {
+        Some(directory) => {
+            built.lay_out(&directory, &release)?;
+            report.result(&json!({ "kubernetes": directory }), directory.display().to_string());
+        }
+        None => _ = build::muster_binary(build.muster)?,
+    }
+    Ok(())
+}
+
+/// The command that prints a machine's journal.
+fn journal(follow: bool, unit: String) -> Vec<String> {
+    let mut command = vec!["journalctl".to_owned(), "--no-pager".to_owned()];
+    if follow {
+        command.push("--follow".to_owned());
+    }
+    if unit != "all" {
+        command.extend(["--unit".to_owned(), unit]);
+    }
+    command
 }
 
 /// Turns this process into a command, which then has its terminal, its signals and its exit code; returns only if that fails.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use muster_wire::MachineId;
 
-use crate::lead::{self, Lead};
+use crate::lead::Lead;
 use crate::machine::Machine;
 use crate::words::reasons::Topic;
 use crate::words::waits::Wait;
@@ -21,27 +21,13 @@ impl Machine {
     fn waits(&self, now: Time) -> Vec<Wait> {
         let climbs = !self.stands_still() && !self.is_past();
         let mut waits = if climbs { self.ladder.waits().to_vec() } else { Vec::new() };
-        let (Some(leader), Some(certificate)) = (self.follow.leader, &self.durable.charter) else { return waits };
+        // The duties themselves look, at nothing but what is known here, and what they want is forgotten.
+        let (mut effects, mut wants, mut leaders) = (Effects::default(), BTreeMap::new(), Vec::new());
+        let (mut runs, mut due) = (0, None);
+        let leading = self.leading(now, &mut runs, &mut wants, &mut leaders, &mut due, &mut effects);
+        let Some((leader, mut context)) = leading else { return waits };
         if leader != self.id() && !self.stands_still() {
-            // The duties themselves look, at nothing but what is known here, and what they want is forgotten.
-            let (mut effects, mut wants, mut leaders) = (Effects::default(), BTreeMap::new(), Vec::new());
-            Lead::default().run(&mut lead::Context {
-                now,
-                mine: &self.mine,
-                charter: certificate.charter(),
-                control_planes: self.control_planes_wanted(),
-                tuning: &self.tuning,
-                roster: &self.roster,
-                ledger: self.follow.ledger(),
-                level: self.follow.ledger().level(),
-                raft_members: self.follow.members(),
-                renewal: self.ladder.renewal(),
-                runs: &mut 0,
-                wants: &mut wants,
-                waits: &mut leaders,
-                due: &mut None,
-                effects: &mut effects,
-            });
+            Lead::default().run(&mut context);
             waits.extend(leaders.into_iter().filter(|wait| !wait.is_leaders_own()));
         }
         // A control plane does some of a leader's duties that cannot do them itself, and knows alone what it waits for.
