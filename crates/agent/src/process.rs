@@ -9,6 +9,7 @@ mod output;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_kubeadm::work::Ran;
@@ -25,6 +26,9 @@ use crate::proxy::is_kept_back;
 /// How often it is looked for more output.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// A process that was killed and lives longer is told of.
+const DIES_WITHIN: Duration = Duration::from_secs(5);
+
 /// Where runs are noted, and whether they outlive this agent.
 #[derive(Debug)]
 pub(crate) struct Runs {
@@ -32,17 +36,40 @@ pub(crate) struct Runs {
     count: AtomicU64,
     /// Whether the agent ends and what it has started goes on.
     leaves: AtomicBool,
+    /// The process groups that were killed and may not have died yet.
+    dying: Mutex<Vec<u32>>,
 }
 
 impl Runs {
     /// Runs that are noted in this directory, which nobody else may read.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, count: AtomicU64::new(0), leaves: AtomicBool::new(false) }
+        Self { directory, count: AtomicU64::new(0), leaves: AtomicBool::new(false), dying: Mutex::default() }
     }
 
     /// From now on nothing that runs is killed because nobody waits for it any more.
     pub(crate) fn leave(&self) {
         self.leaves.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until everything that was killed is dead. A process in the midst of a call of the kernel, as one that writes to a slow
+    /// disk, dies when that returns: nothing may be begun beside it.
+    pub(crate) async fn died(&self) {
+        let since = Instant::now();
+        let mut told = false;
+        loop {
+            let dying = {
+                let mut dying = self.dying.lock().unwrap_or_else(PoisonError::into_inner);
+                dying.retain(|leader| former::lives(*leader));
+                dying.clone()
+            };
+            if dying.is_empty() {
+                return;
+            }
+            if since.elapsed() > DIES_WITHIN && !std::mem::replace(&mut told, true) {
+                warn!(?dying, "these process groups were killed and do not die; nothing else is begun meanwhile");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// The directory.
@@ -104,6 +131,7 @@ pub(crate) async fn run(
                 warn!(phase = command.phase, limit = ?command.limit, "took too long and is killed");
                 group.kill();
                 let _ = child.wait().await;
+                runs.died().await;
                 break Exit::TimedOut;
             }
             Err(_) => {}
@@ -126,6 +154,7 @@ struct Group<'a> {
 impl Group<'_> {
     fn kill(&self) {
         kill(self.leader);
+        self.runs.dying.lock().unwrap_or_else(PoisonError::into_inner).extend(self.leader);
     }
 }
 
@@ -199,6 +228,33 @@ mod tests {
         while !(status().is_empty() || status().contains("State:\tZ")) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_is_ended_on_request_is_dead_with_all_it_started_before_that_is_said() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let command = script(&directory, "(sleep 100000 & echo $! > \"$(dirname $0)/child\"); sleep 100000");
+        let runs = Runs::new(directory.path().join("runs"));
+        std::fs::create_dir(runs.directory()).expect("made");
+        let child = directory.path().join("child");
+        let begun = || std::fs::read_to_string(&child).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        let child = {
+            let mut running = std::pin::pin!(run(&command, &[], &runs, &|_| {}));
+            loop {
+                tokio::select! {
+                    _ = &mut running => panic!("it goes on until it is told to end"),
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+                if let Some(child) = begun() {
+                    break child;
+                }
+            }
+        };
+        runs.died().await;
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        assert!(status.is_empty() || status.contains("State:\tZ"), "{status}");
+        // With nothing to wait for it returns at once.
+        runs.died().await;
     }
 
     #[tokio::test]

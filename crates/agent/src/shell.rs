@@ -96,7 +96,7 @@ struct Shell {
     holes: Holes,
     raft: Raft,
     device: Arc<Device>,
-    runs: BTreeMap<RunId, JoinHandle<()>>,
+    runs: BTreeMap<RunId, (&'static str, JoinHandle<()>)>,
     /// When a kubelet that is about to start last asked whether it may.
     kubelet_asked: Option<Instant>,
     backups: backups::Backups,
@@ -162,7 +162,7 @@ impl Shell {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         }
         let socket = around.ends();
-        for run in self.runs.values() {
+        for (_, run) in self.runs.values() {
             // Kills the process group of what it runs, unless that is left.
             run.abort();
         }
@@ -171,6 +171,7 @@ impl Shell {
         if self.renewed {
             // Whoever asked for it is to read the answer.
             tokio::time::sleep(ANSWERED).await;
+            self.device.runs.died().await;
             self.disk.renew()?;
             return Ok(Ended::Renewed);
         }
@@ -262,6 +263,7 @@ impl Shell {
     fn start(&mut self, run: RunId, step: muster_protocol::Step) {
         debug!(run = run.0, step = step.name(), "begins");
         let (device, inputs) = (self.device.clone(), self.inputs.clone());
+        let name = step.name();
         let task = tokio::spawn(async move {
             let phases = inputs.clone();
             let progress = move |phase: &str, held: Option<&str>| {
@@ -272,16 +274,22 @@ impl Shell {
             let result = device.carry_out(step, &progress).await;
             let _ = inputs.send(Input::Finished { run, result }).await;
         });
-        self.runs.insert(run, task);
+        self.runs.insert(run, (name, task));
     }
 
+    /// Ends a run. It is answered when everything that it had started is dead, and not before: what comes next would meet it.
     fn abort(&mut self, run: RunId) {
-        let Some(task) = self.runs.get(&run) else { return };
-        // Its answer may be on its way already; the core takes the first.
+        let Some((step, task)) = self.runs.remove(&run) else { return };
         task.abort();
-        let inputs = self.inputs.clone();
-        let failure = StepFailure { step: "step", phase: None, why: "it was overtaken".to_owned(), hopeless: false };
-        tokio::spawn(async move { inputs.send(Input::Finished { run, result: Err(failure) }).await });
+        let (device, inputs) = (self.device.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            // One that had ended has answered.
+            if task.await.is_err() {
+                device.runs.died().await;
+                let result = Err(StepFailure::ended_on_request(step));
+                let _ = inputs.send(Input::Finished { run, result }).await;
+            }
+        });
     }
 
     fn notice(&self, notice: &Notice) {

@@ -83,7 +83,7 @@ pub enum Effect {
         /// The step.
         step: Step,
     },
-    /// End a run: kill what it started. It is answered with `Finished(Err)` all the same.
+    /// End a run: kill what it started. It is answered with `Finished(Err)` all the same, once that is dead: nothing is begun beside it.
     Abort {
         /// The run.
         run: RunId,
@@ -475,6 +475,13 @@ pub struct StepFailure {
     pub why: String,
     /// Whether trying again on this machine is pointless until someone changes it (kubeadm missing, too old).
     pub hopeless: bool,
+}
+
+impl StepFailure {
+    /// How a step ends that [`Effect::Abort`] ended: once everything that it had started is dead.
+    pub fn ended_on_request(step: &'static str) -> Self {
+        Self { step, phase: None, why: "it was ended on request".to_owned(), hopeless: false }
+    }
 }
 
 /// The effects of one input, in order.

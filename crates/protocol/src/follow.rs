@@ -11,7 +11,7 @@ use bytes::Bytes;
 use muster_wire::frame::ProposalOutcome;
 use muster_wire::{
     BootCount, CallNumber, Certificate, Charter, Entry, Epoch, Frame, LedgerNews, MachineId, Removal, Revision,
-    TurnKind, WireError,
+    Subject, WireError,
 };
 
 use self::answers::Asker;
@@ -31,52 +31,20 @@ const RELAYED_MAX: usize = 1_024;
 /// Calls are numbered from the machine's count of boots, so many bits further up.
 const BOOT_BITS: u32 = 32;
 
-/// What kinds of things are proposed, in the order in which they are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum About {
-    /// That an attempt at init is given up.
-    Abandon,
-    /// Another address for a member.
-    Address,
-    /// A new member.
-    Admit,
-    /// A backup that was taken.
-    BackedUp,
-    /// That it no longer does.
-    BackupGone,
-    /// That a machine keeps a backup.
-    BackupKept,
-    /// Who may init.
-    Claim,
-    /// A turn, by kind.
-    Turn(TurnKind),
-    /// That a founder begins its etcd.
-    Founds,
-    /// Why a removal does not go on.
-    Held,
-    /// That a machine has joined.
-    Joined,
-    /// That a machine has undone its part.
-    Left,
-    /// The next level.
-    Level,
-    /// The sealed keys of an attempt.
-    Pki,
-    /// A worker that takes a seat.
-    Promote,
-    /// That an attempt made the cluster.
-    InitReady,
-    /// Whose place is given up.
-    Remove,
-    /// What a machine joins with.
-    Ticket,
-    /// A wish.
-    Wish,
-}
+/// The entries that this machine's parts want, by what they are about: a later one about the same thing replaces it.
+#[derive(Debug, Default)]
+pub(crate) struct Wants(BTreeMap<Subject, Entry>);
 
-/// What a proposal is about: a later one about the same thing replaces it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Subject(pub(crate) About, pub(crate) MachineId, pub(crate) u32);
+impl Wants {
+    pub(crate) fn want(&mut self, entry: Entry) {
+        self.0.insert(entry.subject(), entry);
+    }
+
+    /// What is wanted so far.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.0.values()
+    }
+}
 
 #[derive(Debug)]
 struct Asked {
@@ -318,7 +286,7 @@ impl Follow {
     }
 
     /// What this machine wants committed now. What is not in `wants` any more is forgotten.
-    pub(crate) fn want(&mut self, wants: BTreeMap<Subject, Entry>) {
+    pub(crate) fn want(&mut self, Wants(wants): Wants) {
         self.asked.retain(|subject, asked| wants.get(subject).is_some_and(|entry| *entry == asked.entry));
         for (subject, entry) in wants {
             self.asked.entry(subject).or_insert_with(|| {

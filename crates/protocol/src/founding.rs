@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_wire::charter::charter_hash;
 use muster_wire::frame::RefusalCause;
-use muster_wire::{Ballot, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits};
+use muster_wire::{
+    Able, Ballot, Certificate, Charter, Durable, Frame, Identity, MachineId, Promise, Settings, Vote, limits,
+};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt};
 
@@ -504,7 +506,7 @@ fn own_charter(electorate: &BTreeSet<MachineId>, context: &mut Context<'_>) -> B
     let mut candidates: Vec<(bool, MachineId)> = electorate
         .iter()
         .map(|machine| match context.roster.card(*machine) {
-            Some(card) if *machine != me => (!card.unable.is_empty(), *machine),
+            Some(card) if *machine != me => (card.able != Able::Yes, *machine),
             _ => (context.unable, *machine),
         })
         .collect();

@@ -16,9 +16,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use muster_wire::entry::Sealed;
-use muster_wire::{Attempt, Digest, Durable, Entry, KubeadmMarker, MachineId, SignedCard, TurnKind, TurnNumber};
+use muster_wire::{Attempt, Digest, Durable, KubeadmMarker, MachineId, SignedCard, TurnKind, TurnNumber};
 
-use crate::follow::Subject;
+use crate::follow::Wants;
 use crate::ledger::Member;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
@@ -162,7 +162,7 @@ pub(crate) struct Context<'a> {
     /// Whether etcd may be begun here: nobody may have given up those with whom it would begin.
     pub(crate) may_begin_etcd: bool,
     pub(crate) runs: &'a mut u64,
-    pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
+    pub(crate) wants: &'a mut Wants,
     pub(crate) due: &'a mut Option<(Time, &'static str)>,
     pub(crate) effects: &'a mut Effects,
 }

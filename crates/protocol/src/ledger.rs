@@ -423,6 +423,12 @@ impl Ledger {
         self.member(machine).is_some() && self.backups().iter().any(|kept| kept.backup.digest == digest)
     }
 
+    /// Whether a machine may have a report from another one. Once that has a ledger, members alone: before it nobody knows who is one, and a site
+    /// that does not form is what people ask about.
+    pub fn gives_report(&self, machine: MachineId) -> bool {
+        self.revision() == Revision::NONE || self.member(machine).is_some()
+    }
+
     /// Whether a machine is a control plane.
     pub(crate) fn is_plane(&self, machine: MachineId) -> bool {
         self.members.control_planes().contains(&machine)

@@ -58,8 +58,8 @@ pub struct Card {
     pub fingerprint: Digest,
     /// The image's settings.
     pub settings: Settings,
-    /// Why this machine cannot run kubeadm; empty when it can, [`Card::NOT_LOOKED`] as long as it has not seen whether it can.
-    pub unable: String,
+    /// Whether this machine can run kubeadm.
+    pub able: Able,
     /// So many of the addresses, the first ones, are such at which others reached it.
     pub reached: u32,
     /// The hash of the charter that it follows, if any: no other cluster admits it.
@@ -70,6 +70,49 @@ pub struct Card {
     pub running: Running,
     /// The epoch of the ledger that it follows.
     pub epoch: Epoch,
+}
+
+/// Whether a machine can run kubeadm, as it found it. On the wire it is a text: none where it can.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Able {
+    /// It can.
+    #[default]
+    Yes,
+    /// It has not looked yet.
+    NotLooked,
+    /// It cannot, and why.
+    No(String),
+}
+
+impl Able {
+    /// What the card of a machine says that has not looked at its kubeadm.
+    const NOT_LOOKED: &str = "it has not looked at its kubeadm yet";
+
+    /// What keeps it from running kubeadm; empty if nothing does.
+    pub fn why_not(&self) -> &str {
+        match self {
+            Self::Yes => "",
+            Self::NotLooked => Self::NOT_LOOKED,
+            Self::No(why) => why,
+        }
+    }
+}
+
+impl From<String> for Able {
+    fn from(why: String) -> Self {
+        match why.as_str() {
+            "" => Self::Yes,
+            Self::NOT_LOOKED => Self::NotLooked,
+            _ => Self::No(why),
+        }
+    }
+}
+
+impl From<Able> for String {
+    fn from(able: Able) -> Self {
+        able.why_not().to_owned()
+    }
 }
 
 /// What a machine runs, as it found it.
@@ -86,12 +129,9 @@ pub struct Running {
 }
 
 impl Card {
-    /// What `unable` says before the machine has looked at its kubeadm.
-    pub const NOT_LOOKED: &str = "it has not looked at its kubeadm yet";
-
     /// Whether it is known if the machine can run kubeadm. Who may be a control plane is decided once, so not before.
     pub fn has_looked(&self) -> bool {
-        self.unable != Self::NOT_LOOKED
+        self.able != Able::NotLooked
     }
 
     /// The addresses at which others reached it, `ip:port`.
@@ -249,7 +289,7 @@ fn to_proto(card: &Card) -> proto::Card {
             kubernetes_version: card.settings.kubernetes_version.clone(),
             digest: Bytes::copy_from_slice(&card.settings.digest.0),
         }),
-        unable: card.unable.clone(),
+        unable: card.able.why_not().to_owned(),
         reached: card.reached,
         charter_hash: card.charter.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default(),
         level: card.level,
@@ -279,7 +319,7 @@ fn from_proto(card: proto::Card) -> Result<Card, WireError> {
         sealing_key: array(&card.sealing_key, "card.sealing_key")?,
         fingerprint: Digest::from_slice(&card.fingerprint, "card.fingerprint")?,
         settings: settings(required(card.settings, "card.settings")?)?,
-        unable: text(card.unable, "card.unable")?,
+        able: text(card.unable, "card.unable")?.into(),
         reached: card.reached,
         charter: digest_or_none(&card.charter_hash, "card.charter_hash")?,
         level: card.level,

@@ -169,28 +169,50 @@ pub enum Entry {
     Wished(SignedWish),
 }
 
+/// What an entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    /// Its kind, a short name for traces.
+    pub kind: &'static str,
+    /// The machine, if it is about one.
+    pub machine: Option<MachineId>,
+    /// The attempt, turn, level, backup or wish; 0 where there can be but one.
+    pub number: u64,
+}
+
 impl Entry {
     /// A short name for traces.
     pub fn kind(&self) -> &'static str {
+        self.subject().kind
+    }
+
+    /// What it is about: of two entries about the same thing the later one counts.
+    pub fn subject(&self) -> Subject {
+        let of =
+            |kind, machine: &MachineId, number: u32| Subject { kind, machine: Some(*machine), number: number.into() };
+        let sole = |kind, number: u32| Subject { kind, machine: None, number: number.into() };
         match self {
-            Entry::Admitted(_) => "admitted",
-            Entry::Removed { .. } => "removed",
-            Entry::InitClaimed { .. } => "init-claimed",
-            Entry::Founds { .. } => "founds",
-            Entry::PkiSealed { .. } => "pki-sealed",
-            Entry::InitReady { .. } => "init-ready",
-            Entry::InitAbandoned { .. } => "init-abandoned",
-            Entry::Ticket { .. } => "ticket",
-            Entry::Turn(_) => "turn",
-            Entry::Joined { .. } => "joined",
-            Entry::Left { .. } => "left",
-            Entry::Promoted { .. } => "promoted",
-            Entry::RemovalHeld { .. } => "removal-held",
-            Entry::BackedUp(_) => "backed-up",
-            Entry::BackupKept { .. } => "backup-kept",
-            Entry::BackupGone { .. } => "backup-gone",
-            Entry::LevelRaised { .. } => "level-raised",
-            Entry::Wished(_) => "wished",
+            Entry::Admitted(admitted) => of("admitted", &admitted.machine, 0),
+            Entry::Removed { machine } => of("removed", machine, 0),
+            Entry::InitClaimed { attempt, machine, .. } => of("init-claimed", machine, attempt.0),
+            Entry::Founds { attempt, machine } => of("founds", machine, attempt.0),
+            Entry::PkiSealed { attempt, sealed, .. } => {
+                Subject { kind: "pki-sealed", machine: sealed.first().map(|one| one.machine), number: attempt.0.into() }
+            }
+            Entry::InitReady { attempt, .. } => sole("init-ready", attempt.0),
+            Entry::InitAbandoned { attempt, .. } => sole("init-abandoned", attempt.0),
+            Entry::Ticket { machine, attempt, .. } => of("ticket", machine, attempt.0),
+            Entry::Turn(Turn { kind: TurnKind::Etcd, holder, number, .. }) => of("etcd-turn", holder, number.0),
+            Entry::Turn(Turn { kind: TurnKind::Disrupt, holder, number, .. }) => of("disrupt-turn", holder, number.0),
+            Entry::Joined { machine } => of("joined", machine, 0),
+            Entry::Left { machine } => of("left", machine, 0),
+            Entry::Promoted { machine } => of("promoted", machine, 0),
+            Entry::RemovalHeld { machine, .. } => of("removal-held", machine, 0),
+            Entry::BackedUp(backup) => of("backed-up", &backup.machine, backup.number),
+            Entry::BackupKept { number, machine } => of("backup-kept", machine, *number),
+            Entry::BackupGone { number, machine } => of("backup-gone", machine, *number),
+            Entry::LevelRaised { level } => sole("level-raised", *level),
+            Entry::Wished(signed) => Subject { kind: "wished", machine: Some(signed.machine), number: signed.number },
         }
     }
 
@@ -207,7 +229,15 @@ impl Entry {
             Entry::Founds { .. } | Entry::Left { .. } => level::FOUNDERS,
             Entry::InitClaimed { founders, .. } if !founders.is_empty() => level::FOUNDERS,
             Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => level::WISHES,
-            _ => level::FOUNDED,
+            Entry::Admitted(_)
+            | Entry::Removed { .. }
+            | Entry::InitClaimed { .. }
+            | Entry::PkiSealed { .. }
+            | Entry::InitReady { .. }
+            | Entry::InitAbandoned { .. }
+            | Entry::Ticket { .. }
+            | Entry::Turn(_)
+            | Entry::Joined { .. } => level::FOUNDED,
         }
     }
 

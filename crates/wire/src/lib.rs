@@ -24,9 +24,9 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/muster.v1.rs"));
 }
 
-pub use card::{Card, Running, Settings, SignedCard, host_of};
+pub use card::{Able, Card, Running, Settings, SignedCard, host_of};
 pub use charter::{Ballot, Certificate, Charter, Vote};
-pub use entry::{Backup, Entry, Role, Turn, TurnChange, TurnKind, level};
+pub use entry::{Backup, Entry, Role, Subject, Turn, TurnChange, TurnKind, level};
 pub use epoch::Epoch;
 pub use frame::{Frame, LedgerNews, Promise, Removal};
 pub use id::{Digest, MachineId};

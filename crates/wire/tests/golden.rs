@@ -38,7 +38,7 @@ fn card(number: u8) -> SignedCard {
         sealing_key: [4; 32],
         fingerprint: Digest([5; 32]),
         settings,
-        unable: "kubeadm is missing".into(),
+        able: "kubeadm is missing".to_owned().into(),
         reached: 1,
         charter: Some(Digest([8; 32])),
         level: 2,

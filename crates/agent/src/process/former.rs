@@ -57,6 +57,21 @@ fn started(pid: u32) -> Option<u64> {
     fields.get(19)?.parse().ok().filter(|_| !ended)
 }
 
+/// Whether a process group has a member that has not ended: fields 3 and 5 of their stats (proc(5)).
+pub(super) fn lives(leader: u32) -> bool {
+    let Some(group) = rustix::process::Pid::from_raw(leader.cast_signed()) else { return false };
+    // Those that ended and wait for their parent count for the kernel.
+    rustix::process::test_kill_process_group(group).is_ok() && {
+        let stats = fs::read_dir("/proc").into_iter().flatten().flatten();
+        stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok()).any(|stat| {
+            let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+            let fields: Vec<&str> = fields.split_whitespace().take(3).collect();
+            let of = fields.get(2).and_then(|text| text.parse().ok()) == Some(leader);
+            of && !matches!(fields.first(), Some(&("Z" | "X")))
+        })
+    }
+}
+
 /// What was left running.
 #[derive(Debug, Default)]
 pub(crate) struct Former(Vec<(PathBuf, Note)>);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use muster_protocol::{Dropped, Fate, Input, Status};
-use muster_wire::{CallNumber, Frame, MachineId, Revision, TurnKind};
+use muster_wire::{CallNumber, Frame, MachineId, TurnKind};
 use tokio::sync::oneshot;
 
 use super::Shell;
@@ -128,11 +128,9 @@ impl Shell {
         }
     }
 
-    /// Another machine asks for a part of this one's. Once it has a ledger, members alone are answered: before that nobody knows who is one, and a site
-    /// that does not form is what people ask about.
+    /// Another machine asks for a part of this one's.
     pub(super) fn report_asked(&mut self, from: MachineId, call: CallNumber, part: u32) {
-        let ledger = self.machine.ledger();
-        if ledger.revision() > Revision::NONE && ledger.member(from).is_none() {
+        if !self.machine.ledger().gives_report(from) {
             self.counters.dropped(Dropped::ReportFrame);
             let text = format!("{from} is no member of the cluster, by what this machine knows of it\n");
             let body = report::packed(&[("refused.txt".to_owned(), text)].into());

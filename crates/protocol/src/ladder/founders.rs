@@ -11,7 +11,6 @@ use super::{Context, Job, Ladder};
 use crate::Step;
 use crate::effect::Before;
 use crate::effect::Founding;
-use crate::follow::{About, Subject};
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
@@ -178,5 +177,5 @@ impl Ladder {
 
 fn want_to_found(context: &mut Context<'_>, attempt: Attempt) {
     let machine = context.me;
-    context.wants.insert(Subject(About::Founds, machine, attempt.0), Entry::Founds { attempt, machine });
+    context.wants.want(Entry::Founds { attempt, machine });
 }

@@ -7,7 +7,6 @@ use muster_wire::entry::Admitted;
 use muster_wire::{Attempt, Entry, KubeadmMarker, MachineId, Role, TurnKind, TurnNumber, level};
 
 use super::{Context, Job, JoinStage, Ladder};
-use crate::follow::{About, Subject};
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
@@ -50,7 +49,7 @@ impl Ladder {
             // What it had joined with is gone: the disk is an older copy, or all was taken away here.
             (None, _) if member.joined && context.ledger.level() >= level::FOUNDERS && !planted("left-untold") => {
                 let machine = context.me;
-                context.wants.insert(Subject(About::Left, machine, 0), Entry::Left { machine });
+                context.wants.want(Entry::Left { machine });
                 None
             }
             (None, _) => {

@@ -11,7 +11,6 @@ use muster_wire::{Entry, Role, level};
 
 use super::next::is_promoted;
 use super::{Context, Job, Ladder};
-use crate::follow::{About, Subject};
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::words::notices::NoticeKind;
@@ -66,14 +65,14 @@ impl Ladder {
         if member.joined {
             if context.ledger.level() >= level::FOUNDERS {
                 let machine = context.me;
-                context.wants.insert(Subject(About::Left, machine, 0), Entry::Left { machine });
+                context.wants.want(Entry::Left { machine });
             }
             return None;
         }
         // The ticket here is the one that it joined with first, and as old. Either this copy of the ledger is from before it said that it had
         // joined, or it was stopped before it could.
         if !member.left {
-            context.wants.insert(Subject(About::Joined, context.me, 0), Entry::Joined { machine: context.me });
+            context.wants.want(Entry::Joined { machine: context.me });
             return None;
         }
         let attempt = context.ledger.ready()?.attempt;

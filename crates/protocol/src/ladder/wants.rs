@@ -6,7 +6,6 @@ use muster_wire::{Attempt, Entry, MachineId, Role, Turn, TurnChange, TurnKind, T
 
 use super::{Context, Job, JoinStage, Ladder, WHY_CHARS_MAX};
 use crate::Time;
-use crate::follow::{About, Subject};
 use crate::ledger::Member;
 
 impl Ladder {
@@ -24,7 +23,7 @@ impl Ladder {
         }
         self.want_etcd_turn(context, &member);
         if self.node_ready && !member.joined && context.rebuilds().is_none() {
-            context.wants.insert(Subject(About::Joined, me, 0), Entry::Joined { machine: me });
+            context.wants.want(Entry::Joined { machine: me });
         }
     }
 
@@ -39,7 +38,7 @@ impl Ladder {
         };
         if let Some(why) = why {
             let why = format!("{me}: {}", why.chars().take(WHY_CHARS_MAX).collect::<String>());
-            context.wants.insert(Subject(About::Abandon, me, attempt.0), Entry::InitAbandoned { attempt, why });
+            context.wants.want(Entry::InitAbandoned { attempt, why });
             return;
         }
         if let Some((made_for, ca_hash, sealed)) = &self.pki
@@ -50,7 +49,7 @@ impl Ladder {
             let planes: BTreeSet<MachineId> = context.ledger.control_planes().collect();
             let sealed = sealed.iter().filter(|one| planes.contains(&one.machine)).cloned().collect();
             let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed };
-            context.wants.insert(Subject(About::Pki, me, attempt.0), entry);
+            context.wants.want(entry);
         }
         if let Some(done) = self.initialised.as_ref().filter(|done| done.attempt == attempt) {
             let entry = Entry::InitReady {
@@ -59,7 +58,7 @@ impl Ladder {
                 endpoints: done.endpoints.clone(),
                 tokens: done.tokens.clone(),
             };
-            context.wants.insert(Subject(About::InitReady, me, attempt.0), entry);
+            context.wants.want(entry);
         }
     }
 
@@ -90,7 +89,7 @@ impl Ladder {
         };
         if let Some((change, number)) = want {
             let turn = Turn { kind: TurnKind::Etcd, number, holder: me, change };
-            context.wants.insert(Subject(About::Turn(TurnKind::Etcd), me, number.0), Entry::Turn(turn));
+            context.wants.want(Entry::Turn(turn));
         }
     }
 

@@ -10,7 +10,6 @@ use muster_wire::entry::Admitted;
 use muster_wire::{Card, Entry, MachineId, host_of};
 
 use super::Context;
-use crate::follow::{About, Subject};
 use crate::ledger::{Ledger, Member};
 
 /// Which addresses the living claim: those at which they were reached, and those under which they were admitted.
@@ -71,7 +70,7 @@ impl Claims {
         for member in waiting.filter(|member| !busy(member.admitted.machine)) {
             if let Some(address) = self.better(member, context) {
                 let admitted = Admitted { address: address.to_string(), ..member.admitted.clone() };
-                context.wants.insert(Subject(About::Address, admitted.machine, 0), Entry::Admitted(admitted));
+                context.wants.want(Entry::Admitted(admitted));
             }
         }
     }

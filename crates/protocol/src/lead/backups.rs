@@ -10,7 +10,6 @@ use muster_wire::{Backup, Entry, level};
 use super::disrupt::Task;
 use super::runs::{Job, Runs};
 use super::{Context, has_joined};
-use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::{Wait, Work};
 use crate::{Step, StepOutput, Time};
@@ -93,8 +92,7 @@ impl Backups {
         let late = self.tried.is_some_and(|tried| context.now.since(tried) >= COMMITTED);
         self.taken.take_if(|taken| taken.number <= last || taken.epoch != epoch || late);
         if let Some(taken) = &self.taken {
-            let subject = Subject(About::BackedUp, taken.machine, taken.number);
-            context.wants.insert(subject, Entry::BackedUp(taken.clone()));
+            context.wants.want(Entry::BackedUp(taken.clone()));
         }
     }
 

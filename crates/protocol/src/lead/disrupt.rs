@@ -16,8 +16,9 @@ use super::repair::{self, Repair};
 use super::runs::{Job, Runs};
 use super::silence::{Silence, Why};
 use super::{Context, replace};
-use crate::follow::{About, Subject};
+use crate::ledger::Ledger;
 use crate::planted::planted;
+use crate::roster::Roster;
 use crate::words::waits::{self, Removal, Wait};
 use crate::{Step, Time};
 
@@ -262,7 +263,7 @@ impl Disrupt {
                 self.strike(context, runs, machine)
             }
             Task::Promote(machine) if self.drained == Some(machine) => {
-                context.wants.insert(Subject(About::Promote, machine, 0), Entry::Promoted { machine });
+                context.wants.want(Entry::Promoted { machine });
             }
             Task::Dismiss(machine) | Task::Promote(machine) => self.drain(context, runs, machine),
             Task::Renew => Renewing::carry_on(context, runs),
@@ -288,7 +289,7 @@ impl Disrupt {
             return;
         }
         if self.struck == Some(old) || planted("member-left-in-etcd") {
-            context.wants.insert(Subject(About::Remove, old, 0), Entry::Removed { machine: old });
+            context.wants.want(Entry::Removed { machine: old });
             return;
         }
         let Some(member) = context.ledger.member(old) else { return };
@@ -355,7 +356,7 @@ impl Disrupt {
         let tells = self.dismisses || planted("everybody-tells");
         if tells && context.ledger.removal_held() != Some(&held.why) {
             let entry = Entry::RemovalHeld { machine: *machine, why: held.why.clone() };
-            context.wants.insert(Subject(About::Held, *machine, held.times), entry);
+            context.wants.want(entry);
         }
     }
 }
@@ -373,18 +374,32 @@ fn takes_part(context: &Context<'_>, machine: MachineId) -> bool {
 
 /// Whether the control planes that are here would be no majority without this one.
 pub(crate) fn costs_majority(context: &Context<'_>, machine: MachineId) -> bool {
-    let planes: Vec<MachineId> = context.ledger.control_planes().collect();
-    let others = planes.iter().filter(|plane| **plane != machine);
+    stands_still_without(context.ledger, context.roster, context.me(), machine).is_some()
+        && !planted("removal-costs-quorum")
+}
+
+/// The control planes that would stay without this one, and those of them that are away, if those that are here would be no majority of them.
+pub(crate) fn stands_still_without(
+    ledger: &Ledger,
+    roster: &Roster,
+    me: MachineId,
+    machine: MachineId,
+) -> Option<(Vec<MachineId>, Vec<MachineId>)> {
+    if !ledger.is_plane(machine) {
+        return None;
+    }
+    let others: Vec<MachineId> = ledger.control_planes().filter(|plane| *plane != machine).collect();
     // Control planes are connected with each other: a connection that ended says more, and sooner, than what SWIM holds for alive.
-    let is_here = |plane: &MachineId| context.roster.is_alive(*plane) && context.roster.is_connected(*plane);
-    let here = others.clone().filter(|plane| **plane == context.me() || is_here(plane)).count();
-    planes.contains(&machine) && here * 2 <= others.count() && !planted("removal-costs-quorum")
+    let is_here = |plane| roster.is_alive(plane) && (roster.is_connected(plane) || !ledger.is_plane(me));
+    let is_away = |plane: &&MachineId| **plane != me && !is_here(**plane);
+    let away: Vec<MachineId> = others.iter().filter(is_away).copied().collect();
+    ((others.len() - away.len()) * 2 <= others.len()).then_some((others, away))
 }
 
 fn want(context: &mut Context<'_>, number: TurnNumber, change: TurnChange) {
     let holder = context.me();
     let turn = Turn { kind: TurnKind::Disrupt, number, holder, change };
-    context.wants.insert(Subject(About::Turn(TurnKind::Disrupt), holder, number.0), Entry::Turn(turn));
+    context.wants.want(Entry::Turn(turn));
 }
 
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.

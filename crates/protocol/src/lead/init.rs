@@ -7,7 +7,6 @@ use muster_wire::{Attempt, Entry, MachineId, level};
 use super::Context;
 use super::silence::{Silence, Why};
 use crate::Time;
-use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::{self, Wait};
 
@@ -53,7 +52,7 @@ impl Init {
             None
         };
         if let Some(why) = why.filter(|_| !planted("initialiser-awaited")) {
-            context.wants.insert(Subject(About::Abandon, machine, attempt.0), Entry::InitAbandoned { attempt, why });
+            context.wants.want(Entry::InitAbandoned { attempt, why });
         }
     }
 
@@ -74,9 +73,7 @@ impl Init {
         }
         let attempt = last.next();
         let founders = founders(context, machine);
-        context
-            .wants
-            .insert(Subject(About::Claim, machine, attempt.0), Entry::InitClaimed { attempt, machine, founders });
+        context.wants.want(Entry::InitClaimed { attempt, machine, founders });
     }
 }
 

@@ -3,7 +3,6 @@
 use muster_wire::{Entry, MachineId, Role};
 
 use super::Context;
-use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::Wait;
 
@@ -52,13 +51,13 @@ fn raise(context: &mut Context<'_>) -> bool {
         Entry::Promoted { machine } => Some(*machine),
         _ => None,
     };
-    let coming = context.wants.values().filter_map(comes).filter(|_| !planted("level-raised-at-once"));
+    let coming = context.wants.entries().filter_map(comes).filter(|_| !planted("level-raised-at-once"));
     let mut voters = context.ledger.raft_callers(context.charter);
     voters.extend(coming);
     let ignorant: Vec<MachineId> = voters.into_iter().filter(|voter| !knows(voter)).collect();
     let rises = ignorant.len() <= unasked;
     if rises {
-        context.wants.insert(Subject(About::Level, me, level), Entry::LevelRaised { level });
+        context.wants.want(Entry::LevelRaised { level });
     }
     context.waits.extend(ignorant.into_iter().map(Wait::Voter));
     rises

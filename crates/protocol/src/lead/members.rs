@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use muster_wire::entry::Admitted;
-use muster_wire::{Card, Entry, MachineId, Role, SignedCard};
+use muster_wire::{Able, Card, Entry, MachineId, Role, SignedCard};
 
 use super::address::Claims;
 use super::silence::{Silence, Why};
 use super::{AT_ONCE, Context, repair, replace};
-use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::{Admission, Wait};
 
@@ -39,7 +38,7 @@ impl Members {
         for machine in gone {
             // That its successor waits is said for the successor.
             if replace::is_gone(context, silence, Why::Replaced, machine) {
-                context.wants.insert(Subject(About::Remove, machine, 0), Entry::Removed { machine });
+                context.wants.want(Entry::Removed { machine });
             }
         }
     }
@@ -92,7 +91,7 @@ impl Members {
         // Voters of the charter first: they are control planes whatever happens.
         newcomers.sort_by_key(|card| {
             let machine = card.card().machine;
-            (!context.charter.voters.contains(&machine), !card.card().unable.is_empty(), machine)
+            (!context.charter.voters.contains(&machine), card.card().able != Able::Yes, machine)
         });
         let later = newcomers.len().saturating_sub(AT_ONCE);
         context.waits.extend((later > 0).then_some(Wait::Admission(Admission::Others(later))));
@@ -136,7 +135,7 @@ impl Members {
 
 fn want(context: &mut Context<'_>, card: &Card, role: Role, name: String, address: String) {
     let admitted = Admitted { machine: card.machine, role, name, sealing_key: card.sealing_key, address };
-    context.wants.insert(Subject(About::Admit, card.machine, 0), Entry::Admitted(admitted));
+    context.wants.want(Entry::Admitted(admitted));
 }
 
 /// Whom policy admits, and who can read the ledger at this level: who cannot would stop at its first look.

@@ -1,11 +1,9 @@
 //! What one pass of the leader's may read, and what it may want.
 
-use std::collections::BTreeMap;
-
-use muster_wire::{Charter, Entry, MachineId, SignedCard};
+use muster_wire::{Able, Charter, MachineId, SignedCard};
 
 use crate::RaftMembers;
-use crate::follow::Subject;
+use crate::follow::Wants;
 use crate::roster::Roster;
 use crate::tuning::Tuning;
 use crate::words::waits::Wait;
@@ -27,7 +25,7 @@ pub(crate) struct Context<'a> {
     /// How this machine's certificates stand.
     pub(crate) renewal: Renewal,
     pub(crate) runs: &'a mut u64,
-    pub(crate) wants: &'a mut BTreeMap<Subject, Entry>,
+    pub(crate) wants: &'a mut Wants,
     /// What the duties wait for.
     pub(crate) waits: &'a mut Vec<Wait>,
     pub(crate) due: &'a mut Option<(Time, &'static str)>,
@@ -50,8 +48,8 @@ impl Context<'_> {
     /// Whether a machine can run kubeadm, by its card.
     pub(super) fn able(&self, machine: MachineId) -> bool {
         if machine == self.me() {
-            return self.mine.card().unable.is_empty();
+            return self.mine.card().able == Able::Yes;
         }
-        self.roster.card(machine).is_some_and(|card| card.unable.is_empty())
+        self.roster.card(machine).is_some_and(|card| card.able == Able::Yes)
     }
 }

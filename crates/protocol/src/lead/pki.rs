@@ -9,7 +9,6 @@ use muster_wire::{Digest, Entry, MachineId, Role};
 use super::runs::{Job, Runs};
 use super::{Context, recipient};
 use crate::Step;
-use crate::follow::{About, Subject};
 use crate::ledger::{self, Member};
 
 /// This duty's notes: copies that were made and are not in the ledger yet.
@@ -48,9 +47,9 @@ impl Pki {
 
     pub(super) fn want(&self, context: &mut Context<'_>) {
         let Some(attempt) = context.ledger.cluster_attempt() else { return };
-        for (machine, (ca_hash, sealed)) in &self.0 {
+        for (ca_hash, sealed) in self.0.values() {
             let entry = Entry::PkiSealed { attempt, ca_hash: *ca_hash, sealed: sealed.clone() };
-            context.wants.insert(Subject(About::Pki, *machine, attempt.0), entry);
+            context.wants.want(entry);
         }
     }
 }

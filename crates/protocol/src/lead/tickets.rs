@@ -7,7 +7,6 @@ use muster_wire::{Attempt, Entry, MachineId, Role};
 
 use super::runs::{Job, Runs};
 use super::{Context, recipient};
-use crate::follow::{About, Subject};
 use crate::ledger::Member;
 use crate::planted::planted;
 use crate::{Ledger, Step};
@@ -57,9 +56,9 @@ impl Tickets {
     pub(super) fn want(&self, context: &mut Context<'_>) {
         for (machine, (attempt, ciphertext)) in &self.0 {
             let entry = Entry::Ticket { machine: *machine, attempt: *attempt, ciphertext: ciphertext.clone() };
-            context.wants.insert(Subject(About::Ticket, *machine, attempt.0), entry);
+            context.wants.want(entry);
             if planted("leader-speaks-for-others") {
-                context.wants.insert(Subject(About::Joined, *machine, 0), Entry::Joined { machine: *machine });
+                context.wants.want(Entry::Joined { machine: *machine });
             }
         }
     }

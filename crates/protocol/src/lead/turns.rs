@@ -4,7 +4,6 @@ use muster_wire::{Entry, Turn, TurnChange, TurnKind};
 
 use super::Context;
 use super::silence::{Silence, Why};
-use crate::follow::{About, Subject};
 use crate::planted::planted;
 use crate::words::waits::{self, Wait};
 
@@ -19,7 +18,7 @@ pub(super) fn watch(context: &mut Context<'_>, silence: &mut Silence) {
             }) || planted("etcd-turn-cut") && !context.roster.is_alive(holder))
         {
             let turn = Turn { kind, number, holder, change: TurnChange::GaveUp };
-            context.wants.insert(Subject(About::Turn(kind), holder, number.0), Entry::Turn(turn));
+            context.wants.want(Entry::Turn(turn));
         }
     }
 }

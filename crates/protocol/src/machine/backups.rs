@@ -8,7 +8,7 @@ use muster_wire::{Digest, Entry, MachineId};
 
 use super::Machine;
 use crate::effect::WantedBackup;
-use crate::follow::{About, Subject};
+use crate::follow::Wants;
 use crate::ledger::KeptBackup;
 use crate::planted::planted;
 use crate::time::wake_by;
@@ -54,7 +54,7 @@ impl Machine {
     pub(super) fn keep_backups(
         &mut self,
         now: Time,
-        wants: &mut BTreeMap<Subject, Entry>,
+        wants: &mut Wants,
         due: &mut Option<(Time, &'static str)>,
         effects: &mut Effects,
     ) {
@@ -86,7 +86,7 @@ impl Machine {
                     continue;
                 }
                 if planted("backup-kept-unread") || self.backups.has.as_ref().is_some_and(|has| has.contains(&digest)) {
-                    wants.insert(Subject(About::BackupKept, me, number), Entry::BackupKept { number, machine: me });
+                    wants.want(Entry::BackupKept { number, machine: me });
                 }
             }
             let from = kept.by.iter().copied().filter(|by| *by != me).collect();
@@ -95,7 +95,7 @@ impl Machine {
         // A copy of its own that is gone, and does not come again, is not counted any more: another machine keeps one then.
         for (number, until) in lost {
             if until <= now {
-                wants.insert(Subject(About::BackupGone, me, number), Entry::BackupGone { number, machine: me });
+                wants.want(Entry::BackupGone { number, machine: me });
             } else {
                 wake_by(due, until, "a backup that is gone here");
             }

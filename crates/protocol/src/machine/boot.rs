@@ -1,7 +1,7 @@
 //! How a machine starts, and what it is started with.
 
 use muster_wire::{
-    BootCount, Card, Certificate, Digest, Durable, Epoch, Identity, Revision, Running, Settings, SignedCard,
+    Able, BootCount, Card, Certificate, Digest, Durable, Epoch, Identity, Revision, Running, Settings, SignedCard,
 };
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
@@ -172,7 +172,7 @@ fn first_card(boot: &Boot, durable: &Durable, nonce: [u8; 16]) -> Card {
         fingerprint: if half { Digest([boot.fingerprint.0[0] & 7; 32]) } else { boot.fingerprint },
         settings: boot.settings.clone(),
         // Whoever has joined could run kubeadm; to say so anew in each start would be news of every machine, twice.
-        unable: if durable.completed.is_some() { String::new() } else { Card::NOT_LOOKED.to_owned() },
+        able: if durable.completed.is_some() { Able::Yes } else { Able::NotLooked },
         reached: 0,
         charter: durable.charter.as_ref().map(Certificate::charter_hash),
         level: boot.level,

@@ -3,6 +3,7 @@
 use muster_wire::{MachineId, Removal, TurnKind, Wish};
 
 use super::{Fate, Machine};
+use crate::lead::disrupt::stands_still_without;
 use crate::planted::planted;
 use crate::status::{Departure, Leaving};
 use crate::words::notices::NoticeKind;
@@ -101,21 +102,15 @@ impl Machine {
     /// Why a machine had better not be removed now, as far as this one sees.
     pub(super) fn unwise(&self, wish: &Wish) -> Option<String> {
         let Wish::RemoveMachine { machine, .. } = wish else { return None };
-        let ledger = self.follow.ledger();
-        let others: Vec<MachineId> = ledger.control_planes().filter(|plane| plane != machine).collect();
-        let away = others.iter().filter(|plane| **plane != self.id() && !self.roster.is_alive(**plane));
-        let away: Vec<String> = away.map(|plane| self.named_member(*plane)).collect();
-        let here = others.len() - away.len();
-        let is_plane = ledger.is_plane(*machine);
-        (is_plane && here * 2 <= others.len()).then(|| {
-            format!(
-                "without {} the cluster would stand still: of the {} control planes that stay, {} would not answer ({})",
-                self.named_member(*machine),
-                others.len(),
-                away.len(),
-                away.join(", ")
-            )
-        })
+        let (stay, away) = stands_still_without(self.follow.ledger(), &self.roster, self.id(), *machine)?;
+        let named: Vec<String> = away.iter().map(|plane| self.named_member(*plane)).collect();
+        Some(format!(
+            "without {} the cluster would stand still: of the {} control planes that stay, {} would not answer ({})",
+            self.named_member(*machine),
+            stay.len(),
+            away.len(),
+            named.join(", ")
+        ))
     }
 
     /// A machine with its Node's name.

@@ -1,11 +1,9 @@
 //! One pass: every part does what is due, until nothing is. What is, is compared with what should be.
 
-use std::collections::BTreeMap;
-
-use muster_wire::{Certificate, Entry, MachineId, SignedCard};
+use muster_wire::{Able, Certificate, MachineId, SignedCard};
 
 use super::Machine;
-use crate::follow::Subject;
+use crate::follow::Wants;
 use crate::ladder;
 use crate::lead::{self, manifests};
 use crate::planted::planted;
@@ -27,7 +25,7 @@ impl Machine {
         {
             return;
         }
-        let mut wants = BTreeMap::new();
+        let mut wants = Wants::default();
         let mut due = self.due;
         let mut ladder = std::mem::take(&mut self.ladder);
         let changed = ladder.finished(run, result, &mut self.climbing(now, false, &mut wants, &mut due, effects));
@@ -35,9 +33,9 @@ impl Machine {
         let card = self.mine.card();
         let another = self.ladder.version().is_some_and(|version| version != card.running.kubernetes);
         if changed || another || !card.has_looked() && self.ladder.has_looked() {
-            let unable: String = self.ladder.unable().unwrap_or_default().chars().take(60).collect();
+            let able = self.ladder.unable().map_or(Able::Yes, |why| Able::No(why.chars().take(60).collect()));
             let version: String = self.ladder.version().unwrap_or_default().chars().take(60).collect();
-            self.change_card(|card| (card.unable, card.running.kubernetes) = (unable, version));
+            self.change_card(|card| (card.able, card.running.kubernetes) = (able, version));
         }
     }
 
@@ -92,7 +90,7 @@ impl Machine {
         }
         self.start_raft_if_voter(now, effects);
         self.name_endpoint(effects);
-        let mut wants: BTreeMap<Subject, Entry> = BTreeMap::new();
+        let mut wants = Wants::default();
         let may_begin_etcd = self.durable.completed.is_some() || self.may_begin_etcd(now).is_ok();
         let mut due = self.guard_due().filter(|_| !may_begin_etcd);
         self.run_lead(now, &mut wants, &mut due, effects);
@@ -124,7 +122,7 @@ impl Machine {
     fn run_lead(
         &mut self,
         now: Time,
-        wants: &mut BTreeMap<Subject, Entry>,
+        wants: &mut Wants,
         due: &mut Option<(Time, &'static str)>,
         effects: &mut Effects,
     ) {
@@ -149,7 +147,7 @@ impl Machine {
         &'a self,
         now: Time,
         runs: &'a mut u64,
-        wants: &'a mut BTreeMap<Subject, Entry>,
+        wants: &'a mut Wants,
         waits: &'a mut Vec<Wait>,
         due: &'a mut Option<(Time, &'static str)>,
         effects: &'a mut Effects,
@@ -180,7 +178,7 @@ impl Machine {
         &'a mut self,
         now: Time,
         may_begin_etcd: bool,
-        wants: &'a mut BTreeMap<Subject, Entry>,
+        wants: &'a mut Wants,
         due: &'a mut Option<(Time, &'static str)>,
         effects: &'a mut Effects,
     ) -> ladder::Context<'a> {

@@ -189,7 +189,7 @@ impl Machine {
             return Err("kubeadm has not come to its end on this machine, and its etcd may hold nothing".to_owned());
         }
         let others = ledger.planes_beside(self.id());
-        let seen: Vec<MachineId> = others.iter().copied().filter(|other| self.answers(*other, now)).collect();
+        let (seen, _) = self.who_answers(&others, now);
         if seen.is_empty() {
             return Ok(next);
         }
@@ -202,6 +202,11 @@ impl Machine {
                  that is to be given up, and ask again"
             ),
         })
+    }
+
+    /// Which of these machines answer, and which do not.
+    fn who_answers(&self, machines: &[MachineId], now: Time) -> (Vec<MachineId>, Vec<MachineId>) {
+        machines.iter().copied().partition(|machine| self.answers(*machine, now))
     }
 
     /// Whether a machine is there, as far as anybody can tell: others may see one that this machine does not. A failure detector takes its time, and
@@ -296,15 +301,26 @@ impl Machine {
             return;
         }
         let others = ledger.planes_beside(me);
-        let away: Vec<MachineId> = others.iter().copied().filter(|other| !self.answers(*other, now)).collect();
+        let (seen, away) = self.who_answers(&others, now);
         if away.len() * 2 > others.len() {
-            let names: Vec<String> = away.iter().map(|machine| self.named_member(*machine)).collect();
+            let named = |machines: &[MachineId]| {
+                machines.iter().map(|machine| self.named_member(*machine)).collect::<Vec<_>>().join(", ")
+            };
+            // What `may_recover` says to whoever follows this.
+            let recover = match seen.is_empty() {
+                true => "`muster recover` on this machine rebuilds the cluster from what it has; see --dry-run first"
+                    .to_owned(),
+                false => format!(
+                    "switch off all but the one that knows most ({} answers too: compare `etcdutl snapshot status`), and `muster recover` there",
+                    named(&seen)
+                ),
+            };
             let text = format!(
                 "{} of {} control planes do not answer ({}): switch them on, or start muster on them. If they are off nothing can be written; \
-                 and if they are gone for good, `muster recover` on this machine rebuilds the cluster from what it has; see --dry-run first",
+                 and if they are gone for good, {recover}",
                 away.len(),
                 others.len() + 1,
-                names.join(", ")
+                named(&away)
             );
             add(Topic::Recovery, text, &away);
         }

@@ -7,7 +7,7 @@ use muster_wire::{CallNumber, Entry, Revision, SignedWish, Wish};
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
-use crate::follow::{About, Subject};
+use crate::follow::Wants;
 use crate::ledger::Refusal;
 use crate::time::wake_by;
 use crate::{Effect, Effects, Ledger, Time};
@@ -76,7 +76,7 @@ impl Wishes {
         &mut self,
         now: Time,
         ledger: &Ledger,
-        wants: &mut BTreeMap<Subject, Entry>,
+        wants: &mut Wants,
         due: &mut Option<(Time, &'static str)>,
         effects: &mut Effects,
     ) {
@@ -91,9 +91,9 @@ impl Wishes {
             }
             !over
         });
-        for (number, pending) in &self.pending {
+        for pending in self.pending.values() {
             let entry = Entry::Wished(pending.signed.clone());
-            wants.insert(Subject(About::Wish, pending.signed.machine, *number), entry);
+            wants.want(entry);
             wake_by(due, pending.until, "the end of a wish's time");
         }
     }

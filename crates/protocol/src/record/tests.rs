@@ -3,7 +3,7 @@ use std::sync::mpsc::channel;
 use bytes::Bytes;
 use muster_wire::entry::Sealed;
 use muster_wire::frame::ProposalOutcome;
-use muster_wire::{Attempt, BootCount, CallNumber, Card, Frame, Revision, SignedCard};
+use muster_wire::{Able, Attempt, BootCount, CallNumber, Card, Frame, Revision, SignedCard};
 use proptest::prelude::*;
 
 use super::kept::step_name;
@@ -53,7 +53,7 @@ fn hello(seed: u8) -> Frame {
         sealing_key: [5; 32],
         fingerprint: Digest([seed; 32]),
         settings: settings(),
-        unable: String::new(),
+        able: Able::Yes,
         reached: 0,
         charter: None,
         level: 2,

@@ -1,6 +1,6 @@
 //! Cards for the tests of this room.
 
-use muster_wire::{BootCount, Card, Digest, Identity, Settings, SignedCard};
+use muster_wire::{Able, BootCount, Card, Digest, Identity, Settings, SignedCard};
 
 /// Signed, of one image and of no charter.
 pub(super) fn card(number: u16) -> SignedCard {
@@ -30,7 +30,7 @@ pub(super) fn changed(number: u16, change: impl FnOnce(&mut Card)) -> SignedCard
         sealing_key: [9; 32],
         fingerprint: Digest::of("hardware", &[&seed]),
         settings,
-        unable: String::new(),
+        able: Able::Yes,
         reached: 0,
         charter: None,
         level: 1,

@@ -22,7 +22,9 @@ pub(crate) fn needs(entry: &Entry) -> u32 {
         Entry::Turn(turn) if turn.kind == TurnKind::Disrupt => 2,
         Entry::Founds { .. } | Entry::Left { .. } => 3,
         Entry::InitClaimed { founders, .. } if !founders.is_empty() => 3,
-        _ => 1,
+        Entry::Admitted(_) | Entry::Removed { .. } | Entry::InitClaimed { .. } | Entry::PkiSealed { .. } => 1,
+        Entry::InitReady { .. } | Entry::InitAbandoned { .. } | Entry::Ticket { .. } => 1,
+        Entry::Turn(_) | Entry::Joined { .. } => 1,
     }
 }
 

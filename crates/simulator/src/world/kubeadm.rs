@@ -364,7 +364,7 @@ impl World {
         let ends_early = match running.turn {
             // A process may not die when it is told to; muster's own waiting ends.
             Turn::Late if !(late || running.aborted && waits_itself) => None,
-            _ if running.aborted => Some(failure("ended on request")),
+            _ if running.aborted => Some(StepFailure::ended_on_request(name)),
             Turn::Hangs => Some(failure("took too long and was killed")),
             _ if late => Some(failure("took too long and was killed")),
             Turn::Fails => Some(failure("made to fail")),
@@ -389,7 +389,7 @@ impl World {
                 Driven::Ended(Ok(output)) => {
                     self.made(slot, &running.step, &output, &running.wrote);
                     match running.turn {
-                        _ if running.aborted => Err(failure("ended on request")),
+                        _ if running.aborted => Err(StepFailure::ended_on_request(name)),
                         Turn::LosesAnswer => {
                             vanished = true;
                             Err(failure(VANISHED))

@@ -32,7 +32,7 @@ pub(super) fn remember(machine: MachineId, card: &SignedCard) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BootCount, Card, Digest, Identity, Settings, WireError};
+    use crate::{Able, BootCount, Card, Digest, Identity, Settings, WireError};
 
     #[test]
     fn what_differs_in_one_byte_is_checked_again() {
@@ -55,7 +55,7 @@ mod tests {
             sealing_key: [3; 32],
             fingerprint: Digest([4; 32]),
             settings,
-            unable: String::new(),
+            able: Able::Yes,
             reached: 0,
             charter: None,
             level: 1,

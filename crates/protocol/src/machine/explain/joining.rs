@@ -1,6 +1,6 @@
 //! What keeps this machine from being Ready, and what is wrong with the others of its cluster.
 
-use muster_wire::{MachineId, Role, TurnKind};
+use muster_wire::{Able, MachineId, Role, TurnKind};
 
 use crate::machine::Machine;
 use crate::words::reasons::Topic;
@@ -84,11 +84,11 @@ impl Machine {
     fn explain_others(&self, now: Time, add: &mut impl FnMut(Topic, String, &[MachineId])) {
         let (ledger, me) = (self.follow.ledger(), self.id());
         for (machine, member) in ledger.members().iter().filter(|(machine, member)| !member.joined && **machine != me) {
-            let card = self.roster.card(*machine).filter(|card| card.has_looked() && !card.unable.is_empty());
+            let card = self.roster.card(*machine).filter(|card| matches!(card.able, Able::No(_)));
             if let Some(card) = card {
                 add(
                     Topic::Unable,
-                    format!("{} cannot run kubeadm: {}", member.admitted.name, card.unable),
+                    format!("{} cannot run kubeadm: {}", member.admitted.name, card.able.why_not()),
                     &[*machine],
                 );
             }

@@ -3,10 +3,9 @@
 mod cluster;
 mod machines;
 
-use std::collections::BTreeMap;
-
 use muster_wire::MachineId;
 
+use crate::follow::Wants;
 use crate::lead::Lead;
 use crate::machine::Machine;
 use crate::words::reasons::Topic;
@@ -22,7 +21,7 @@ impl Machine {
         let climbs = !self.stands_still() && !self.is_past();
         let mut waits = if climbs { self.ladder.waits().to_vec() } else { Vec::new() };
         // The duties themselves look, at nothing but what is known here, and what they want is forgotten.
-        let (mut effects, mut wants, mut leaders) = (Effects::default(), BTreeMap::new(), Vec::new());
+        let (mut effects, mut wants, mut leaders) = (Effects::default(), Wants::default(), Vec::new());
         let (mut runs, mut due) = (0, None);
         let leading = self.leading(now, &mut runs, &mut wants, &mut leaders, &mut due, &mut effects);
         let Some((leader, mut context)) = leading else { return waits };
