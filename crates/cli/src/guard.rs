@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use muster_agent::guard::{Guarded, asks_first, before_kubelet, start_alone};
+use muster_kubeadm::guard::{Asked, Asking, Word};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -11,19 +12,13 @@ use crate::args::GuardArguments;
 use crate::exit::Exit;
 use crate::print;
 
-/// How long the agent is asked: systemd gives a unit's start 90 s, and starts it again after that.
-const ASKED: Duration = Duration::from_secs(75);
-
-/// An agent that says nothing for so long keeps nothing from starting: it may be broken, and Kubernetes is not.
-const SILENT: Duration = Duration::from_secs(60);
-
 /// How long one answer may take, and the pause before the next question.
 const ANSWER: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What the agent says.
 #[derive(Debug, Deserialize)]
-struct Word {
+struct Says {
     starts: bool,
     why: Option<String>,
 }
@@ -78,35 +73,35 @@ struct Waited {
 /// Asks the agent until it lets the kubelet start, or is silent for too long, or the time is over; once where nothing is to happen.
 async fn wait(arguments: &GuardArguments) -> anyhow::Result<Waited> {
     let (agent, begun) = (Agent::at(&arguments.socket), Instant::now());
-    let (mut heard, mut said) = (begun, None);
+    let (mut asking, mut said) = (Asking::default(), None);
     loop {
-        let answer = tokio::time::timeout(ANSWER, agent.json::<Word>("/v1/start")).await;
-        let silence = match answer {
-            Ok(Ok(Word { starts: true, .. })) => return Ok(Waited { why: None, agent: Some("starts") }),
-            Ok(Ok(Word { why, .. })) => {
-                heard = Instant::now();
-                let why = why.unwrap_or_default();
-                if said.as_ref() != Some(&why) && !arguments.json {
-                    print::line(&format!("the kubelet waits: {why}"))?;
-                }
-                said = Some(why);
-                None
-            }
-            Ok(Err(unheard)) => Some(unheard.to_string()),
-            Err(_) => Some(format!("the agent at {} does not answer", arguments.socket.display())),
+        let answer = tokio::time::timeout(ANSWER, agent.json::<Says>("/v1/start")).await;
+        let (word, silence) = match answer {
+            Ok(Ok(Says { starts: true, .. })) => (Word::Starts, None),
+            Ok(Ok(Says { why, .. })) => (Word::Waits(why.unwrap_or_default()), None),
+            Ok(Err(unheard)) => (Word::Silence, Some(unheard.to_string())),
+            Err(_) => (Word::Silence, Some(format!("the agent at {} does not answer", arguments.socket.display()))),
         };
-        if let Some(silence) = silence.filter(|_| heard.elapsed() > SILENT || arguments.dry_run) {
-            print::complaint(&format!("{silence}; the kubelet starts without its word"));
-            return Ok(Waited { why: None, agent: Some("silent") });
+        if let Word::Waits(why) = &word
+            && said.as_ref() != Some(why)
+            && !arguments.json
+        {
+            print::line(&format!("the kubelet waits: {why}"))?;
+            said = Some(why.clone());
         }
-        // A person may have said so meanwhile, or what was here is gone.
-        if !asks_first(&arguments.root) {
-            return Ok(Waited::default());
+        let since = if arguments.dry_run { Duration::MAX } else { begun.elapsed() };
+        let asked = asking.hear(since, word);
+        match asked {
+            Asked::Starts => return Ok(Waited { why: None, agent: Some("starts") }),
+            Asked::Unheard => {
+                let silence = silence.unwrap_or_default();
+                print::complaint(&format!("{silence}; the kubelet starts without its word"));
+                return Ok(Waited { why: None, agent: Some("silent") });
+            }
+            // A person may have said so meanwhile, or what was here is gone.
+            Asked::Again | Asked::GivesUp(_) if !asks_first(&arguments.root) => return Ok(Waited::default()),
+            Asked::GivesUp(why) => return Ok(Waited { why: Some(why), agent: Some("waits") }),
+            Asked::Again => tokio::time::sleep(PAUSE).await,
         }
-        if arguments.dry_run || begun.elapsed() > ASKED {
-            let why = said.unwrap_or_else(|| "the agent does not answer".to_owned());
-            return Ok(Waited { why: Some(why), agent: Some("waits") });
-        }
-        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -8,11 +8,15 @@
 //!
 //! What was seen is kept in a mark of its own beside kubeadm's files, bound to etcd's CA, so that it ends with the cluster it is of.
 
+mod asking;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use muster_wire::Digest;
 use serde::{Deserialize, Serialize};
+
+pub use asking::{ASKED, Asked, Asking, SILENT, Word};
 
 /// Below its directory etcd keeps its log and its snapshots here.
 pub(crate) const ETCD_DATA: &str = "member";

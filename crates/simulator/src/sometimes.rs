@@ -45,6 +45,7 @@ pub const SOMETIMES: &[(&str, &str)] = &[
     ("reset-run", "a machine undid what kubeadm had done"),
     ("certificates-renewed", "a machine was given new certificates"),
     ("suspicion-refuted", "a machine held for dead was held for alive again"),
+    ("kubelet-unheard", "a kubelet started although its machine said nothing"),
     ("clone-found", "a cloned disk was found"),
     ("peer-refused", "a machine refused another one"),
     ("frame-dropped", "a frame was lost"),

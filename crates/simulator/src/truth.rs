@@ -216,6 +216,7 @@ impl Truth {
                 NoticeKind::Clone | NoticeKind::OwnClone => sometimes.reached("clone-found"),
                 _ => {}
             },
+            Seen::KubeletUnheard { .. } => sometimes.reached("kubelet-unheard"),
             Seen::FaultBegins { index, fault, .. } => self.fault_begins(*index, fault.kind, sometimes),
             Seen::FaultEnds { index } => {
                 self.faults.remove(index);

@@ -84,6 +84,8 @@ pub enum Seen<'a> {
     Rebuilt { slot: Slot, revision: Revision, known: Revision },
     /// A kubelet is started on a member of etcd of a cluster that was given up. A machine of the one that counts could be met, or not.
     OldEtcdStarts { slot: Slot, warned: bool },
+    /// A kubelet is started whose machine says nothing, after it was asked for as long as that takes.
+    KubeletUnheard { slot: Slot },
     /// A machine answers what was wished of it.
     Answered { slot: Slot, wish: &'a Wish, fate: &'a Fate },
     /// A backup is on a machine's disk, whole.
@@ -279,6 +281,7 @@ fn digest(seen: &Seen<'_>) -> u64 {
         Seen::Renewed { slot } => numbered(39, *slot, 0),
         Seen::Rebuilt { slot, revision, .. } => numbered(42, *slot, revision.0),
         Seen::OldEtcdStarts { slot, warned } => numbered(43, *slot, u64::from(*warned)),
+        Seen::KubeletUnheard { slot } => numbered(90, *slot, 0),
         Seen::BackupWritten { slot, digest, .. } => numbered(44, *slot, xxh3_64(&digest.0)),
         Seen::Drained { slot, node } => numbered(40, *slot, xxh3_64(node.as_bytes())),
         Seen::NodeTaken { slot, node } => numbered(41, *slot, xxh3_64(node.as_bytes())),

@@ -246,6 +246,7 @@ impl World {
                 }
             }
             Event::Registers { slot, cluster, name } => self.registers_late(slot, cluster, name.into_string()),
+            Event::KubeletAsks { slot, begun } => self.kubelet_asks(slot, begun),
             Event::Wish(index) => self.wish(index),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultTurns(index, turn) => self.fault_turns(index, turn),

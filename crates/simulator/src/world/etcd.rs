@@ -8,16 +8,17 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
-use muster_kubeadm::guard::{Found, Verdict};
+use muster_kubeadm::guard::{Asked, Asking, Found, Verdict, Word};
 use muster_wire::Attempt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::World;
-use super::event::{At, Slot};
-use super::host::Host;
-use super::kubeadm::{Cluster, NodeObject};
+use super::event::{At, Event, Slot};
+use super::host::{Host, Power};
+use super::kubeadm::{Cluster, NodeObject, Unit};
 use super::program::{API_MANIFEST, End, KUBELET, at};
 use crate::watch::Seen;
 
@@ -25,6 +26,8 @@ use crate::watch::Seen;
 const DATA: &str = "/var/lib/etcd/member/data";
 /// From its start on, until whoever reaches a machine has met it.
 const THERE: At = 10_000_000;
+/// How often a kubelet's unit asks where nobody answers: in truth every 0.2 s.
+const ASKS_AGAIN: At = 5_000_000;
 /// What the guard keeps.
 const MARK: &str = "muster-etcd.json";
 pub(super) const ETCD_MANIFEST: &str = "manifests/etcd.yaml";
@@ -101,19 +104,50 @@ impl World {
         self.has(slot, KUBELET) && etcd && self.guarded(slot).asks_first(etcd, false)
     }
 
+    /// A kubelet's unit begins to ask its machine.
+    pub(super) fn kubelet_begins_to_ask(&mut self, slot: Slot) {
+        let begun = self.now;
+        self.hosts[slot as usize].kube.held = Some(Unit { begun, asking: Asking::default() });
+        self.events.push(begun + ASKS_AGAIN, Event::KubeletAsks { slot, begun });
+    }
+
+    /// It asks once more. Whoever lets it start does so at once ([`World::let_start`]): here silence has its end.
+    pub(super) fn kubelet_asks(&mut self, slot: Slot, begun: At) {
+        let host = &mut self.hosts[slot as usize];
+        let Some(unit) = host.kube.held.as_mut().filter(|unit| unit.begun == begun) else { return };
+        if self.dark[slot as usize] {
+            return;
+        }
+        let word = match host.machine.as_ref().filter(|_| host.power == Power::On && !host.paused) {
+            Some(machine) => machine.may_start(host.clock.show(self.now)).err().map_or(Word::Starts, Word::Waits),
+            None => Word::Silence,
+        };
+        match unit.asking.hear(Duration::from_micros(self.now - begun), word) {
+            Asked::Again => self.events.push(self.now + ASKS_AGAIN, Event::KubeletAsks { slot, begun }),
+            Asked::GivesUp(_) => self.kubelet_begins_to_ask(slot),
+            asked @ (Asked::Starts | Asked::Unheard) => {
+                host.kube.held = None;
+                if asked == Asked::Unheard {
+                    self.see(Seen::KubeletUnheard { slot });
+                }
+                self.kubelet_starts(slot);
+            }
+        }
+    }
+
     /// A kubelet that waits is started once its machine says so.
     pub(super) fn let_start(&mut self, slot: Slot) {
         let host = &self.hosts[slot as usize];
-        let Some(machine) = host.machine.as_ref().filter(|_| host.kube.held) else { return };
+        let Some(machine) = host.machine.as_ref().filter(|_| host.kube.held.is_some()) else { return };
         if machine.may_start(host.clock.show(self.now)).is_ok() {
-            self.hosts[slot as usize].kube.held = false;
+            self.hosts[slot as usize].kube.held = None;
             self.kubelet_starts(slot);
         }
     }
 
     /// Whether nothing of Kubernetes runs on a machine, as others see it.
     pub(super) fn is_dark(&self, slot: Slot) -> bool {
-        self.dark[slot as usize] || self.hosts[slot as usize].kube.held
+        self.dark[slot as usize] || self.hosts[slot as usize].kube.held.is_some()
     }
 
     /// A member of a cluster that was given up is started: whether a machine of the one that counts can be met, and has been there for a while.
@@ -129,7 +163,8 @@ impl World {
             let there = other.up() && self.now >= other.up_since + THERE && !self.dark[other.slot as usize];
             counts && there && !self.net.cuts(slot, other.slot) && !self.net.cuts(other.slot, slot)
         };
-        let warned = self.hosts.iter().any(meets);
+        // Whose own agent says nothing hears nothing either, and is not waited for.
+        let warned = self.hosts[slot as usize].up() && self.hosts.iter().any(meets);
         self.see(Seen::OldEtcdStarts { slot, warned });
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Step { slot: Slot, life: u32, run: u64 },
     /// A kubelet registers its Node that kubeadm has started and not waited for.
     Registers { slot: Slot, cluster: usize, name: Box<str> },
+    /// The unit of a kubelet, which began to ask then, asks its machine once more whether it may start.
+    KubeletAsks { slot: Slot, begun: At },
     /// A copy of a backup comes, or is tried to be had.
     Backup { slot: Slot, life: u32 },
     /// Somebody asks a machine for something, as the scenario has it.

@@ -208,7 +208,7 @@ impl World {
     pub(super) fn reaches_etcd(&self, slot: Slot, other: Slot) -> bool {
         let kube = &self.hosts[other as usize].kube;
         kube.etcd
-            && !kube.held
+            && kube.held.is_none()
             && (other == slot
                 || !self.dark[other as usize] && !self.net.cuts(slot, other) && !self.net.cuts(other, slot))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_kubeadm::Work;
+use muster_kubeadm::guard::Asking;
 use muster_kubeadm::work::{Ask, Next};
 use muster_protocol::{Input, Renewal, RunId, Step, StepFailure, StepOutput};
 use muster_wire::{Attempt, Digest, MachineId};
@@ -36,14 +37,23 @@ pub(crate) struct Kube {
     pub(crate) renewal: Renewal,
     /// Whether its etcd's data was gone when it started last.
     pub(crate) etcd_gone: bool,
-    /// Whether its kubelet waits, since the machine was switched on, for the machine's word.
-    pub(crate) held: bool,
+    /// Its kubelet waits for the machine's word before it starts.
+    pub(crate) held: Option<Unit>,
     /// The attempt that kubeadm was last run for.
     pub(crate) attempt: Attempt,
     /// Its Node's name.
     pub(crate) name: String,
     /// kubeadm's files and those that muster wrote for it.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+}
+
+/// One start of a kubelet's unit, which asks its machine's agent first.
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    /// When it began to ask.
+    pub begun: At,
+    /// What it has heard.
+    pub asking: Asking,
 }
 
 /// A cluster that some `kubeadm init` made. There may be several; only one of them may ever be *the* cluster.

@@ -30,7 +30,7 @@ impl World {
         let powered = std::mem::replace(&mut self.dark[slot as usize], false);
         let (file, durable) = match self.read_disk(slot) {
             Ok(read) => read,
-            Err(why) => return self.refuse_start(slot, why),
+            Err(why) => return self.refuse_start(slot, why, powered),
         };
         let host = &mut self.hosts[slot as usize];
         let generation = host.disk.generation;
@@ -75,7 +75,7 @@ impl World {
                 self.directory.insert(me, slot);
                 self.began(slot, life, powered);
             }
-            Err(refusal) => self.refuse_start(slot, refusal.to_string()),
+            Err(refusal) => self.refuse_start(slot, refusal.to_string(), powered),
         }
     }
 
@@ -100,11 +100,7 @@ impl World {
     fn began(&mut self, slot: Slot, life: u32, powered: bool) {
         self.links_of_new(slot);
         self.faults_on_boot(slot);
-        let waits = powered && self.kubelet_waits(slot);
-        if powered {
-            self.hosts[slot as usize].kube.held = waits;
-        }
-        let gone = powered && !waits && !self.kubelet_starts(slot);
+        let gone = self.kubelet_boots(slot, powered);
         self.let_start(slot);
         self.hosts[slot as usize].kube.etcd_gone = gone;
         if gone || self.hosts[slot as usize].kube.renewal != Renewal::NotYet {
@@ -135,9 +131,23 @@ impl World {
         }
     }
 
-    fn refuse_start(&mut self, slot: Slot, why: String) {
+    fn refuse_start(&mut self, slot: Slot, why: String, powered: bool) {
         self.see(Seen::RefusedStart { slot, raft: None, why: &why });
         self.hosts[slot as usize].power = Power::Refuses(why);
+        self.kubelet_boots(slot, powered);
+    }
+
+    /// A machine was switched on: its kubelet starts, or asks first. Says whether it must not, since etcd's data is gone.
+    fn kubelet_boots(&mut self, slot: Slot, powered: bool) -> bool {
+        if !powered {
+            return false;
+        }
+        self.hosts[slot as usize].kube.held = None;
+        match self.kubelet_waits(slot) {
+            true => self.kubelet_begins_to_ask(slot),
+            false => return !self.kubelet_starts(slot),
+        }
+        false
     }
 
     /// The process ends at once, with whatever it had not written. Says whether it ran.

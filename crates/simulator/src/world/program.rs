@@ -573,24 +573,31 @@ impl World {
 
     /// An API server that this machine reaches and whose etcd has a majority.
     pub(super) fn works_at(&self, slot: Slot) -> Option<String> {
-        let server = self.api_of(slot)?;
-        let cluster = self.hosts[server as usize].kube.cluster?;
-        self.has_quorum(server, cluster).then(|| Self::socket(server).to_string())
+        self.apis_of(slot).find(|server| self.is_whole(*server)).map(|server| Self::socket(server).to_string())
     }
 
-    /// The first API server this machine reaches by the list it was given, its own included.
+    /// The API server that this machine's balancer passes it on to: its own before others, and before all one whose etcd has a quorum, as each
+    /// server says of its own.
     pub(super) fn api_of(&self, slot: Slot) -> Option<Slot> {
+        self.apis_of(slot).find(|server| self.is_whole(*server)).or_else(|| self.apis_of(slot).next())
+    }
+
+    fn is_whole(&self, server: Slot) -> bool {
+        self.hosts[server as usize].kube.cluster.is_some_and(|cluster| self.has_quorum(server, cluster))
+    }
+
+    /// The API servers that this machine reaches, by the list it was given, its own first.
+    fn apis_of(&self, slot: Slot) -> impl Iterator<Item = Slot> + '_ {
         let host = &self.hosts[slot as usize];
-        if host.kube.serves && !host.kube.held {
-            return Some(slot);
-        }
-        host.api_servers.iter().filter_map(|server| self.slot_at(server)).find(|server| {
-            let there = &self.hosts[*server as usize];
-            there.kube.serves
+        let own = (host.kube.serves && host.kube.held.is_none()).then_some(slot);
+        let listed = host.api_servers.iter().filter_map(|server| self.slot_at(server));
+        own.into_iter().chain(listed.filter(move |server| {
+            *server != slot
+                && self.hosts[*server as usize].kube.serves
                 && !self.is_dark(*server)
                 && !self.net.cuts(slot, *server)
                 && !self.net.cuts(*server, slot)
-        })
+        }))
     }
 }
 
