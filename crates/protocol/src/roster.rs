@@ -71,8 +71,8 @@ pub(crate) struct Roster {
     kin: Kin,
     /// Machines known that are not of this one's kin: they have no part in its gossip.
     strange: BTreeSet<MachineId>,
-    /// In a large site, how cards are compared with those of others.
-    compare: Option<Compare>,
+    /// How cards are compared with those of others.
+    compare: Compare,
     /// Whether this machine takes no part in SWIM any more.
     silent: bool,
     resend: Duration,
@@ -122,7 +122,7 @@ impl Roster {
             swim,
             kin: Kin::of_image(card.settings.digest),
             strange: BTreeSet::new(),
-            compare: (machines as usize > limits::MESH_FULL).then(Compare::default),
+            compare: Compare::new(machines as usize > limits::MESH_FULL),
             silent: false,
             resend,
             dropped: BTreeMap::new(),
@@ -135,6 +135,7 @@ impl Roster {
     pub(crate) fn my_card(&mut self, card: &SignedCard) {
         self.swim.add_card(card);
         self.mine = card.clone();
+        self.compare.news();
         self.changed = true;
     }
 
@@ -232,11 +233,9 @@ impl Roster {
         self.touched.extend(self.alike.add(card.fingerprint, machine));
         self.touched.insert(machine);
         self.swim.add_card(&signed);
-        if let Some(compare) = &mut self.compare {
-            compare.news();
-        }
+        self.compare.news();
         self.sort_in(now, card);
-        if self.compare.is_some() && !self.strange.contains(&machine) {
+        if self.compare.large && !self.strange.contains(&machine) {
             self.swim.heard_of(now, machine, card.boot);
         }
         let known = self.known.get(&machine);
@@ -327,7 +326,7 @@ impl Roster {
         let swim = self.swim.next_wakeup().filter(|_| !self.silent).map(|due| (due, "gossip"));
         let hello = self.ungreeted.values().map(|sent| *sent + self.resend).min();
         let hello = hello.map(|due| (due, "a greeting to repeat"));
-        let cards = self.compare.as_ref().and_then(|compare| compare.due).map(|due| (due, "cards to compare"));
+        let cards = self.compare.due.filter(|_| !self.silent).map(|due| (due, "cards to compare"));
         [swim, hello, cards].into_iter().flatten().min()
     }
 

@@ -1,8 +1,9 @@
-//! Cards in a large site: machines tell each other which they hold, and get those that they lack.
+//! Machines tell each other which cards they hold, and get those that they lack ("anti-entropy", Demers et al., "Epidemic Algorithms
+//! for Replicated Database Maintenance", PODC 1987).
 //!
-//! Where everybody greets everybody, cards come with the greetings. In a site too large for that, gossip alone would bring every
-//! card to every machine a dozen times over; like this each comes about once ("anti-entropy", Demers et al., "Epidemic
-//! Algorithms for Replicated Database Maintenance", PODC 1987).
+//! Where everybody greets everybody, cards come with the greetings, and what changes in them with gossip. Gossip ends after so many copies,
+//! and may have missed somebody by then: a leader that never hears that a machine has looked at its kubeadm does not admit it. In a site
+//! too large for greetings, gossip alone would bring every card to every machine a dozen times over; like this each comes about once.
 
 use std::time::Duration;
 
@@ -11,10 +12,13 @@ use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 
 use super::Roster;
+use crate::planted::planted;
 use crate::{Effects, Time};
 
 /// Pause between two comparisons after news; without any it doubles up to the longest.
 const PAUSE: Duration = Duration::from_millis(300);
+/// The same where cards come with greetings, and gossip has as good as always brought what changed by then.
+const PAUSE_SMALL: Duration = Duration::from_millis(2_500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// When cards are compared next.
@@ -22,19 +26,23 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Compare {
     /// Nothing before the first news.
     pub(super) due: Option<Time>,
+    /// Whether cards come in no other way: the site is too large for greetings.
+    pub(super) large: bool,
     pause: Duration,
     news: bool,
     /// Whether somebody was asked out of turn since the last turn.
     out_of_turn: bool,
 }
 
-impl Default for Compare {
-    fn default() -> Self {
-        Self { due: None, pause: PAUSE, news: false, out_of_turn: false }
-    }
-}
-
 impl Compare {
+    pub(super) fn new(large: bool) -> Self {
+        Self { due: None, large, pause: PAUSE_MAX, news: false, out_of_turn: false }
+    }
+
+    fn shortest(&self) -> Duration {
+        if self.large { PAUSE } else { PAUSE_SMALL }
+    }
+
     /// A card came that was not known.
     pub(super) fn news(&mut self) {
         self.news = true;
@@ -43,8 +51,8 @@ impl Compare {
     /// Whether somebody is to be asked now.
     fn turn(&mut self, now: Time) -> bool {
         if std::mem::take(&mut self.news) {
-            self.pause = PAUSE;
-            let soon = now + PAUSE;
+            self.pause = self.shortest();
+            let soon = now + self.pause;
             self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
         }
         let turn = self.due.is_some_and(|due| due <= now);
@@ -60,14 +68,14 @@ impl Compare {
     /// machines of which one does not take the other's card would ask each other for ever; and not amid news, when the next
     /// turn is near.
     fn may_ask(&mut self) -> bool {
-        self.pause > PAUSE * 4 && !std::mem::replace(&mut self.out_of_turn, true)
+        self.pause > self.shortest() * 4 && !std::mem::replace(&mut self.out_of_turn, true)
     }
 }
 
 impl Roster {
     /// Tells somebody which cards this machine holds, if it is time.
     pub(super) fn compare_cards(&mut self, now: Time, rng: &mut ChaCha8Rng, effects: &mut Effects) {
-        if self.silent || !self.compare.as_mut().is_some_and(|compare| compare.turn(now)) {
+        if self.silent || planted("cards-uncompared") || !self.compare.turn(now) {
             return;
         }
         for peer in self.some_greeted(1, rng) {
@@ -76,7 +84,8 @@ impl Roster {
     }
 
     fn ask_for_cards(&self, peer: MachineId, salt: u32, effects: &mut Effects) {
-        let mut marks: Vec<u32> = self.known.values().map(|known| known.card.mark(salt)).collect();
+        let held = self.known.values().map(|known| &known.card).chain([&self.mine]);
+        let mut marks: Vec<u32> = held.map(|card| card.mark(salt)).collect();
         marks.sort_unstable();
         effects.send(peer, Frame::CardsKnown { salt, marks });
     }
@@ -85,14 +94,14 @@ impl Roster {
     /// of cards that are lacking here: after a long quiet the own turn may be a minute away.
     pub(crate) fn tell_cards(&mut self, to: MachineId, salt: u32, marks: &[u32], effects: &mut Effects) {
         let start = MachineId([salt.to_le_bytes()[0]; 32]);
-        let lacking = self
-            .known
-            .range(start..)
-            .chain(self.known.range(..start))
-            .filter(|(machine, known)| **machine != to && marks.binary_search(&known.card.mark(salt)).is_err());
-        let cards: Vec<SignedCard> = lacking.take(limits::CARDS_MAX).map(|(_, known)| known.card.clone()).collect();
-        let common = || self.known.values().filter(|known| marks.binary_search(&known.card.mark(salt)).is_ok()).count();
-        if !self.silent && common() < marks.len() && self.compare.as_mut().is_some_and(Compare::may_ask) {
+        let is_told = |card: &SignedCard| marks.binary_search(&card.mark(salt)).is_ok();
+        let others = self.known.range(start..).chain(self.known.range(..start));
+        let others = others.filter(|(machine, _)| **machine != to).map(|(_, known)| &known.card);
+        let lacking = std::iter::once(&self.mine).chain(others).filter(|card| !is_told(card));
+        let cards: Vec<SignedCard> = lacking.take(limits::CARDS_MAX).cloned().collect();
+        let held = self.known.values().map(|known| &known.card).chain([&self.mine]);
+        let common = held.filter(|card| is_told(card)).count();
+        if !self.silent && common < marks.len() && self.compare.may_ask() {
             self.ask_for_cards(to, salt.wrapping_add(1), effects);
         }
         if !cards.is_empty() {

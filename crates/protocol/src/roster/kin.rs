@@ -66,7 +66,7 @@ impl Roster {
         let was_strange = self.strange.remove(&machine);
         if was_strange && self.greeted(machine) {
             self.swim.alive(now, machine, card.boot);
-        } else if was_strange && self.compare.is_some() {
+        } else if was_strange && self.compare.large {
             self.swim.heard_of(now, machine, card.boot);
         }
         if was_strange {
