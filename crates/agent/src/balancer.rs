@@ -7,7 +7,7 @@
 mod health;
 mod probe;
 
-pub(crate) use probe::that_works;
+pub(crate) use probe::{none_works, that_works};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

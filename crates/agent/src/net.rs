@@ -5,6 +5,7 @@
 //! one of its own to us (a reader task); everything that comes is decoded and checked before it leaves this module.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,24 +157,29 @@ pub struct Mesh {
     counters: Arc<Counters>,
 }
 
-/// Listens at the address; at the unspecified one in both families, of which a machine may have only one.
+/// Listens at the address; at the unspecified one in both families, of which a machine may have only one. A family that the machine has, and whose
+/// port is another program's, is an error: others would dial that program.
 fn listen(swarm: &mut Swarm<Behaviour>, at: SocketAddr) -> Result<(), String> {
     let mut listen_on = |at: SocketAddr| {
         let why = |error: TransportError<std::io::Error>| match error {
             // Its own words are none.
-            TransportError::Other(cause) => cause.to_string(),
-            TransportError::MultiaddrNotSupported(_) => "this system has no such address family".to_owned(),
+            TransportError::Other(cause) => {
+                (matches!(cause.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied), cause.to_string())
+            }
+            TransportError::MultiaddrNotSupported(_) => (false, "this system has no such address family".to_owned()),
         };
-        swarm.listen_on(multiaddr(at)).map(drop).map_err(|error| format!("cannot listen on {at}: {}", why(error)))
+        let failed = |(taken, why)| (taken, format!("cannot listen on {at}: {why}"));
+        swarm.listen_on(multiaddr(at)).map(drop).map_err(|error| failed(why(error)))
     };
     if !at.ip().is_unspecified() {
-        return listen_on(at);
+        return listen_on(at).map_err(|(_, why)| why);
     }
     let both = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
     match both.map(|ip| listen_on(SocketAddr::new(ip, at.port()))) {
-        [Err(ipv4), Err(ipv6)] => Err(format!("{ipv4}; {ipv6}")),
+        [Err((_, ipv4)), Err((_, ipv6))] => Err(format!("{ipv4}; {ipv6}")),
+        [Err((true, why)), Ok(())] | [Ok(()), Err((true, why))] => Err(why),
         [ipv4, ipv6] => {
-            for why in [ipv4.err(), ipv6.err()].into_iter().flatten() {
+            for (_, why) in [ipv4.err(), ipv6.err()].into_iter().flatten() {
                 info!(why, "in the other family this machine listens");
             }
             Ok(())

@@ -359,6 +359,9 @@ pub enum Step {
         member: Option<String>,
         /// Its Node's name.
         node: String,
+        /// Whether this was begun, and the machine is here again: it is let be where etcd still has its member, answered with
+        /// [`StepOutput::Noted`], and finished where etcd has none of it any more.
+        back: bool,
     },
     /// Let nothing new come to a Node, and have what runs on it moved away. Fails with what holds it.
     Drain {

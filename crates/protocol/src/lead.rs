@@ -111,7 +111,7 @@ impl Lead {
         let rises = self.level.raise(context);
         self.init.watch_claim(context, &mut self.silence, admitted_all && !rises);
         turns::watch(context, &mut self.silence);
-        self.voters.grow(context);
+        self.voters.grow(context, self.disrupt.unvoted);
         self.issue(context);
     }
 
@@ -195,10 +195,11 @@ impl Lead {
             }
             (Job::RenewToken { machine, .. }, Ok(_)) => self.tokens.registered(machine),
             (Job::DeleteToken { .. }, Ok(_)) => {}
+            (Job::Strike { machine }, Ok(StepOutput::Noted(_))) => self.disrupt.spared(machine),
             (Job::Strike { machine }, Ok(_)) => self.disrupt.struck(machine),
             (Job::Drain { machine }, Ok(_)) => self.disrupt.drained(machine),
             (Job::Open { .. }, Ok(_)) => self.disrupt.opened(),
-            (Job::Renew { .. }, Ok(_)) => self.disrupt.renewing.renewed(effects),
+            (Job::Renew { .. }, Ok(_)) => self.disrupt.renewing.renewed(now, effects),
             (Job::BackUp { .. }, Ok(output @ StepOutput::BackedUp { .. })) => {
                 self.backups.taken(now, job, output, tuning.backups.copies, tuning.backups.keep);
             }

@@ -72,6 +72,9 @@ pub const PLANTED: &[(&str, &str, &str)] = &[
     ("roster-of-all", "L3", "whoever was ever known is held for alive"),
     ("greeting-unanswered", "L3", "a greeting that comes again is not answered"),
     ("founders-alone-asked", "L1", "a newcomer asks for the ledger nobody but the founders, who were all replaced"),
+    ("vote-taken-early", "L2", "who is to leave loses its vote as soon as that is wished"),
+    ("ended-turn-used", "L8", "a turn to disrupt is used after its end was asked for"),
+    ("strike-forgotten", "L8", "who comes back while it is taken out stays a member that etcd does not have"),
     ("cards-uncompared", "L1", "whoever gossip missed hears of no change of a card"),
     ("life-untold", "L3", "who writes to an earlier life of a machine is not told of the present one"),
     (

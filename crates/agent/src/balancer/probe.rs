@@ -101,6 +101,21 @@ pub(crate) async fn that_works(servers: &[SocketAddr], ca: &Path) -> Option<Sock
     futures::future::join_all(asked).await.into_iter().flatten().next()
 }
 
+/// Whether nothing can be written: each of these servers says that its etcd does not work, or cannot be reached. One that lets nobody in
+/// particular ask says neither.
+pub(crate) async fn none_works(servers: &[SocketAddr], ca: &Path) -> bool {
+    let fails = |at: SocketAddr| async move {
+        match connect(at, ca).await {
+            // There is no CA here to know it by.
+            Err(Answer::Takes) => false,
+            Err(_) => true,
+            Ok(asked) => etcd_works(at, ca, &mut Some(asked)).await == Some(false),
+        }
+    };
+    !servers.is_empty()
+        && futures::future::join_all(servers.iter().map(|at| fails(*at))).await.into_iter().all(|fails| fails)
+}
+
 /// One question over a connection, and the status of its answer.
 async fn status(
     asked: &mut SendRequest<Empty<Bytes>>,

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use muster_protocol::{Dropped, Fate, Input, Status};
+use muster_protocol::{Dropped, Fate, Input, Phase, Reason, Status, Topic};
 use muster_wire::{CallNumber, Frame, MachineId, TurnKind};
 use tokio::sync::oneshot;
 
 use super::Shell;
 use crate::api::{Question, Subject};
 use crate::backups::forget;
-use crate::balancer::that_works;
+use crate::balancer::{none_works, that_works};
 use crate::logs::Ring;
 use crate::net::Command;
 use crate::observe;
@@ -44,7 +44,10 @@ impl Shell {
             Subject::Images => serde_json::json!(self.machine.images()),
             Subject::Common => serde_json::json!(self.common),
             Subject::Status => self.status(),
-            Subject::Explain => serde_json::json!(self.told().waiting),
+            Subject::Explain => {
+                self.explain(answer);
+                return None;
+            }
             Subject::Ledger => self.ledger(),
             Subject::Start => {
                 self.kubelet_asked = Some(Instant::now());
@@ -62,6 +65,25 @@ impl Shell {
         // Whoever asked may have gone.
         let _ = answer.send(json.to_string());
         None
+    }
+
+    /// Why it is not further; of a machine that is, whether there is an API server to use at all, which is looked at for whoever asks.
+    fn explain(&self, answer: oneshot::Sender<String>) {
+        let mut waiting = self.told().waiting;
+        let servers = if self.machine.phase() == Phase::Ready { self.device.endpoint.known() } else { Vec::new() };
+        let ca = self.device.place.settings.pki_dir().join("ca.crt");
+        tokio::spawn(async move {
+            if none_works(&servers, &ca).await {
+                let asked: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                let text = format!(
+                    "no API server can be used: each of {} is away, or says that its etcd has no majority. Nothing can be read or written until one can",
+                    asked.join(", ")
+                );
+                waiting.push(Reason { about: Topic::Api, text, machines: Vec::new() });
+            }
+            // Whoever asked may have gone.
+            let _ = answer.send(serde_json::json!(waiting).to_string());
+        });
     }
 
     /// Whether the cluster is to be rebuilt the machine decides, by what the API servers say of their etcd as well.

@@ -46,6 +46,20 @@ impl Deed {
         }
     }
 
+    /// Whether etcd has a member of the machine at `them`, as a majority has it.
+    pub(super) async fn is_member(&self, them: IpAddr) -> Result<bool, Trouble> {
+        self.hands.at("etcd/member-look");
+        let nobody = || Trouble::new(format!("whether etcd has a member at {them} is not known: nobody answers"));
+        let Some(identity) = self.etcd_identity().await? else { return Err(nobody()) };
+        for address in self.hands.servers().await?.into_iter().filter(|address| *address != them) {
+            let asked = self.ask_etcd(address, &identity, LIST, AGREED).await?;
+            if let Ok(membership) = asked.and_then(|(status, body)| etcd::membership(status, &body, them)) {
+                return Ok(!matches!(membership, Membership::None));
+            }
+        }
+        Err(nobody())
+    }
+
     /// A leader that takes a dead member out waits up to 5 s for what it was just writing to it, and leads nobody meanwhile (seen with etcd
     /// 3.6 and 3.7, `rafthttp`'s peer). So this machine's own member leads, and nothing is left to be written. Where that cannot be, it waits.
     async fn lead_without(&self, them: IpAddr) -> Result<(), Trouble> {

@@ -141,7 +141,7 @@ impl Deed {
                 self.rebuild_etcd(&input, &node.name, &lost).await
             }
             Step::BackUp { number, epoch, charter } => self.back_up(number, epoch, &charter).await,
-            Step::Strike { member, node } => self.strike_machine(member.as_deref(), &node).await,
+            Step::Strike { member, node, back } => self.strike_machine(member.as_deref(), &node, back).await,
             Step::Drain { node } => self.drain(&node).await.map(|()| StepOutput::Done),
             Step::Open { node } => self.open(&node).await.map(|()| StepOutput::Done),
             Step::LeaveEtcd { address } => Ok(match self.give_up_member(parsed(&address)?).await? {
@@ -153,9 +153,16 @@ impl Deed {
     }
 
     /// A machine that is gone leaves etcd, and its Node is deleted.
-    async fn strike_machine(&mut self, member: Option<&str>, node: &str) -> Result<StepOutput, Trouble> {
-        if let Some(member) = member {
-            self.strike_out(parsed(member)?).await?;
+    async fn strike_machine(&mut self, member: Option<&str>, node: &str, back: bool) -> Result<StepOutput, Trouble> {
+        match member {
+            Some(member) if back => {
+                if self.is_member(parsed(member)?).await? {
+                    return Ok(StepOutput::Noted(format!("{node} is here again, and still a member of etcd")));
+                }
+            }
+            Some(member) => self.strike_out(parsed(member)?).await?,
+            None if back => return Ok(StepOutput::Noted(format!("{node} is here again"))),
+            None => {}
         }
         self.remove_node(node).await?;
         Ok(StepOutput::Done)

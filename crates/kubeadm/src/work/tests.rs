@@ -271,7 +271,7 @@ fn a_node_is_taken_back_by_whoever_may() {
 fn who_is_gone_for_good_leaves_etcd_and_then_its_node_goes() {
     let strike = |member: Option<&str>| {
         let member = member.map(str::to_owned);
-        begin(here(), true, Step::Strike { member, node: "m2".into() })
+        begin(here(), true, Step::Strike { member, node: "m2".into(), back: false })
     };
     let list = |ask: &Ask| match ask {
         Ask::Send(request) if request.path == crate::etcd::LIST => Answer::Heard(Ok((200, LIST.into()))),
@@ -292,6 +292,33 @@ fn who_is_gone_for_good_leaves_etcd_and_then_its_node_goes() {
     let (result, asks) = drive(strike(None), list);
     assert_eq!(result, Ok(StepOutput::Done));
     assert!(!asks.iter().any(|ask| ask.contains(":2379")), "a worker is no member: {asks:?}");
+}
+
+#[test]
+fn what_was_begun_of_a_machine_that_is_back_is_finished_only_where_etcd_has_none_of_it() {
+    let finish = |member: Option<&str>| {
+        let member = member.map(str::to_owned);
+        begin(here(), true, Step::Strike { member, node: "m2".into(), back: true })
+    };
+    let list = |ask: &Ask| match ask {
+        Ask::Send(request) if request.path == crate::etcd::LIST => Answer::Heard(Ok((200, LIST.into()))),
+        ask => well(ask),
+    };
+    for member in [Some("10.0.0.2"), None] {
+        let (result, asks) = drive(finish(member), list);
+        assert!(matches!(result, Ok(StepOutput::Noted(_))), "{result:?}");
+        let touched = |ask: &&String| ask.starts_with("DELETE") || ask.ends_with(REMOVE_PATH);
+        assert_eq!(asks.iter().find(touched), None, "nothing is taken from it");
+    }
+    // Nobody has that address.
+    let (result, asks) = drive(finish(Some("10.9.9.9")), list);
+    assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
+    assert!(asks.iter().any(|ask| ask == "DELETE api.site.muster:7443 /api/v1/nodes/m2"), "{asks:?}");
+    let (result, _) = drive(finish(Some("10.0.0.2")), |ask| match ask {
+        Ask::Send(_) => Answer::Heard(Err("silence".into())),
+        ask => well(ask),
+    });
+    assert!(result.is_err(), "whether etcd has it is not known");
 }
 
 #[test]

@@ -65,6 +65,10 @@ struct Held {
 pub(super) struct Disrupt {
     /// Who was taken out of etcd in this start, and is not out of the ledger yet.
     struck: Option<MachineId>,
+    /// Whom this machine began to take out: how far that came nobody knows, until it is over.
+    begun: Option<MachineId>,
+    /// Whose vote in Raft is taken, since it is about to be taken out on a person's wish.
+    pub(super) unvoted: Option<MachineId>,
     /// Who was drained last.
     drained: Option<MachineId>,
     /// Whose Node this machine has closed, in vain so far.
@@ -81,6 +85,8 @@ pub(super) struct Disrupt {
     pub(super) renewing: Renewing,
     /// The turn that this machine asked for in this start.
     turn: Option<TurnNumber>,
+    /// The turn whose end it has asked for: nothing is done in it any more, whenever that comes.
+    ended: Option<TurnNumber>,
     /// When it last looked.
     looked: Option<Time>,
     /// Whether the removal that was wished is this machine's to do.
@@ -107,6 +113,8 @@ impl Disrupt {
             self.struck = None;
         }
         self.dismisses = false;
+        self.unvoted = context.ledger.leaving().filter(|_| planted("vote-taken-early"));
+        self.begun.take_if(|begun| context.ledger.member(*begun).is_none());
         let task = self.task(context, silence, leader);
         self.tell_held(context);
         let me = context.me();
@@ -115,6 +123,9 @@ impl Disrupt {
             (Some((number, holder)), Some(_))
                 if holder == me && self.turn != Some(number) && !planted("stale-turn-used") =>
             {
+                self.leave(context, runs)
+            }
+            (Some((number, holder)), Some(_)) if holder == me && self.ended == Some(number) => {
                 self.leave(context, runs)
             }
             (Some((_, holder)), Some(task)) if holder == me => {
@@ -154,6 +165,7 @@ impl Disrupt {
         }
         if !runs.disrupts() {
             let change = if self.turn == Some(number) { TurnChange::Done } else { TurnChange::GaveUp };
+            self.ended = Some(number).filter(|_| !planted("ended-turn-used"));
             want(context, number, change);
         }
     }
@@ -176,6 +188,12 @@ impl Disrupt {
         // etcd has none of it any more: it must not stay a member here.
         if let Some(struck) = self.struck.filter(|struck| context.ledger.member(*struck).is_some()) {
             return Some(Task::Strike(struck));
+        }
+        // Begun, and here again: perhaps etcd has none of it any more, and nobody would know.
+        if let Some(begun) = self.begun.filter(|begun| context.roster.is_alive(*begun))
+            && context.ledger.leaving() != Some(begun)
+        {
+            return Some(Task::Strike(begun));
         }
         let leads = leader == context.me();
         if leads && let Some(old) = replace::gone(context, silence) {
@@ -282,8 +300,11 @@ impl Disrupt {
     }
 
     fn strike(&mut self, context: &mut Context<'_>, runs: &mut Runs, old: MachineId) {
-        // Who lives gives its vote in Raft back before it is removed, since nobody hears it afterwards.
-        if gives_vote_back(context) == Some(old) && context.roster.is_alive(old) && takes_part(context, old) {
+        // Who lives gives its vote in Raft back before it is removed, since nobody hears it afterwards. Not sooner: whoever else is lost meanwhile
+        // may leave too few votes without it.
+        let wished = context.ledger.leaving() == Some(old) && context.ledger.is_plane(old);
+        self.unvoted = Some(old).filter(|_| wished);
+        if wished && context.roster.is_alive(old) && takes_part(context, old) {
             context.wake_at(context.now + context.tuning.resend, "Raft's voters");
             context.waits.push(Wait::Turn(waits::Turn::Vote(old)));
             return;
@@ -294,8 +315,10 @@ impl Disrupt {
         }
         let Some(member) = context.ledger.member(old) else { return };
         let plane = replace::may_be_in_etcd(context, old).then(|| member.admitted.address.clone());
-        let step = Step::Strike { member: plane, node: member.admitted.name.clone() };
+        let back = self.begun == Some(old) && !wished && context.roster.is_alive(old);
+        let step = Step::Strike { member: plane, node: member.admitted.name.clone(), back };
         if !runs.disrupts() && runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
+            self.begun = Some(old).filter(|_| !planted("strike-forgotten"));
             runs.start(context, Job::Strike { machine: old }, step);
         }
     }
@@ -303,6 +326,12 @@ impl Disrupt {
     /// A member was taken out of etcd.
     pub(super) fn struck(&mut self, machine: MachineId) {
         self.struck = Some(machine);
+    }
+
+    /// It is here again, and etcd has its member: nothing was taken from it.
+    pub(super) fn spared(&mut self, machine: MachineId) {
+        self.begun.take_if(|begun| *begun == machine);
+        self.held.remove(&machine);
     }
 
     /// Nothing that is to be moved runs on a machine any more.
@@ -361,10 +390,12 @@ impl Disrupt {
     }
 }
 
-/// Who is being taken out because somebody wished so: it votes in Raft no more.
-pub(super) fn gives_vote_back(context: &Context<'_>) -> Option<MachineId> {
-    let under_way = context.ledger.turn(TurnKind::Disrupt).is_some();
-    context.ledger.leaving().filter(|leaving| under_way && context.ledger.is_plane(*leaving))
+/// Who is to leave and gives its vote back because another machine than this one, which leads, has the turn: that one may have come so far, be it that
+/// this one is to leave itself. Only where the others are a majority without it; whoever leads then has it vote again, until its own turn comes so far.
+pub(super) fn unvoted_by_another(context: &Context<'_>) -> Option<MachineId> {
+    let others_turn = context.ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder != context.me());
+    let leaving = context.ledger.leaving().filter(|leaving| others_turn && context.ledger.is_plane(*leaving))?;
+    (!costs_majority(context, leaving)).then_some(leaving)
 }
 
 /// Whether a machine has, or may be given, a vote in Raft. Who knows nothing of that waits.

@@ -18,8 +18,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// This duty's notes.
 #[derive(Debug, Default)]
 pub(super) struct Renewing {
-    /// They are renewed, and the device has not said so yet.
-    done: bool,
+    /// When they were renewed, and the device has not said so yet. It looks every minute; what it does not see after an hour is tried again.
+    done: Option<Time>,
     failed: u32,
     not_before: Time,
 }
@@ -36,7 +36,11 @@ impl Renewing {
             context.waits.push(Wait::Turn(waits::Turn::Renewal(self.not_before)));
             return None;
         }
-        (!self.done).then_some(Task::Renew)
+        if let Some(again) = self.done.map(|done| done + PAUSE_MAX).filter(|again| context.now < *again) {
+            context.wake_at(again, "certificates that were renewed in vain");
+            return None;
+        }
+        Some(Task::Renew)
     }
 
     pub(super) fn carry_on(context: &mut Context<'_>, runs: &mut Runs) {
@@ -49,8 +53,8 @@ impl Renewing {
         }
     }
 
-    pub(super) fn renewed(&mut self, effects: &mut Effects) {
-        self.done = true;
+    pub(super) fn renewed(&mut self, now: Time, effects: &mut Effects) {
+        self.done = Some(now);
         effects.notice(NoticeKind::Renewed, "certificates are renewed, before they end".to_owned());
     }
 

@@ -52,7 +52,10 @@ impl Silence {
             }
             return false;
         }
-        let until = self.since(context, what, machine) + patience;
+        let since = self.since(context, what, machine);
+        // A control plane that answers probes too late, and is heard all the same, works (promise S18).
+        let heard = context.roster.known().get(&machine).and_then(|known| known.heard);
+        let until = since.max(heard.filter(|_| what == Why::Repair).unwrap_or(since)) + patience;
         if context.now >= until {
             return true;
         }

@@ -18,7 +18,7 @@ pub(super) struct Voters {
 
 impl Voters {
     /// Voters are the control planes: those admitted later become voters as well.
-    pub(super) fn grow(&mut self, context: &mut Context<'_>) {
+    pub(super) fn grow(&mut self, context: &mut Context<'_>, unvoted: Option<MachineId>) {
         let mut voters: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         voters.retain(|voter| !context.ledger.was_removed(*voter) || planted("removed-still-votes"));
         // Whoever has joined keeps its vote while it is away: fewer votes would not be safer, and it comes back.
@@ -27,7 +27,8 @@ impl Voters {
         };
         voters.extend(context.ledger.control_planes().filter(counts));
         // Whoever leaves gives its vote back while it has one: a change of voters takes those of the former, too.
-        let leaving = super::disrupt::gives_vote_back(context).filter(|leaving| voters.remove(leaving));
+        let unvoted = unvoted.or_else(|| super::disrupt::unvoted_by_another(context));
+        let leaving = unvoted.filter(|leaving| voters.remove(leaving));
         let founding: BTreeSet<MachineId> = context.charter.voters.iter().copied().collect();
         let removed = context.ledger.any_removed() || leaving.is_some();
         // An even number is no better than one less, as long as more are to come. Whoever was removed votes no more, all the same.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use muster_wire::{MachineId, Revision};
+use muster_wire::{Attempt, MachineId, Revision};
 
 use super::Machine;
 use crate::Time;
@@ -63,19 +63,25 @@ impl Machine {
         if self.is_past() {
             return Err("the cluster was rebuilt while this machine was away".to_owned());
         }
-        // Whoever cannot read the ledger goes on as it did. What it has heard of epochs is above.
-        if self.durable.charter.is_none() || self.follow.beyond().is_some() {
+        if self.durable.charter.is_none() {
             return Ok(());
         }
-        if ledger.revision() == Revision::NONE {
+        // Whoever cannot read the ledger goes on as it did, once it has met others: their cards show of which epoch they are.
+        let reads = self.follow.beyond().is_none();
+        if ledger.revision() == Revision::NONE && reads {
             return Err("it has not heard yet what the ledger says".to_owned());
+        }
+        // Its own Raft may still be on the way through what it holds, or stop before an entry that it cannot read.
+        let made = self.durable.completed.is_some() || self.durable.founding > Attempt::NONE;
+        if reads && made && ledger.ready().is_none() && ledger.live_claim().is_none() {
+            return Err("what was made here is later than the ledger that it has".to_owned());
         }
         // Whoever has the only member of etcd is a majority.
         let has_member = |other: &MachineId| ledger.has_etcd(*other) || ledger.is_founder(*other);
         // Nothing here is older than this start. Else the founders' etcd may have become a cluster, and that one may have been given up, after the
         // last that this machine heard.
         let news = ledger.ready().is_none() && !self.followed_before;
-        if news || !ledger.planes_beside(self.id()).iter().any(has_member) {
+        if news || reads && !ledger.planes_beside(self.id()).iter().any(has_member) {
             return Ok(());
         }
         match (self.met.first, self.met_by(said)) {

@@ -80,6 +80,8 @@ pub enum Topic {
     Manifests,
     /// The endpoint's name does not mean what it should.
     Hosts,
+    /// No API server serves with an etcd that works.
+    Api,
     /// Large packets are lost on the way to a machine.
     Mtu,
     /// What came of looking at a place.

@@ -10,7 +10,7 @@ use crate::truth::Truth;
 use crate::world::{At, Power, World};
 
 /// How far behind a machine's ledger may be.
-const BEHIND_MAX: At = 60_000_000;
+const BEHIND_MAX: At = 120_000_000;
 
 /// How long it may not hold once it has: a voter asks others after 10 s, or 60.
 const AGAIN: At = 60_000_000;
@@ -70,7 +70,7 @@ fn abreast(world: &World, truth: &Truth) -> Result<(), String> {
         let has = world.machine(host.slot).map(|machine| machine.ledger().revision());
         if let Some(has) = has.filter(|has| member && long && *has < settled) {
             return Err(format!(
-                "machine {} has the ledger up to {has}, and {settled} was committed a minute ago",
+                "machine {} has the ledger up to {has}, and {settled} was committed two minutes ago",
                 host.slot
             ));
         }

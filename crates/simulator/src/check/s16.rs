@@ -45,7 +45,12 @@ impl Levels {
                     *begins = (*begins).min(*revision);
                 }
                 match entry {
-                    Entry::LevelRaised { level } if level == truth.book.level() => self.risen(level, truth),
+                    // Once: whoever starts again applies it again, and other voters may be there by then.
+                    Entry::LevelRaised { level }
+                        if *revision == truth.book.revision() && level == truth.book.level() =>
+                    {
+                        self.risen(level, truth)
+                    }
                     _ => Ok(()),
                 }
             }

@@ -95,6 +95,14 @@ impl Leaving {
                 self.rejoins.insert(*machine);
             }
             // What a strike may do is decided when it begins: it is over in a moment, or nobody can tell how far it came.
+            // A machine that is here again: nothing is taken from it that was not begun.
+            Seen::StepBegan { slot, step: Step::Strike { node, back: true, .. }, .. } => {
+                if let Some(machine) = truth.book.named(node)
+                    && !self.struck.iter().any(|(_, struck)| *struck == machine)
+                {
+                    return Err(format!("machine {slot} finishes what nobody has begun, to take {machine} out"));
+                }
+            }
             Seen::StepBegan { slot, step: Step::Strike { node, .. }, .. } => {
                 if let Some(machine) = truth.book.named(node) {
                     self.may_go(now, *slot, machine, truth)?;
@@ -141,9 +149,12 @@ impl Leaving {
         {
             return Ok(());
         }
-        let Some(after) = self.replace_after.filter(|_| truth.image_machines <= MACHINES_MAX) else {
+        let Some(after) = self.replace_after else {
             return Err(format!("machine {slot} takes {machine} out, which was neither wiped nor wished away"));
         };
+        if truth.image_machines > MACHINES_MAX {
+            return Ok(());
+        }
         match self.heard.get(&(by, machine)) {
             Some(heard) if now < heard + after.saturating_sub(SLACK) => {
                 let ago = (now - heard) / 1_000_000;

@@ -33,7 +33,7 @@ pub(super) struct Backups {
 
 /// Whether a step takes something down that may still work.
 fn takes_down(step: &Step) -> bool {
-    matches!(step, Step::Drain { .. } | Step::Strike { .. } | Step::Renew { overdue: false, .. })
+    matches!(step, Step::Drain { .. } | Step::Strike { back: false, .. } | Step::Renew { overdue: false, .. })
 }
 
 impl Backups {

@@ -94,6 +94,9 @@ impl Book {
         self.level = self.level.max(5);
         self.epoch = (self.epoch.0 + 1, by);
         for machine in lost {
+            if self.leaving() == Some((*machine, false)) {
+                self.dismissed.insert(*machine);
+            }
             self.lines.remove(machine);
             self.removed.insert(*machine);
             self.founders.remove(machine);

@@ -86,7 +86,7 @@ impl World {
     }
 
     /// What the guard says of what is on the disk.
-    fn guarded(&self, slot: Slot) -> Verdict {
+    pub(super) fn guarded(&self, slot: Slot) -> Verdict {
         let (manifest, ca) = (self.manifest_of_etcd(slot), self.file(slot, "pki/etcd/ca.crt"));
         let mark = Some(self.file(slot, MARK)).filter(|mark| !mark.is_empty());
         // etcd's Pod has been here since its kubelet was first let start, or since it came to others.

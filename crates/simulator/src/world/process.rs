@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use muster_consensus::Seat;
+use muster_kubeadm::guard::Verdict;
 use muster_protocol::{Boot, Effect, Effects, Input, Machine, Renewal};
 use muster_wire::seal::SealingKey;
 use muster_wire::{Digest, Durable, Identity};
@@ -10,8 +11,10 @@ use super::World;
 use super::chance::{MS, seconds};
 use super::clock::Clock;
 use super::disk::{File, Found};
+use super::etcd::ETCD_MANIFEST;
 use super::event::{At, Event, Slot};
 use super::host::{NextWrite, Power};
+use super::program::{KUBELET, at};
 use crate::scenario::Sort;
 use crate::watch::Seen;
 
@@ -140,7 +143,9 @@ impl World {
     /// A machine was switched on: its kubelet starts, or asks first. Says whether it must not, since etcd's data is gone.
     fn kubelet_boots(&mut self, slot: Slot, powered: bool) -> bool {
         if !powered {
-            return false;
+            // It runs, or does not: the agent looks whether etcd's data is gone, as at every start of its own.
+            let etcd = self.has(slot, KUBELET) && self.has(slot, &at(ETCD_MANIFEST));
+            return etcd && matches!(self.guarded(slot), Verdict::Withhold { .. });
         }
         self.hosts[slot as usize].kube.held = None;
         match self.kubelet_waits(slot) {

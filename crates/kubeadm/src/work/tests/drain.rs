@@ -90,7 +90,8 @@ fn nobody_is_struck_off_whom_the_majority_needs() {
     };
     // Of three members that of m2 is to go; m1 answers, m3 does or does not.
     let strike = |third: bool, agreed: bool| {
-        let work = begin(here(), true, Step::Strike { member: Some("10.0.0.2".into()), node: "m2".into() });
+        let work =
+            begin(here(), true, Step::Strike { member: Some("10.0.0.2".into()), node: "m2".into(), back: false });
         let list = members(3);
         drive(work, move |ask| match ask {
             Ask::Servers => {
