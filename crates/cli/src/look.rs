@@ -33,7 +33,10 @@ pub(crate) async fn status(arguments: &StatusArguments) -> anyhow::Result<Exit> 
     let mut unread = std::pin::pin!(print::unread());
     loop {
         let bytes = agent.read("/v1/status").await?;
-        let status: Status = serde_json::from_slice(&bytes)?;
+        let mut status: Status = serde_json::from_slice(&bytes)?;
+        if !arguments.watch && !arguments.json {
+            status.waiting = agent.json("/v1/explain").await?;
+        }
         let shown =
             if arguments.json { String::from_utf8_lossy(&bytes).trim_end().to_owned() } else { describe(&status) };
         if !arguments.watch {
@@ -141,7 +144,9 @@ pub(crate) async fn explain(arguments: &ExplainArguments) -> anyhow::Result<Exit
         print::line(String::from_utf8_lossy(&bytes).trim_end())?;
         return Ok(Exit::Done);
     }
-    let status: Status = agent.json("/v1/status").await?;
+    let mut status: Status = agent.json("/v1/status").await?;
+    // Whether there is an API server to use is looked at for whoever asks this.
+    status.waiting = agent.json("/v1/explain").await?;
     print::line(&reasons(&status).join("\n"))?;
     Ok(Exit::Done)
 }
