@@ -5,7 +5,6 @@
 //! one of its own to us (a reader task); everything that comes is decoded and checked before it leaves this module.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use libp2p::{PeerId, Swarm};
 use muster_protocol::links::{Links, Sent, Want};
 use muster_protocol::{AwayCause, Dropped, Time};
 use muster_wire::{Frame, Identity, MachineId, limits};
+use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -164,7 +164,10 @@ fn listen(swarm: &mut Swarm<Behaviour>, at: SocketAddr) -> Result<(), String> {
         let why = |error: TransportError<std::io::Error>| match error {
             // Its own words are none.
             TransportError::Other(cause) => {
-                (matches!(cause.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied), cause.to_string())
+                let cause = cause.to_string();
+                // libp2p wraps the system's error, and keeps nothing of it but its words.
+                let taken = [Errno::ADDRINUSE, Errno::ACCESS].map(|errno| std::io::Error::from(errno).to_string());
+                (taken.contains(&cause), cause)
             }
             TransportError::MultiaddrNotSupported(_) => (false, "this system has no such address family".to_owned()),
         };

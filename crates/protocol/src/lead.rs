@@ -197,7 +197,7 @@ impl Lead {
             (Job::DeleteToken { .. }, Ok(_)) => {}
             (Job::Strike { machine }, Ok(StepOutput::Noted(_))) => self.disrupt.spared(machine),
             (Job::Strike { machine }, Ok(_)) => self.disrupt.struck(machine),
-            (Job::Drain { machine }, Ok(_)) => self.disrupt.drained(machine),
+            (Job::Drain { machine }, Ok(_)) => self.disrupt.drained(now, machine),
             (Job::Open { .. }, Ok(_)) => self.disrupt.opened(),
             (Job::Renew { .. }, Ok(_)) => self.disrupt.renewing.renewed(now, effects),
             (Job::BackUp { .. }, Ok(output @ StepOutput::BackedUp { .. })) => {

@@ -101,13 +101,13 @@ pub(crate) async fn that_works(servers: &[SocketAddr], ca: &Path) -> Option<Sock
     futures::future::join_all(asked).await.into_iter().flatten().next()
 }
 
-/// Whether nothing can be written: each of these servers says that its etcd does not work, or cannot be reached. One that lets nobody in
-/// particular ask says neither.
+/// Whether nothing can be read or written: each of these servers says that it is not ready, which it is not without an etcd that works, or cannot
+/// be reached. One that lets nobody in particular ask says neither.
 pub(crate) async fn none_works(servers: &[SocketAddr], ca: &Path) -> bool {
     let fails = |at: SocketAddr| async move {
         match connect(at, ca).await {
-            // There is no CA here to know it by.
-            Err(Answer::Takes) => false,
+            // There is no CA here to know it by, or it is slow to answer, as a machine that has much to do is.
+            Err(Answer::Takes | Answer::Slow) => false,
             Err(_) => true,
             Ok(asked) => etcd_works(at, ca, &mut Some(asked)).await == Some(false),
         }

@@ -367,6 +367,26 @@ async fn an_address_that_cannot_be_listened_on_is_named_with_the_cause() {
     }
 }
 
+#[tokio::test]
+async fn a_port_that_is_another_programs_in_one_family_is_said() {
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let (_commands, wanted) = mpsc::channel(1);
+    let (told, _events) = mpsc::channel(1);
+    let settings = Settings {
+        listen: SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port),
+        mesh_key: KEY,
+        mdns: false,
+        peers: Vec::new(),
+        subnets: Vec::new(),
+        foreign: Vec::new(),
+    };
+    let identity = Identity::from_seed(&[1; 32]);
+    let why =
+        Mesh::new(&identity, settings, wanted, told, Arc::default()).err().expect("others would dial that program");
+    assert!(why.starts_with(&format!("cannot listen on 0.0.0.0:{port}: ")) && why.contains("in use"), "{why}");
+}
+
 /// Takes every connection, and sends what it likes, one byte at a time; nothing, if it likes nothing. Tells of each connection that the
 /// other side gave up.
 async fn dumb(byte: Option<u8>) -> (SocketAddr, mpsc::Receiver<()>) {

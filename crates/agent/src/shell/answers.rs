@@ -76,7 +76,7 @@ impl Shell {
             if none_works(&servers, &ca).await {
                 let asked: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 let text = format!(
-                    "no API server can be used: each of {} is away, or says that its etcd has no majority. Nothing can be read or written until one can",
+                    "no API server can be used: each of {} is away, or says that it is not ready, as it does when its etcd has no majority",
                     asked.join(", ")
                 );
                 waiting.push(Reason { about: Topic::Api, text, machines: Vec::new() });

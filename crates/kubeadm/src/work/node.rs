@@ -46,6 +46,20 @@ impl Deed {
         self.say_farewell(Farewell::Delete, node, &identity).await
     }
 
+    /// Whether a machine's Node is there.
+    pub(super) async fn has_node(&self, node: &str) -> Result<bool, Trouble> {
+        self.hands.at("node/look");
+        let identity = self.hands.identity(&self.place.settings.admin_kubeconfig()).await?;
+        let path = format!("/api/v1/nodes/{node}");
+        let heard = self.ask_api(&identity, "GET", path, "", Secret::new(Vec::new()), PATIENCE).await?;
+        match heard {
+            Ok((200, _)) => Ok(true),
+            Ok((404, _)) => Ok(false),
+            Ok((status, _)) => Err(Trouble::new(format!("whether {node} has a Node is not known: status {status}"))),
+            Err(why) => Err(Trouble::new(format!("whether {node} has a Node is not known: {why}"))),
+        }
+    }
+
     /// The same, and an error where it stays: nobody else will do it.
     pub(super) async fn surely_remove_node(&self, node: &str) -> Result<(), Trouble> {
         self.hands.at("node/remove");

@@ -161,7 +161,10 @@ impl Deed {
                 }
             }
             Some(member) => self.strike_out(parsed(member)?).await?,
-            None if back => return Ok(StepOutput::Noted(format!("{node} is here again"))),
+            // Its kubelet registers once: without its Node it is no part of Kubernetes any more.
+            None if back && self.has_node(node).await? => {
+                return Ok(StepOutput::Noted(format!("{node} is here again, and its Node is there")));
+            }
             None => {}
         }
         self.remove_node(node).await?;

@@ -310,6 +310,11 @@ fn what_was_begun_of_a_machine_that_is_back_is_finished_only_where_etcd_has_none
         let touched = |ask: &&String| ask.starts_with("DELETE") || ask.ends_with(REMOVE_PATH);
         assert_eq!(asks.iter().find(touched), None, "nothing is taken from it");
     }
+    let (result, asks) = drive(finish(None), |ask| match ask {
+        Ask::Send(request) if request.method == "GET" => Answer::Heard(Ok((404, Bytes::new()))),
+        ask => well(ask),
+    });
+    assert_eq!(result, Ok(StepOutput::Done), "a worker without its Node is no part of Kubernetes any more: {asks:?}");
     // Nobody has that address.
     let (result, asks) = drive(finish(Some("10.9.9.9")), list);
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");

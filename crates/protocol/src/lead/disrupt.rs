@@ -5,7 +5,7 @@
 //! A machine that lives is drained first. Then it is taken out of etcd if it was a control plane, its Node is deleted, which would look
 //! Ready for most of a minute and keep its successor out, and then it is taken out of the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_wire::{Entry, MachineId, Role, Turn, TurnChange, TurnKind, TurnNumber, level};
@@ -66,7 +66,7 @@ pub(super) struct Disrupt {
     /// Who was taken out of etcd in this start, and is not out of the ledger yet.
     struck: Option<MachineId>,
     /// Whom this machine began to take out: how far that came nobody knows, until it is over.
-    begun: Option<MachineId>,
+    begun: BTreeSet<MachineId>,
     /// Whose vote in Raft is taken, since it is about to be taken out on a person's wish.
     pub(super) unvoted: Option<MachineId>,
     /// Who was drained last.
@@ -114,7 +114,8 @@ impl Disrupt {
         }
         self.dismisses = false;
         self.unvoted = context.ledger.leaving().filter(|_| planted("vote-taken-early"));
-        self.begun.take_if(|begun| context.ledger.member(*begun).is_none());
+        // Whoever joins anew is a member again when it has.
+        self.begun.retain(|begun| super::has_joined(context, *begun) && !context.ledger.holds_turn(*begun));
         let task = self.task(context, silence, leader);
         self.tell_held(context);
         let me = context.me();
@@ -125,7 +126,9 @@ impl Disrupt {
             {
                 self.leave(context, runs)
             }
-            (Some((number, holder)), Some(_)) if holder == me && self.ended == Some(number) => {
+            (Some((number, holder)), Some(task))
+                if holder == me && (self.ended == Some(number) || self.closed_another(task)) =>
+            {
                 self.leave(context, runs)
             }
             (Some((_, holder)), Some(task)) if holder == me => {
@@ -150,6 +153,17 @@ impl Disrupt {
                 context.waits.push(Wait::Turn(waits::Turn::Taken { kind: TurnKind::Disrupt, machine }));
             }
         }
+    }
+
+    /// Whether another Node than the one that this is about is closed here: it is opened first.
+    fn closed_another(&self, task: Task) -> bool {
+        let about = match task {
+            Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine) => {
+                Some(machine)
+            }
+            Task::Renew => None,
+        };
+        self.closed.is_some_and(|closed| about != Some(closed))
     }
 
     /// Ends this machine's turn, if it has one: there is nothing to be done in it, or not by this machine any more.
@@ -179,6 +193,8 @@ impl Disrupt {
         };
         let step = Step::Open { node: member.admitted.name.clone() };
         if !runs.disrupts() {
+            // Something may come to it again.
+            self.drained.take_if(|drained| *drained == machine);
             runs.start(context, Job::Open { machine }, step);
         }
         true
@@ -190,9 +206,9 @@ impl Disrupt {
             return Some(Task::Strike(struck));
         }
         // Begun, and here again: perhaps etcd has none of it any more, and nobody would know.
-        if let Some(begun) = self.begun.filter(|begun| context.roster.is_alive(*begun))
-            && context.ledger.leaving() != Some(begun)
-        {
+        let now = |begun: &MachineId| self.held.get(begun).is_none_or(|held| held.until <= context.now);
+        let back = |begun: &MachineId| context.roster.is_alive(*begun) && context.ledger.leaving() != Some(*begun);
+        if let Some(begun) = self.begun.iter().copied().find(|begun| back(begun) && now(begun)) {
             return Some(Task::Strike(begun));
         }
         let leads = leader == context.me();
@@ -315,10 +331,10 @@ impl Disrupt {
         }
         let Some(member) = context.ledger.member(old) else { return };
         let plane = replace::may_be_in_etcd(context, old).then(|| member.admitted.address.clone());
-        let back = self.begun == Some(old) && !wished && context.roster.is_alive(old);
+        let back = self.begun.contains(&old) && !wished && context.roster.is_alive(old);
         let step = Step::Strike { member: plane, node: member.admitted.name.clone(), back };
         if !runs.disrupts() && runs.idle(context, old, |job| matches!(job, Job::Strike { .. })) {
-            self.begun = Some(old).filter(|_| !planted("strike-forgotten"));
+            self.begun.extend(Some(old).filter(|_| !planted("strike-forgotten")));
             runs.start(context, Job::Strike { machine: old }, step);
         }
     }
@@ -326,18 +342,22 @@ impl Disrupt {
     /// A member was taken out of etcd.
     pub(super) fn struck(&mut self, machine: MachineId) {
         self.struck = Some(machine);
+        self.held.remove(&machine);
     }
 
     /// It is here again, and etcd has its member: nothing was taken from it.
     pub(super) fn spared(&mut self, machine: MachineId) {
-        self.begun.take_if(|begun| *begun == machine);
+        self.begun.remove(&machine);
         self.held.remove(&machine);
     }
 
     /// Nothing that is to be moved runs on a machine any more.
-    pub(super) fn drained(&mut self, machine: MachineId) {
+    pub(super) fn drained(&mut self, now: Time, machine: MachineId) {
         self.drained = Some(machine);
-        self.held.remove(&machine);
+        // How often it was tried counts on, if etcd is next to hold it.
+        if let Some(held) = self.held.get_mut(&machine) {
+            held.until = now;
+        }
     }
 
     /// What holds a machine that is being drained: told now and then, and not each time that it is something else. Returns whether it is.
@@ -395,7 +415,9 @@ impl Disrupt {
 pub(super) fn unvoted_by_another(context: &Context<'_>) -> Option<MachineId> {
     let others_turn = context.ledger.turn(TurnKind::Disrupt).is_some_and(|(_, holder)| holder != context.me());
     let leaving = context.ledger.leaving().filter(|leaving| others_turn && context.ledger.is_plane(*leaving))?;
-    (!costs_majority(context, leaving)).then_some(leaving)
+    // Of another one than this machine only a vote that it gave back already: the turn may be for something else.
+    let gives = leaving == context.me() && !costs_majority(context, leaving) || !takes_part(context, leaving);
+    gives.then_some(leaving)
 }
 
 /// Whether a machine has, or may be given, a vote in Raft. Who knows nothing of that waits.

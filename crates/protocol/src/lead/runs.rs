@@ -13,7 +13,7 @@ use crate::{Effect, RunId, Step, Time};
 /// [`RETRY_RESENDS_MAX`]. An API server that starts answers within seconds; one that is away for an hour is not asked all the time.
 pub(super) const RETRY_RESENDS: u32 = 4;
 
-const RETRY_RESENDS_MAX: u32 = 64;
+const RETRY_RESENDS_MAX: u32 = 16;
 
 /// What a run of the leader's is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -81,7 +81,12 @@ impl Machine {
         // Nothing here is older than this start. Else the founders' etcd may have become a cluster, and that one may have been given up, after the
         // last that this machine heard.
         let news = ledger.ready().is_none() && !self.followed_before;
-        if news || reads && !ledger.planes_beside(self.id()).iter().any(has_member) {
+        let alone = if reads {
+            !ledger.planes_beside(self.id()).iter().any(has_member)
+        } else {
+            self.control_planes_wanted() == 1
+        };
+        if news || alone {
             return Ok(());
         }
         match (self.met.first, self.met_by(said)) {
@@ -116,9 +121,17 @@ impl Machine {
 
     /// Counts the members that have greeted.
     pub(super) fn count_met(&mut self, now: Time) {
-        let counts = self.follow.ledger().revision() > Revision::NONE
-            && self.met.first.is_none_or(|first| now < first + ALL_MET);
-        if counts {
+        let counts = self.met.first.is_none_or(|first| now < first + ALL_MET);
+        if counts && self.follow.beyond().is_some() {
+            // Who is a member it may not know: whoever follows its charter says of which epoch the cluster is.
+            let ours = self.durable.charter.as_ref().map(|certificate| certificate.charter_hash());
+            let is_of_ours = |peer: &MachineId| self.roster.card(*peer).is_some_and(|card| card.charter == ours);
+            let count = self.roster.greeted_peers().filter(is_of_ours).count();
+            if count > self.met.count {
+                (self.met.count, self.met.first, self.met.last) = (count, self.met.first.or(Some(now)), Some(now));
+            }
+            self.met.due = self.met_by(SAID);
+        } else if counts && self.follow.ledger().revision() > Revision::NONE {
             let (me, ledger) = (self.id(), self.follow.ledger());
             let is_member = |peer: &MachineId| *peer != me && ledger.member(*peer).is_some();
             // Where all were met there is none left to count.

@@ -94,7 +94,6 @@ impl Leaving {
             } => {
                 self.rejoins.insert(*machine);
             }
-            // What a strike may do is decided when it begins: it is over in a moment, or nobody can tell how far it came.
             // A machine that is here again: nothing is taken from it that was not begun.
             Seen::StepBegan { slot, step: Step::Strike { node, back: true, .. }, .. } => {
                 if let Some(machine) = truth.book.named(node)
@@ -103,6 +102,12 @@ impl Leaving {
                     return Err(format!("machine {slot} finishes what nobody has begun, to take {machine} out"));
                 }
             }
+            // Something may come to it again.
+            Seen::StepBegan { step: Step::Open { node }, .. } => {
+                let opened = truth.book.named(node);
+                self.drained.retain(|drained| Some(*drained) != opened);
+            }
+            // What a strike may do is decided when it begins: it is over in a moment, or nobody can tell how far it came.
             Seen::StepBegan { slot, step: Step::Strike { node, .. }, .. } => {
                 if let Some(machine) = truth.book.named(node) {
                     self.may_go(now, *slot, machine, truth)?;
