@@ -30,6 +30,8 @@ pub(super) struct Leaving {
     disturbed: BTreeSet<Slot>,
     /// Machines whose Nodes held nothing that could be moved, since they were last wished away or promoted.
     drained: BTreeSet<MachineId>,
+    /// Machines whose Nodes are gone: there is nothing left to be drained.
+    taken: BTreeSet<MachineId>,
     /// Who was asked to have come back whom it had wished away.
     rejoins: BTreeSet<MachineId>,
     /// Whose strikes against whom began when they might.
@@ -60,6 +62,7 @@ impl Leaving {
             }
             Seen::Applied { .. } => {
                 let planes = &truth.control_planes;
+                self.taken.retain(|machine| truth.book.etcd_member(*machine) || truth.joined.contains(machine));
                 self.workers.extend(truth.joined.iter().filter(|machine| !planes.contains(*machine)).copied());
                 self.workers.retain(|machine| !truth.removed.contains(machine) && !truth.book.is_promoted(*machine));
             }
@@ -70,6 +73,7 @@ impl Leaving {
                     self.may_go(now, *slot, machine, truth)?;
                     self.may_lose_its_node(now, *slot, machine, truth)?;
                 }
+                self.taken.insert(machine);
             }
             Seen::EtcdLeft { slot, gone, stands } if slot != gone => {
                 if let Some(machine) = truth.left_etcd.filter(|machine| !self.struck.contains(&(*slot, *machine))) {
@@ -135,7 +139,8 @@ impl Leaving {
         let heard = self.heard.get(&(by, machine)).is_some_and(|heard| now < heard + SLACK);
         // Whoever never joined has nothing that anybody could miss.
         let works = truth.joined.contains(&machine) && truth.runs(machine);
-        if heard && works && !truth.is_wiped(machine) && !self.drained.contains(&machine) {
+        let empty = self.drained.contains(&machine) || self.taken.contains(&machine);
+        if heard && works && !truth.is_wiped(machine) && !empty {
             return Err(format!("the Node of {machine} is deleted, which runs, and nobody has drained it"));
         }
         Ok(())

@@ -14,6 +14,9 @@ use crate::world::{At, Slot};
 /// How old a backup, or a try, may be when something is taken down, and how much later that may be seen.
 const FRESH: At = 600_000_000 + 120_000_000;
 
+/// For so long what was tried for one thing counts for it: docs/protocol.md, "Backups".
+const SAME: At = 24 * 3_600_000_000;
+
 /// The level from which on backups are taken.
 const LEVEL: u32 = 6;
 
@@ -27,6 +30,8 @@ pub(super) struct Backups {
     digests: BTreeMap<u32, Digest>,
     /// When the last was taken, or tried.
     last: Option<At>,
+    /// What was begun after one was, by step and by whom it is about.
+    begun: BTreeMap<String, At>,
     /// The last revision that was looked at.
     looked_at: Revision,
 }
@@ -34,6 +39,14 @@ pub(super) struct Backups {
 /// Whether a step takes something down that may still work.
 fn takes_down(step: &Step) -> bool {
     matches!(step, Step::Drain { .. } | Step::Strike { back: false, .. } | Step::Renew { overdue: false, .. })
+}
+
+/// What is taken down: draining a machine and taking it out is one thing.
+fn about(step: &Step) -> &str {
+    match step {
+        Step::Drain { node } | Step::Strike { node, .. } => node,
+        step => step.name(),
+    }
 }
 
 impl Backups {
@@ -60,7 +73,12 @@ impl Backups {
             }
             Seen::StepBegan { slot, step, apart: false, .. } if takes_down(step) => {
                 let fresh = self.last.is_some_and(|last| now <= last + FRESH);
-                match fresh || truth.book.level() < LEVEL {
+                let about = format!("{slot} {}", about(step));
+                if fresh {
+                    self.begun.insert(about.clone(), now);
+                }
+                let same = self.begun.get(&about).is_some_and(|begun| now <= begun + SAME);
+                match fresh || same || truth.book.level() < LEVEL {
                     true => Ok(()),
                     false => Err(format!("machine {slot} begins {}, and no backup was tried before", step.name())),
                 }
