@@ -64,12 +64,11 @@ pub(crate) struct Lead {
 }
 
 impl Lead {
-    /// Forgets everything but what is being made, which tokens were, and how old backups are: this machine does not lead (any more).
+    /// Forgets everything but what is being made and the pauses after what failed, which tokens were, and how old backups are: this machine does not lead (any more).
     pub(crate) fn step_down(&mut self) {
-        let (mut runs, pki) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.pki));
+        let (runs, pki) = (std::mem::take(&mut self.runs), std::mem::take(&mut self.pki));
         let (tokens, disrupt) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.disrupt));
         let backups = std::mem::take(&mut self.backups);
-        runs.step_down();
         *self = Self { runs, pki, tokens, disrupt, backups, ..Self::default() };
     }
 

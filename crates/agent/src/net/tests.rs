@@ -345,24 +345,22 @@ async fn a_connection_that_ends_in_the_middle_is_no_word_about_another_key_until
     );
 }
 
+/// Why a machine cannot listen there.
+fn refused(listen: SocketAddr) -> String {
+    let (_commands, wanted) = mpsc::channel(1);
+    let (told, _events) = mpsc::channel(1);
+    let (peers, subnets, foreign) = (Vec::new(), Vec::new(), Vec::new());
+    let settings = Settings { listen, mesh_key: KEY, mdns: false, peers, subnets, foreign };
+    Mesh::new(&Identity::from_seed(&[1; 32]), settings, wanted, told, Arc::default()).err().expect("it cannot")
+}
+
 #[tokio::test]
 async fn an_address_that_cannot_be_listened_on_is_named_with_the_cause() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     for (listen, cause) in
         [(taken.local_addr().expect("an address"), "in use"), ("192.0.2.1:7390".parse().expect("an address"), "assign")]
     {
-        let (_commands, wanted) = mpsc::channel(1);
-        let (told, _events) = mpsc::channel(1);
-        let settings = Settings {
-            listen,
-            mesh_key: KEY,
-            mdns: false,
-            peers: Vec::new(),
-            subnets: Vec::new(),
-            foreign: Vec::new(),
-        };
-        let identity = Identity::from_seed(&[1; 32]);
-        let why = Mesh::new(&identity, settings, wanted, told, Arc::default()).err().expect("it cannot");
+        let why = refused(listen);
         assert!(why.starts_with(&format!("cannot listen on {listen}: ")) && why.to_string().contains(cause), "{why}");
     }
 }
@@ -371,19 +369,7 @@ async fn an_address_that_cannot_be_listened_on_is_named_with_the_cause() {
 async fn a_port_that_is_another_programs_in_one_family_is_said() {
     let taken = std::net::TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
-    let (_commands, wanted) = mpsc::channel(1);
-    let (told, _events) = mpsc::channel(1);
-    let settings = Settings {
-        listen: SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port),
-        mesh_key: KEY,
-        mdns: false,
-        peers: Vec::new(),
-        subnets: Vec::new(),
-        foreign: Vec::new(),
-    };
-    let identity = Identity::from_seed(&[1; 32]);
-    let why =
-        Mesh::new(&identity, settings, wanted, told, Arc::default()).err().expect("others would dial that program");
+    let why = refused(SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port));
     assert!(why.starts_with(&format!("cannot listen on 0.0.0.0:{port}: ")) && why.contains("in use"), "{why}");
 }
 

@@ -267,17 +267,23 @@ fn a_node_is_taken_back_by_whoever_may() {
     assert!(asks.len() > 50, "it is tried for a while");
 }
 
-#[test]
-fn who_is_gone_for_good_leaves_etcd_and_then_its_node_goes() {
-    let strike = |member: Option<&str>| {
-        let member = member.map(str::to_owned);
-        begin(here(), true, Step::Strike { member, node: "m2".into(), back: false })
-    };
-    let list = |ask: &Ask| match ask {
+/// m2 is taken out, or that is finished.
+fn strike(member: Option<&str>, back: bool) -> Work {
+    begin(here(), true, Step::Strike { member: member.map(str::to_owned), node: "m2".into(), back })
+}
+
+/// All is well, and etcd has its members.
+fn lists(ask: &Ask) -> Answer {
+    match ask {
         Ask::Send(request) if request.path == crate::etcd::LIST => Answer::Heard(Ok((200, LIST.into()))),
         ask => well(ask),
-    };
-    let (result, asks) = drive(strike(Some("10.0.0.2")), list);
+    }
+}
+
+#[test]
+fn who_is_gone_for_good_leaves_etcd_and_then_its_node_goes() {
+    let strike = |member| strike(member, false);
+    let (result, asks) = drive(strike(Some("10.0.0.2")), lists);
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
     let struck = asks.iter().position(|ask| ask.ends_with(REMOVE_PATH)).expect("it is struck off");
     let deleted = asks.iter().position(|ask| ask == "DELETE api.site.muster:7443 /api/v1/nodes/m2");
@@ -289,23 +295,16 @@ fn who_is_gone_for_good_leaves_etcd_and_then_its_node_goes() {
     });
     assert!(result.is_err(), "etcd has no quorum");
     assert!(!asks.iter().any(|ask| ask.starts_with("DELETE")), "{asks:?}");
-    let (result, asks) = drive(strike(None), list);
+    let (result, asks) = drive(strike(None), lists);
     assert_eq!(result, Ok(StepOutput::Done));
     assert!(!asks.iter().any(|ask| ask.contains(":2379")), "a worker is no member: {asks:?}");
 }
 
 #[test]
 fn what_was_begun_of_a_machine_that_is_back_is_finished_only_where_etcd_has_none_of_it() {
-    let finish = |member: Option<&str>| {
-        let member = member.map(str::to_owned);
-        begin(here(), true, Step::Strike { member, node: "m2".into(), back: true })
-    };
-    let list = |ask: &Ask| match ask {
-        Ask::Send(request) if request.path == crate::etcd::LIST => Answer::Heard(Ok((200, LIST.into()))),
-        ask => well(ask),
-    };
+    let finish = |member| strike(member, true);
     for member in [Some("10.0.0.2"), None] {
-        let (result, asks) = drive(finish(member), list);
+        let (result, asks) = drive(finish(member), lists);
         assert!(matches!(result, Ok(StepOutput::Noted(_))), "{result:?}");
         let touched = |ask: &&String| ask.starts_with("DELETE") || ask.ends_with(REMOVE_PATH);
         assert_eq!(asks.iter().find(touched), None, "nothing is taken from it");
@@ -316,7 +315,7 @@ fn what_was_begun_of_a_machine_that_is_back_is_finished_only_where_etcd_has_none
     });
     assert_eq!(result, Ok(StepOutput::Done), "a worker without its Node is no part of Kubernetes any more: {asks:?}");
     // Nobody has that address.
-    let (result, asks) = drive(finish(Some("10.9.9.9")), list);
+    let (result, asks) = drive(finish(Some("10.9.9.9")), lists);
     assert_eq!(result, Ok(StepOutput::Done), "{asks:?}");
     assert!(asks.iter().any(|ask| ask == "DELETE api.site.muster:7443 /api/v1/nodes/m2"), "{asks:?}");
     let (result, _) = drive(finish(Some("10.0.0.2")), |ask| match ask {

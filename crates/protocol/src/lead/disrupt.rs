@@ -52,6 +52,18 @@ pub(super) enum Task {
     Renew,
 }
 
+impl Task {
+    /// The other machine that it is about, if it is about one.
+    fn about(self) -> Option<MachineId> {
+        match self {
+            Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine) => {
+                Some(machine)
+            }
+            Task::Renew => None,
+        }
+    }
+}
+
 /// Why a machine cannot be drained.
 #[derive(Debug)]
 struct Held {
@@ -157,13 +169,7 @@ impl Disrupt {
 
     /// Whether another Node than the one that this is about is closed here: it is opened first.
     fn closed_another(&self, task: Task) -> bool {
-        let about = match task {
-            Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine) => {
-                Some(machine)
-            }
-            Task::Renew => None,
-        };
-        self.closed.is_some_and(|closed| about != Some(closed))
+        self.closed.is_some_and(|closed| task.about() != Some(closed))
     }
 
     /// Ends this machine's turn, if it has one: there is nothing to be done in it, or not by this machine any more.
@@ -458,10 +464,7 @@ fn want(context: &mut Context<'_>, number: TurnNumber, change: TurnChange) {
 /// Whether this machine has what it takes: an etcd member that works, and nobody who is still joining etcd.
 fn may_disrupt(context: &Context<'_>, task: Task) -> Result<(), waits::Turn> {
     let (ledger, me) = (context.ledger, context.me());
-    let machine = match task {
-        Task::Strike(machine) | Task::Dismiss(machine) | Task::Promote(machine) | Task::Await(machine) => machine,
-        Task::Renew => me,
-    };
+    let machine = task.about().unwrap_or(me);
     if let Some((_, holder)) = ledger.turn(TurnKind::Etcd).filter(|(_, holder)| *holder != machine) {
         return Err(waits::Turn::Taken { kind: TurnKind::Etcd, machine: holder });
     }

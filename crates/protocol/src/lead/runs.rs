@@ -154,9 +154,4 @@ impl Runs {
         }
         !self.jobs.values().any(|job| kind(job) && job.machine() == machine)
     }
-
-    /// What runs goes on, whoever leads; pauses are the leader's.
-    pub(super) fn step_down(&mut self) {
-        self.not_before.clear();
-    }
 }
